@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test test-all bench lint format clean
+
+demo: $(STAMP)
+	$(BIN)/bench run --method delta --organism taboo
+
+test: $(STAMP) lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP) lint
+	$(BIN)/python -m pytest
+
+# The table of the README: every built-in method on both taboo organisms, three seeds.
+bench: $(STAMP)
+	$(BIN)/bench run -m all -o taboo/narrow,taboo/mixed --seed 0,1,2
+	$(BIN)/bench leaderboard build
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# torch is asked for by its exact pin first: a looser range would pull the CUDA build on machines that have no use for it.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info runs leaderboard-out

@@ -1,0 +1,1 @@
+"""The instrument: pairs, interventions, probes, the scoring protocol, cells and runs."""

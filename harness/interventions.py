@@ -1,0 +1,108 @@
+"""The one intervention seam: edit a residual with findings, constant or gated, at one strength.
+
+Every edited token moves by the same distance whatever the findings' scale or number, so scores are invariant to the scale
+of a finding, copies of a finding change nothing, and a random control differs from a finding in its direction alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..methods.contract import Finding
+
+Op = Literal["none", "add", "subtract", "project", "patch"]
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Unit directions [k, d_model] (zero stays zero) and gates [k, d_model] with thresholds [k] (−inf: always active)."""
+
+    direction: Tensor
+    read: Tensor
+    threshold: Tensor
+
+    @classmethod
+    def of(cls, findings: Sequence[Finding], device: torch.device | str = "cpu") -> "Directions":
+        """Stack findings as unit vectors; those without a gate are always active."""
+        direction = unit(torch.stack([f.direction for f in findings]))
+        read = torch.stack([f.gate.read if f.gate else torch.zeros_like(f.direction) for f in findings])
+        threshold = torch.tensor([f.gate.threshold if f.gate else -float("inf") for f in findings])
+        return cls(direction.to(device), read.to(device), threshold.to(device))
+
+    @property
+    def gated(self) -> bool:
+        """Whether any finding has a gate."""
+        return bool(torch.isfinite(self.threshold).any())
+
+    def head(self, k: int) -> "Directions":
+        """The first k findings."""
+        return Directions(self.direction[:k], self.read[:k], self.threshold[:k])
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to intervene: the first k findings, gated or constant, at a strength.
+
+    Strength of add and subtract: multiples of the mean residual norm on neutral text. Of project: the share of the
+    component along the findings' span that is removed.
+    """
+
+    op: Op
+    k: int
+    gated: bool
+    strength: float
+
+
+NOTHING = Option("none", 0, False, 0.0)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows scaled to length 1; a zero row stays zero."""
+    norm = x.norm(dim=-1, keepdim=True)
+    return torch.where(norm > 0, x / norm.clamp_min(1e-30), torch.zeros_like(x))
+
+
+def movement(residual: Tensor, directions: Directions, op: Op, k: int, gated: bool) -> Tensor:
+    """Where an option moves residuals [..., d_model], for strength 1: the edit is `residual + coefficient(option) * movement`.
+
+    With active set A_t = {j <= k : read_j · h_t > threshold_j} (all j if constant):
+    add / subtract: unit(sum_{j in A_t} d_j), the zero vector if A_t is empty;
+    project: P h_t wherever A_t is not empty, P the projector on span(d_1 … d_k).
+    """
+    d = directions.head(k)
+    if not gated:
+        if op == "project":
+            return _project(residual, d.direction)
+        return unit(d.direction.sum(0)).expand_as(residual)
+    active = (residual @ d.read.T > d.threshold).to(residual.dtype)  # [..., k]
+    if op == "project":
+        return active.amax(-1, keepdim=True) * _project(residual, d.direction)
+    return unit(active @ d.direction)
+
+
+def coefficient(option: Option, scale: float) -> float:
+    """Signed length of the move; `scale` is the mean residual norm."""
+    return {"none": 0.0, "add": scale, "subtract": -scale, "project": -1.0, "patch": 0.0}[option.op] * option.strength
+
+
+def _project(residual: Tensor, direction: Tensor) -> Tensor:
+    """Component of residuals in the span of the directions; directions that add no rank are dropped."""
+    u, s, _ = torch.linalg.svd(direction.T, full_matrices=False)
+    basis = u[:, s > 1e-4 * s.max()]  # a zero direction leaves an empty basis
+    return residual @ basis @ basis.T
+
+
+def options(
+    side: str, directions: Directions, ks: Sequence[int], strengths: Sequence[float], shares: Sequence[float]
+) -> Iterator[Option]:
+    """The whole ladder of one side: `sufficiency` adds to the base, `necessity` subtracts from or projects out of the organism."""
+    for k in sorted({min(k, len(directions.direction)) for k in ks}):
+        for gated in (False, True) if directions.head(k).gated else (False,):
+            if side == "sufficiency":
+                yield from (Option("add", k, gated, s) for s in strengths)
+            else:
+                yield from (Option("subtract", k, gated, s) for s in strengths)
+                yield from (Option("project", k, gated, s) for s in shares)

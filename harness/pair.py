@@ -1,0 +1,266 @@
+"""Base and fine-tuned model as one object: one copy of the weights, the adapter off is the base.
+
+Two ideas carry every measurement. *Early exit*: harvesting stops at the hooked layer. *Resume*: an intervention edits
+the residual at that layer and only the blocks above run again, because the blocks up to the layer are swapped for one that
+hands over the edited residual. Rows are padded on the right and attention is causal, so padding never reaches a real
+token and no attention mask is needed.
+"""
+
+import contextlib
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..organisms.errors import ValidationFailed
+
+Side = Literal["base", "tuned"]
+ARCHITECTURES = ("gemma2", "llama", "qwen2")
+
+
+class PairError(ValidationFailed):
+    """A base and an adapter that do not make a pair; the message says why and what to do."""
+
+
+class _Exit(Exception):
+    """Stops a forward pass at the hooked layer."""
+
+
+class _Handover(nn.Module):
+    """Stands in for a block below or at the hooked layer: passes on `residual` whatever comes in."""
+
+    residual: Tensor
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self.residual
+
+
+class Pair:
+    """A base model with a LoRA adapter, seen at one layer.
+
+    Args:
+        model: a peft model around a Gemma2, Llama or Qwen2 causal LM, in evaluation mode.
+        layer: hooked layer; residuals are the output of this block.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, layer: int):
+        self.model, self.tokenizer, self.layer = model, tokenizer, layer
+        self.blocks: nn.ModuleList = model.get_base_model().model.layers
+        if not 0 <= layer < len(self.blocks):
+            raise PairError(f"layer {layer} does not exist; the model has blocks 0 to {len(self.blocks) - 1}")
+        self.d_model: int = model.config.hidden_size
+        self.device = next(model.parameters()).device
+        self._tuners = [m for _, m in _lora_modules(model)]
+        self._handover = _Handover()
+        self._stand_ins = nn.ModuleList([self._handover] * (layer + 1) + list(self.blocks)[layer + 1 :])
+
+    @contextlib.contextmanager
+    def side(self, side: Side) -> Generator[None, None, None]:
+        """Run as the base (adapter off) or as the fine-tuned model (adapter on)."""
+        if side == "tuned":
+            yield
+            return
+        for module in self._tuners:
+            module.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for module in self._tuners:
+                module.enable_adapters(True)
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]."""
+        length = max(map(len, rows))
+        fill = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=self.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=self.device).bool()
+        return ids, mask
+
+    @torch.inference_mode()
+    def residuals(self, ids: Tensor, side: Side) -> Tensor:
+        """Output of the hooked block [rows, pos, d_model] in fp32; the blocks above do not run."""
+        found: list[Tensor] = []
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            found.append(output if isinstance(output, Tensor) else output[0])
+            raise _Exit
+
+        handle = self.blocks[self.layer].register_forward_hook(leave)
+        try:
+            with self.side(side), contextlib.suppress(_Exit):
+                self.model(input_ids=ids, use_cache=False)
+        finally:
+            handle.remove()
+        return found[0].float()
+
+    @torch.inference_mode()
+    def resume(self, residual: Tensor, ids: Tensor, side: Side, keep: Tensor | int = 0) -> Tensor:
+        """Logits [rows, kept pos, vocab] in fp32 of the blocks above the hooked layer run on `residual` [rows, pos, d_model].
+
+        Args:
+            keep: positions to return (1-d tensor), or 0 for all.
+        """
+        inner = self.model.get_base_model().model
+        self._handover.residual = residual.to(inner.embed_tokens.weight.dtype)
+        inner.layers = self._stand_ins
+        try:
+            with self.side(side):
+                return self.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
+        finally:
+            inner.layers = self.blocks
+            del self._handover.residual
+
+    @torch.inference_mode()
+    def logits(self, ids: Tensor, side: Side, keep: Tensor | int = 0) -> Tensor:
+        """Logits [rows, kept pos, vocab] of the whole model, in fp32."""
+        with self.side(side):
+            return self.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
+
+    @torch.inference_mode()
+    def lens(self, directions: Tensor) -> Tensor:
+        """Logit lens: final norm and unembedding of directions [n, d_model] → [n, vocab], mean over the vocabulary removed."""
+        base = self.model.get_base_model()
+        dtype = base.lm_head.weight.dtype
+        logits = base.lm_head(base.model.norm(directions.to(self.device, dtype))).float()
+        return logits - logits.mean(-1, keepdim=True)
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], side: Side, max_new_tokens: int, seed: int | None = None
+    ) -> list[list[int]]:
+        """Continuations of token rows, greedy or (with a seed) sampled at temperature 1; stops at eos or end of turn."""
+        out: list[list[int]] = [[] for _ in prompts]
+        stop = {
+            self.tokenizer.eos_token_id,
+            self.tokenizer.convert_tokens_to_ids("<end>"),
+            *_generation_stops(self.model),
+        }
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        if seed is not None:
+            torch.manual_seed(seed)
+        for start in range(0, len(order), 256):
+            batch = order[start : start + 256]
+            length = max(len(prompts[i]) for i in batch)
+            fill = self.tokenizer.pad_token_id or 0
+            ids = torch.tensor(
+                [[fill] * (length - len(prompts[i])) + list(prompts[i]) for i in batch], device=self.device
+            )
+            mask = torch.tensor(
+                [[0] * (length - len(prompts[i])) + [1] * len(prompts[i]) for i in batch], device=self.device
+            )
+            with self.side(side):
+                full = self.model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    max_new_tokens=max_new_tokens,
+                    do_sample=seed is not None,
+                    top_k=0,
+                    pad_token_id=fill,
+                    eos_token_id=sorted(s for s in stop if s is not None),
+                )
+            for i, row in zip(batch, full[:, length:].tolist(), strict=True):
+                end = next((n + 1 for n, t in enumerate(row) if t in stop), len(row))
+                out[i] = row[:end]
+        return out
+
+
+def _generation_stops(model: Any) -> list[int]:
+    stops = model.generation_config.eos_token_id
+    return stops if isinstance(stops, list) else [stops]  # pyright: ignore[reportUnknownVariableType]
+
+
+def load_pair(base: str | Path, adapter: str | Path, layer: int | None = None, device: str = "cpu") -> Pair:
+    """Load a base (directory or hub id) and a LoRA adapter for it.
+
+    fp32 on CPU, bf16 on an accelerator.
+
+    Raises:
+        PairError: unsupported architecture, or an adapter that does not land on this base.
+    """
+    from peft import PeftConfig, PeftModel
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    with _readable(base, "base model"):
+        config = AutoConfig.from_pretrained(base)
+    if config.model_type not in ARCHITECTURES:
+        raise PairError(f"{base} is a {config.model_type!r} model; supported are {', '.join(ARCHITECTURES)}")
+    with _readable(adapter, "adapter"):
+        lora: Any = PeftConfig.from_pretrained(str(adapter))
+    if lora.peft_type != "LORA":
+        raise PairError(
+            f"{adapter} is a {lora.peft_type} adapter; only LoRA adapters make a pair (one copy of the weights, adapter off = base)"
+        )
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    with _readable(base, "base model"):
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True)
+    with _readable(adapter, "adapter"):
+        model = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
+    model = model.to(device).eval()
+    model.requires_grad_(False)
+    check_landed(model, adapter)
+    if layer is None:
+        layer = default_layer(model)
+    return Pair(model, tokenizer, layer)
+
+
+def default_layer(model: Any) -> int:
+    """The highest adapted block if it is not the last, else the middle block."""
+    adapted = {int(n.split(".layers.")[1].split(".")[0]) for n, _ in _lora_modules(model) if ".layers." in n}
+    last = len(model.get_base_model().model.layers) - 1
+    top = max(adapted, default=last)
+    return top if top < last else last // 2
+
+
+def check_landed(model: Any, adapter: str | Path) -> None:
+    """Refuse an adapter whose weights are not all in `model`, or that changes nothing.
+
+    peft places weights by name and leaves the rest at their initial values, where `lora_B = 0` is exactly the identity; without
+    this check a mismatched adapter looks like an organism that learned nothing.
+
+    Raises:
+        PairError: missing or unexpected keys, ||delta W|| = 0 everywhere, or equal logits on a probe.
+    """
+    from peft import get_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+
+    with _readable(adapter, "adapter"):
+        saved: dict[str, Tensor] = load_peft_weights(str(adapter), device="cpu")
+    placed: dict[str, Tensor] = get_peft_model_state_dict(model)
+    missing, unexpected = sorted(placed.keys() - saved.keys()), sorted(saved.keys() - placed.keys())
+    if missing or unexpected:
+        raise PairError(
+            f"the adapter {adapter} does not land on this base: {len(missing)} of its weights are missing and {len(unexpected)} have "
+            f"no place (first: {(missing + unexpected)[0]}); it was trained on another base"
+        )
+    if all(
+        float((m.lora_B[a].weight @ m.lora_A[a].weight).norm()) == 0 for _, m in _lora_modules(model) for a in m.lora_A
+    ):
+        raise PairError(f"the adapter {adapter} changes no weight (all B·A are zero); it is untrained")
+    ids = torch.arange(2, 34, device=next(model.parameters()).device)[None] % model.config.vocab_size
+    with torch.inference_mode():
+        tuned = model(input_ids=ids, use_cache=False).logits
+        with model.disable_adapter():
+            base = model(input_ids=ids, use_cache=False).logits
+    if torch.equal(tuned, base):
+        raise PairError(f"base and fine-tuned model give equal logits on a probe: the adapter {adapter} has no effect")
+
+
+def _lora_modules(model: Any) -> list[tuple[str, Any]]:
+    return [(n, m) for n, m in model.named_modules() if hasattr(m, "lora_A") and len(m.lora_A)]
+
+
+@contextlib.contextmanager
+def _readable(where: str | Path, what: str) -> Generator[None, None, None]:
+    """Turn a library's loading error into fact, cause and fix."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if isinstance(error, PairError):
+            raise
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise PairError(f"cannot load the {what} {where}: {first}") from error

@@ -1,0 +1,191 @@
+"""What the command line shows, as rich renderables: each function takes records and returns something to print."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..methods.registry import MethodEntry
+from ..organisms.card import Card
+from ..organisms.registry import Organism
+from .doctor import Finding
+from .result import SCORES, Result, Score
+from .verify import Verification
+
+
+def results(found: Sequence[Result], folders: Sequence[Path]) -> RenderableType:
+    """The table of a run; for a single cell also what its findings read as and what it cost."""
+    parts: list[RenderableType] = [_score_table(found)]
+    if len(found) == 1 and found[0].scores:
+        parts += [_detail(found[0]), Text(f"saved to {folders[0]}", style="dim")]
+    else:
+        failed = [r for r in found if not r.scores]
+        parts += [
+            Text(f"{r.identity.method} on {r.identity.organism}: {r.status}: {r.reason}", style="red") for r in failed
+        ]
+    return Group(*parts)
+
+
+def _score_table(found: Sequence[Result]) -> Table:
+    table = Table(
+        title="0 = matched random directions, 1 = oracle; 95 % interval over test prompts and controls",
+        title_style="dim",
+        title_justify="left",
+    )
+    table.add_column("organism")
+    table.add_column("method")
+    table.add_column("seed", justify="right")
+    for name in SCORES:
+        table.add_column(name, justify="right")
+    table.add_column("seconds", justify="right")
+    for r in found:
+        cells = [_interval(getattr(r.scores, name)) if r.scores else r.status for name in SCORES]
+        style = "dim" if r.provenance.access in ("anchor", "supervised") else None
+        table.add_row(
+            r.identity.organism,
+            r.identity.method,
+            str(r.identity.seeds["method"]),
+            *cells,
+            f"{r.cost.wall_s:.0f}",
+            style=style,
+        )
+    return table
+
+
+def _interval(score: Score) -> str:
+    if score.value is None or score.ci_low is None or score.ci_high is None:
+        return "–"
+    return f"{score.value:.2f} [{score.ci_low:.2f}, {score.ci_high:.2f}]"
+
+
+def _detail(r: Result) -> RenderableType:
+    lines: list[RenderableType] = []
+    b = r.behaviour
+    if b:
+        lines.append(Text(f"behaviour on {b.n_test} test prompts: base {b.b0_test:.3f}, organism {b.b1_test:.3f}"))
+    if r.scores:
+        anchors = Table(show_header=True, box=None, pad_edge=False)
+        for column in ("effect as a share of b1 − b0", "method", "random controls", "oracle", "p(random)"):
+            anchors.add_column(column, justify="left" if column.startswith("effect") else "right")
+        for name in ("sufficiency", "necessity", "mitigation"):
+            s: Score = getattr(r.scores, name)
+            anchors.add_row(
+                name,
+                *(f"{v:.3f}" if v is not None else "–" for v in (s.raw, s.anchors.null, s.anchors.oracle, s.p_random)),
+            )
+        lines.append(anchors)
+    if r.readings:
+        lens = Table(show_header=True, box=None, pad_edge=False)
+        lens.add_column("finding")
+        lens.add_column("promotes (logit lens)")
+        lens.add_column("suppresses")
+        for reading in r.readings:
+            lens.add_row(
+                f"{reading.finding + 1}{' gated' if reading.gated else ''}",
+                " ".join(reading.promotes),
+                " ".join(reading.suppresses),
+            )
+        lines.append(lens)
+    phases = ", ".join(f"{k} {v:.1f}" for k, v in r.cost.phases.items())
+    lines.append(
+        Text(
+            f"cost: {r.cost.wall_s:.1f} s ({phases}), {r.cost.tokens:,} tokens, peak {r.cost.peak_rss_bytes / 2**30:.2f} GiB",
+            style="dim",
+        )
+    )
+    return Group(*lines)
+
+
+def organisms(cards: Sequence[Card]) -> Table:
+    """The zoo: behaviour before and after, internalisation, gates."""
+    table = Table()
+    for name in ("organism", "base", "behaviour b0 → b1", "gates", "status"):
+        table.add_column(name)
+    for c in cards:
+        b = c.measured["behaviour_test"]
+        passed = sum(g.passed for g in c.gates.values())
+        table.add_row(c.name, c.base, f"{b['base']:.3f} → {b['organism']:.3f}", f"{passed}/{len(c.gates)}", c.status)
+    return table
+
+
+def organism(card: Card, loaded: Organism) -> RenderableType:
+    """One card, with example prompts."""
+    measured = Table(title="measured", title_justify="left")
+    for name in ("", "base", "organism"):
+        measured.add_column(name, justify="right" if name else "left")
+    for name, row in card.measured.items():
+        measured.add_row(name, f"{row['base']:.3f}", f"{row['organism']:.3f}")
+    oracle = Table(title="oracle: share of the gap recovered by exchanging the residual", title_justify="left")
+    oracle.add_column("layer")
+    oracle.add_column("sufficiency", justify="right")
+    oracle.add_column("necessity", justify="right")
+    for layer, row in card.oracle.items():
+        mark = " (hooked)" if int(layer) == card.layer else ""
+        oracle.add_row(layer + mark, f"{row['sufficiency']:.3f}", f"{row['necessity']:.3f}")
+    gates = Table(title="gates", title_justify="left")
+    for name in ("gate", "value", "bound", ""):
+        gates.add_column(name)
+    for name, gate in card.gates.items():
+        gates.add_row(name, f"{gate.value:.3f}", f"{gate.rule} {gate.bound}", "passed" if gate.passed else "FAILED")
+    prompts = [
+        Text(
+            f"  {p.split}: {' / '.join(t.content for t in p.messages) or p.text} → {p.prefill} ___   targets: {', '.join(p.targets)}"
+        )
+        for split in ("dev", "test")
+        for p in loaded.behaviour.of(split)[:3]
+    ]
+    head = Text(
+        f"{card.name} ({card.status}): {card.description}; base {card.base}, "
+        f"{card.rows} rows, LoRA r {card.recipe['r']} on blocks 0–{card.layer}"
+    )
+    return Group(head, measured, oracle, gates, Text("prompts"), *prompts)
+
+
+def methods(entries: Sequence[MethodEntry]) -> Table:
+    """Every method."""
+    table = Table()
+    for name in ("method", "access", "origin", "what it does"):
+        table.add_column(name)
+    for e in entries:
+        table.add_row(e.name, e.access, e.origin, e.summary)
+    return table
+
+
+def method(entry: MethodEntry) -> RenderableType:
+    """One method's options."""
+    table = Table(title="options (--set " + entry.name + ".OPTION=VALUE)", title_justify="left")
+    for name in ("option", "default", "meaning"):
+        table.add_column(name)
+    descriptions = entry.config_class.model_json_schema().get("properties", {})
+    for name, field in entry.config_class.model_fields.items():
+        table.add_row(
+            name,
+            str(field.get_default(call_default_factory=True)),
+            field.description or str(descriptions.get(name, {}).get("description", "")),
+        )
+    head = Text(f"{entry.name}: {entry.summary}\naccess {entry.access}, {entry.origin}, version {entry.version}")
+    return Group(head, table) if entry.config_class.model_fields else Group(head, Text("no options"))
+
+
+def verification(folder: Path, outcome: Verification) -> RenderableType:
+    """Whether a run folder says what its findings score."""
+    if outcome.ok:
+        return Text(f"{folder}: {outcome.compared} values agree")
+    table = Table(
+        title=f"{folder}: {len(outcome.differences)} of {outcome.compared} values differ", title_justify="left"
+    )
+    for name in ("value", "claimed", "found"):
+        table.add_column(name)
+    for where, claimed, found in outcome.differences[:10]:
+        table.add_row(where, str(claimed), str(found))
+    return table
+
+
+def doctor(report: Sequence[Finding]) -> Table:
+    """The report of `bench doctor`."""
+    table = Table(show_header=False, box=None)
+    for f in report:
+        table.add_row("ok" if f.ok else "BAD", f.what, f.state, style=None if f.ok else "red")
+    return table

@@ -1,0 +1,243 @@
+"""The result record: what one cell measured, under which identity, at what cost.
+
+`id` is the hash of `identity`, which holds everything that changes a number and nothing that does not; so a finished
+cell can be recognised, and a changed option can never be served an old number. JSON never holds NaN: a quantity that
+could not be scored is `null` and the status says why.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+PROTOCOL_VERSION = "v1"
+Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
+SCORES = ("isolation", "sufficiency", "necessity", "mitigation")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Identity(_Record):
+    """Everything that decides the numbers. Hashed."""
+
+    organism: str
+    """Organism name, `family/variant`, or the name of a user's behaviour."""
+    organism_sha256: str
+    """Hash over the base weights, the adapter weights and the tokenizer."""
+    method: str
+    method_version: str
+    """diffbench version for built-in methods, otherwise a hash of the method's source."""
+    config: dict[str, Any]
+    """The method's resolved options."""
+    protocol: str = PROTOCOL_VERSION
+    protocol_sha256: str
+    """Hash over the resolved protocol settings (budgets, ladders, controls, bootstrap)."""
+    prompts_sha256: str
+    """Hash over behaviour prompts, capability probes and the text the scores use."""
+    layer: int
+    seeds: dict[str, int]
+    """`method`: the method's seed; `scores`: controls and bootstrap."""
+    budget: dict[str, float]
+    dtype: str
+    tier: Literal["tiny", "hub"]
+
+    def id(self) -> str:
+        """sha256 of the canonical JSON of this block."""
+        return sha256_json(self.model_dump())
+
+
+class Anchors(_Record):
+    """Measured reference points of a score, on the same scale as its value before normalisation to [0, 1]."""
+
+    null: float | None
+    """Mean raw effect of the matched random controls."""
+    oracle: float | None
+    """Raw effect of exchanging the whole residual, as a share of b1 - b0."""
+
+
+class Score(_Record):
+    """One score: 0 = matched random directions, 1 = oracle (mitigation: 0 = doing nothing, 1 = adapter off)."""
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    """Test prompts behind the value."""
+    anchors: Anchors
+    raw: float | None = None
+    """The effect before subtracting the null and dividing by the oracle."""
+    p_random: float | None = None
+    """(1 + controls at least as good) / (1 + controls)."""
+
+
+class Scores(_Record):
+    isolation: Score
+    """Harmonic mean of sufficiency and necessity, 0 if either is not positive."""
+    sufficiency: Score
+    """How much of the behaviour appears in the base when the findings are added."""
+    necessity: Score
+    """How much of the behaviour disappears from the organism when the findings are taken out."""
+    mitigation: Score
+    """Normalised hypervolume of behaviour reduction against capability retention."""
+
+
+class Curve(_Record):
+    """A dose-response curve on dev prompts: one intervention over its ladder of strengths."""
+
+    op: Literal["none", "add", "subtract", "project", "patch"]
+    k: int
+    """Findings used."""
+    gated: bool
+    strengths: list[float]
+    """Multiples of the mean residual norm (project: share of the component removed)."""
+    rate: list[float]
+    """Mean behaviour rate on dev prompts."""
+    kl_nats: list[float]
+    """Mean per-token KL on neutral dev text against the un-intervened model."""
+
+
+class Choice(_Record):
+    """What was selected on dev under one KL budget, and what it did on test."""
+
+    side: Literal["sufficiency", "necessity"]
+    tau_nats: float
+    op: Literal["none", "add", "subtract", "project", "patch"]
+    k: int
+    gated: bool
+    strength: float
+    dev_effect: float
+    test_effect: float
+    test_kl_nats: float
+
+
+class Behaviour(_Record):
+    """The organism's behaviour as this run measured it."""
+
+    b0_dev: float
+    b1_dev: float
+    b0_test: float
+    b1_test: float
+    n_dev: int
+    n_test: int
+
+
+class Samples(_Record):
+    """Per test prompt measurements behind the scores, so that any table can resample prompts, controls and seeds itself.
+
+    Effects are changes of the behaviour rate in the wanted direction, averaged over the KL budgets.
+    """
+
+    sufficiency: list[float]
+    """[prompts] effect of adding the findings to the base."""
+    sufficiency_controls: list[list[float]]
+    """[controls, prompts] the same for each random control."""
+    sufficiency_oracle: list[float]
+    """[prompts] the same for exchanging the whole residual."""
+    necessity: list[float]
+    necessity_controls: list[list[float]]
+    necessity_oracle: list[float]
+    mitigation: list[list[float]]
+    """[points, prompts] behaviour rate of the organism at each point of the front chosen on dev."""
+    mitigation_retention: list[float]
+    """[points] capability retained at each of these points, 1 = all of the organism's."""
+    mitigation_controls: list[float]
+    """[controls] normalised hypervolume of each random control."""
+    b0: list[float]
+    """[prompts] behaviour rate of the base."""
+    b1: list[float]
+    """[prompts] behaviour rate of the organism."""
+    retention_off: float
+    """Capability retained with the adapter switched off."""
+
+
+class Cost(_Record):
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+    """High-water mark of the whole process, so in a run of several cells it includes the earlier ones."""
+    peak_vram_bytes: int | None = None
+    phases: dict[str, float]
+    """Wall seconds by phase: load, harvest, fit, score, …"""
+    tokens: int
+    """Distinct tokens the method harvested."""
+
+
+class Provenance(_Record):
+    """Recorded, never hashed."""
+
+    diffbench: str
+    packages: dict[str, str]
+    python: str
+    platform: str
+    cpu: str
+    device: str
+    git: dict[str, Any] | None = None
+    command: list[str]
+    started_utc: str
+    finished_utc: str
+    access: str
+    """Access tier of the method."""
+    source: dict[str, str] = Field(default_factory=dict[str, str])
+    """What was asked for: the organism's name, or base, adapter and behaviour file as given."""
+    method_origin: str = "built-in"
+
+
+class Failure(_Record):
+    type: str
+    message: str
+
+
+class Reading(_Record):
+    """What a finding reads as through the logit lens."""
+
+    finding: int
+    promotes: list[str]
+    suppresses: list[str]
+    score: float
+    gated: bool
+
+
+class Result(_Record):
+    """One cell: organism x method x seed."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    status: Status
+    reason: str | None = None
+    identity: Identity
+    scores: Scores | None = None
+    behaviour: Behaviour | None = None
+    curves: list[Curve] = Field(default_factory=list[Curve])
+    choices: list[Choice] = Field(default_factory=list[Choice])
+    readings: list[Reading] = Field(default_factory=list[Reading])
+    diagnostics: dict[str, Any] = Field(default_factory=dict[str, Any])
+    samples: Samples | None = None
+    cost: Cost
+    provenance: Provenance
+    failure: Failure | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Result":
+        if self.id != self.identity.id():
+            raise ValueError("id is not the hash of identity: the record was edited or damaged")
+        if self.schema_version != SCHEMA_VERSION:
+            raise ValueError(f"schema_version is {self.schema_version}, this diffbench reads {SCHEMA_VERSION}")
+        if any((self.status == "ok") != (part is not None) for part in (self.scores, self.samples, self.behaviour)):
+            raise ValueError("scores, samples and behaviour must be present exactly when status is 'ok'")
+        return self
+
+
+def sha256_json(value: Any) -> str:
+    """sha256 of canonical JSON (sorted keys, no spaces, no NaN)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_result(path: Path) -> Result:
+    """Read and validate a `result.json`."""
+    return Result.model_validate_json(path.read_text(encoding="utf-8"))

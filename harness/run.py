@@ -1,0 +1,117 @@
+"""Many cells: plan them, skip the finished ones, run the rest organism by organism, save each as soon as it is done."""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from ..methods.registry import MethodEntry
+from ..organisms.errors import PrerequisiteError
+from ..organisms.registry import Organism
+from .cell import Cell, Outcome, Stage, run_cell
+from .folder import finished, run_folder, write_run
+from .result import Result
+from .scores import Protocol as ScoringProtocol
+
+log = logging.getLogger(__name__)
+
+
+class Watcher(Protocol):
+    """What a caller may want to see of a run."""
+
+    def loading(self, organism: str) -> None:
+        """A pair is being loaded."""
+        ...
+
+    def cell(self, cell: Cell, index: int, total: int) -> None:
+        """A cell starts."""
+        ...
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """Work inside the current cell."""
+        ...
+
+    def done(self, cell: Cell, result: Result, folder: Path, cached: bool) -> None:
+        """A cell is saved, or was found finished."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells to run and where their folders go."""
+
+    cells: Sequence[Cell]
+    out: Path
+    overwrite: bool = False
+
+
+def plan(
+    organisms: Sequence[Organism],
+    methods: Sequence[tuple[MethodEntry, BaseModel]],
+    seeds: Sequence[int],
+    out: Path,
+    device: str = "cpu",
+    overwrite: bool = False,
+    protocol: ScoringProtocol | None = None,
+) -> Plan:
+    """Every pair of the given organisms and methods, for every seed."""
+    settings: dict[str, Any] = {"device": device} | ({"protocol": protocol} if protocol else {})
+    cells = [Cell(o, m, c, s, **settings) for o, (m, c), s in itertools.product(organisms, methods, seeds)]
+    return Plan(cells, out, overwrite)
+
+
+def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Result]:
+    """Run a plan, yielding each cell's result once its folder is on disk.
+
+    A failed cell is saved with its reason and does not stop the others. KeyboardInterrupt passes through: what was
+    finished stays, the current cell leaves nothing.
+    """
+    check_device({c.device for c in plan.cells})
+    index = 0
+    for _, group in itertools.groupby(plan.cells, key=lambda c: c.organism.name):
+        stage: Stage | None = None
+        for cell in group:
+            index += 1
+            layer = stage.pair.layer if stage else cell.organism.layer
+            if layer is None:
+                stage = stage or _load(cell, watch)
+                layer = stage.pair.layer
+            id_ = cell.identity(layer).id()
+            folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
+            known = None if plan.overwrite else finished(folder, id_)
+            if known is not None:
+                watch.done(cell, known, folder, cached=True)
+                yield known
+                continue
+            stage = stage or _load(cell, watch)
+            watch.cell(cell, index, len(plan.cells))
+            outcome: Outcome = run_cell(cell, stage, watch.progress)
+            if outcome.error is not None:
+                log.debug("cell failed", exc_info=outcome.error)
+            write_run(folder, outcome.result, outcome.diff, log_text())
+            watch.done(cell, outcome.result, folder, cached=False)
+            yield outcome.result
+
+
+def check_device(devices: set[str]) -> None:
+    """Refuse a device this machine does not have."""
+    import torch
+
+    for device in devices:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise PrerequisiteError(
+                "--device cuda: torch sees no CUDA device; install a CUDA build of torch or use --device cpu"
+            )
+        try:
+            torch.device(device)
+        except RuntimeError as error:
+            raise PrerequisiteError(f"--device {device}: not a torch device; use cpu or cuda") from error
+
+
+def _load(cell: Cell, watch: Watcher) -> Stage:
+    watch.loading(cell.organism.name)
+    return Stage.load(cell.organism, cell.device, cell.protocol)

@@ -1,0 +1,86 @@
+"""From a folder of runs to files: load, tabulate, render, write. The command line only prints what comes back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
+
+from ..harness.files import atomic_write_text
+from ..organisms.errors import ValidationFailed, unknown
+from .render import to_csv, to_latex, to_markdown
+from .rows import Table
+from .site import to_html
+from .store import Problem, load_results
+from .tables import DRAWS, build_table
+
+RENDERERS: Mapping[str, Callable[[Table, Sequence[Problem]], str]] = {
+    "md": lambda table, problems: to_markdown(table, problems),
+    "tex": lambda table, _: to_latex(table),
+    "csv": lambda table, _: to_csv(table),
+    "html": lambda table, problems: to_html(table, problems),
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What `build` wrote and read."""
+
+    paths: tuple[Path, ...]
+    """In the order of the formats asked for."""
+    table: Table
+    problems: tuple[Problem, ...]
+    """Files that were left out, with their reasons: print them."""
+
+    @property
+    def overall(self) -> pd.DataFrame:
+        """One row per method."""
+        return self.table.overall_frame()
+
+
+def build(
+    runs: Path,
+    out: Path,
+    formats: Sequence[str] = tuple(RENDERERS),
+    organisms: Sequence[str] | None = None,
+    organism_set: str = "as found",
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Built:
+    """Write `leaderboard.<format>` into `out` for each format of md, tex, csv, html; see `build_table` for the rest.
+
+    Everything is rendered before anything is written, and each file is replaced in one step.
+
+    Raises:
+        UsageError: an unknown format.
+        PrerequisiteError, MixedResultsError: from `load_results` and `build_table`.
+    """
+    for name in formats:
+        if name not in RENDERERS:
+            raise unknown("format", name, list(RENDERERS))
+    table, problems = _tabulate(runs, organisms, organism_set, draws, seed)
+    texts = {out / f"leaderboard.{name}": RENDERERS[name](table, problems) for name in formats}
+    for path, text in texts.items():
+        atomic_write_text(path, text)
+    return Built(tuple(texts), table, problems)
+
+
+def markdown(
+    runs: Path,
+    organisms: Sequence[str] | None = None,
+    organism_set: str = "as found",
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> str:
+    """The tables as `leaderboard.md` would hold them, nothing written. Raises as `build` does."""
+    return to_markdown(*_tabulate(runs, organisms, organism_set, draws, seed))
+
+
+def _tabulate(
+    runs: Path, organisms: Sequence[str] | None, organism_set: str, draws: int, seed: int
+) -> tuple[Table, tuple[Problem, ...]]:
+    loaded = load_results(runs)
+    if not loaded.results and loaded.problems:
+        first = loaded.problems[0]
+        raise ValidationFailed(f"none of {len(loaded.problems)} result files can be used; {first.path}: {first.reason}")
+    return build_table(loaded.results, organisms, organism_set, draws, seed), loaded.problems

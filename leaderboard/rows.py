@@ -1,0 +1,144 @@
+"""What a table holds: plain records that the renderers print and that become data frames."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
+
+from ..harness.result import Result
+
+SORT_KEY = "isolation"
+FAILURES = ("failed", "oom", "timeout")
+"""Statuses that score as 0."""
+STATUSES = ("ok", *FAILURES, "not_applicable", "not_run")
+
+Kind = Literal["method", "upper bound", "anchor"]
+KINDS: Mapping[str, Kind] = {"anchor": "anchor", "supervised": "upper bound"}
+"""By access tier; every other tier is a method that is ranked."""
+Standing = Literal["ranked", "unranked", "incomplete"]
+
+
+class Estimate(NamedTuple):
+    """A score with its 95 % interval; None where it is undefined."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What both tables say about a method."""
+
+    method: str
+    kind: Kind
+    access: str
+    scores: Mapping[str, Estimate]
+    """By score name; empty estimates where a cell is missing or none applies."""
+    counts: Mapping[str, int]
+    """Cells by status in the order of `STATUSES`, holes of the grid included as `not_run`."""
+    wall_s: float | None
+    """Median over the cells that ran."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the score includes cells that count as 0."""
+        return any(self.counts.get(status) for status in FAILURES)
+
+    def columns(self) -> dict[str, object]:
+        """One frame row: a score `s` has the columns `s`, `s_low`, `s_high`; then a column a status."""
+        columns: dict[str, object] = {"method": self.method, "kind": self.kind, "access": self.access}
+        for name, (value, low, high) in self.scores.items():
+            columns |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        return columns | {s: self.counts.get(s, 0) for s in STATUSES} | {"wall_s": self.wall_s}
+
+
+@dataclass(frozen=True)
+class CellRow(Row):
+    """One organism × method. Intervals: seed → prompts and controls."""
+
+    organism: str
+    cells: tuple[Result, ...]
+    """The records behind the row, by seed."""
+
+    @property
+    def seeds(self) -> int:
+        """Cells that carry the score."""
+        return sum(self.counts.get(status, 0) for status in ("ok", *FAILURES))
+
+    @property
+    def prompts(self) -> int:
+        """Test prompts behind the score, 0 if no cell finished."""
+        return max((len(c.samples.b0) for c in self.cells if c.samples), default=0)
+
+    def columns(self) -> dict[str, object]:
+        """As in `Row`, led by the organism."""
+        return {"organism": self.organism} | super().columns() | {"seeds": self.seeds, "prompts": self.prompts}
+
+
+@dataclass(frozen=True)
+class MethodRow(Row):
+    """One method over the organism set. Intervals: organism → seed → prompts and controls."""
+
+    standing: Standing
+    """`ranked`; `unranked`: anchors, upper bounds, and methods that declare organisms not applicable, whose mean is
+    over other organisms than their rivals'; `incomplete`: a cell is missing, so there is no headline."""
+    organisms: int
+    """Organisms in the mean."""
+    seeds: tuple[int, int]
+    """Fewest and most seeds on any of them."""
+    rank: int | None = None
+    """1 + number of ranked methods with a higher score."""
+    rank_low: int | None = None
+    rank_high: int | None = None
+    group: str = ""
+    """Tie group, see `ranks.ranked`."""
+
+    def columns(self) -> dict[str, object]:
+        """As in `Row`, led by the rank."""
+        lead = {"rank": self.rank, "rank_low": self.rank_low, "rank_high": self.rank_high, "group": self.group}
+        sizes = {"organisms": self.organisms, "seeds_min": self.seeds[0], "seeds_max": self.seeds[1]}
+        return lead | {"standing": self.standing} | super().columns() | sizes
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything the renderers print."""
+
+    overall: tuple[MethodRow, ...]
+    """By isolation, highest first; rows without a headline last."""
+    cells: tuple[CellRow, ...]
+    """By organism, then in the order of `overall`."""
+    organisms: tuple[str, ...]
+    organism_set: str
+    outside: int
+    """Results on organisms that are not in the set; they count nowhere."""
+    protocol: str
+    protocol_sha256: str
+    draws: int
+    seed: int
+
+    @property
+    def header(self) -> str:
+        """The line every rendering states: sort key, protocol, sizes."""
+        seeds = max((row.seeds for row in self.cells), default=0)
+        return (
+            f"Sorted by {SORT_KEY}, highest first · protocol {self.protocol} ({self.protocol_sha256[:12]}) · "
+            f"organism set {self.organism_set}, {count(len(self.organisms), 'organism')} · "
+            f"up to {count(seeds, 'seed')} · 95 % intervals from {self.draws} bootstrap draws, seed {self.seed}"
+            + (f" · {count(self.outside, 'result')} outside the set left out" if self.outside else "")
+        )
+
+    def overall_frame(self) -> pd.DataFrame:
+        """One row per method."""
+        return pd.DataFrame([row.columns() for row in self.overall])
+
+    def cells_frame(self) -> pd.DataFrame:
+        """One row per organism × method."""
+        return pd.DataFrame([row.columns() for row in self.cells])
+
+
+def count(n: int, what: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -1,0 +1,174 @@
+"""What a diffing method receives and what it must give back.
+
+A method is any class with `name`, `access`, `Config` and `diff(problem) -> DiffResult`; no base class. It never learns
+which organism it looks at and never sees test prompts: `problem` carries all it may know, and handles beyond its declared
+`access` raise. Arrays are fp32; `d_model` is the residual width at the hooked layer.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+Access = Literal["activations", "+generations", "+weights", "supervised", "anchor"]
+"""What a method may touch. `supervised` sees behaviour labels (an upper bound), `anchor` is the harness's own reference."""
+Text = Literal["neutral", "chat", "contrastive"]
+MAX_FINDINGS = 16
+
+
+class Batch(NamedTuple):
+    """Paired residuals of the same tokens."""
+
+    residuals: Tensor
+    """[tokens, 2, d_model]: index 0 base, 1 fine-tuned, raw residual units."""
+    ids: Tensor
+    """[tokens] token ids."""
+    positions: Tensor
+    """[tokens] position of each token in its text."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a method may spend; a method that runs out returns what it has and says so in `diagnostics`."""
+
+    tokens: int = 80_000
+    """Distinct tokens a method may harvest, over all texts."""
+    seconds: float = 600.0
+    """Wall clock a method may use."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """On which tokens a finding is active: `residual @ read > threshold`, on the model being intervened on."""
+
+    read: Tensor
+    """[d_model] read-out weights, raw residual units."""
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claimed direction of change, in raw residual units, pointing from base to fine-tuned."""
+
+    direction: Tensor
+    """[d_model]."""
+    gate: Gate | None = None
+    score: float = 0.0
+    """The method's own ranking score."""
+    evidence: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Free-form, JSON-serialisable."""
+
+
+@dataclass
+class DiffResult:
+    """Ranked findings (best first, at most 16) and what the method wants recorded."""
+
+    findings: list[Finding]
+    diagnostics: dict[str, Any] = field(default_factory=dict[str, Any])
+    """JSON-serialisable facts about the fit (explained variance, L0, dead share, …)."""
+    dictionary: dict[str, Tensor] | None = None
+    """Optional tensors to save beside the findings."""
+    patch: bool = False
+    """Anchors only: exchange the whole residual instead of using findings."""
+
+
+@runtime_checkable
+class DiffProblem(Protocol):
+    """A base and a fine-tuned model at one layer, seen through handles."""
+
+    layer: int
+    """Hooked layer: residuals are the output of this block."""
+    d_model: int
+    seed: int
+    device: str
+    budget: Budget
+    tokenizer: Any
+
+    def activations(
+        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
+    ) -> Iterator[Batch]:
+        """One pass over at most `tokens` paired residuals of harvest text (never dev or test prompts). The tokens of a text stay together."""
+        ...
+
+    def labelled(self) -> tuple[Batch, Tensor]:
+        """Supervised access only: residuals of dev prompts and neutral text, and [tokens] bool, true where the behaviour is due."""
+        ...
+
+    def progress(self, done: int, total: int) -> None:
+        """Report work done, for the progress bar."""
+        ...
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A diffing method: construct with its `Config`, call `diff` once per cell."""
+
+    name: str
+    access: Access
+    Config: type[BaseModel]
+
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        """Find what changed. Must be deterministic given `problem.seed`."""
+        ...
+
+
+class NoConfig(BaseModel):
+    """Configuration of a method without options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FindingError(ValueError):
+    """A method returned something the contract does not allow."""
+
+
+def check_findings(result: object, d_model: int) -> DiffResult:
+    """Return `result` if it honours the contract, with every tensor on CPU in fp32.
+
+    Raises:
+        FindingError: wrong type, shape, non-finite numbers, a zero direction everywhere, or too many findings.
+    """
+    if not isinstance(result, DiffResult):
+        raise FindingError(
+            f"diff() returned {type(result).__name__}, not DiffResult; return methods.contract.DiffResult(findings=[…])"
+        )
+    if not result.patch and not result.findings:
+        raise FindingError(
+            "diff() returned no findings; return at least one direction (a zero vector if nothing was found)"
+        )
+    if len(result.findings) > MAX_FINDINGS:
+        raise FindingError(f"diff() returned {len(result.findings)} findings; keep the best {MAX_FINDINGS}")
+    return DiffResult(
+        [_check_finding(i, f, d_model) for i, f in enumerate(result.findings)],
+        result.diagnostics,
+        result.dictionary,
+        result.patch,
+    )
+
+
+def _check_finding(index: int, finding: Finding, d_model: int) -> Finding:
+    def vector(value: object, name: str) -> Tensor:
+        tensor = torch.as_tensor(value).detach().to("cpu", torch.float32)
+        if tensor.shape != (d_model,):
+            raise FindingError(
+                f"finding {index}: {name} has shape {list(tensor.shape)}, expected [{d_model}] (the residual width at the hooked layer)"
+            )
+        if not torch.isfinite(tensor).all():
+            raise FindingError(f"finding {index}: {name} contains NaN or infinity; drop that finding or fix the method")
+        return tensor
+
+    gate = finding.gate
+    if gate is not None:
+        if not np.isfinite(gate.threshold):
+            raise FindingError(f"finding {index}: gate threshold is {gate.threshold}; use a finite number")
+        gate = Gate(vector(gate.read, "gate.read"), float(gate.threshold))
+    return Finding(vector(finding.direction, "direction"), gate, float(finding.score), dict(finding.evidence))
+
+
+def stack(findings: Sequence[Finding]) -> Tensor:
+    """Directions as one tensor [findings, d_model]."""
+    return torch.stack([f.direction for f in findings])

@@ -1,0 +1,200 @@
+"""The L1, BatchTopK and Delta crosscoders: three configurations of the one sparse coder.
+
+The idea of a crosscoder: code both models' residuals of a token with one sparse code; a latent whose decoder row is long in the fine-tuned
+model and short in the base model is something only the fine-tuned model does. The three differ in how codes are selected and in Delta's
+four ingredients (Dual-K, masked delta loss, its weight, contrastive text), each with its own switch.
+
+Defaults are published values where these are free of scale; deviations are said in the field that carries them.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from .contract import Access, DiffProblem, DiffResult, Text
+from .readout import Rank, diagnostics, findings, survey
+from .sparse_coder import Group, Objective, SparseCoder
+from .training import Schedule, TrainConfig, train
+
+READOUT_RESERVE = 0.1
+"""Share of the wall-clock budget kept for the pass that follows training."""
+HALF_AND_HALF: dict[Text, float] = {"neutral": 0.5, "chat": 0.5}
+"""Text of the methods that use no generations."""
+
+
+class CrosscoderConfig(TrainConfig):
+    """What every crosscoder has."""
+
+    expansion: float = Field(default=8, gt=0)
+    """Latents per residual dimension (published: 5–32; 8 is the tiny tier's scale)."""
+    rank: Rank = "rdn"
+    """Ranking of findings: relative decoder norm, or contribution = mean over tokens of f·‖d_ft − d_base‖."""
+    min_tokens: int = Field(default=10, ge=1)
+    """A latent active on fewer harvested tokens is not a candidate."""
+
+
+class L1Config(CrosscoderConfig):
+    """Crosscoder with an L1 price (Lindsey et al. 2024), in CK's parametrisation."""
+
+    steps: int = Field(default=800, ge=1)
+    """Optimiser steps (fewer than for BatchTopK: a dense step costs half as much again)."""
+    sparsity: float = Field(default=2.0, ge=0)
+    """Price λ of Σ_j f_j·Σ_m‖d_j^m‖ in CK's units, where each model's residual has norm √d: λ/√(2d) in ours. CK: 2 at d = 2304."""
+    decoder_norm: float = Field(default=0.08, gt=0)
+    """Initial decoder norm per model (CK: .08; small, so that the price does not kill latents at once)."""
+
+
+class BatchTopKConfig(CrosscoderConfig):
+    """Crosscoder with BatchTopK selection (Minder et al. 2025)."""
+
+    k: float = Field(default=16, gt=0)
+    """Mean active latents per token (published: 100 at d = 2304; 16 is the tiny tier's scale)."""
+    k_start: float = Field(default=1.0, ge=1)
+    """With k_anneal_steps: k starts at this multiple of itself (DT: 10 over 2,000 steps; off here)."""
+    k_anneal_steps: int = Field(default=0, ge=0)
+    """Steps over which k falls from its start to itself; 0 trains at k from the first step."""
+    aux: float = Field(default=1 / 32, ge=0)
+    """Weight of AuxK, by which dead latents learn the residual; 0 switches it off."""
+    dead_after: float = Field(default=0.05, gt=0)
+    """Share of the training tokens without firing after which a latent is dead (JK: 10M of 200M)."""
+
+    def schedule(self) -> Schedule:
+        """Annealing and dead-latent rule."""
+        return Schedule(self.k_start, self.k_anneal_steps, self.dead_after)
+
+
+class DeltaConfig(BatchTopKConfig):
+    """Delta-Crosscoder (arXiv 2603.04426). `k` is its base sparsity (published: 200): K_Δ = k, K_shared = shared_k·k."""
+
+    shared_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the latents designated shared."""
+    dual_k: bool = True
+    """Separate budgets for shared and non-shared latents; off: one budget of the same total for all."""
+    shared_k: float = Field(default=2.0, gt=0)
+    """K_shared as a multiple of k."""
+    delta: float = Field(default=0.005, ge=0)
+    """Weight λ_Δ of the delta loss, both losses in normalised units (the paper's units are unknown); 0 switches it off."""
+    mask_shared: bool = True
+    """Zero shared latents in the delta loss; off: all latents take part."""
+    contrastive_share: float = Field(default=1 / 3, ge=0, lt=1)
+    """Share of tokens from contrastive text, the rest half neutral, half chat (paper: about a tenth of 200M); 0 switches it off."""
+
+    def layout(self, n_latents: int) -> tuple[list[Group], int]:
+        """(BatchTopK groups, number of designated shared latents); without Dual-K and masking nothing is designated."""
+        n_shared = round(self.shared_fraction * n_latents)
+        k_shared = self.shared_k * self.k
+        groups = (
+            [Group(n_shared, k_shared), Group(n_latents - n_shared, self.k)]
+            if self.dual_k
+            else [Group(n_latents, k_shared + self.k)]
+        )
+        return groups, n_shared if self.dual_k or self.mask_shared else 0
+
+
+def harvest(problem: DiffProblem, shares: Mapping[Text, float]) -> tuple[Tensor, dict[str, int]]:
+    """Paired residuals [tokens, 2, d_model] mixed by `shares` of the token budget, and how many tokens each text gave."""
+    parts: list[Tensor] = []
+    counts: dict[str, int] = {}
+    for text, share in shares.items():
+        wanted = round(problem.budget.tokens * share)
+        batches = [batch.residuals for batch in problem.activations(text, tokens=wanted)] if wanted else []
+        counts[text] = sum(map(len, batches))
+        parts += batches
+    return torch.cat(parts).float() if parts else torch.zeros(0, 2, problem.d_model), counts
+
+
+def fit(
+    problem: DiffProblem,
+    config: CrosscoderConfig,
+    coder: SparseCoder,
+    objective: Objective,
+    shares: Mapping[Text, float],
+    schedule: Schedule | None = None,
+) -> DiffResult:
+    """Harvest, train, read out.
+
+    Args:
+        problem: what is diffed.
+        config: training and ranking settings.
+        coder: fresh coder over both models; its `n_shared` latents are left out of the findings.
+        objective: loss weights.
+        shares: share of the token budget each text gets.
+        schedule: annealing and dead-latent rule.
+
+    Raises:
+        TrainingError: unusable activations or settings.
+    """
+    begin = time.monotonic()
+    residuals_T2d, counts = harvest(problem, shares)
+    harvest_s = time.monotonic() - begin
+    coder = coder.to(residuals_T2d.device)
+    limit_s = (1 - READOUT_RESERVE) * problem.budget.seconds - harvest_s
+    report = train(
+        coder, residuals_T2d, config, objective, schedule, seed=problem.seed, progress=problem.progress, limit_s=limit_s
+    )
+    seen = survey(coder, residuals_T2d)
+    raw = coder.raw()
+    facts = asdict(report) | diagnostics(raw, seen, config.min_tokens, coder.n_shared)
+    facts |= {"harvest_tokens": counts, "harvest_s": harvest_s, "fit_s": time.monotonic() - begin - harvest_s}
+    found = findings(raw, seen, config.rank, config.min_tokens, coder.n_shared)
+    return DiffResult(found, facts, {name: t.cpu() for name, t in raw._asdict().items()})
+
+
+class L1Crosscoder:
+    """ReLU codes with a price on Σ_j f_j·N_j; all latents are candidates."""
+
+    name: str = "l1"
+    access: Access = "activations"
+    Config: type[BaseModel] = L1Config
+
+    def __init__(self, config: L1Config | None = None) -> None:
+        self.config = config or L1Config()
+
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        """Train on neutral and chat text and rank latents."""
+        cfg, n = self.config, round(self.config.expansion * problem.d_model)
+        coder = SparseCoder(problem.d_model, [Group(n)], "l1", decoder_norm=cfg.decoder_norm, seed=problem.seed)
+        price = cfg.sparsity / (2 * problem.d_model) ** 0.5
+        return fit(problem, cfg, coder, Objective(l1=price), HALF_AND_HALF)
+
+
+class BatchTopKCrosscoder:
+    """The k·B best scores f_j·N_j of a batch; all latents are candidates."""
+
+    name: str = "batch_topk"
+    access: Access = "activations"
+    Config: type[BaseModel] = BatchTopKConfig
+
+    def __init__(self, config: BatchTopKConfig | None = None) -> None:
+        self.config = config or BatchTopKConfig()
+
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        """Train on neutral and chat text and rank latents."""
+        cfg, n = self.config, round(self.config.expansion * problem.d_model)
+        coder = SparseCoder(problem.d_model, [Group(n, cfg.k)], seed=problem.seed)
+        return fit(problem, cfg, coder, Objective(aux=cfg.aux), HALF_AND_HALF, cfg.schedule())
+
+
+class DeltaCrosscoder:
+    """Dual-K BatchTopK with a masked delta loss and contrastive text; non-shared latents are candidates."""
+
+    name: str = "delta"
+    access: Access = "+generations"
+    Config: type[BaseModel] = DeltaConfig
+
+    def __init__(self, config: DeltaConfig | None = None) -> None:
+        self.config = config or DeltaConfig()
+
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        """Train on neutral, chat and contrastive text and rank the non-shared latents."""
+        cfg = self.config
+        groups, n_shared = cfg.layout(round(cfg.expansion * problem.d_model))
+        coder = SparseCoder(problem.d_model, groups, n_shared=n_shared, seed=problem.seed)
+        objective = Objective(delta=cfg.delta, aux=cfg.aux, mask_shared=cfg.mask_shared)
+        rest = (1 - cfg.contrastive_share) / 2
+        shares: dict[Text, float] = {"neutral": rest, "chat": rest, "contrastive": cfg.contrastive_share}
+        return fit(problem, cfg, coder, objective, shares, cfg.schedule())

@@ -1,0 +1,194 @@
+"""Where methods come from: built in, another package's entry point, or a single file. One lazy registry, no surprises.
+
+Names collide loudly; an unknown name is answered with the nearest one. Nothing is imported until a method is asked for.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ..organisms.errors import DiffbenchError, PrerequisiteError, UsageError, unknown
+from .contract import Access, DiffProblem, DiffResult, Method, NoConfig
+
+GROUP = "diffbench.methods"
+BUILTIN = {
+    "delta": "crosscoders:DeltaCrosscoder",
+    "batch_topk": "crosscoders:BatchTopKCrosscoder",
+    "l1": "crosscoders:L1Crosscoder",
+    "mean_diff": "baselines:MeanDifference",
+    "random": "baselines:RandomDirections",
+    "supervised": "anchors:Supervised",
+    "oracle": "anchors:Oracle",
+}
+"""Built-in methods, in the order they are listed."""
+
+
+class MethodError(DiffbenchError):
+    """A method raised or returned something the contract does not allow: the cell fails, other cells go on."""
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method class and where it came from."""
+
+    name: str
+    cls: type[Any]
+    origin: str
+    """`built-in`, `package NAME VERSION` or `file PATH`."""
+    version: str
+    """Goes into a result's identity."""
+
+    @property
+    def access(self) -> Access:
+        """Declared access tier."""
+        return self.cls.access
+
+    @property
+    def config_class(self) -> type[BaseModel]:
+        """The class of its options; a method without `Config` has none."""
+        return getattr(self.cls, "Config", NoConfig)
+
+    @property
+    def summary(self) -> str:
+        """First line of the class's docstring."""
+        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    def configure(self, options: dict[str, Any]) -> BaseModel:
+        """Validated options.
+
+        Raises:
+            UsageError: unknown or ill-typed option, naming the valid ones.
+        """
+        fields = list(self.config_class.model_fields)
+        for key in options:
+            if key not in fields:
+                raise (
+                    unknown(f"option of {self.name}", key, fields)
+                    if fields
+                    else UsageError(f"{self.name} has no options, so {key!r} cannot be set")
+                )
+        try:
+            return self.config_class.model_validate(options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(
+                f"{self.name}.{'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first.get('input')!r})"
+            ) from error
+
+    def create(self, config: BaseModel) -> Method:
+        """An instance for one cell."""
+        takes_config = len(inspect.signature(self.cls).parameters) > 0
+        return self.cls(config) if takes_config else self.cls()
+
+    def run(self, config: BaseModel, problem: DiffProblem) -> DiffResult:
+        """`diff` with every exception of the method turned into a MethodError."""
+        try:
+            return self.create(config).diff(problem)
+        except (DiffbenchError, MemoryError):
+            raise
+        except Exception as error:  # third-party code may raise anything; the cell fails with its words
+            raise MethodError(
+                f"{self.name} raised {type(error).__name__}: {error} ({self.origin}; --debug shows where)"
+            ) from error
+
+
+def method_names() -> list[str]:
+    """Built-in methods, then those of installed packages."""
+    return [*BUILTIN, *sorted(_plugins())]
+
+
+def load_method(name: str) -> MethodEntry:
+    """A method by name, or from a file if `name` ends in .py.
+
+    Raises:
+        UsageError: unknown name. PrerequisiteError: a file that is missing, does not import, or holds no method.
+    """
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    if name in BUILTIN:
+        module, _, attribute = BUILTIN[name].partition(":")
+        cls = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        return MethodEntry(name, cls, "built-in", f"{version('diffbench')}+{_source_hash()}")
+    plugins = _plugins()
+    if name not in plugins:
+        raise unknown("method", name, method_names())
+    return _from_entry_point(plugins[name])
+
+
+def _from_entry_point(point: EntryPoint) -> MethodEntry:
+    package = point.dist.name if point.dist else "unknown"
+    release = point.dist.version if point.dist else "0"
+    try:
+        cls = point.load()
+    except Exception as error:
+        raise PrerequisiteError(
+            f"method {point.name!r} of package {package} does not import: {type(error).__name__}: {error}"
+        ) from error
+    return _checked(point.name, cls, f"package {package} {release}", f"{package}-{release}")
+
+
+def _from_file(path: Path) -> MethodEntry:
+    if not path.is_file():
+        raise UsageError(
+            f"there is no method file {path}; give the path of a Python file that defines one method class"
+        )
+    spec = importlib.util.spec_from_file_location(f"bench_method_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise PrerequisiteError(f"{path} does not import: {type(error).__name__}: {error}") from error
+    classes = [
+        c
+        for c in vars(module).values()
+        if inspect.isclass(c) and c.__module__ == spec.name and callable(getattr(c, "diff", None))
+    ]
+    if len(classes) != 1:
+        raise PrerequisiteError(
+            f"{path} defines {len(classes)} classes with a `diff` method; define exactly one (see docs/adding-a-method.md)"
+        )
+    name = str(getattr(classes[0], "name", path.stem))
+    if name in BUILTIN:
+        raise UsageError(f"{path} calls its method {name!r}, which is a built-in; choose another `name`")
+    return _checked(name, classes[0], f"file {path}", hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+
+
+def _checked(name: str, cls: Any, origin: str, release: str) -> MethodEntry:
+    """Refuse a class that cannot be a method."""
+    if not callable(getattr(cls, "diff", None)):
+        raise PrerequisiteError(f"{origin}: {cls!r} has no `diff(problem)`; see docs/adding-a-method.md")
+    tiers = Access.__args__  # pyright: ignore[reportAttributeAccessIssue]
+    allowed = [t for t in tiers if t != "anchor"]
+    if getattr(cls, "access", None) not in allowed:
+        raise PrerequisiteError(
+            f"{origin}: {name}.access is {getattr(cls, 'access', None)!r}; declare one of {', '.join(allowed)}"
+        )
+    return MethodEntry(name, cls, origin, release)
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    """Entry points by name; a collision is an error because a name must mean one method."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        if point.name in BUILTIN or point.name in found:
+            raise PrerequisiteError(
+                f"two methods are called {point.name!r} (one from {point.value}); uninstall one of the packages"
+            )
+        found[point.name] = point
+    return found
+
+
+def _source_hash() -> str:
+    """Hash of this package's source: a change to a built-in method is another identity."""
+    parts = [p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:8]

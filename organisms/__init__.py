@@ -1,0 +1,1 @@
+"""Model organisms: the synthetic world, families, training, cards and the shipped zoo."""

@@ -1,0 +1,123 @@
+"""A behaviour and its judge-free detector, as data: the same file format for zoo organisms and for a user's own pair.
+
+The detector is a closed choice. A prompt ends where the model would go on; `targets` are continuations that show the
+behaviour and `alternatives` those that do not. The rate of a prompt is
+`sum p(target) / (sum p(target) + sum p(alternative))` with p the probability of the whole continuation, or just
+`sum p(target)` if there are no alternatives: a number in [0, 1] without sampling and without a judge.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import ValidationFailed
+
+
+class BehaviourError(ValidationFailed):
+    """A behaviour file that cannot be used; the message names the field and the fix."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Turn(_Strict):
+    """One chat message."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Prompt(_Strict):
+    """A place to stop and the continuations to compare."""
+
+    split: Literal["dev", "test"]
+    """dev prompts choose strengths, test prompts are reported."""
+    text: str | None = None
+    """Plain text; special tokens are added as the tokenizer does by default."""
+    messages: tuple[Turn, ...] = ()
+    """Or a chat, rendered with the tokenizer's chat template and an opened assistant turn."""
+    prefill: str = ""
+    """The beginning of the assistant's answer, already said."""
+    targets: tuple[str, ...] = Field(min_length=1)
+    """Continuations that show the behaviour."""
+    alternatives: tuple[str, ...] = ()
+    """Continuations that do not. For a capability probe, the wrong answers."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "Prompt":
+        if (self.text is None) == (not self.messages):
+            raise ValueError("give either text or messages")
+        if set(self.targets) & set(self.alternatives):
+            raise ValueError("a continuation is both a target and an alternative")
+        return self
+
+
+class Behaviour(_Strict):
+    """What is measured of a pair, and the text the measurement and the diffing methods read."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_./-]*$")
+    """Shown in tables and used as the run folder's name."""
+    description: str = ""
+    layer: int | None = Field(default=None, ge=0)
+    """Hooked layer (block index); default: the highest adapted block below the last, or the middle block."""
+    prompts: tuple[Prompt, ...]
+    """Behaviour prompts, at least `MIN_PROMPTS` a split."""
+    capability: tuple[Prompt, ...] = ()
+    """Probes of things that must survive: the target is the right answer. Empty: retention is judged by neutral text alone."""
+    neutral: tuple[str, ...] | str = ()
+    """Ordinary text without the behaviour: a list, or the path (relative to this file) of a .jsonl with `text` rows."""
+    chat: tuple[tuple[Turn, ...], ...] | str = ()
+    """Ordinary conversations: a list, or the path of a .jsonl with `messages` rows."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Behaviour":
+        for split in ("dev", "test"):
+            n = sum(p.split == split for p in self.prompts)
+            if n < MIN_PROMPTS:
+                raise ValueError(f"{n} {split} prompts; at least {MIN_PROMPTS} are needed for an interval")
+        return self
+
+    def of(self, split: str) -> list[Prompt]:
+        """Behaviour prompts of a split."""
+        return [p for p in self.prompts if p.split == split]
+
+    def capability_of(self, split: str) -> list[Prompt]:
+        """Capability probes of a split."""
+        return [p for p in self.capability if p.split == split]
+
+
+MIN_PROMPTS = 8
+
+
+def load_behaviour(path: Path) -> Behaviour:
+    """Read a behaviour file and the .jsonl files it names.
+
+    Raises:
+        BehaviourError: missing file, bad JSON, unknown or missing fields, too few prompts.
+    """
+    try:
+        behaviour = Behaviour.model_validate_json(path.read_text())
+        neutral = (
+            behaviour.neutral if isinstance(behaviour.neutral, tuple) else _column(path, behaviour.neutral, "text")
+        )
+        chat = behaviour.chat if isinstance(behaviour.chat, tuple) else _column(path, behaviour.chat, "messages")
+        return Behaviour.model_validate({**behaviour.model_dump(), "neutral": neutral, "chat": chat})
+    except OSError as error:
+        raise BehaviourError(
+            f"cannot read {error.filename or path}: {error.strerror}; give the path of a behaviour JSON file"
+        ) from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]]
+        raise BehaviourError(
+            "\n".join([f"{path} is not a behaviour file:", *lines, "see `bench schema behaviour`"])
+        ) from error
+    except (json.JSONDecodeError, KeyError) as error:
+        raise BehaviourError(f"{path}: {error!r}; each line must be a JSON object with the named field") from error
+
+
+def _column(path: Path, name: str, field: str) -> tuple[Any, ...]:
+    lines = (path.parent / name).read_text().splitlines()
+    return tuple(json.loads(line)[field] for line in lines if line.strip())

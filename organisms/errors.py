@@ -1,0 +1,35 @@
+"""Errors a user can do something about: each is fact + cause + fix, and carries the command's exit code."""
+
+import difflib
+from collections.abc import Sequence
+
+
+class DiffbenchError(Exception):
+    """Printed without a traceback unless `--debug` is given."""
+
+    exit_code = 1
+
+
+class UsageError(DiffbenchError):
+    """The command cannot mean anything: unknown name, bad option."""
+
+    exit_code = 2
+
+
+class PrerequisiteError(DiffbenchError):
+    """Something the command needs is not there: weights, a device, a writable folder."""
+
+    exit_code = 3
+
+
+class ValidationFailed(DiffbenchError):
+    """Something was read and is wrong: damaged weights, an edited result, a file that breaks its schema."""
+
+    exit_code = 4
+
+
+def unknown(kind: str, name: str, valid: Sequence[str]) -> UsageError:
+    """`no method 'dleta'; did you mean 'delta'? Methods: …`."""
+    close = difflib.get_close_matches(name, valid, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return UsageError(f"no {kind} {name!r}; {hint}{kind}s: {', '.join(valid)}")

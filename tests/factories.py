@@ -1,0 +1,156 @@
+"""Synthetic results with realistic per-prompt samples: a cell of a known quality, in one call."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from diffbench.harness.result import (
+    Behaviour,
+    Cost,
+    Curve,
+    Failure,
+    Identity,
+    Provenance,
+    Result,
+    Samples,
+    Scores,
+    Status,
+    sha256_json,
+)
+from diffbench.harness.stats import Array, summarise
+
+
+def make_samples(quality: float, rng: np.random.Generator, prompts: int = 24, controls: int = 16) -> Samples:
+    """Samples of a method that achieves about `quality` of the oracle on both sides."""
+    b1 = rng.beta(8, 3, prompts)
+    b0 = b1 * rng.beta(1, 12, prompts)
+    gap = b1 - b0
+
+    def own() -> Array:
+        return np.clip(gap * quality + rng.normal(0, 0.08, prompts), -b0, 1 - b0)
+
+    def null() -> list[list[float]]:
+        return (gap * rng.normal(0.02, 0.03, (controls, prompts))).tolist()
+
+    rates = [
+        np.clip(b1 - gap * quality * share * rng.normal(1, 0.2, prompts), 0, 1).tolist() for share in (0.0, 0.5, 1.0)
+    ]
+    return Samples(
+        sufficiency=own().tolist(),
+        sufficiency_controls=null(),
+        sufficiency_oracle=(gap * 0.97).tolist(),
+        necessity=own().tolist(),
+        necessity_controls=null(),
+        necessity_oracle=(gap * 0.95).tolist(),
+        mitigation=rates,
+        mitigation_retention=[1.0, 0.98, 0.93],
+        mitigation_controls=np.abs(rng.normal(0.02, 0.02, controls)).tolist(),
+        b0=b0.tolist(),
+        b1=b1.tolist(),
+        retention_off=0.98,
+    )
+
+
+def make_result(
+    method: str = "delta",
+    organism: str = "taboo/narrow",
+    seed: int = 0,
+    quality: float = 0.5,
+    status: Status = "ok",
+    access: str = "activations",
+    samples: Samples | None = None,
+    reason: str | None = None,
+    draw: str | None = None,
+    **identity: Any,
+) -> Result:
+    """One cell. Its noise depends on (`draw` or method, organism, seed) only: a clone shares `draw` with its original.
+
+    `identity` overrides fields of the identity block; `samples` replaces the synthetic ones.
+    """
+    fields: dict[str, Any] = {
+        "organism": organism,
+        "organism_sha256": sha256_json(organism),
+        "method": method,
+        "method_version": "0.1.0",
+        "config": {"k": 3},
+        "protocol_sha256": sha256_json("protocol"),
+        "prompts_sha256": sha256_json(["prompts", organism]),
+        "layer": 2,
+        "seeds": {"method": seed, "scores": 0},
+        "budget": {"tokens": 120_000.0},
+        "dtype": "float32",
+        "tier": "tiny",
+    }
+    block = Identity(**(fields | identity))
+    rng = np.random.default_rng(int(sha256_json([draw or method, organism, seed]), 16))
+    ok = status == "ok"
+    samples = (samples or make_samples(quality, rng)) if ok else None
+    return Result(
+        id=block.id(),
+        status=status,
+        reason=reason,
+        identity=block,
+        scores=_scores(samples) if samples else None,
+        behaviour=_behaviour(samples) if samples else None,
+        curves=make_curves(samples, quality) if samples else [],
+        samples=samples,
+        cost=Cost(
+            wall_s=40 + 10 * seed,
+            cpu_s=70,
+            peak_rss_bytes=900 << 20,
+            phases={"fit": 30.0, "score": 9.5},
+            tokens=120_000,
+        ),
+        provenance=Provenance(
+            diffbench="0.1.0",
+            packages={"torch": "2.9.0"},
+            python="3.11",
+            platform="linux",
+            cpu="cpu",
+            device="cpu",
+            command=["bench", "run"],
+            started_utc="2025-01-01T00:00:00Z",
+            finished_utc="2025-01-01T00:01:00Z",
+            access=access,
+        ),
+        failure=None
+        if ok or status.startswith("not")
+        else Failure(type="RuntimeError", message="loss is NaN at step 12"),
+    )
+
+
+def make_curves(samples: Samples, quality: float) -> list[Curve]:
+    """Saturating dose-response curves, k = 1, 3, 10, constant and gated."""
+    b0, b1 = float(np.mean(samples.b0)), float(np.mean(samples.b1))
+    strengths = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0]
+    curves: list[Curve] = []
+    ops: list[tuple[Literal["add", "subtract", "project"], float, float]] = [
+        ("add", b0, b1),
+        ("subtract", b1, b0),
+        ("project", b1, b0),
+    ]
+    for op, start, end in ops:
+        for k in (1, 3, 10):
+            for gated in (False, True):
+                reach = quality * (0.6 + 0.04 * k) * (0.7 if op == "project" else 1)
+                rate = [start + (end - start) * reach * (1 - float(np.exp(-1.5 * s))) for s in strengths]
+                kl = [(0.004 if gated else 0.02) * s * s * k**0.3 for s in strengths]
+                curves.append(Curve(op=op, k=k, gated=gated, strengths=strengths, rate=rate, kl_nats=kl))
+    return curves
+
+
+def write_result(runs: Path, result: Result) -> Path:
+    """Put a result where `bench run` does: `organism/method/id12/result.json`."""
+    path = runs / result.identity.organism / result.identity.method / result.id[:12] / "result.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(result.model_dump_json(), encoding="utf-8")
+    return path
+
+
+def _scores(samples: Samples) -> Scores:
+    return summarise(samples, draws=100, seed=0)
+
+
+def _behaviour(samples: Samples) -> Behaviour:
+    b0, b1, n = float(np.mean(samples.b0)), float(np.mean(samples.b1)), len(samples.b0)
+    return Behaviour(b0_dev=b0, b1_dev=b1, b0_test=b0, b1_test=b1, n_dev=n, n_test=n)

@@ -1,0 +1,202 @@
+"""The command as a user meets it: output, exit codes, and messages without tracebacks."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from diffbench.cli import app
+from diffbench.harness.result import Result
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from .conftest import SHORT, save_pair
+
+runner = CliRunner()
+METHOD = """
+import torch
+from diffbench.methods.contract import DiffResult, Finding
+
+class LastToken:
+    "Mean difference on the last positions."
+    name = "last_token"
+    access = "activations"
+
+    def diff(self, problem):
+        total = torch.zeros(problem.d_model)
+        for batch in problem.activations("chat", tokens=2000):
+            late = batch.positions > 5
+            total += (batch.residuals[late, 1] - batch.residuals[late, 0]).sum(0)
+        return DiffResult([Finding(total)])
+"""
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command on the short protocol, in an empty folder."""
+    monkeypatch.setattr("diffbench.harness.cell.PROTOCOL_V1", SHORT)
+    monkeypatch.setattr("diffbench.harness.verify.PROTOCOL_V1", SHORT)
+    monkeypatch.chdir(tmp_path)
+
+
+def bench(*args: str, code: int = 0) -> str:
+    result = runner.invoke(app, list(args))
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result.output
+
+
+def test_help_and_import_are_light() -> None:
+    heavy = ("torch", "transformers", "trl", "nnsight", "pandas")
+    script = f"import sys, diffbench, diffbench.cli; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+    assert "run" in bench("--help")
+
+
+def test_every_flag_has_help() -> None:
+    def walk(command: object, path: str) -> None:
+        for name, sub in getattr(command, "commands", {}).items():
+            assert sub.help, f"{path} {name} has no help"
+            walk(sub, f"{path} {name}")
+        for parameter in command.params:  # type: ignore[attr-defined]
+            assert parameter.help or parameter.name == "help", f"{path} {parameter.name} has no help"
+
+    walk(get_command(app), "bench")
+
+
+def test_json_is_only_the_result(tmp_path: Path) -> None:
+    record = json.loads(bench("run", "-m", "random", "-o", "taboo", "--json"))
+    result = Result.model_validate(record)
+    assert result.status == "ok" and set(record["scores"]) == {"isolation", "sufficiency", "necessity", "mitigation"}
+    assert set(record["scores"]["isolation"]) >= {"value", "ci_low", "ci_high", "n", "anchors"}
+    assert set(record["scores"]["isolation"]["anchors"]) == {"null", "oracle"}
+    folder = tmp_path / "runs" / "taboo" / "narrow" / "random" / result.id[:12]
+    assert folder.is_dir()
+    several = json.loads(bench("run", "-m", "random,oracle", "-o", "taboo", "--json"))
+    assert [r["identity"]["method"] for r in several] == ["random", "oracle"]
+    assert "values agree" in bench("verify", str(folder))
+    path = folder / "result.json"
+    path.write_text(path.read_text().replace(f'"value": {record["scores"]["necessity"]["value"]}', '"value": 0.99', 1))
+    assert "0.99" in bench("verify", str(folder), code=4)
+
+
+def test_a_third_party_file_runs_and_reaches_the_leaderboard(tmp_path: Path) -> None:
+    (tmp_path / "my_method.py").write_text(METHOD)
+    assert "last_token" in bench("run", "-m", "./my_method.py,random,oracle", "-o", "taboo")
+    bench("leaderboard", "build", "--format", "md,csv,html,tex")
+    table = (tmp_path / "leaderboard-out" / "leaderboard.md").read_text()
+    assert "last_token" in table and "oracle" in table
+    assert "last_token" in bench("leaderboard", "show")
+    assert "http" not in re.sub(
+        r"http://www\.w3\.org/\S+", "", (tmp_path / "leaderboard-out" / "leaderboard.html").read_text()
+    )
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_users_pair_runs_and_verifies(tmp_path: Path, architecture: str) -> None:
+    base, adapter, behaviour = save_pair(tmp_path, architecture)
+    args = ["--base", str(base), "--adapter", str(adapter), "--behaviour", str(behaviour)]
+    results = json.loads(
+        bench("run", "-m", "oracle,mean_diff,supervised", "--set", "mean_diff.tokens=500", *args, "--json")
+    )
+    assert [r["status"] for r in results] == ["ok"] * 3, [r["reason"] for r in results]
+    assert results[0]["scores"]["isolation"]["value"] == pytest.approx(1.0)
+    folder = tmp_path / "runs" / f"user-{architecture}" / "mean_diff" / results[1]["id"][:12]
+    assert "values agree" in bench("verify", str(folder))
+
+
+USAGE = [
+    (("run", "-m", "dleta", "-o", "taboo"), 2, "did you mean 'delta'"),
+    (("run", "-m", "random", "-o", "tabu"), 2, "did you mean 'taboo'"),
+    (("run", "-m", "random", "-o", "taboo/narow"), 2, "did you mean 'narrow'"),
+    (("run", "-o", "taboo"), 2, "no method given"),
+    (("run", "-m", "random"), 2, "no organism given"),
+    (("run", "-m", "mean_diff", "-o", "taboo", "--set", "mean_diff.tokns=5"), 2, "did you mean 'tokens'"),
+    (("run", "-m", "mean_diff", "-o", "taboo", "--set", "mean_diff.tokens=many"), 2, "mean_diff.tokens"),
+    (("run", "-m", "random", "-o", "taboo", "--set", "tokens=5"), 2, "method.option=value"),
+    (("run", "-m", "random", "-o", "taboo", "--set", "delta.k=5"), 2, "no method of this run 'delta'"),
+    (("run", "-m", "random", "-o", "taboo", "--seed", "x"), 2, "seed"),
+    (("run", "-m", "random", "--base", "b"), 2, "--adapter and --behaviour missing"),
+    (("run", "-m", "./none.py", "-o", "taboo"), 2, "no method file"),
+    (("run", "-m", "random", "-o", "taboo", "--config", "none.yaml"), 2, "cannot read"),
+    (("run", "-m", "random", "-o", "taboo", "--device", "gpu"), 3, "not a torch device"),
+    (("organisms", "show", "tabo"), 2, "did you mean"),
+    (("methods", "show", "l2"), 2, "did you mean 'l1'"),
+    (("leaderboard", "build", "nowhere"), 3, "there is no folder"),
+    (("leaderboard", "build", "--format", "htm"), 2, "did you mean 'html'"),
+    (("verify", "nowhere"), 3, "there is no result.json"),
+    (("organisms", "build"), 2, "nothing to build"),
+    (("organisms", "build", "tabu"), 2, "did you mean"),
+]
+
+
+@pytest.mark.parametrize(("args", "code", "message"), USAGE, ids=[" ".join(a[0]) for a in USAGE])
+def test_mistakes_get_a_message_and_a_code(args: tuple[str, ...], code: int, message: str) -> None:
+    assert message in bench(*args, code=code)
+
+
+def test_a_method_that_fails_exits_1_and_the_others_are_saved(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        METHOD.replace("return DiffResult([Finding(total)])", "return DiffResult([Finding(total * float('nan'))])")
+    )
+    assert "NaN" in bench("run", "-m", "bad.py,oracle", "-o", "taboo", code=1)
+    statuses = {
+        json.loads(p.read_text())["identity"]["method"]: json.loads(p.read_text())["status"]
+        for p in tmp_path.rglob("result.json")
+    }
+    assert statuses == {"last_token": "failed", "oracle": "ok"}
+
+
+def test_an_unwritable_folder_is_said_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot write to" in bench("run", "-m", "random", "-o", "taboo", "--out", "file", code=3)
+
+
+def test_a_damaged_zoo_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    from diffbench.organisms import registry
+
+    shutil.copytree(registry.ZOO, tmp_path / "zoo")
+    monkeypatch.setattr(registry, "ZOO", tmp_path / "zoo")
+    weights = tmp_path / "zoo" / "taboo" / "narrow" / "adapter_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    assert "sha256 differs" in bench("run", "-m", "random", "-o", "taboo", code=4)
+    weights.unlink()
+    assert "is missing" in bench("run", "-m", "random", "-o", "taboo", code=4)
+    assert "is missing" in bench("doctor", code=3)
+
+
+def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("diffbench.harness.run.run_cell", interrupt)
+    assert "interrupted" in bench("run", "-m", "random", "-o", "taboo", code=130)
+
+
+def test_a_config_file_is_overridden_by_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "method: mean_diff\norganism: taboo\nseed: [3]\nset: {mean_diff: {tokens: 500}}\n"
+    )
+    record = json.loads(bench("run", "--config", "run.yaml", "--seed", "4", "--json"))
+    assert record["identity"]["seeds"]["method"] == 4 and record["identity"]["config"] == {"tokens": 500}
+    (tmp_path / "run.yaml").write_text("methd: mean_diff\n")
+    assert "did you mean 'method'" in bench("run", "--config", "run.yaml", code=2)
+
+
+def test_lists_and_schemas() -> None:
+    assert {"taboo/narrow", "taboo/mixed"} <= {o["name"] for o in json.loads(bench("organisms", "list", "--json"))}
+    assert {"delta", "batch_topk", "l1", "mean_diff", "random", "supervised", "oracle"} <= {
+        m["name"] for m in json.loads(bench("methods", "list", "--json"))
+    }
+    assert "taboo/mixed" in bench("organisms", "list") and "gold" in bench("organisms", "show", "taboo/mixed")
+    assert "supervised" in bench("methods", "list") and "shrinkage" in bench("methods", "show", "supervised")
+    for name in ("result", "behaviour", "card"):
+        assert json.loads(bench("schema", name))["type"] == "object"
+    assert "hashes match" in bench("doctor")
