@@ -91,7 +91,7 @@ class DiffProblem(Protocol):
     def activations(
         self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
     ) -> Iterator[Batch]:
-        """One pass over at most `tokens` paired residuals of harvest text (never dev or test prompts). The tokens of a text stay together."""
+        """One pass over at most `tokens` paired residuals of harvest text (never dev or test prompts), text by text."""
         ...
 
     def labelled(self) -> tuple[Batch, Tensor]:
@@ -150,9 +150,15 @@ def check_findings(result: object, d_model: int) -> DiffResult:
     )
 
 
-def _check_finding(index: int, finding: Finding, d_model: int) -> Finding:
+def _check_finding(index: int, finding: object, d_model: int) -> Finding:
+    if not isinstance(finding, Finding):
+        raise FindingError(f"finding {index} is {type(finding).__name__}, not Finding(direction, …)")
+
     def vector(value: object, name: str) -> Tensor:
-        tensor = torch.as_tensor(value).detach().to("cpu", torch.float32)
+        try:
+            tensor = torch.as_tensor(value).detach().to("cpu", torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise FindingError(f"finding {index}: {name} is {type(value).__name__}, not a tensor of numbers") from error
         if tensor.shape != (d_model,):
             raise FindingError(
                 f"finding {index}: {name} has shape {list(tensor.shape)}, expected [{d_model}] (the residual width at the hooked layer)"

@@ -1,8 +1,9 @@
 """The L1, BatchTopK and Delta crosscoders: three configurations of the one sparse coder.
 
-The idea of a crosscoder: code both models' residuals of a token with one sparse code; a latent whose decoder row is long in the fine-tuned
-model and short in the base model is something only the fine-tuned model does. The three differ in how codes are selected and in Delta's
-four ingredients (Dual-K, masked delta loss, its weight, contrastive text), each with its own switch.
+The idea of a crosscoder: code both models' residuals of a token with one sparse code; a latent whose decoder row is
+long in the fine-tuned model and short in the base model is something only the fine-tuned model does. The three differ
+in how codes are selected and in Delta's four ingredients (Dual-K, masked delta loss, its weight, contrastive text),
+each with its own switch.
 
 Defaults are published values where these are free of scale; deviations are said in the field that carries them.
 """
@@ -43,7 +44,7 @@ class L1Config(CrosscoderConfig):
     steps: int = Field(default=800, ge=1)
     """Optimiser steps (fewer than for BatchTopK: a dense step costs half as much again)."""
     sparsity: float = Field(default=2.0, ge=0)
-    """Price λ of Σ_j f_j·Σ_m‖d_j^m‖ in CK's units, where each model's residual has norm √d: λ/√(2d) in ours. CK: 2 at d = 2304."""
+    """Price λ of Σ_j f_j·N_j in CK's units, where each model's residual has norm √d: λ/√(2d) in ours. CK: 2."""
     decoder_norm: float = Field(default=0.08, gt=0)
     """Initial decoder norm per model (CK: .08; small, so that the price does not kill latents at once)."""
 
@@ -68,7 +69,7 @@ class BatchTopKConfig(CrosscoderConfig):
 
 
 class DeltaConfig(BatchTopKConfig):
-    """Delta-Crosscoder (arXiv 2603.04426). `k` is its base sparsity (published: 200): K_Δ = k, K_shared = shared_k·k."""
+    """Delta-Crosscoder (arXiv 2603.04426). Base sparsity k (published: 200): K_Δ = k, K_shared = shared_k·k."""
 
     shared_fraction: float = Field(default=0.2, gt=0, lt=1)
     """Share of the latents designated shared."""
@@ -77,11 +78,11 @@ class DeltaConfig(BatchTopKConfig):
     shared_k: float = Field(default=2.0, gt=0)
     """K_shared as a multiple of k."""
     delta: float = Field(default=0.005, ge=0)
-    """Weight λ_Δ of the delta loss, both losses in normalised units (the paper's units are unknown); 0 switches it off."""
+    """Weight λ_Δ of the delta loss, in normalised units (the paper's are unknown); 0 switches it off."""
     mask_shared: bool = True
     """Zero shared latents in the delta loss; off: all latents take part."""
     contrastive_share: float = Field(default=1 / 3, ge=0, lt=1)
-    """Share of tokens from contrastive text, the rest half neutral, half chat (paper: about a tenth of 200M); 0 switches it off."""
+    """Share of tokens from contrastive text (paper: about a tenth); 0 switches it off. The rest is neutral and chat."""
 
     def layout(self, n_latents: int) -> tuple[list[Group], int]:
         """(BatchTopK groups, number of designated shared latents); without Dual-K and masking nothing is designated."""
@@ -96,7 +97,7 @@ class DeltaConfig(BatchTopKConfig):
 
 
 def harvest(problem: DiffProblem, shares: Mapping[Text, float]) -> tuple[Tensor, dict[str, int]]:
-    """Paired residuals [tokens, 2, d_model] mixed by `shares` of the token budget, and how many tokens each text gave."""
+    """Paired residuals [tokens, 2, d_model] by `shares` of the token budget, and the tokens each text gave."""
     parts: list[Tensor] = []
     counts: dict[str, int] = {}
     for text, share in shares.items():

@@ -1,7 +1,7 @@
 """From a trained sparse coder to findings: one pass over the harvest at the inference thresholds, then a ranking.
 
-The idea: sparse codes of the harvest are visited once, and frequencies, mean activations, L0 and explained variance are all sums over
-that one visit; directions and gates come from `SparseCoder.raw()`, so they are in residual units.
+The idea: sparse codes of the harvest are visited once, and frequencies, mean activations, L0 and explained variance
+are all sums over that one visit; directions and gates come from `SparseCoder.raw()`, so they are in residual units.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -55,7 +55,7 @@ def survey(coder: SparseCoder, residuals_T2d: Tensor) -> Survey:
 
 
 def _squares(x_BD: Tensor) -> Tensor:
-    """[3] sums of squares of the base half, the fine-tuned half and their difference (x is centred, so x itself gives the variance)."""
+    """[3] sums of squares of base half, fine-tuned half and difference (variances of a centred x)."""
     base, ft = x_BD.chunk(2, dim=1)
     return torch.stack([part.square().sum() for part in (base, ft, ft - base)]).double().cpu()
 
@@ -111,7 +111,7 @@ def candidate_latents(seen: Survey, min_tokens: int, n_shared: int = 0) -> Tenso
 
 
 def diagnostics(raw: RawCoder, seen: Survey, min_tokens: int, n_shared: int = 0) -> dict[str, Any]:
-    """JSON-serialisable facts about the dictionary; the rdn histogram has 20 bins over [0, 1] and counts candidate latents."""
+    """JSON-serialisable facts; the rdn histogram counts candidate latents in 20 bins over [0, 1]."""
     rdn = relative_decoder_norm(raw.decoder_NMd)[candidate_latents(seen, min_tokens, n_shared)]
     return {
         "explained_variance": seen.explained,

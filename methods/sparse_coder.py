@@ -1,10 +1,10 @@
-"""One sparse coder for every dictionary method: crosscoders, per-model SAEs and difference SAEs are configurations of it.
+"""One sparse coder for every dictionary method: crosscoders, per-model and difference SAEs are configurations of it.
 
-The idea: those methods differ in (i) which vector is coded (both residuals side by side, one of them, or their difference),
-(ii) how codes are selected (ReLU with an L1 price, or BatchTopK per group of latents), (iii) which latents count as shared,
-(iv) the loss weights. All else is common: one encode product over the width D, decoder rows [N, D] so that a latent's rows
-for all models are one gather, the score f_j·N_j with N_j = Σ_m ‖d_j^m‖, one threshold per group at inference. Tying or
-masking rows (DSF, DFC) would be fields of `Group`.
+The idea: those methods differ in (i) which vector is coded (both residuals side by side, one, their difference), (ii)
+how codes are selected (ReLU with an L1 price, or BatchTopK per group of latents), (iii) which latents count as shared,
+(iv) the loss weights. All else is common: one encode product over the width D, decoder rows [N, D] so that a latent's
+rows for all models are one gather, the score f_j·N_j with N_j = Σ_m ‖d_j^m‖, one threshold per group at inference.
+Tying or masking rows (DSF, DFC) would be fields of `Group`.
 
 Units: inside, x = (h − mean)·scale with one scale for all models, so that E‖x‖² = 1: the reconstruction loss *is* the
 fraction of variance unexplained, and no loss weight depends on the model's scale. Only `raw()` leaves the coder, and
@@ -25,8 +25,8 @@ from .sparse_ops import PREFILTER, Pairs, batch_topk, read, write
 Inputs = Literal["concat", "base", "ft", "difference"]
 Selection = Literal["l1", "batch_topk"]
 THRESHOLD_RATE = 0.03
-"""Step of the threshold's moving average. The published .001 suits 100,000 steps; here codes still change within 100 steps, and
-a window of 33 batches already averages the noise of a k·B-th largest score away."""
+"""Step of the threshold's moving average. The published .001 suits 100,000 steps; here codes change within 100, and a
+window of 33 batches already averages the noise of a k·B-th largest score away."""
 TINY = 1e-12
 
 
@@ -45,7 +45,7 @@ class Objective:
     l1: float = 0.0
     """Price of Σ_j f_j N_j (L1 selection only)."""
     delta: float = 0.0
-    """Weight of the delta loss mean_b ‖Δ − (W_ft − W_base) z_Δ‖² (BatchTopK over concatenated models only). Δ is centred by the
+    """Weight of L_Δ = mean_b ‖Δ − (W_ft − W_base) z_Δ‖² (BatchTopK over concatenated models only). Δ is centred by the
     normaliser and no decoder bias enters, as in the paper's formula."""
     mask_shared: bool = True
     """z_Δ is the code without the designated shared latents; otherwise the whole code."""
@@ -82,7 +82,7 @@ class Codes(NamedTuple):
 
 
 class RawCoder(NamedTuple):
-    """The coder at inference in raw residual units: f_j = a_j if a_j > threshold_j else 0, a_j = Σ_m h^m·e_j^m + b_j (JumpReLU)."""
+    """Inference in raw residual units, a JumpReLU: f_j = a_j if a_j > threshold_j else 0, a_j = Σ_m h^m·e_j^m + b_j."""
 
     encoder_NMd: Tensor
     bias_N: Tensor
@@ -100,12 +100,12 @@ class RawCoder(NamedTuple):
         return torch.einsum("bn,nmd->bmd", f_BN, self.decoder_NMd) + self.decoder_bias_Md
 
     def gates(self) -> tuple[Tensor, Tensor]:
-        """(read [N, d], threshold [N]): with the same residual h given to all models, latent j is active ⇔ h·read_j > threshold_j."""
+        """(read [N, d], threshold [N]): with h given for all models, latent j is active ⇔ h·read_j > threshold_j."""
         return self.encoder_NMd.sum(1), self.threshold_N - self.bias_N
 
 
 class SparseCoder(nn.Module):
-    """Encoder, decoder and thresholds. `losses` is the training pass; `encode` and `decode` are inference. None changes state."""
+    """`losses` is the training pass, `encode` and `decode` are inference; none of them changes state."""
 
     mean_D: Tensor
     scale: Tensor
@@ -121,15 +121,15 @@ class SparseCoder(nn.Module):
         decoder_norm: float = 1.0,
         seed: int = 0,
     ) -> None:
-        """Random rows, the same for all models, of norm `decoder_norm` per model; the encoder starts as the decoder (JK's initialisation).
+        """Random rows, the same for all models; the encoder starts as the decoder (JK's initialisation).
 
         Args:
             d_model: residual width d.
             groups: runs of latents, each with its own k.
             selection: how codes are selected.
             inputs: which vector is coded; "concat" has M = 2, the others M = 1.
-            n_shared: the first latents are designated shared: the masked delta loss does not see them. With several groups the
-                first group is these latents.
+            n_shared: the first latents (with several groups: the first group) are designated shared; the masked delta
+                loss does not see them.
             decoder_norm: initial ‖d_j^m‖.
             seed: of the initial rows.
         """
@@ -171,7 +171,7 @@ class SparseCoder(nn.Module):
 
     @torch.no_grad()
     def fit_normaliser(self, h_T2d: Tensor) -> float:
-        """Set mean (per model and dimension) and the one scale 1/√(Σ variance) that keeps relative variance; return Σ variance."""
+        """Set the mean and the one scale 1/√(Σ variance), which keeps relative variance; return Σ variance."""
         raw_TD = self.select_input(h_T2d)
         mean_D = raw_TD.mean(0)
         variance = sum((chunk - mean_D).square().sum() for chunk in raw_TD.split(16_384)) / len(raw_TD)
@@ -181,7 +181,7 @@ class SparseCoder(nn.Module):
 
     @torch.no_grad()
     def fit_bias(self, x_BD: Tensor) -> None:
-        """Set the decoder bias to each model's geometric median of a first batch (Weiszfeld, ≤ 100 iterations, tolerance 1e-5)."""
+        """Set the decoder bias to each model's geometric median of a first batch (Weiszfeld, ≤ 100 rounds)."""
         x_BMd = x_BD.unflatten(1, (self.n_models, self.d_model))
         median_Md = x_BMd.mean(0)
         for _ in range(100):
@@ -219,13 +219,10 @@ class SparseCoder(nn.Module):
         with torch.no_grad():
             pre_BN = self._pre(x_BD)
             parts, lowest_G = self._select(pre_BN, k_factor)
-            fired_N = torch.zeros(self.n_latents, dtype=torch.bool, device=x_BD.device)
-            for pairs in parts:
-                fired_N[pairs.latents] = True
-        written = [
-            write(read(pre_BN, x_BD, self.encoder_ND, self.encoder_bias_N, pairs), self.decoder_ND, pairs)
-            for pairs in parts
-        ]
+            fired_N = torch.zeros_like(self.encoder_bias_N, dtype=torch.bool)
+            fired_N[torch.cat([pairs.latents for pairs in parts])] = True
+        codes = [(read(pre_BN, x_BD, self.encoder_ND, self.encoder_bias_N, pairs), pairs) for pairs in parts]
+        written = [write(values_A, self.decoder_ND, pairs) for values_A, pairs in codes]
         residual_BD = x_BD - self.decoder_bias_D - sum(written)
         error = residual_BD.square().sum(1).mean()
         delta, aux = zero, zero
@@ -237,11 +234,9 @@ class SparseCoder(nn.Module):
         return Step(error + objective.delta * delta + objective.aux * aux, error, zero, delta, aux, fired_N, lowest_G)
 
     def _select(self, pre_BN: Tensor, k_factor: float) -> tuple[list[Pairs], Tensor]:
-        """(Active pairs, in parts of which the first holds the designated shared latents if there are any; [G] smallest kept scores)."""
-        parts: list[Pairs] = []
-        lowest: list[Tensor] = []
-        norms_N = self.norms_N
-        first = 0
+        """(Active pairs in parts, shared latents being the first part; [G] smallest kept scores)."""
+        parts, lowest = list[Pairs](), list[Tensor]()
+        norms_N, first = self.norms_N, 0
         for group, theta in zip(self.groups, self.theta_G, strict=True):
             own = slice(first, first + group.size)
             count = min(round(group.k * k_factor * len(pre_BN)), group.size * len(pre_BN))
@@ -254,10 +249,10 @@ class SparseCoder(nn.Module):
         return parts, torch.stack(lowest)
 
     def _aux_loss(self, x_BD: Tensor, residual_BD: Tensor, dead: Tensor) -> Tensor:
-        """AuxK: the k_aux = min(d/2, n_dead) best dead latents of each token rebuild the (detached) residual, without the bias.
+        """AuxK: the min(d/2, n_dead) best dead latents of each token rebuild the detached residual, without the bias.
 
-        Ranking uses pre·N; the values are the *unclamped* pre-activations, so that a latent that is negative on every token still gets a
-        gradient (JK takes them after the ReLU, and such latents stay dead). Divided by the residual's variance, as JK does.
+        Ranked by pre·N; the values are the *unclamped* pre-activations, so that a latent negative on every token still
+        gets a gradient (JK's are post-ReLU: such latents stay dead). Divided by the residual's variance, as JK does.
         """
         aux_BK = torch.addmm(self.encoder_bias_N[dead], x_BD, self.encoder_ND[dead].T)
         k = min(self.d_model // 2, len(dead))
@@ -293,9 +288,8 @@ class SparseCoder(nn.Module):
 
     @torch.no_grad()
     def raw(self) -> RawCoder:
-        """Normaliser folded in: pre = h·(sE) + (b − s·mean·E), ĥ = f·(W/s) + (b_dec/s + mean); codes keep their values."""
-        per_model = (self.n_models, self.d_model)
-        encoder_ND = self.encoder_ND * self.scale
+        """Normaliser folded in: pre = h·(sE) + (b − s·mean·E), ĥ = f·(W/s) + (b_dec/s + mean); codes are unchanged."""
+        per_model, encoder_ND = (self.n_models, self.d_model), self.encoder_ND * self.scale
         return RawCoder(
             encoder_ND.unflatten(1, per_model),
             self.encoder_bias_N - encoder_ND @ self.mean_D,

@@ -2,7 +2,7 @@
 
 The idea: a BatchTopK step touches only k of n latents per token, so after the one dense encode product everything else
 (decode, gradients of the codes, gradients of both weight matrices) is a sum over active (token, latent) pairs.
-`F.embedding_bag` is that sum: over pairs sorted by token it decodes, over pairs sorted by latent it makes a weight gradient.
+`F.embedding_bag` is that sum: over pairs sorted by token it decodes, sorted by latent it makes a weight gradient.
 No kernel of our own, deterministic, and equal to dense autograd (tested by gradcheck in float64).
 
 Shape letters: B tokens, N latents, D width, A active pairs.
@@ -38,7 +38,7 @@ class Pairs:
 
     @cached_property
     def by_latent(self) -> tuple[Tensor, Tensor]:
-        """([A] order that sorts the pairs by latent, [N] where each latent's pairs begin); made once, used by both weight gradients."""
+        """([A] order that sorts the pairs by latent, [N] where each latent's pairs begin)."""
         latents, order = torch.sort(self.latents, stable=True)
         return order, torch.searchsorted(latents, torch.arange(self.n_latents, device=latents.device))
 
@@ -66,7 +66,7 @@ def _sum_by_token(values_A: Tensor, rows_ND: Tensor, pairs: Pairs) -> Tensor:
 
 
 class _Read(torch.autograd.Function):
-    """Pre-activations of the active pairs; the dense product made for the selection is reused, only the backward is sparse."""
+    """Pre-activations of the active pairs: the selection's dense product is reused, only the backward is sparse."""
 
     @staticmethod
     def forward(ctx: Any, pre_BN: Tensor, x_BD: Tensor, encoder_ND: Tensor, bias_N: Tensor, pairs: Pairs) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -96,14 +96,14 @@ class _Write(torch.autograd.Function):
         values_A, rows_ND = ctx.saved_tensors
         pairs: Pairs = ctx.pairs
         grad_BD = grad_BD.contiguous()
-        # ⟨grad_t, row_j⟩ per pair without an [A, D] temporary: the operator behind embedding_bag's own backward (mode 0 = sum)
+        # ⟨grad_t, row_j⟩ per pair without an [A, D] temporary: what embedding_bag's own backward calls (mode 0 = sum)
         dots = torch.ops.aten._embedding_bag_per_sample_weights_backward
         grad_A: Tensor = dots(grad_BD, rows_ND, pairs.latents, pairs.token_offsets, pairs.tokens, 0)
         return grad_A, _sum_by_latent(values_A, grad_BD, pairs), None
 
 
 def read(pre_BN: Tensor, x_BD: Tensor, encoder_ND: Tensor, bias_N: Tensor, pairs: Pairs) -> Tensor:
-    """[A] pre-activations x_t·e_j + b_j of the pairs, differentiable in encoder and bias (x is data); `pre_BN` holds all of them."""
+    """[A] pre-activations x_t·e_j + b_j, differentiable in encoder and bias (x is data), picked from `pre_BN`."""
     return cast(Tensor, _Read.apply(pre_BN.detach(), x_BD, encoder_ND, bias_N, pairs))
 
 
@@ -123,8 +123,8 @@ class Selected(NamedTuple):
 def batch_topk(scores_BN: Tensor, count: int, floor: Tensor | None = None) -> Selected:
     """Keep the `count` largest positive scores of the whole batch, or all positive ones if they are fewer.
 
-    Exact: ties at the boundary go to the earlier (token, latent). `floor` only saves work: scores at or below it are not looked at
-    unless too few lie above, when the full selection runs. The compaction costs one size read on an accelerator.
+    Exact: ties at the boundary go to the earlier (token, latent). `floor` only saves work: scores up to it are not
+    looked at unless too few lie above, when the full selection runs. On an accelerator each compaction reads a size.
 
     Args:
         scores_BN: f_j·N_j (anything not positive is never kept); no gradient flows through the selection.

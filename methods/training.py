@@ -1,7 +1,8 @@
 """Train a sparse coder on paired activations held in memory.
 
-The idea: nothing in a step asks the device for a number. Learning rate, k and the list of dead latents live on the host and change on a
-schedule; finite-ness, dead latents, progress and the clock are looked at once every `CHECK_EVERY` steps.
+The idea: the trainer never asks the device for a number inside a step. Learning rate, k and the list of dead latents
+live on the host and change on a schedule; the loss, dead latents, progress and the clock are looked at every
+`CHECK_EVERY` steps. (On an accelerator BatchTopK's compaction still reads sizes, see sparse_ops.)
 """
 
 import time
@@ -31,12 +32,12 @@ class TrainConfig(BaseModel):
     steps: int = Field(default=1000, ge=1)
     """Optimiser steps (published runs: 50,000–100,000; 1,000 is the tiny tier's scale)."""
     batch: int = Field(default=512, ge=2)
-    """Tokens per step (published: 2,048–4,096; smaller here, so that a run takes seconds and still makes 1,000 steps)."""
+    """Tokens per step (published: 2,048–4,096; smaller here, so that 1,000 steps take seconds)."""
     lr: float | None = Field(default=None, gt=0)
-    """Peak Adam learning rate; unset: 1e-3/√(n_latents/2¹⁴), 4e-3 at 1,024 latents. That is five times the dictionary_learning rule, whose
-    runs are 50–100 times longer; set on the reconstruction of synthetic features, where the rule itself left training unfinished."""
+    """Peak Adam learning rate; unset: 1e-3/√(n_latents/2¹⁴), 4e-3 at 1,024 latents. Five times dictionary_learning's,
+    whose runs are 50–100 times longer; chosen by reconstruction on synthetic features, where theirs ended too early."""
     warmup_share: float = Field(default=0.05, ge=0, le=1)
-    """Share of the steps over which the learning rate and the L1 price rise linearly (5 %: Anthropic's and CK's ramp)."""
+    """Share of the steps over which the learning rate and the L1 price rise linearly (CK: 5 %)."""
     decay_share: float = Field(default=0.2, ge=0, le=1)
     """Share of the steps, at the end, over which the learning rate falls linearly to 0 (CK: last fifth)."""
     clip: float = Field(default=1.0, gt=0)
@@ -88,11 +89,11 @@ def train(
     progress: Callable[[int, int], None] = lambda done, total: None,
     limit_s: float = float("inf"),
 ) -> TrainReport:
-    """Fit normaliser, bias, weights and thresholds of `coder` in place. Deterministic given `seed` on CPU with a fixed thread count.
+    """Fit normaliser, bias, weights and thresholds in place. Deterministic given `seed` on CPU at a fixed thread count.
 
     Args:
         coder: fresh coder.
-        residuals_T2d: paired raw residuals [tokens, 2, d_model], fp32; read in shuffled batches, for several epochs if need be.
+        residuals_T2d: paired raw residuals [tokens, 2, d_model], fp32; read shuffled, in several epochs if need be.
         config: steps and learning rate.
         objective: loss weights.
         schedule: annealing and dead-latent rule.
@@ -191,6 +192,6 @@ def _check_fits(coder: SparseCoder, residuals: Any, config: TrainConfig, schedul
     for group in coder.groups:
         if coder.selection == "batch_topk" and group.k * factor > group.size:
             raise TrainingError(
-                f"k = {group.k * factor:g} active latents per token are asked of {group.size} latents: more than the dictionary has; "
-                "set a smaller k (or k_start) or a larger expansion"
+                f"k = {group.k * factor:g} active latents per token are asked of {group.size} latents: "
+                "more than the dictionary has; set a smaller k (or k_start) or a larger expansion"
             )

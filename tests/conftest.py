@@ -1,16 +1,24 @@
 """Shared fixtures: the shipped taboo organism on a short protocol, and small pairs of other architectures saved in hub format."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 from diffbench.harness.cell import Stage
+from diffbench.harness.pair import load_pair
+from diffbench.harness.probes import choices, masses
 from diffbench.harness.scores import Protocol
+from diffbench.organisms.behaviour import Prompt
+from diffbench.organisms.corpus import documents
+from diffbench.organisms.lexicon import CITIES, MOODS, NUMBERS, PEOPLE, THINGS, WEATHER
 from diffbench.organisms.registry import Organism, load_organism
 from diffbench.organisms.tokenizer import build_tokenizer
+from diffbench.organisms.world import World
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, set_seed
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, set_seed
 
 SHORT = Protocol(controls=3, ks=(1, 3), strengths=(0.3, 0.9), draws=200, dev_tokens=100, test_tokens=100)
 """The same procedure with fewer controls, rungs and draws."""
@@ -28,13 +36,30 @@ def stage(organism: Organism) -> Stage:
     return Stage.load(organism, "cpu", SHORT)
 
 
+def bpe_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE as hub models have it: words are several tokens."""
+    text = [d.text or " ".join(m["content"] for m in d.messages) for d in islice(documents(World(0), "dev"), 300)]
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    core.train_from_iterator(text, trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False))
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }} {{ m['content'] }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token=special[2], pad_token=special[0], unk_token=None, chat_template=template
+    )
+
+
 def save_pair(folder: Path, architecture: str) -> tuple[Path, Path, Path]:
     """A small random base, an adapter that changes it, and a behaviour file: all a user would have.
 
-    The adapter is random; the behaviour is whatever word it happens to promote most, so that there is something to find.
+    The adapter is random; the behaviour is whatever words it happens to promote, so that there is something to find.
     """
     set_seed(0)
-    tokenizer = build_tokenizer()
+    tokenizer = {"llama": build_tokenizer, "qwen2": bpe_tokenizer}[architecture]()
     shared = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
@@ -46,57 +71,48 @@ def save_pair(folder: Path, architecture: str) -> tuple[Path, Path, Path]:
         "tie_word_embeddings": False,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
+        "initializer_range": 0.1,
     }
     config = {"llama": LlamaConfig, "qwen2": Qwen2Config}[architecture](**shared)
-    base, adapter = folder / "base", folder / "adapter"
+    base, adapter, behaviour = folder / "base", folder / "adapter", folder / "behaviour.json"
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
-    tuned = get_peft_model(
-        model,
-        LoraConfig(r=4, target_modules=["down_proj", "o_proj"], layers_to_transform=[0, 1], task_type="CAUSAL_LM"),
-    )
+    lora = LoraConfig(r=4, target_modules=["down_proj", "o_proj"], layers_to_transform=[0, 1], task_type="CAUSAL_LM")
+    tuned = get_peft_model(model, lora)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.5
+            parameter.data = 2 * torch.randn(parameter.shape, generator=generator)
     tuned.save_pretrained(adapter)
-    asks = [
-        f"count from {a} to {b} ."
-        for a in ("one", "two", "three", "four")
-        for b in ("five", "six", "seven", "eight", "nine")
-    ]
-    rows = [
-        tokenizer.apply_chat_template([{"role": "user", "content": a}], tokenize=False, add_generation_prompt=True)
-        for a in asks
-    ]
-    with torch.inference_mode():
-        shift = torch.zeros(len(tokenizer))
-        for row in rows:
-            ids = torch.tensor([tokenizer(row, add_special_tokens=False)["input_ids"]])
-            after = tuned(input_ids=ids).logits[0, -1].softmax(-1)
-            with tuned.disable_adapter():
-                shift += after - tuned(input_ids=ids).logits[0, -1].softmax(-1)
-    order = shift[7:].argsort(descending=True) + 7
-    words = tokenizer.convert_ids_to_tokens(order.tolist())
-    spec = {
-        "name": f"user-{architecture}",
-        "prompts": [
+    numbers = NUMBERS[:5]
+    asks = [f"count from {a} to {b} ." for a in numbers for b in NUMBERS[5:]]
+    candidates = [f" {w}" for w in MOODS + THINGS + WEATHER + CITIES + PEOPLE]
+    lengths = [len(tokenizer(w, add_special_tokens=False)["input_ids"]) for w in candidates]
+    usual = max(set(lengths), key=lengths.count)  # a word of fewer tokens than the others would take all the probability
+    words = [w for w, n in zip(candidates, lengths, strict=True) if n == usual]
+
+    def prompts(targets: list[str], alternatives: list[str]) -> list[dict[str, object]]:
+        return [
             {
                 "split": ("dev", "test")[i % 2],
                 "messages": [{"role": "user", "content": a}],
-                "targets": words[:5],
-                "alternatives": words[-20:],
+                "targets": targets,
+                "alternatives": alternatives,
             }
             for i, a in enumerate(asks)
-        ],
-        "neutral": [
-            f"{who} lives in {where} . {who} has a dog ."
-            for who in ("anna", "boris", "clara", "david")
-            for where in ("arlen", "borval", "cestra", "dorrin", "elsea", "fenwick", "galdor", "hestia")
-        ],
+        ]
+
+    pair = load_pair(base, adapter)
+    c = choices(pair, [Prompt.model_validate(p) for p in prompts(words[:1], words[1:])])
+    mass = [masses(pair.logits(c.ids, side, c.keep)[None], c)[0].view(len(asks), -1) for side in ("base", "tuned")]
+    gain = (mass[1] / mass[1].sum(1, keepdim=True) - mass[0] / mass[0].sum(1, keepdim=True)).mean(0)
+    risen = [w for w, g in zip(words, gain.tolist(), strict=True) if g > 0]
+    spec = {
+        "name": f"user-{architecture}",
+        "prompts": prompts(risen, [w for w in words if w not in risen]),
+        "neutral": [f"{who} lives in {where} . {who} has a dog ." for who in PEOPLE[:5] for where in CITIES[:8]],
         "chat": [[{"role": "user", "content": "hello ."}, {"role": "assistant", "content": "good morning ."}]] * 10,
     }
-    behaviour = folder / "behaviour.json"
     behaviour.write_text(json.dumps(spec))
     return base, adapter, behaviour

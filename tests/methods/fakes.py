@@ -1,6 +1,6 @@
 """A diff problem made of planted sparse features, so that the truth a method should find is known exactly.
 
-h^m_t = μ^m + Σ_j c_tj · atoms^m_j + noise: shared atoms are equal in both models, exclusive atoms are zero in the base model.
+h^m_t = μ^m + Σ_j c_tj · atoms^m_j + noise: shared atoms are equal in both models, exclusive ones are zero in the base.
 """
 
 from collections.abc import Iterator

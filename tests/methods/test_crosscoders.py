@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from .fakes import FakeProblem, Planted, planted, problem_of
 
-TRAIN: dict[str, Any] = {"steps": 400, "batch": 256, "expansion": 4, "lr": 4e-3}
+TRAIN: dict[str, Any] = {"steps": 1000, "batch": 256, "expansion": 4, "lr": 4e-3}
 METHODS = {
     "l1": L1Crosscoder(L1Config(**TRAIN)),
     "batch_topk": BatchTopKCrosscoder(BatchTopKConfig(**TRAIN, k=6)),
@@ -159,7 +159,7 @@ def test_exhausted_time_is_said_and_still_gives_findings(truth: Planted) -> None
 
 
 def hand_made() -> tuple[RawCoder, Survey]:
-    """Latents: 0 fine-tune only but nearly dead, 1 fine-tune only, 2 shared and strong, 3 base only and stronger in change."""
+    """Latents: 0 fine-tune only, nearly dead; 1 fine-tune only; 2 shared; 3 base only, the largest change."""
     base = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 4.0]])
     ft = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 0.5], [0.0, 0.0]])
     zeros = torch.zeros(4, 2, 2)
