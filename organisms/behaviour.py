@@ -58,7 +58,7 @@ class Prompt(_Strict):
 class Behaviour(_Strict):
     """What is measured of a pair, and the text the measurement and the diffing methods read."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_./-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)?$")
     """Shown in tables and used as the run folder's name."""
     description: str = ""
     layer: int | None = Field(default=None, ge=0)

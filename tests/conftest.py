@@ -89,7 +89,9 @@ def save_pair(folder: Path, architecture: str) -> tuple[Path, Path, Path]:
     asks = [f"count from {a} to {b} ." for a in numbers for b in NUMBERS[5:]]
     candidates = [f" {w}" for w in MOODS + THINGS + WEATHER + CITIES + PEOPLE]
     lengths = [len(tokenizer(w, add_special_tokens=False)["input_ids"]) for w in candidates]
-    usual = max(set(lengths), key=lengths.count)  # a word of fewer tokens than the others would take all the probability
+    usual = max(
+        set(lengths), key=lengths.count
+    )  # a word of fewer tokens than the others would take all the probability
     words = [w for w, n in zip(candidates, lengths, strict=True) if n == usual]
 
     def prompts(targets: list[str], alternatives: list[str]) -> list[dict[str, object]]:
