@@ -41,7 +41,7 @@ class CrosscoderConfig(TrainConfig):
 class L1Config(CrosscoderConfig):
     """Crosscoder with an L1 price (Lindsey et al. 2024), in CK's parametrisation."""
 
-    steps: int = Field(default=800, ge=1)
+    steps: int = Field(default=700, ge=1)
     """Optimiser steps (fewer than for BatchTopK: a dense step costs half as much again)."""
     sparsity: float = Field(default=2.0, ge=0)
     """Price λ of Σ_j f_j·N_j in CK's units, where each model's residual has norm √d: λ/√(2d) in ours. CK: 2."""

@@ -29,10 +29,10 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    steps: int = Field(default=1000, ge=1)
-    """Optimiser steps (published runs: 50,000–100,000; 1,000 is the tiny tier's scale)."""
+    steps: int = Field(default=900, ge=1)
+    """Optimiser steps (published runs: 50,000–100,000; 900 is the tiny tier's scale)."""
     batch: int = Field(default=512, ge=2)
-    """Tokens per step (published: 2,048–4,096; smaller here, so that 1,000 steps take seconds)."""
+    """Tokens per step (published: 2,048–4,096; smaller here, so that 900 steps take seconds)."""
     lr: float | None = Field(default=None, gt=0)
     """Peak Adam learning rate; unset: 1e-3/√(n_latents/2¹⁴), 4e-3 at 1,024 latents. Five times dictionary_learning's,
     whose runs are 50–100 times longer; chosen by reconstruction on synthetic features, where theirs ended too early."""
