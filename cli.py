@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Generator
 from enum import StrEnum
 from pathlib import Path
@@ -15,14 +17,10 @@ import typer
 if TYPE_CHECKING:
     from .harness.result import Result
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Benchmark of model-diffing methods: run a method on an organism whose change is known, "
-    "and score whether what it found causes the behaviour.",
+EXIT_CODES = (
+    "Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."
 )
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES)
 organisms_app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, build.")
 methods_app = typer.Typer(no_args_is_help=True, help="Diffing methods: list, show.")
 leaderboard_app = typer.Typer(no_args_is_help=True, help="Tables from run folders: build, show.")
@@ -49,13 +47,16 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=EXIT_CODES)
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."""
+    """Benchmark of model-diffing methods.
+
+    Run a method on an organism whose change is known, and score whether what it found causes the behaviour.
+    """
 
 
 @app.command()
@@ -71,11 +72,16 @@ def run(
         typer.Option("-o", "--organism", help="Organism, e.g. taboo or taboo/mixed; comma list or repeated; `all`."),
     ] = None,
     seed: Annotated[
-        str | None, typer.Option("--seed", help="Method seed or comma list of seeds.  [default: 0]")
+        str | None,
+        typer.Option("--seed", envvar="BENCH_SEED", help="Method seed or comma list of seeds.  [default: 0]"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for run folders.  [default: runs]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", envvar="BENCH_OUT", help="Folder for run folders.  [default: runs]")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run finished cells again.")] = False,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.  [default: cpu]")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", envvar="BENCH_DEVICE", help="cpu or cuda.  [default: cpu]")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="YAML file with the same names as these options; options given here win."),
@@ -243,7 +249,9 @@ def methods_show(
 @leaderboard_app.command("build")
 def leaderboard_build(
     runs: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"),
-    out: Annotated[Path, typer.Option("--out", help="Folder for the tables.")] = Path("leaderboard-out"),
+    out: Annotated[Path, typer.Option("--out", envvar="BENCH_OUT", help="Folder for the tables.")] = Path(
+        "leaderboard-out"
+    ),
     formats: Annotated[str, typer.Option("--format", help="Comma list of md, tex, csv, html.")] = "md,tex,csv,html",
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
@@ -374,9 +382,6 @@ def _logging(verbose: bool) -> Any:
 @contextlib.contextmanager
 def _silenced(verbose: bool) -> Generator[None, None, None]:
     """Keep other libraries' progress bars and warnings off the terminal unless asked for."""
-    import os
-    import warnings
-
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not verbose:

@@ -77,7 +77,7 @@ def _line(axes: "object", curve: Curve) -> None:
         color=COLOURS.get(curve.k, "#56b4e9"),
         alpha=1.0 if curve.gated else 0.55,
         lw=1.6 if curve.gated else 1.1,
-        marker="o" if curve.gated else ".",
-        ms=3.5,
+        marker="x" if curve.op == "project" else "o" if curve.gated else ".",
+        ms=6 if curve.op == "project" else 3.5,
         label=label,
     )

@@ -1,4 +1,4 @@
-"""Where and with what a result was made. Recorded, never hashed; holds no user name, host name or absolute path of the machine."""
+"""Where and with what a result was made. Recorded, never hashed; paths stand as they were given on the command line."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 
 from .result import Provenance
 
-PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "safetensors", "tokenizers", "pydantic")
+PACKAGES = ("torch", "transformers", "peft", "numpy", "safetensors", "tokenizers", "pydantic")
 
 
 def provenance(access: str, device: str, source: dict[str, str], origin: str, started: datetime) -> Provenance:

@@ -42,7 +42,7 @@ def normalised(raw: Array, null: Array, oracle: Array) -> Array:
 def harmonic(a: Array, b: Array) -> Array:
     """Harmonic mean, 0 where either is not positive, NaN where either is NaN."""
     ok = (a > 0) & (b > 0)
-    return np.where(ok, 2 * a * b / np.where(ok, a + b, 1.0), 0.0 * (a + b))
+    return np.where(np.isnan(a + b), np.nan, np.where(ok, 2 * a * b / np.where(ok, a + b, 1.0), 0.0))
 
 
 def hypervolume(x: Array, y: Array) -> Array:

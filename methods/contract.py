@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 class Budget:
     """What a method may spend; a method that runs out returns what it has and says so in `diagnostics`."""
 
-    tokens: int = 80_000
+    tokens: int = 60_000
     """Distinct tokens a method may harvest, over all texts."""
     seconds: float = 600.0
     """Wall clock a method may use."""

@@ -81,8 +81,8 @@ class DeltaConfig(BatchTopKConfig):
     """Weight λ_Δ of the delta loss, in normalised units (the paper's are unknown); 0 switches it off."""
     mask_shared: bool = True
     """Zero shared latents in the delta loss; off: all latents take part."""
-    contrastive_share: float = Field(default=1 / 3, ge=0, lt=1)
-    """Share of tokens from contrastive text (paper: about a tenth); 0 switches it off. The rest is neutral and chat."""
+    contrastive_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of tokens from contrastive text (the paper's tenth: 20M of 200M); 0 switches it off. The rest is neutral and chat."""
 
     def layout(self, n_latents: int) -> tuple[list[Group], int]:
         """(BatchTopK groups, number of designated shared latents); without Dual-K and masking nothing is designated."""
