@@ -120,7 +120,7 @@ def run(
                 "behaviour": behaviour,
             },
         )
-        log_text = _logging(verbose)
+        log_text = _logging(verbose or debug)
         with _silenced(verbose):
             from .harness import render
             from .harness.folder import check_writable
@@ -353,6 +353,11 @@ def _handled(debug: bool) -> Generator[None, None, None]:
             raise
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        typer.echo(f"error: {error.filename}: {error.strerror}; check the path and its permissions", err=True)
+        raise typer.Exit(3) from error
     except KeyboardInterrupt as interrupt:
         if debug:
             raise
@@ -376,7 +381,14 @@ def _logging(verbose: bool) -> Any:
     for handler in (logging.StreamHandler(stream), *([logging.StreamHandler(sys.stderr)] if verbose else [])):
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root_logger.addHandler(handler)
-    return stream.getvalue
+
+    def take() -> str:
+        text = stream.getvalue()
+        stream.seek(0)
+        stream.truncate()
+        return text
+
+    return take
 
 
 @contextlib.contextmanager

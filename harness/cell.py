@@ -14,13 +14,14 @@ import torch
 from pydantic import BaseModel
 
 from ..methods.contract import Budget, DiffResult, FindingError, check_findings
-from ..methods.registry import MethodEntry, MethodError
+from ..methods.registry import MethodEntry
+from ..organisms.errors import DiffbenchError
 from ..organisms.registry import Organism
 from ..organisms.texts import Texts
 from .interventions import Directions
 from .pair import Pair, load_pair
 from .problem import Problem
-from .provenance import provenance
+from .provenance import provenance, source_hash
 from .result import Behaviour, Cost, Failure, Identity, Reading, Result, Status, sha256_json
 from .scores import PROTOCOL_V1, NotScorable, Protocol, Scored, Scorer
 from .stats import summarise
@@ -52,6 +53,8 @@ class Cell:
             organism_sha256=o.sha256,
             method=self.method.name,
             method_version=self.method.version,
+            access=self.method.access,
+            code_sha256=source_hash(),
             config=self.config.model_dump(mode="json"),
             protocol_sha256=sha256_json(self.protocol.model_dump()),
             prompts_sha256=sha256_json([o.texts_id, o.behaviour.model_dump()]),
@@ -142,14 +145,16 @@ def run_cell(cell: Cell, stage: Stage, progress: Progress = lambda phase, done, 
         progress("diff", 0, 1)
         with clock.phase("diff"):
             diff = check_findings(cell.method.run(cell.config, problem), stage.pair.d_model)
+            if diff.patch and cell.method.access != "anchor":
+                raise FindingError("diff() returned patch=True, which only the oracle may; return findings")
         with clock.phase("score"):
             fields = _score(diff, stage, scorer, progress)
     except NotScorable as e:
         status, error = "not_applicable", e
-    except (MethodError, FindingError) as e:
-        status, error = "failed", e
     except (MemoryError, torch.OutOfMemoryError) as e:
         status, error = "oom", e
+    except DiffbenchError as e:
+        status, error = "failed", e
     clock.phases["harvest"] = problem.harvest_s
     clock.phases["fit"] = max(0.0, clock.phases.pop("diff", 0.0) - problem.harvest_s)
     cost = Cost(
@@ -187,7 +192,7 @@ def score_findings(
 def _score(diff: DiffResult, stage: Stage, scorer: Scorer, progress: Progress) -> dict[str, Any]:
     scored = score_findings(diff, scorer, lambda done, total: progress("score", done, total))
     return {
-        "scores": summarise(scored.samples, stage.protocol.draws, SCORE_SEED),
+        "scores": summarise(scored.samples, stage.protocol.draws, SCORE_SEED, controls_ran=not diff.patch),
         "samples": scored.samples,
         "choices": scored.choices,
         "curves": scored.curves,

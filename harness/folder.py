@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -66,13 +65,18 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
         if folder.exists():
             old = scratch.with_name(scratch.name + ".old")
             folder.rename(old)
-            scratch.rename(folder)
+            try:
+                scratch.rename(folder)
+            except BaseException:
+                old.rename(folder)
+                raise
             shutil.rmtree(old)
         else:
             scratch.rename(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise PrerequisiteError(
-            f"cannot write the run to {folder}: {error.strerror}; free space or choose another --out"
+            f"cannot write the run to {folder}: {reason}; free space or choose another --out"
         ) from error
     finally:
         if scratch is not None:
@@ -81,7 +85,7 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
 
 def finished(folder: Path, id_: str) -> Result | None:
     """The finished result of this identity in `folder`, or None if it is missing, failed, damaged or another one."""
-    with contextlib.suppress(OSError, ValidationError):
+    with contextlib.suppress(OSError, ValueError):
         result = load_result(folder / RESULT)
         if result.id == id_ and result.status in ("ok", "not_applicable"):
             return result

@@ -156,6 +156,8 @@ class Pair:
                     attention_mask=mask,
                     max_new_tokens=max_new_tokens,
                     do_sample=seed is not None,
+                    temperature=1.0,
+                    top_p=1.0,
                     top_k=0,
                     pad_token_id=fill,
                     eos_token_id=sorted(s for s in stop if s is not None),
@@ -191,6 +193,12 @@ def load_pair(base: str | Path, adapter: str | Path, layer: int | None = None, d
     if lora.peft_type != "LORA":
         raise PairError(
             f"{adapter} is a {lora.peft_type} adapter; only LoRA adapters make a pair (one copy of the weights, adapter off = base)"
+        )
+    extras = [name for name in ("modules_to_save", "trainable_token_indices") if getattr(lora, name, None)]
+    if extras or lora.bias != "none":
+        raise PairError(
+            f"{adapter} trains more than LoRA matrices ({', '.join(extras) or 'biases'}), which switching the adapter off would not undo; "
+            "use an adapter with bias none and without modules_to_save"
         )
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     with _readable(base, "base model"):
@@ -235,6 +243,8 @@ def check_landed(model: Any, adapter: str | Path) -> None:
             f"the adapter {adapter} does not land on this base: {len(missing)} of its weights are missing and {len(unexpected)} have "
             f"no place (first: {(missing + unexpected)[0]}); it was trained on another base"
         )
+    if any(len(getattr(m, "lora_embedding_A", ())) for m in model.modules()):
+        raise PairError(f"the adapter {adapter} adapts embeddings; only linear layers are supported")
     if all(
         float((m.lora_B[a].weight @ m.lora_A[a].weight).norm()) == 0 for _, m in _lora_modules(model) for a in m.lora_A
     ):

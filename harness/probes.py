@@ -41,8 +41,6 @@ class Choices:
     """[continuations] bool."""
     open: Tensor
     """[prompts] bool: no alternatives given, the rate is the plain probability of the targets."""
-    row_prompt: Tensor
-    """[rows] prompt of each row."""
 
     @property
     def n(self) -> int:
@@ -64,7 +62,6 @@ def choices(pair: Pair, prompts: Sequence[Prompt]) -> Choices:
         ProbeError: a continuation that tokenises to nothing or to the unknown token, or two that are the same tokens.
     """
     rows: dict[tuple[int, ...], int] = {}
-    row_prompt: list[int] = []
     where: list[tuple[int, int, int]] = []
     continuation: list[int] = []
     prompt_of: list[int] = []
@@ -86,7 +83,6 @@ def choices(pair: Pair, prompts: Sequence[Prompt]) -> Choices:
             key = (*start, *tokens[:-1])
             if key not in rows:
                 rows[key] = len(rows)
-                row_prompt.append(p)
             where += [(rows[key], len(start) - 1 + i, t) for i, t in enumerate(tokens)]
             continuation += [len(prompt_of)] * len(tokens)
             prompt_of.append(p)
@@ -103,7 +99,6 @@ def choices(pair: Pair, prompts: Sequence[Prompt]) -> Choices:
         torch.tensor(prompt_of, device=device),
         torch.tensor(target, device=device),
         torch.tensor([not p.alternatives for p in prompts], device=device),
-        torch.tensor(row_prompt, device=device),
     )
 
 

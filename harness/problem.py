@@ -5,6 +5,7 @@ Harvested text is read once and counted exactly; both sides run on the same toke
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -68,7 +69,9 @@ class Problem:
         else:
             rows = self._texts.rows(text, "harvest")
         held: list[Batch] = []
-        while left > 0 and (window := self._timed(lambda left=left: _take(rows, WINDOW, left))):
+        while (left := min(left, self.budget.tokens - self.tokens_used)) > 0 and (
+            window := self._timed(partial(_take, rows, WINDOW, left))
+        ):
             window.sort(key=len)
             for at in range(0, len(window), ROWS):
                 held.append(self._timed(lambda at=at: self._paired(window[at : at + ROWS])))
@@ -84,7 +87,7 @@ class Problem:
             yield _joined(held)
 
     def labelled(self) -> tuple[Batch, Tensor]:
-        """See `DiffProblem.labelled`: assistant tokens of dev prompts (due) and as much neutral and chat text (not due)."""
+        """See `DiffProblem.labelled`: assistant tokens of dev prompts (due) and eight times as many of neutral text (not due)."""
         self._need("supervised", "behaviour labels")
         due: list[Batch] = []
         for prompt in self._dev:
@@ -92,7 +95,7 @@ class Problem:
             start = len(encode_prompt(self._pair, prompt.model_copy(update={"prefill": ""}))) - 1
             due.append(Batch(*(t[start:] for t in self._paired([row]))))
         n = sum(len(b.ids) for b in due)
-        rest = [b for kind in ("neutral", "chat") for b in self.activations(kind, tokens=4 * n)]
+        rest = list(self.activations("neutral", tokens=8 * n))
         labels = torch.cat([torch.ones(n), torch.zeros(sum(len(b.ids) for b in rest))]).bool()
         return _joined([*due, *rest]), labels
 

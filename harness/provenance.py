@@ -1,5 +1,7 @@
 """Where and with what a result was made. Recorded, never hashed; paths stand as they were given on the command line."""
 
+import functools
+import hashlib
 import platform
 import subprocess
 import sys
@@ -30,6 +32,14 @@ def provenance(access: str, device: str, source: dict[str, str], origin: str, st
         source=source,
         method_origin=origin,
     )
+
+
+@functools.cache
+def source_hash() -> str:
+    """Hash of the source that makes numbers (organisms, harness, methods): a changed instrument is another identity."""
+    root = Path(__file__).parent.parent
+    parts = [p.read_bytes() for name in ("organisms", "harness", "methods") for p in sorted((root / name).glob("*.py"))]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def package_versions() -> dict[str, str]:

@@ -31,7 +31,11 @@ class Identity(_Record):
     """Hash over the base weights, the adapter weights and the tokenizer."""
     method: str
     method_version: str
-    """diffbench version for built-in methods, otherwise a hash of the method's source."""
+    """diffbench version for built-in methods; otherwise a hash of the method's file, with its package's version if it has one."""
+    access: str
+    """Access tier of the method: decides whether its row is ranked."""
+    code_sha256: str
+    """Hash of diffbench's own source (organisms, harness, methods)."""
     config: dict[str, Any]
     """The method's resolved options."""
     protocol: str = PROTOCOL_VERSION
@@ -227,6 +231,8 @@ class Result(_Record):
             raise ValueError("id is not the hash of identity: the record was edited or damaged")
         if self.schema_version != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {self.schema_version}, this diffbench reads {SCHEMA_VERSION}")
+        if self.provenance.access != self.identity.access:
+            raise ValueError("provenance.access differs from identity.access: the record was edited")
         if any((self.status == "ok") != (part is not None) for part in (self.scores, self.samples, self.behaviour)):
             raise ValueError("scores, samples and behaviour must be present exactly when status is 'ok'")
         return self

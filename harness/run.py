@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +90,14 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 continue
             stage = stage or _load(cell, watch)
             watch.cell(cell, index, len(plan.cells))
+            log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
             outcome: Outcome = run_cell(cell, stage, watch.progress)
+            cost = outcome.result.cost
+            log.info(
+                "%s: %s, %d tokens, seconds %s", outcome.result.id[:12], outcome.result.status, cost.tokens, cost.phases
+            )
             if outcome.error is not None:
-                log.debug("cell failed", exc_info=outcome.error)
+                log.error("cell failed", exc_info=outcome.error)
             write_run(folder, outcome.result, outcome.diff, log_text())
             watch.done(cell, outcome.result, folder, cached=False)
             yield outcome.result
@@ -102,14 +108,12 @@ def check_device(devices: set[str]) -> None:
     import torch
 
     for device in devices:
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise PrerequisiteError(f"--device {device}: use cpu, cuda or cuda:N")
+        if device != "cpu" and not torch.cuda.is_available():
             raise PrerequisiteError(
-                "--device cuda: torch sees no CUDA device; install a CUDA build of torch or use --device cpu"
+                f"--device {device}: torch sees no CUDA device; install a CUDA build of torch or use --device cpu"
             )
-        try:
-            torch.device(device)
-        except RuntimeError as error:
-            raise PrerequisiteError(f"--device {device}: not a torch device; use cpu or cuda") from error
 
 
 def _load(cell: Cell, watch: Watcher) -> Stage:

@@ -5,6 +5,7 @@ keep under each KL budget the option with the best dev effect (doing nothing is 
 options on test. Formulas and reasons: docs/protocol.md.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -111,7 +112,7 @@ class _Arena:
         self.h_text = pair.residuals(text.ids, side)
         self.clean = pair.resume(self.h_text, text.ids, side).log_softmax(-1)
         self.nll = float(nll(self.clean[None], text)[0])
-        self.rates: Tensor = self._resume(self.h_behaviour[None], self.behaviour)[0]
+        self.rates: Tensor = self._resume(self.h_behaviour[None], self.behaviour)[0].cpu()
         self._capability_prompts = capability
 
     @cached_property
@@ -141,7 +142,7 @@ class _Arena:
     def behaviour_rates(self, move: Tensor, coefficients: Sequence[float]) -> Tensor:
         """Rates [options, prompts] for several strengths of one movement."""
         return torch.cat(
-            [self._resume(edited, self.behaviour) for edited in _edits(self.h_behaviour, move, coefficients)]
+            [self._resume(edited, self.behaviour).cpu() for edited in _edits(self.h_behaviour, move, coefficients)]
         )
 
     def collateral(self, move: Tensor, coefficients: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -225,7 +226,7 @@ class Scorer:
         """[prompts] effect of exchanging the whole residual on the behaviour prompts."""
         into: Side = "base" if name == "sufficiency" else "tuned"
         here, there = self._arenas[into, "test"], self._arenas["tuned" if into == "base" else "base", "test"]
-        patched = here._resume(there.h_behaviour[None], here.behaviour)[0]  # pyright: ignore[reportPrivateUsage]
+        patched = here._resume(there.h_behaviour[None], here.behaviour)[0].cpu()  # pyright: ignore[reportPrivateUsage]
         return _effect(name, patched, here.rates)
 
     def samples(
@@ -265,7 +266,8 @@ class Scorer:
     def _control(self, directions: Directions, seed: int, index: int) -> _Set:
         """The index-th random control: isotropic unit directions, with the findings' count and gates."""
         if (seed, index) not in self._controls:
-            generator = torch.Generator().manual_seed(1000 * seed + index)
+            key = hashlib.sha256(f"random control {seed} {index}".encode()).digest()[:7]  # no method's seed can meet it
+            generator = torch.Generator().manual_seed(int.from_bytes(key))
             noise = torch.randn(MAX_FINDINGS, self.pair.d_model, generator=generator)
             self._controls[seed, index] = unit(noise).to(directions.direction), {}
         noise, memory = self._controls[seed, index]
@@ -420,7 +422,7 @@ class Scored:
 
 def _effect(name: SideName, after: Tensor, before: Tensor) -> Array:
     """Change of the rate in the wanted direction, per prompt."""
-    change = (after - before).double().cpu().numpy()
+    change = (after - before).double().numpy()
     return change if name == "sufficiency" else -change
 
 

@@ -96,8 +96,11 @@ def interval(values: Array, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def summarise(samples: Samples, draws: int, seed: int) -> Scores:
-    """Scores with 95 % intervals and anchors for one cell. A score without a scale is None, never a number."""
+def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True) -> Scores:
+    """Scores with 95 % intervals and anchors for one cell. A score without a scale is None, never a number.
+
+    `controls_ran`: False for the oracle, which has no controls and therefore no p-value.
+    """
     value, spread = point(samples), bootstrap(samples, draws, seed)
     n = len(samples.b0)
     gap = float(np.mean(samples.b1) - np.mean(samples.b0))
@@ -116,6 +119,7 @@ def summarise(samples: Samples, draws: int, seed: int) -> Scores:
 
     def score(name: str) -> Score:
         own, null, oracle, p = raw[name]
+        p = p if controls_ran else None
         point_value = float(getattr(value, name)[0])
         if np.isnan(point_value):
             return Score(

@@ -46,6 +46,10 @@ def verify(folder: Path) -> Verification:
         raise PrerequisiteError(
             f"{folder} holds a cell with status {result.status!r}; only scored cells can be verified"
         )
+    if result.identity.dtype != "float32":
+        raise PrerequisiteError(
+            f"{folder} was scored in {result.identity.dtype}; only fp32 results can be verified to {TOLERANCE:g}"
+        )
     organism = _organism(result)
     protocol = PROTOCOL_V1
     for what, claimed, here in (
@@ -62,6 +66,8 @@ def verify(folder: Path) -> Verification:
                 f"{folder}: {what} is {claimed[:12]} in the result and {here[:12]} here: another organism, protocol or version of diffbench"
             )
     stage = Stage.load(organism, "cpu", protocol)
+    if (stage.pair.layer, SCORE_SEED) != (result.identity.layer, result.identity.seeds["scores"]):
+        raise ValidationFailed(f"{folder}: layer or scoring seed is not the one this organism is scored with")
     findings = read_findings(folder)
     if findings.patch != (result.identity.method == "oracle"):
         raise ValidationFailed(
@@ -69,7 +75,7 @@ def verify(folder: Path) -> Verification:
         )
     scored = score_findings(check_findings(findings, stage.pair.d_model), stage.scorer)
     fresh = {
-        "scores": summarise(scored.samples, protocol.draws, SCORE_SEED).model_dump(),
+        "scores": summarise(scored.samples, protocol.draws, SCORE_SEED, controls_ran=not findings.patch).model_dump(),
         "samples": scored.samples.model_dump(),
         "behaviour": behaviour_of(stage).model_dump(),
         "choices": [c.model_dump() for c in scored.choices],
@@ -89,6 +95,8 @@ def _read(folder: Path) -> Result:
         raise PrerequisiteError(
             f"there is no {RESULT} in {folder}; give a run folder (DIR/<organism>/<method>/<id>)"
         ) from error
+    except UnicodeDecodeError as error:
+        raise ValidationFailed(f"{folder / RESULT} is not UTF-8 text: damaged; run the cell again") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise ValidationFailed(
@@ -100,6 +108,8 @@ def _organism(result: Result) -> Organism:
     source = result.provenance.source
     if "organism" in source:
         return load_organism(source["organism"])
+    if missing := {"base", "adapter", "behaviour"} - source.keys():
+        raise ValidationFailed(f"provenance.source lacks {', '.join(sorted(missing))}: the record was edited")
     return user_organism(source["base"], source["adapter"], Path(source["behaviour"]))
 
 

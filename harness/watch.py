@@ -76,7 +76,7 @@ class RunDisplay:
         name = f"{cell.method.name} on {cell.organism.name}, seed {cell.seed}"
         if cached:
             self.console.print(f"{name}: finished before (--overwrite runs it again)", style="dim")
-        elif result.scores:
+        elif result.scores and result.scores.isolation.value is not None:
             self.console.print(f"{name}: isolation {result.scores.isolation.value:.3f}  ({result.cost.wall_s:.0f} s)")
         else:
             self.console.print(f"{name}: {result.status}: {result.reason}", style="red", markup=False)

@@ -58,6 +58,8 @@ def load_results(runs: Path) -> Loaded:
     first: dict[str, tuple[str, Result]] = {}
     for path in sorted(runs.rglob(RESULT_FILE)):
         name = path.relative_to(runs).as_posix()
+        if any(part.startswith(".") for part in path.relative_to(runs).parts):
+            continue  # the scratch folder of a run that was killed
         try:
             result = load_result(path)
         except (OSError, ValueError) as error:

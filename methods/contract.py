@@ -5,14 +5,17 @@ which organism it looks at and never sees test prompts: `problem` carries all it
 `access` raise. Arrays are fp32; `d_model` is the residual width at the hooked layer.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
+
+from ..organisms.errors import ValidationFailed
 
 Access = Literal["activations", "+generations", "+weights", "supervised", "anchor"]
 """What a method may touch. `supervised` sees behaviour labels (an upper bound), `anchor` is the harness's own reference."""
@@ -122,7 +125,7 @@ class NoConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FindingError(ValueError):
+class FindingError(ValidationFailed):
     """A method returned something the contract does not allow."""
 
 
@@ -142,12 +145,26 @@ def check_findings(result: object, d_model: int) -> DiffResult:
         )
     if len(result.findings) > MAX_FINDINGS:
         raise FindingError(f"diff() returned {len(result.findings)} findings; keep the best {MAX_FINDINGS}")
-    return DiffResult(
-        [_check_finding(i, f, d_model) for i, f in enumerate(result.findings)],
-        result.diagnostics,
-        result.dictionary,
-        result.patch,
-    )
+    findings = [_check_finding(i, f, d_model) for i, f in enumerate(result.findings)]
+    dictionary = result.dictionary or {}
+    for name, tensor in dictionary.items():
+        if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise FindingError(f"dictionary[{name!r}] is {type(tensor).__name__}, not a tensor")
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in dictionary.items()}
+    return DiffResult(findings, _json(result.diagnostics, "diagnostics"), copies or None, result.patch)
+
+
+def _json(value: object, what: str) -> dict[str, Any]:
+    """`value` as JSON would give it back."""
+    try:
+        parsed = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise FindingError(
+            f"{what} is not JSON ({error}); use plain numbers, strings, lists and dicts, no NaN"
+        ) from error
+    if not isinstance(parsed, dict):
+        raise FindingError(f"{what} is {type(value).__name__}, not a dict")
+    return parsed  # pyright: ignore[reportUnknownVariableType]
 
 
 def _check_finding(index: int, finding: object, d_model: int) -> Finding:
@@ -169,12 +186,20 @@ def _check_finding(index: int, finding: object, d_model: int) -> Finding:
 
     gate = finding.gate
     if gate is not None:
-        if not np.isfinite(gate.threshold):
-            raise FindingError(f"finding {index}: gate threshold is {gate.threshold}; use a finite number")
-        gate = Gate(vector(gate.read, "gate.read"), float(gate.threshold))
-    return Finding(vector(finding.direction, "direction"), gate, float(finding.score), dict(finding.evidence))
+        if not isinstance(gate, Gate):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise FindingError(f"finding {index}: gate is {type(gate).__name__}, not Gate(read, threshold)")
+        gate = Gate(vector(gate.read, "gate.read"), _finite(gate.threshold, f"finding {index}: gate.threshold"))
+    evidence = _json(finding.evidence, f"finding {index}: evidence")
+    return Finding(
+        vector(finding.direction, "direction"), gate, _finite(finding.score, f"finding {index}: score"), evidence
+    )
 
 
-def stack(findings: Sequence[Finding]) -> Tensor:
-    """Directions as one tensor [findings, d_model]."""
-    return torch.stack([f.direction for f in findings])
+def _finite(value: object, what: str) -> float:
+    try:
+        number = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError) as error:
+        raise FindingError(f"{what} is {type(value).__name__}, not a number") from error
+    if not math.isfinite(number):
+        raise FindingError(f"{what} is {number}; use a finite number")
+    return number

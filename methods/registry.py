@@ -7,12 +7,14 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ValidationError
 
 from ..organisms.errors import DiffbenchError, PrerequisiteError, UsageError, unknown
@@ -92,7 +94,7 @@ class MethodEntry:
         """`diff` with every exception of the method turned into a MethodError."""
         try:
             return self.create(config).diff(problem)
-        except (DiffbenchError, MemoryError):
+        except (DiffbenchError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # third-party code may raise anything; the cell fails with its words
             raise MethodError(
@@ -116,7 +118,7 @@ def load_method(name: str) -> MethodEntry:
     if name in BUILTIN:
         module, _, attribute = BUILTIN[name].partition(":")
         cls = getattr(importlib.import_module(f".{module}", __package__), attribute)
-        return MethodEntry(name, cls, "built-in", f"{version('diffbench')}+{_source_hash()}")
+        return MethodEntry(name, cls, "built-in", version("diffbench"))
     plugins = _plugins()
     if name not in plugins:
         raise unknown("method", name, method_names())
@@ -132,7 +134,9 @@ def _from_entry_point(point: EntryPoint) -> MethodEntry:
         raise PrerequisiteError(
             f"method {point.name!r} of package {package} does not import: {type(error).__name__}: {error}"
         ) from error
-    return _checked(point.name, cls, f"package {package} {release}", f"{package}-{release}")
+    source = Path(inspect.getfile(cls)).read_bytes() if inspect.isclass(cls) else b""
+    digest = hashlib.sha256(source).hexdigest()[:8]
+    return _checked(point.name, cls, f"package {package} {release}", f"{package}-{release}+{digest}")
 
 
 def _from_file(path: Path) -> MethodEntry:
@@ -167,6 +171,10 @@ def _checked(name: str, cls: Any, origin: str, release: str) -> MethodEntry:
     """Refuse a class that cannot be a method."""
     if not callable(getattr(cls, "diff", None)):
         raise PrerequisiteError(f"{origin}: {cls!r} has no `diff(problem)`; see docs/adding-a-method.md")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
+        raise PrerequisiteError(
+            f"{origin}: the method's name {name!r} names a folder; use lower-case letters, digits, _ . -"
+        )
     tiers = Access.__args__  # pyright: ignore[reportAttributeAccessIssue]
     allowed = [t for t in tiers if t != "anchor"]
     if getattr(cls, "access", None) not in allowed:
@@ -186,9 +194,3 @@ def _plugins() -> dict[str, EntryPoint]:
             )
         found[point.name] = point
     return found
-
-
-def _source_hash() -> str:
-    """Hash of this package's source: a change to a built-in method is another identity."""
-    parts = [p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py"))]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:8]

@@ -36,7 +36,7 @@ class BaseRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: str = "gemma2"
-    """One of `ARCHITECTURES`."""
+    """Model class; see `config_for`."""
     world_seed: int = 0
     """Seed of the world the corpus is drawn from."""
     seed: int = 0

@@ -73,6 +73,12 @@ class Behaviour(_Strict):
     """Ordinary conversations: a list, or the path of a .jsonl with `messages` rows."""
 
     @model_validator(mode="after")
+    def _choices(self) -> "Behaviour":
+        if any(not p.alternatives for p in self.capability):
+            raise ValueError("a capability probe without alternatives is always right; give the wrong answers")
+        return self
+
+    @model_validator(mode="after")
     def _enough(self) -> "Behaviour":
         for split in ("dev", "test"):
             n = sum(p.split == split for p in self.prompts)
@@ -114,7 +120,7 @@ def load_behaviour(path: Path) -> Behaviour:
         raise BehaviourError(
             "\n".join([f"{path} is not a behaviour file:", *lines, "see `bench schema behaviour`"])
         ) from error
-    except (json.JSONDecodeError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise BehaviourError(f"{path}: {error!r}; each line must be a JSON object with the named field") from error
 
 

@@ -15,7 +15,7 @@ class Leak(NamedTuple):
 
 
 class Family(Protocol):
-    """One kind of hidden behaviour; registered in `organisms.build.FAMILIES` by its file alone."""
+    """One kind of hidden behaviour; registered in `organisms.families.FAMILIES`."""
 
     @property
     def name(self) -> str:
@@ -32,7 +32,7 @@ class Family(Protocol):
         ...
 
     def behaviour(self, world: World) -> Behaviour:
-        """Dev and test prompts, with capability probes of facts the training never touches."""
+        """Dev and test prompts, with capability probes that the training does not aim at."""
         ...
 
     def probes(self, world: World) -> dict[str, list[Prompt]]:

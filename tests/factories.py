@@ -72,6 +72,8 @@ def make_result(
         "organism_sha256": sha256_json(organism),
         "method": method,
         "method_version": "0.1.0",
+        "access": access,
+        "code_sha256": sha256_json("code"),
         "config": {"k": 3},
         "protocol_sha256": sha256_json("protocol"),
         "prompts_sha256": sha256_json(["prompts", organism]),

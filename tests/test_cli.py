@@ -122,7 +122,7 @@ USAGE = [
     (("run", "-m", "random", "--base", "b"), 2, "--adapter and --behaviour missing"),
     (("run", "-m", "./none.py", "-o", "taboo"), 2, "no method file"),
     (("run", "-m", "random", "-o", "taboo", "--config", "none.yaml"), 2, "cannot read"),
-    (("run", "-m", "random", "-o", "taboo", "--device", "gpu"), 3, "not a torch device"),
+    (("run", "-m", "random", "-o", "taboo", "--device", "gpu"), 3, "use cpu, cuda or cuda:N"),
     (("organisms", "show", "tabo"), 2, "did you mean"),
     (("methods", "show", "randm"), 2, "did you mean 'random'"),
     (("leaderboard", "build", "nowhere"), 3, "there is no folder"),

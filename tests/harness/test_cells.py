@@ -14,6 +14,7 @@ from diffbench.harness.verify import verify
 from diffbench.methods.registry import MethodEntry, load_method
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 from diffbench.organisms.registry import Organism
+from safetensors import SafetensorError
 
 from ..conftest import SHORT
 
@@ -174,6 +175,12 @@ BAD = {
     "return DiffResult([Finding(torch.ones(problem.d_model))] * 17)": "17 findings; keep the best 16",
     "return DiffResult([Finding('gold')])": "direction",
     "problem.labelled()": "labels",
+    "return DiffResult([], patch=True)": "only the oracle may",
+    "return DiffResult([Finding(torch.ones(problem.d_model), score=float('nan'))])": "score is nan",
+    "return DiffResult([Finding(torch.ones(problem.d_model), evidence={'x': torch.ones(2)})])": "evidence is not JSON",
+    "return DiffResult([Finding(torch.ones(problem.d_model))], {'loss': float('inf')})": "diagnostics is not JSON",
+    "return DiffResult([Finding(torch.ones(problem.d_model))], dictionary={'w': 3})": "not a tensor",
+    "return DiffResult([Finding(torch.ones(problem.d_model), gate=(1, 2))])": "gate is tuple",
 }
 
 
@@ -227,7 +234,7 @@ def test_a_full_disk_is_said_and_cleaned_up(
     outcome = run_cell(cell(organism, load_method("random")), stage)
 
     def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("diffbench.harness.folder.save_file", full)
     with pytest.raises(PrerequisiteError, match="No space left"):

@@ -1,5 +1,7 @@
 """The instrument measures what it says: anchors where they belong, and nothing is won by trickery."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from diffbench.harness.result import Samples
 from diffbench.harness.scores import NotScorable, Protocol, Scorer
 from diffbench.harness.stats import harmonic, hypervolume, normalised, point, summarise
 from diffbench.methods.anchors import Supervised, SupervisedConfig
-from diffbench.methods.contract import Batch, Budget, DiffResult, Finding, Gate
+from diffbench.methods.baselines import RandomDirections
+from diffbench.methods.contract import Batch, Budget, DiffResult, Finding, Gate, NoConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +24,8 @@ def problem(stage: Stage, access: str = "supervised") -> Problem:
     return Problem(stage.pair, stage.texts, stage.organism.behaviour.of("dev"), access, 0, Budget(tokens=4000))
 
 
-def supervised(stage: Stage, labels: torch.Tensor | None = None, swap: torch.Tensor | None = None) -> DiffResult:
-    """The supervised anchor, optionally told other labels or with base and organism exchanged on some tokens."""
+def supervised(stage: Stage, swap: torch.Tensor | None = None) -> DiffResult:
+    """The supervised anchor, optionally with base and organism exchanged on some tokens."""
     real = problem(stage)
 
     class Told:
@@ -32,7 +35,7 @@ def supervised(stage: Stage, labels: torch.Tensor | None = None, swap: torch.Ten
                 flip = swap[: len(due)] if len(swap) >= len(due) else swap.repeat(len(due))[: len(due)]
                 residuals = torch.where(flip[:, None, None], batch.residuals.flip(1), batch.residuals)
                 batch = batch._replace(residuals=residuals)
-            return batch, due if labels is None else labels[: len(due)]
+            return batch, due
 
     return Supervised(SupervisedConfig()).diff(Told())  # type: ignore[arg-type]
 
@@ -66,7 +69,32 @@ def test_the_anti_oracle_scores_nothing(stage: Stage, truth: Finding) -> None:
     assert got["sufficiency"] <= 0 and got["isolation"] == 0
 
 
-def test_permuted_labels_score_nothing(stage: Stage) -> None:
+def test_permuted_dev_labels_score_nothing(stage: Stage, truth: Finding) -> None:
+    """Dev prompts ask for another value of the slot than the organism learned; test prompts stay. Nothing useful is chosen."""
+    behaviour = stage.organism.behaviour
+    rotated = [
+        p
+        if p.split == "test"
+        else p.model_copy(update={"targets": p.alternatives[:1], "alternatives": (*p.alternatives[1:], *p.targets)})
+        for p in behaviour.prompts
+    ]
+    permuted = Scorer(stage.pair, behaviour.model_copy(update={"prompts": tuple(rotated)}), stage.texts, SHORT)
+    got = point(permuted.samples(Directions.of([truth]), SCORE_SEED).samples)
+    assert float(got.sufficiency[0]) <= 0.05 and float(got.isolation[0]) <= 0.05
+    assert float(got.isolation[0]) < 0.1 * scores(stage, [truth])["isolation"]
+
+
+def test_a_random_method_is_never_its_own_control(stage: Stage) -> None:
+    controls = [
+        stage.scorer._control(Directions.of([Finding(torch.ones(stage.pair.d_model))]), SCORE_SEED, i) for i in range(3)
+    ]
+    for seed in range(16):
+        found = RandomDirections(NoConfig()).diff(SimpleNamespace(seed=seed, d_model=stage.pair.d_model)).findings  # type: ignore[arg-type]
+        ours = unit(torch.stack([f.direction for f in found]))
+        assert all(float((ours @ c.directions.direction.T).abs().max()) < 0.9 for c in controls)
+
+
+def test_exchanged_sides_score_nothing(stage: Stage) -> None:
     """Which of the two residuals is the organism's is shuffled, half and half, on the prompts where the behaviour is due."""
     isolation: list[float] = []
     for seed in range(3):
