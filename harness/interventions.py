@@ -1,7 +1,7 @@
 """The one intervention seam: edit a residual with findings, constant or gated, at one strength.
 
-Every edited token moves by the same distance whatever the findings' scale or number, so scores are invariant to the scale
-of a finding, copies of a finding change nothing, and a random control differs from a finding in its direction alone.
+A token edited by add or subtract moves by the same distance whatever the findings' scale or number, so scores are invariant
+to the scale of a finding, copies of a finding gain nothing, and a random control differs from a finding in direction alone.
 """
 
 from collections.abc import Iterator, Sequence

@@ -168,5 +168,8 @@ def _estimates(value: Array | None = None, spread: Array | None = None) -> dict[
         return {name: Estimate() for name in SCORES}
     defined = [row[~np.isnan(row)] for row in spread]
     return {
-        s: Estimate(float(value[i]), *(interval(defined[i]) if len(defined[i]) else ())) for i, s in enumerate(SCORES)
+        s: Estimate()
+        if np.isnan(value[i])
+        else Estimate(float(value[i]), *(interval(defined[i]) if len(defined[i]) else ()))
+        for i, s in enumerate(SCORES)
     }
