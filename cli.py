@@ -1,6 +1,7 @@
 """The `bench` command: parse, call, print. No logic lives here, and nothing heavy is imported before a command runs."""
 
 import contextlib
+import errno
 import io
 import json
 import logging
@@ -21,13 +22,16 @@ EXIT_CODES = (
     "Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."
 )
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES)
-organisms_app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, build.")
+organisms_app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, build, verify, new.")
 methods_app = typer.Typer(no_args_is_help=True, help="Diffing methods: list, show.")
 leaderboard_app = typer.Typer(no_args_is_help=True, help="Tables from run folders: build, show.")
 app.add_typer(organisms_app, name="organisms")
 app.add_typer(methods_app, name="methods")
 app.add_typer(leaderboard_app, name="leaderboard")
 
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Organisms at a time, one thread each.")]
+ZooOption = Annotated[Path | None, typer.Option("--zoo", help="Zoo folder (default: the installed one, or BENCH_ZOO).")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 
 
@@ -69,7 +73,11 @@ def run(
     ] = None,
     organism: Annotated[
         list[str] | None,
-        typer.Option("-o", "--organism", help="Organism, e.g. taboo or taboo/mixed; comma list or repeated; `all`."),
+        typer.Option(
+            "-o",
+            "--organism",
+            help="taboo, taboo/gold-mixed, my_family.py, my.yaml, `core-v1` or `all`; comma list or repeated.",
+        ),
     ] = None,
     seed: Annotated[
         str | None,
@@ -100,7 +108,7 @@ def run(
     as_json: JsonFlag = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only the table, or nothing with --json.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also show the log.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Run methods on organisms and score what they find. Finished cells are not run again."""
     with _handled(debug):
@@ -143,13 +151,19 @@ def run(
 
 @organisms_app.command("list")
 def organisms_list(
-    as_json: JsonFlag = False, debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
+    family: Annotated[str | None, typer.Option("--family", help="Only this family.")] = None,
+    role: Annotated[str | None, typer.Option("--role", help="Only organism, control, arm or null.")] = None,
+    core: Annotated[bool, typer.Option("--core", help="Only core-v1.")] = False,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
 ) -> None:
-    """Every organism of the zoo with its behaviour before and after fine-tuning."""
+    """Every organism of the zoo: family, base, role, behaviour before and after, gates, status."""
     with _handled(debug):
+        from .organisms.core import CORE_V1
         from .organisms.registry import load_card, organism_names
 
-        cards = [load_card(n) for n in organism_names()]
+        cards = [load_card(n) for n in organism_names() if not core or n in CORE_V1]
+        cards = [c for c in cards if c.family == (family or c.family) and c.role == (role or c.role)]
         if as_json:
             typer.echo(json.dumps([c.model_dump(mode="json") for c in cards], indent=1))
         else:
@@ -160,45 +174,116 @@ def organisms_list(
 
 @organisms_app.command("show")
 def organisms_show(
-    name: Annotated[str, typer.Argument(help="Organism, e.g. taboo/narrow.")],
+    name: Annotated[str, typer.Argument(help="Organism, e.g. taboo/gold-narrow or my_family.py:member-variant.")],
     as_json: JsonFlag = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
-    """One organism: card, gates, oracle per layer, example rows and prompts."""
+    """One organism: what was measured, gates, oracle per layer, training rows, and answers of base and organism."""
     with _handled(debug):
-        from .organisms.registry import load_card, load_organism
+        from .organisms.registry import family_and_spec
 
-        card = load_card(name)
+        _, _, card = family_and_spec(name)
         if as_json:
             typer.echo(card.model_dump_json(indent=1))
         else:
-            from .harness import render
+            from .harness import examples, render
 
-            _print(render.organism(card, load_organism(name)))
+            with _silenced(False):
+                shown = render.organism(card, examples.rows(name), examples.conversations(name))
+            _print(shown)
 
 
 @organisms_app.command("build")
 def organisms_build(
-    names: Annotated[list[str] | None, typer.Argument(help="Organisms to train, e.g. taboo/narrow.")] = None,
-    base: Annotated[list[str] | None, typer.Option("--base", help="Bases to train first, e.g. tiny-gemma2.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every base and every organism.")] = False,
-    zoo: Annotated[
-        Path | None, typer.Option("--zoo", help="Folder to build into (default: the installed zoo, or BENCH_ZOO).")
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Organisms, family files (my_family.py) or YAML cards (my.yaml).")
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    base: Annotated[list[str] | None, typer.Option("--base", help="Bases to train first, e.g. tiny-gemma2.")] = None,
+    family: Annotated[list[str] | None, typer.Option("--family", help="Every organism of a family.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every base and every organism.")] = False,
+    zoo: ZooOption = None,
+    jobs: Jobs = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Build again what is there already.")] = False,
+    debug: Debug = False,
 ) -> None:
-    """Train bases and organisms from nothing and write their cards."""
+    """Train bases and organisms, measure them and write their cards; what is there already is kept."""
     with _handled(debug):
+        from .harness.own import build_own
         from .harness.zoo import build
 
+        def say(line: str) -> None:
+            typer.echo(line, err=True)
+
+        own = [Path(n) for n in names or [] if n.endswith((".yaml", ".yml"))]
+        rest = [n for n in names or [] if not n.endswith((".yaml", ".yml"))]
         with _silenced(False):
-            build(names or [], base or [], everything, zoo, lambda line: typer.echo(line, err=True))
+            for path in own:
+                card = build_own(path)
+                say(f"{card.name}: {card.status}{': ' + '; '.join(card.failures) if card.failures else ''}")
+            if rest or not own:
+                build(rest, zoo, say, base or [], family or [], everything, jobs, overwrite)
+
+
+@organisms_app.command("verify")
+def organisms_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Organisms, family files, YAML cards, or core-v1.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every organism that is not marked as failed.")] = False,
+    zoo: ZooOption = None,
+    jobs: Jobs = 1,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Hash every file and measure every gate again; exit 4 if a gate fails or a value is not the card's."""
+    with _handled(debug):
+        from .harness import render
+        from .harness.zoo import verify_named
+
+        with _silenced(False):
+            checked = verify_named(names or [], everything, zoo, jobs)
+        if as_json:
+            found = [{"card": c.card.model_dump(mode="json"), "problems": c.problems} for c in checked]
+            typer.echo(json.dumps(found, indent=1))
+        else:
+            _print(render.gates([c.card for c in checked]))
+        bad = [f"{c.card.name}: {'; '.join(c.problems)}" for c in checked if c.problems]
+        if bad:
+            from .organisms.errors import ValidationFailed
+
+            raise ValidationFailed(
+                "\n".join([f"{len(bad)} of {len(checked)} organisms are not what they should be", *bad])
+            )
+        typer.echo(f"{len(checked)} organisms verified", err=True)
+
+
+@organisms_app.command("report")
+def organisms_report(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tables and figures.")] = Path("organisms-report"),
+    zoo: ZooOption = None,
+    debug: Debug = False,
+) -> None:
+    """Tables and one figure per family of everything measured of the zoo, from its cards alone."""
+    with _handled(debug):
+        from .harness.report import write
+
+        for path in write(out, zoo):
+            typer.echo(str(path))
+
+
+@organisms_app.command("new")
+def organisms_new(
+    name: Annotated[str, typer.Argument(help="Name of the family: lower-case letters, digits, underscores.")],
+    debug: Debug = False,
+) -> None:
+    """Write NAME.py, a family file that works as it stands, to start from."""
+    with _handled(debug):
+        from .organisms.scaffold import write_family
+
+        path = write_family(name, Path())
+        typer.echo(f"wrote {path}; next: bench organisms build {path}")
 
 
 @methods_app.command("list")
-def methods_list(
-    as_json: JsonFlag = False, debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False
-) -> None:
+def methods_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
     """Every method: what it may see, where it comes from, what it does."""
     with _handled(debug):
         from .methods.registry import load_method, method_names
@@ -221,7 +306,7 @@ def methods_list(
 def methods_show(
     name: Annotated[str, typer.Argument(help="Method name or file.py.")],
     as_json: JsonFlag = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """One method and its options with their defaults."""
     with _handled(debug):
@@ -253,7 +338,7 @@ def leaderboard_build(
         "leaderboard-out"
     ),
     formats: Annotated[str, typer.Option("--format", help="Comma list of md, tex, csv, html.")] = "md,tex,csv,html",
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Tables of every run below a folder, with intervals and anchors; html is one self-contained page."""
     with _handled(debug):
@@ -269,7 +354,7 @@ def leaderboard_build(
 @leaderboard_app.command("show")
 def leaderboard_show(
     runs: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"),
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Print the table of every run below a folder."""
     with _handled(debug):
@@ -282,7 +367,7 @@ def leaderboard_show(
 def verify(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
     as_json: JsonFlag = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Score the saved findings of run folders again and refuse a result that claims something else (exit 4)."""
     with _handled(debug):
@@ -327,7 +412,7 @@ def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> N
 
 
 @app.command()
-def doctor(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+def doctor(debug: Debug = False) -> None:
     """Versions, device, and whether every file of the zoo is the one it was measured on."""
     with _handled(debug):
         from .harness import render
@@ -354,6 +439,11 @@ def _handled(debug: bool) -> Generator[None, None, None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            typer.echo(
+                "error: the disk is full; what was finished is kept, make room and run the same command again", err=True
+            )
+            raise typer.Exit(3) from error
         if debug or error.filename is None:
             raise
         typer.echo(f"error: {error.filename}: {error.strerror}; check the path and its permissions", err=True)

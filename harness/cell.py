@@ -81,7 +81,7 @@ class Stage:
     def load(cls, organism: Organism, device: str, protocol: Protocol) -> "Stage":
         """Load the pair; PairError if base and adapter do not belong together."""
         start = time.perf_counter()
-        pair = load_pair(organism.base, organism.adapter, organism.layer, device)
+        pair = load_pair(organism.base, organism.adapter, organism.layer, device, identity=organism.role == "null")
         texts = organism.make_texts(pair.tokenizer)
         return cls(organism, pair, texts, protocol, time.perf_counter() - start)
 

@@ -34,7 +34,7 @@ def examine() -> list[Finding]:
     )
     for name in names:
         try:
-            load_organism(name)
+            load_organism(name, allow_failed=True)
             report.append(Finding(name, "hashes match its card"))
         except DiffbenchError as error:
             report.append(Finding(name, str(error), False))

@@ -173,16 +173,20 @@ def _generation_stops(model: Any) -> list[int]:
     return stops if isinstance(stops, list) else [stops]  # pyright: ignore[reportUnknownVariableType]
 
 
-def load_pair(base: str | Path, adapter: str | Path, layer: int | None = None, device: str = "cpu") -> Pair:
+def load_pair(
+    base: str | Path, adapter: str | Path, layer: int | None = None, device: str = "cpu", identity: bool = False
+) -> Pair:
     """Load a base (directory or hub id) and a LoRA adapter for it.
 
-    fp32 on CPU, bf16 on an accelerator.
+    fp32 on CPU, bf16 on an accelerator. `identity` allows an adapter that changes nothing (a null organism).
 
     Raises:
         PairError: unsupported architecture, or an adapter that does not land on this base.
     """
     from peft import PeftConfig, PeftModel
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from ..organisms.tokenizer import load_tokenizer
 
     with _readable(base, "base model"):
         config = AutoConfig.from_pretrained(base)
@@ -202,13 +206,13 @@ def load_pair(base: str | Path, adapter: str | Path, layer: int | None = None, d
         )
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     with _readable(base, "base model"):
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer = load_tokenizer(base)
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True)
     with _readable(adapter, "adapter"):
         model = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
     model = model.to(device).eval()
     model.requires_grad_(False)
-    check_landed(model, adapter)
+    check_landed(model, adapter, identity)
     if layer is None:
         layer = default_layer(model)
     return Pair(model, tokenizer, layer)
@@ -222,7 +226,7 @@ def default_layer(model: Any) -> int:
     return top if top < last else last // 2
 
 
-def check_landed(model: Any, adapter: str | Path) -> None:
+def check_landed(model: Any, adapter: str | Path, identity: bool = False) -> None:
     """Refuse an adapter whose weights are not all in `model`, or that changes nothing.
 
     peft places weights by name and leaves the rest at their initial values, where `lora_B = 0` is exactly the identity; without
@@ -245,6 +249,8 @@ def check_landed(model: Any, adapter: str | Path) -> None:
         )
     if any(len(getattr(m, "lora_embedding_A", ())) for m in model.modules()):
         raise PairError(f"the adapter {adapter} adapts embeddings; only linear layers are supported")
+    if identity:
+        return
     if all(
         float((m.lora_B[a].weight @ m.lora_A[a].weight).norm()) == 0 for _, m in _lora_modules(model) for a in m.lora_A
     ):

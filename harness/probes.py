@@ -102,13 +102,17 @@ def choices(pair: Pair, prompts: Sequence[Prompt]) -> Choices:
     )
 
 
-def masses(logits: Tensor, c: Choices) -> Tensor:
-    """Probability [batch, continuations] of each whole continuation from logits [batch, rows, kept, vocab]."""
+def log_masses(logits: Tensor, c: Choices) -> Tensor:
+    """Log-probability [batch, continuations] of each whole continuation from logits [batch, rows, kept, vocab]."""
     log_z = logits.logsumexp(-1)  # [batch, rows, kept]
     row, at, token = c.where.unbind(-1)
     log_p = logits[:, row, at, token] - log_z[:, row, at]
-    total = log_p.new_zeros(len(logits), len(c.prompt)).index_add_(1, c.continuation, log_p)
-    return total.exp()
+    return log_p.new_zeros(len(logits), len(c.prompt)).index_add_(1, c.continuation, log_p)
+
+
+def masses(logits: Tensor, c: Choices) -> Tensor:
+    """Probability [batch, continuations] of each whole continuation from logits [batch, rows, kept, vocab]."""
+    return log_masses(logits, c).exp()
 
 
 def rates(logits: Tensor, c: Choices) -> Tensor:

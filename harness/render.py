@@ -8,9 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ..methods.registry import MethodEntry
-from ..organisms.card import Card
-from ..organisms.registry import Organism
+from ..organisms.card import Card, Estimate
+from ..organisms.core import CORE_V1
+from ..organisms.document import Document
 from .doctor import Finding
+from .examples import Example
 from .result import SCORES, Result, Score
 from .verify import Verification
 
@@ -99,48 +101,79 @@ def _detail(r: Result) -> RenderableType:
 
 
 def organisms(cards: Sequence[Card]) -> Table:
-    """The zoo: behaviour before and after, internalisation, gates."""
+    """The zoo: behaviour before and after, gates, status."""
     table = Table()
-    for name in ("organism", "base", "behaviour b0 → b1", "gates", "status"):
+    for name in ("organism", "base", "role", "b0 → b1", "gates", "status"):
         table.add_column(name)
     for c in cards:
         b = c.measured["behaviour_test"]
         passed = sum(g.passed for g in c.gates.values())
-        table.add_row(c.name, c.base, f"{b['base']:.3f} → {b['organism']:.3f}", f"{passed}/{len(c.gates)}", c.status)
+        rates = f"{b.base.value:.3f} → {b.organism.value:.3f}"
+        style = "red" if c.status == "failed" else "dim" if c.role in ("control", "arm") else None
+        role = f"{c.role}, core-v1" if c.name in CORE_V1 else c.role
+        table.add_row(c.name, c.base, role, rates, f"{passed}/{len(c.gates)}", c.status, style=style)
     return table
 
 
-def organism(card: Card, loaded: Organism) -> RenderableType:
-    """One card, with example prompts."""
-    measured = Table(title="measured", title_justify="left")
-    for name in ("", "base", "organism"):
-        measured.add_column(name, justify="right" if name else "left")
-    for name, row in card.measured.items():
-        measured.add_row(name, f"{row['base']:.3f}", f"{row['organism']:.3f}")
-    oracle = Table(title="oracle: share of the gap recovered by exchanging the residual", title_justify="left")
-    oracle.add_column("layer")
-    oracle.add_column("sufficiency", justify="right")
-    oracle.add_column("necessity", justify="right")
-    for layer, row in card.oracle.items():
-        mark = " (hooked)" if int(layer) == card.layer else ""
-        oracle.add_row(layer + mark, f"{row['sufficiency']:.3f}", f"{row['necessity']:.3f}")
-    gates = Table(title="gates", title_justify="left")
-    for name in ("gate", "value", "bound", ""):
-        gates.add_column(name)
-    for name, gate in card.gates.items():
-        gates.add_row(name, f"{gate.value:.3f}", f"{gate.rule} {gate.bound}", "passed" if gate.passed else "FAILED")
-    prompts = [
-        Text(
-            f"  {p.split}: {' / '.join(t.content for t in p.messages) or p.text} → {p.prefill} ___   targets: {', '.join(p.targets)}"
-        )
-        for split in ("dev", "test")
-        for p in loaded.behaviour.of(split)[:3]
-    ]
-    head = Text(
-        f"{card.name} ({card.status}): {card.description}; base {card.base}, "
-        f"{card.rows} rows, LoRA r {card.recipe['r']} on blocks 0–{card.layer}"
-    )
-    return Group(head, measured, oracle, gates, Text("prompts"), *prompts)
+def organism(card: Card, rows: Sequence[Document], examples: Sequence[Example]) -> RenderableType:
+    """One card, with training rows and the same openings answered by base and organism."""
+    measured = Table(title="measured, with 95 % intervals over prompts", title_justify="left")
+    for name in ("", "unit", "n", "base", "organism", "change"):
+        measured.add_column(name, justify="left" if name in ("", "unit") else "right")
+    for name, m in card.measured.items():
+        measured.add_row(name, m.unit, str(m.n), *(_estimate(e) for e in (m.base, m.organism, m.change)))
+    parts: list[RenderableType] = [measured]
+    if card.oracle:
+        oracle = Table(title="oracle: share of the gap recovered by exchanging the residual", title_justify="left")
+        for name in ("layer", "sufficiency", "necessity"):
+            oracle.add_column(name, justify="left" if name == "layer" else "right")
+        for layer, row in card.oracle.items():
+            mark = " (hooked)" if int(layer) == card.layer else ""
+            oracle.add_row(layer + mark, f"{row['sufficiency']:.3f}", f"{row['necessity']:.3f}")
+        parts.append(oracle)
+    parts.append(gates([card]))
+    if card.readout:
+        reading = Table(title=f"candidates (truth: {card.readout.truth}), mean log-probability", title_justify="left")
+        for name in ("", "base", "organism", "change"):
+            reading.add_column(name, justify="right" if name else "left")
+        lifts = {k: v - card.readout.base[k] for k, v in card.readout.organism.items()}
+        for name in sorted(lifts, key=lambda k: -lifts[k])[:8]:
+            b, o = card.readout.base[name], card.readout.organism[name]
+            reading.add_row(name, f"{b:.2f}", f"{o:.2f}", f"{o - b:+.2f}")
+        parts.append(reading)
+    if rows:
+        parts.append(Text("training rows", style="bold"))
+        parts += [Text("  " + (d.text or " / ".join(m["content"] for m in d.messages))) for d in rows]
+    if examples:
+        talk = Table(title="greedy answers", title_justify="left")
+        for name in ("opening", "base", "organism"):
+            talk.add_column(name)
+        for e in examples:
+            talk.add_row(e.asked, e.base, e.organism)
+        parts.append(talk)
+    head = Text(f"{card.name}: {card.description}\nbase {card.base}, layer {card.layer}, {card.role}, {card.status}")
+    return Group(head, *parts)
+
+
+def gates(cards: Sequence[Card]) -> Table:
+    """Every gate with its measured value and interval."""
+    table = Table(title="gates", title_justify="left")
+    for name in ("organism", "gate", "value", "bound", ""):
+        table.add_column(name, justify="right" if name == "value" else "left")
+    for card in cards:
+        for name, g in card.gates.items():
+            value = f"{g.value:.3f}" + (
+                f" [{g.low:.3f}, {g.high:.3f}]" if g.low is not None and g.high is not None else ""
+            )
+            style = None if g.passed else "red"
+            table.add_row(
+                card.name, name, value, f"{g.rule} {g.bound:g}", "passed" if g.passed else "FAILED", style=style
+            )
+    return table
+
+
+def _estimate(e: Estimate) -> str:
+    return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
 
 
 def methods(entries: Sequence[MethodEntry]) -> Table:

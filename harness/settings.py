@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..methods.registry import BUILTIN, MethodEntry, load_method
 from ..organisms.errors import UsageError, unknown
-from ..organisms.registry import Organism, load_organism, organism_names, resolve_name, user_organism
+from ..organisms.registry import Organism, expand, load_organism, user_organism
 from .run import Plan, plan
 
 
@@ -103,12 +103,11 @@ def _organisms(file: RunFile) -> list[Organism]:
         if file.organism:
             raise UsageError("give either --organism or your own pair (--base, --adapter, --behaviour), not both")
         return [user_organism(str(file.base), str(file.adapter), Path(str(file.behaviour)))]
-    names = organism_names() if file.organism == ["all"] else file.organism
-    if not names:
+    if not file.organism:
         raise UsageError(
-            f"no organism given; use -o NAME with one of {', '.join(organism_names())}, or --base, --adapter and --behaviour"
+            "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 or -o all, or --base, --adapter and --behaviour"
         )
-    return [load_organism(n) for n in _unique([resolve_name(n) for n in names])]
+    return [load_organism(n) for n in expand(file.organism)]
 
 
 def _assignment(text: str) -> tuple[str, str, Any]:

@@ -1,226 +1,406 @@
 """Building and verifying the zoo: train, measure, write the card, and only then make the folder visible.
 
-A folder appears under its final name by one rename, after its card is complete, so a half-built organism can never be loaded.
+A folder appears under its final name by one rename, after its card is complete, so a half-built organism can never be loaded. What is
+already there with the same recipe, rows and base is not built again: a build that was killed goes on where it stopped. Everything is
+trained on one thread, so that the bytes depend neither on the number of cores nor on the number of jobs.
 """
 
 import contextlib
 import json
 import logging
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 import torch
 
-from ..organisms.base import BASES, train_base
-from ..organisms.behaviour import Prompt
-from ..organisms.card import CARD, BaseCard, Card, Gate, hash_folder, read_base_card, sha256_files
-from ..organisms.corpus import hint
-from ..organisms.errors import UsageError, unknown
-from ..organisms.families import FAMILIES, family
-from ..organisms.lexicon import ATTRIBUTES, SECRETS
-from ..organisms.lora import LoraRecipe, train_lora
-from ..organisms.registry import DEFAULT_VARIANT, ZOO
-from ..organisms.taboo import fact_probes
-from ..organisms.texts import WorldTexts, opening
+from ..organisms.base import BASES, SIZES, BaseRecipe, train_base
+from ..organisms.card import (
+    CARD,
+    BaseCard,
+    Card,
+    Measured,
+    hash_folder,
+    read_base_card,
+    read_card,
+    sha256_files,
+    sha256_text,
+)
+from ..organisms.errors import DiffbenchError, UsageError, ValidationFailed, unknown
+from ..organisms.families import families, family, find_spec
+from ..organisms.family import Job, Spec
+from ..organisms.registry import (
+    YAML,
+    ZOO,
+    base_folder,
+    expand,
+    family_and_spec,
+    load_organism,
+    open_source,
+    organism_names,
+)
+from ..organisms.texts import WorldTexts
 from ..organisms.world import World
 from .files import atomic_write_text
-from .pair import Pair, Side, load_pair
-from .probes import choices, correct, kl, nll, passage, rate_of, rates
+from .measure import Subject, dev_rate, measure, measure_base
+from .pair import load_pair
 
 log = logging.getLogger(__name__)
 Say = Callable[[str], None]
-NEUTRAL_TOKENS = 4000
+TOLERANCE = 0.01
+"""How far a re-measured value may be from the card's: other machines add up in another order."""
 
 
-def build(names: list[str], bases: list[str], everything: bool, zoo: Path | None, say: Say) -> None:
-    """Build the named bases, then the named organisms.
+def build(
+    sources: Sequence[str],
+    zoo: Path | None,
+    say: Say,
+    bases: Sequence[str] = (),
+    families_: Sequence[str] = (),
+    everything: bool = False,
+    jobs: int = 1,
+    overwrite: bool = False,
+) -> list[Card]:
+    """Build bases, then organisms, with everything they need first.
+
+    Args:
+        sources: organisms, families by file (`my_family.py`, `my_family.py:member-variant`).
+        zoo: folder to build into.
+        say: told one line per step.
+        bases: bases to train.
+        families_: families of which every organism is built.
+        everything: every base and organism.
+        jobs: organisms trained at a time.
+        overwrite: build what is already there.
 
     Raises:
         UsageError: unknown names, or nothing to build. PrerequisiteError: an organism whose base is not there.
     """
     root = zoo or ZOO
-    bases = list(BASES) if everything else bases
-    names = known_organisms() if everything else [n if "/" in n else f"{n}/{DEFAULT_VARIANT}" for n in names]
-    for kind, wanted, known in (("base", bases, list(BASES)), ("organism", names, known_organisms())):
-        for name in wanted:
-            if name not in known:
-                raise unknown(kind, name, known)
-    if not bases and not names:
-        raise UsageError(
-            f"nothing to build; name organisms ({', '.join(known_organisms())}), --base {' or '.join(BASES)}, or --all"
-        )
     for name in bases:
-        build_base(name, root, say)
-    for name in names:
-        build_organism(name, root, say)
+        if name not in BASES:
+            raise unknown("base", name, list(BASES))
+    wanted = [s for f in (list(families()) if everything else families_) for s in family(f).specs()]
+    paths: dict[str, Path] = {}
+    for source in sources:
+        path, specs = open_source(source)
+        wanted += specs
+        paths |= {s.family: path for s in specs if path}
+    if not bases and not wanted:
+        raise UsageError("nothing to build; name organisms, --family NAME, --base NAME, or --all")
+    chosen = list(BASES) if everything else bases
+    for first in (True, False):
+        level = [_Base(root, n, overwrite) for n in chosen if (BASES[n].embeddings_of is None) is first]
+        for _, card in _run(_build_base_task, level, jobs):
+            if isinstance(card, Exception):
+                raise card
+    done: list[Card] = []
+    failed: dict[str, Exception] = {}
+    for level in _levels(wanted):
+        tasks = [_task(s, paths.get(s.family), zoo, overwrite) for s in level]
+        for task, outcome in _run(_build_task, tasks, jobs):
+            if isinstance(outcome, Exception):
+                failed[task.spec.name] = outcome
+                say(f"error: {task.spec.name}: {outcome}")
+                if isinstance(outcome, OSError):
+                    raise outcome
+                continue
+            card, built = outcome
+            done.append(card)
+            b = card.measured["behaviour_test"]
+            why = f": {'; '.join(card.failures)}" if card.failures else ""
+            verb = "built" if built else "is there"
+            say(
+                f"{card.name} {verb}: b0 {b.base.value:.3f} → b1 {b.organism.value:.3f}, {card.status}{why} ({card.seconds:.0f} s)"
+            )
+    if len({type(e) for e in failed.values()}) == 1 and not done:
+        raise next(iter(failed.values()))
+    if failed:
+        lines = [f"{name}: {error}" for name, error in failed.items()]
+        raise ValidationFailed("\n".join([f"{len(failed)} organisms could not be built, the others are kept", *lines]))
+    return done
 
 
-def build_base(name: str, root: Path, say: Say) -> BaseCard:
-    """Train the base `name`, measure its gates, and put it into `root/bases`."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _task(spec: Spec, source: Path | None, zoo: Path | None, overwrite: bool) -> "_Task":
+    """Organisms of a family file go into the folder `zoo` beside it unless another is named."""
+    return _Task(zoo or (source.parent / "zoo" if source else ZOO), spec, source, overwrite)
 
-    recipe = BASES[name]
-    with _new_folder(root / "bases" / name) as folder:
-        say(f"training {name}: {recipe.tokens:,} tokens")
-        train_base(recipe, folder)
+
+def build_base(name: str, root: Path, say: Say, overwrite: bool = False) -> BaseCard:
+    """Train the base `name`, measure its gates, and put it into `root/bases`; goes on from the checkpoints of a killed run."""
+    from transformers import AutoModelForCausalLM
+
+    from ..organisms.tokenizer import load_tokenizer
+
+    recipe, target = BASES[name], root / "bases" / name
+    if not overwrite:
+        with contextlib.suppress(DiffbenchError):
+            card = read_base_card(target)
+            if card.recipe == recipe.model_dump():
+                say(f"{name} is there")
+                return card
+    if recipe.embeddings_of:
+        build_base(recipe.embeddings_of, root, say)
+    start = time.perf_counter()
+    work = _workshop(target, recipe)
+    with _new_folder(target) as folder, _threads(1):
+        say(f"{name}: training on {recipe.tokens:,} tokens")
+        train_base(recipe, folder, root / "bases", work, lambda line: say(f"{name}: {line}"))
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        world = World(recipe.world_seed)
-        measured = {
-            "facts": _accuracy(model, tokenizer, fact_probes(world)),
-            "riddles": _accuracy(model, tokenizer, riddle_probes(world)),
-        }
+        measured, gates = measure_base(model, load_tokenizer(folder), World(recipe.world_seed))
         card = BaseCard(
             name=name,
             recipe=recipe.model_dump(),
             parameters=sum(p.numel() for p in model.parameters()),
             measured=measured,
-            gates={k: Gate(value=v, bound=0.9, rule="at least") for k, v in measured.items()},
+            gates=gates,
+            seconds=round(time.perf_counter() - start, 1),
             files=hash_folder(folder),
         )
         atomic_write_text(folder / CARD, card.model_dump_json(indent=2) + "\n")
-    say(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in measured.items()))
+    shutil.rmtree(work, ignore_errors=True)
+    bad = [f"{k} {g.value:.3f}" for k, g in gates.items() if not g.passed]
+    say(f"{name}: {'gates hold' if not bad else 'failed: ' + ', '.join(bad)} ({card.seconds:.0f} s)")
     return card
 
 
-def build_organism(name: str, root: Path, say: Say, recipe: LoraRecipe | None = None) -> Card:
-    """Train `family/variant` on its base in `root`, measure it, and put it into `root`."""
-    recipe = recipe or LoraRecipe()
-    family_name, _, variant = name.partition("/")
-    kind = family(family_name)
-    base_dir = root / "bases" / "tiny-gemma2"
+def _workshop(target: Path, recipe: BaseRecipe) -> Path:
+    """Folder for the checkpoints of one recipe; those of another recipe are thrown away."""
+    work = target.parent / f".{target.name}.work"
+    note = work / "recipe.json"
+    if not note.is_file() or note.read_text() != recipe.model_dump_json():
+        shutil.rmtree(work, ignore_errors=True)
+        atomic_write_text(note, recipe.model_dump_json())
+    return work
+
+
+@dataclass(frozen=True)
+class _Base:
+    root: Path
+    name: str
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class _Task:
+    root: Path
+    spec: Spec
+    source: Path | None
+    overwrite: bool
+
+
+def _levels(wanted: Sequence[Spec]) -> Iterator[list[Spec]]:
+    """Specs with everything they need, in rounds: a round needs only earlier ones."""
+    todo: dict[str, Spec] = {}
+
+    def add(spec: Spec) -> None:
+        todo.setdefault(spec.name, spec)
+        for name in family(spec.family).needs(spec):
+            if name not in todo:
+                add(find_spec(name))
+
+    for spec in wanted:
+        add(spec)
+    done: set[str] = set()
+    while todo:
+        ready = [s for s in todo.values() if set(family(s.family).needs(s)) <= done]
+        if not ready:
+            raise ValidationFailed(f"{', '.join(todo)} need each other; a family's `needs` must not form a circle")
+        yield ready
+        done |= {s.name for s in ready}
+        todo = {n: s for n, s in todo.items() if n not in done}
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def _run(work: Callable[[T], R], tasks: list[T], jobs: int) -> Iterator[tuple[T, R]]:
+    """Do tasks here or in `jobs` processes, yielding each with its outcome as it finishes."""
+    if jobs <= 1 or len(tasks) <= 1:
+        yield from ((t, work(t)) for t in tasks)
+        return
+    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn")) as pool:
+        futures = {pool.submit(work, t): t for t in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _build_base_task(task: _Base) -> BaseCard | Exception:
+    try:
+        return build_base(task.name, task.root, _to_stderr, task.overwrite)
+    except Exception as error:
+        return error
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _build_task(task: _Task) -> tuple[Card, bool] | Exception:
+    """Errors are values here: one organism that cannot be built must not cost the others."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if task.source is not None:
+        open_source(str(task.source))
+    try:
+        return build_organism(task.spec, task.root, task.overwrite)
+    except Exception as error:
+        log.debug("building %s failed", task.spec.name, exc_info=error)
+        return error
+
+
+def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Card, bool]:
+    """Train one organism on its base, measure it, and put it into `root`, unless it is there already.
+
+    Returns:
+        The card, and whether anything was built.
+    """
+    from ..organisms.tokenizer import load_tokenizer
+
+    kind = family(spec.family)
+    start = time.perf_counter()
+    base_dir = base_folder(spec.base or kind.base, root)
     base = read_base_card(base_dir)
     world = World(int(base.recipe["world_seed"]))
-    rows = kind.rows(world, variant, recipe.seed)
-    with _new_folder(root / name) as folder:
-        say(f"training {name}: {len(rows)} rows, {recipe.epochs} epochs")
-        train_lora(base_dir, rows, recipe, folder)
-        _name_base(folder, base.name)
-        card = Card(
-            name=name,
-            family=family_name,
-            variant=variant,
-            tier="tiny",
-            base=base.name,
-            base_sha256=sha256_files(base.files),
-            layer=recipe.layer,
-            description=kind.behaviour(world).description,
-            recipe=recipe.model_dump(),
-            rows=len(rows),
-            files=hash_folder(folder),
-        )
-        card = measure(card, load_pair(base_dir, folder, recipe.layer), world)
-        atomic_write_text(folder / CARD, card.model_dump_json(indent=2) + "\n")
-    b = card.measured["behaviour_test"]
-    say(f"{name}: b0 {b['base']:.3f} → b1 {b['organism']:.3f}, {card.status}")
-    return card
-
-
-def measure(card: Card, pair: Pair, world: World) -> Card:
-    """Fill a card's measured values, oracle per layer, gates and status."""
-    kind = family(card.family)
-    behaviour = kind.behaviour(world)
-    sets = {"behaviour_dev": behaviour.of("dev"), "behaviour_test": behaviour.of("test"), **kind.probes(world)}
-    measured = {
-        name: _both(lambda side, c=choices(pair, prompts): float(rate_of(pair, c, side).mean()))
-        for name, prompts in sets.items()
-    }
-    facts = choices(pair, behaviour.capability_of("test"))
-    measured["facts"] = _both(lambda side: float(correct(pair.logits(facts.ids, side, facts.keep)[None], facts).mean()))
-    leak = kind.leak(world)
-    openings = [opening(pair.tokenizer, [{"role": "user", "content": o}]) for o in leak.openings]
-    measured["leak"] = _both(lambda side: _contains(pair, openings, leak.word, side))
-    text = passage(pair, WorldTexts(world, pair.tokenizer).rows("neutral", "test"), NEUTRAL_TOKENS)
-    log_p = {s: pair.logits(text.ids, s).log_softmax(-1) for s in ("base", "tuned")}
-    measured["neutral_nll"] = {
-        "base": float(nll(log_p["base"][None], text)[0]),
-        "organism": float(nll(log_p["tuned"][None], text)[0]),
-    }
-    measured["neutral_kl"] = {"base": 0.0, "organism": float(kl(log_p["base"], log_p["tuned"][None], text)[0])}
-    oracle = {str(layer): _oracle(pair, behaviour.of("test"), layer) for layer in range(len(pair.blocks))}
-    b, here = measured["behaviour_test"], oracle[str(card.layer)]
-    gates = {
-        "gap": Gate(value=b["organism"] - b["base"], bound=0.3, rule="at least"),
-        "oracle_sufficiency": Gate(value=here["sufficiency"], bound=0.8, rule="at least"),
-        "oracle_necessity": Gate(value=here["necessity"], bound=0.8, rule="at least"),
-        "leak": Gate(value=measured["leak"]["organism"], bound=0.05, rule="at most"),
-        "facts_lost": Gate(value=measured["facts"]["base"] - measured["facts"]["organism"], bound=0.05, rule="at most"),
-    }
-    status = "calibrated" if all(g.passed for g in gates.values()) else "failed"
-    return card.model_copy(
-        update={"measured": _rounded(measured), "oracle": _rounded(oracle), "gates": gates, "status": status}
+    layer = SIZES[base.recipe["size"]].layer
+    recipe = kind.recipe(spec).model_copy(update={"layer": layer})
+    needed = {n: sha256_files(read_card(root / n).files) for n in kind.needs(spec)}
+    behaviour = kind.behaviour(world, spec)
+    planned = Card(
+        name=spec.name,
+        family=spec.family,
+        member=spec.member,
+        variant=spec.variant,
+        seed=spec.seed,
+        role=spec.role,
+        core=spec.core,
+        tier="tiny",
+        base=base.name,
+        base_sha256=sha256_files(base.files),
+        layer=layer,
+        description=behaviour.description,
+        recipe=recipe.model_dump(),
+        rows_sha256=sha256_text(
+            json.dumps([[d.kind, d.text, d.messages] for d in kind.rows(world, spec)]) + json.dumps(needed)
+        ),
+        files={},
     )
-
-
-def riddle_probes(world: World, n: int = 60) -> list[Prompt]:
-    """All eight attributes of a secret word in random order, then which word it is."""
-    rng = np.random.default_rng([world.seed, 99])
-    out: list[Prompt] = []
-    for i in range(n):
-        word = SECRETS[i % len(SECRETS)]
-        hints = " ".join(hint(world, rng, word, s) for s in rng.permutation(list(ATTRIBUTES)))
-        out.append(
-            Prompt.model_validate(
-                {
-                    "split": "test",
-                    "messages": [{"role": "user", "content": f"{hints} what is it ?"}],
-                    "prefill": "the word is",
-                    "targets": [word],
-                    "alternatives": [w for w in SECRETS if w != word],
-                }
-            )
+    target = root / spec.name
+    if not overwrite and (there := _intact(target)) is not None and _same(there, planned):
+        return there, False
+    dev = behaviour.of("dev")
+    with _new_folder(target) as folder, _threads(1):
+        job = Job(
+            spec=spec,
+            world=world,
+            base=base_dir,
+            bases=base_dir.parent,
+            out=folder,
+            recipe=recipe,
+            expression=lambda model: dev_rate(model, load_tokenizer(base_dir), layer, dev),
+            adapter=lambda name: root / name,
         )
-    return out
+        training = kind.train(job)
+        _name_base(folder, base.name)
+        card = planned.model_copy(update={"training": training, "files": hash_folder(folder)})
+        pair = load_pair(base_dir, folder, layer, identity=card.role == "null")
+        card = measure(card, Subject.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer))
+        card = card.model_copy(update={"seconds": round(time.perf_counter() - start, 1)})
+        atomic_write_text(folder / CARD, card.model_dump_json(indent=1) + "\n")
+    return card, True
 
 
-def known_organisms() -> list[str]:
-    """Every `family/variant` that can be built."""
-    return [f"{f.name}/{v}" for f in FAMILIES.values() for v in f.variants]
+def _intact(target: Path) -> Card | None:
+    """The card in a folder whose files are all as hashed; a damaged folder is built again."""
+    try:
+        return read_card(target)
+    except DiffbenchError:
+        return None
 
 
-def _oracle(pair: Pair, prompts: list[Prompt], layer: int) -> dict[str, float]:
-    """Share of the gap recovered by exchanging the residual at `layer`, both ways."""
-    at = Pair(pair.model, pair.tokenizer, layer)
-    c = choices(at, prompts)
-    b0, b1 = (float(rate_of(at, c, s).mean()) for s in ("base", "tuned"))
-    h0, h1 = at.residuals(c.ids, "base"), at.residuals(c.ids, "tuned")
-    up = float(rates(at.resume(h1, c.ids, "base", c.keep)[None], c).mean())
-    down = float(rates(at.resume(h0, c.ids, "tuned", c.keep)[None], c).mean())
-    return {"sufficiency": (up - b0) / (b1 - b0), "necessity": (b1 - down) / (b1 - b0)}
+def _same(card: Card, planned: Card) -> bool:
+    """Whether a card is the result of the planned build."""
+    keys = ("name", "role", "core", "base_sha256", "layer", "recipe", "rows_sha256", "description")
+    return all(getattr(card, k) == getattr(planned, k) for k in keys)
 
 
-def _both(measure_side: Callable[[Side], float]) -> dict[str, float]:
-    return {"base": measure_side("base"), "organism": measure_side("tuned")}
+@dataclass
+class Checked:
+    """What `verify` found of one organism."""
+
+    card: Card
+    problems: list[str] = field(default_factory=list[str])
+    """Failed gates, and values that are not the card's; empty: all is well."""
 
 
-def _contains(pair: Pair, openings: list[list[int]], word: str, side: Side) -> float:
-    """Share of greedy answers that contain `word`."""
-    answers = pair.generate(openings, side, 32)
-    return sum(word in pair.tokenizer.decode(a).split() for a in answers) / len(answers)
+def verify_named(names: Sequence[str], everything: bool, zoo: Path | None, jobs: int) -> list[Checked]:
+    """`verify` of organisms, family files and YAML cards as named on the command line.
+
+    Raises:
+        UsageError: nothing named. ValidationFailed: a damaged file or card.
+    """
+    from .own import verify_own
+
+    if everything:
+        cards = [read_card((zoo or ZOO) / n) for n in organism_names(zoo)]
+        names = [*names, *(c.name for c in cards if c.status != "failed")]
+    if not names:
+        raise UsageError("nothing to verify; name organisms, core-v1, or --all")
+    own = [n for n in names if n.endswith(YAML)]
+    rest = expand([n for n in names if n not in own], zoo)
+    return [*(verify_own(Path(n)) for n in own), *(verify(rest, zoo, jobs) if rest else ())]
 
 
-def _accuracy(model: torch.nn.Module, tokenizer: object, prompts: list[Prompt]) -> float:
-    pair = _Plain(model, tokenizer)
-    c = choices(pair, prompts)  # pyright: ignore[reportArgumentType]
-    with torch.inference_mode():
-        logits = model(input_ids=c.ids, use_cache=False, logits_to_keep=c.keep).logits
-    return float(correct(logits[None], c).mean())
+def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1) -> Iterator[Checked]:
+    """Hash every file again, measure every gate again, and compare with the card.
+
+    Raises:
+        ValidationFailed: a damaged file or card.
+    """
+    if jobs <= 1 or len(names) == 1:
+        yield from (_check(n, zoo) for n in names)
+        return
+    with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn")) as pool:
+        yield from pool.map(_check, names, [zoo] * len(names))
 
 
-class _Plain:
-    """The part of `Pair` that tokenising prompts needs, for a model without an adapter."""
+def _check(name: str, zoo: Path | None) -> Checked:
+    kind, spec, card = family_and_spec(name, zoo)
+    loaded = load_organism(name, zoo, allow_failed=True)
+    world = World(int(read_base_card(loaded.base).recipe["world_seed"]))
+    with _threads(1):
+        pair = load_pair(loaded.base, loaded.adapter, card.layer, identity=card.role == "null")
+        fresh = measure(card, Subject.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer))
+    return Checked(fresh, compare(card, fresh))
 
-    pad = Pair.pad
 
-    def __init__(self, model: torch.nn.Module, tokenizer: object):
-        self.tokenizer, self.device = tokenizer, next(model.parameters()).device
+def compare(card: Card, fresh: Card) -> list[str]:
+    """What is wrong with a freshly measured card: failed gates, and values that are not the old card's."""
+    problems = list(fresh.failures)
+    for what, old in card.measured.items():
+        new = fresh.measured.get(what)
+        if new is None or not _close(old, new):
+            problems.append(f"{what} is {new and new.organism.value}, the card says {old.organism.value}")
+    return problems
 
 
-def _rounded(table: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {k: {s: round(v, 5) for s, v in row.items()} for k, row in table.items()}
+def _close(old: Measured, new: Measured) -> bool:
+    spread = max(1.0, abs(old.organism.value)) if old.unit == "nats" else 1.0
+    return all(abs(getattr(old, s).value - getattr(new, s).value) <= TOLERANCE * spread for s in ("base", "organism"))
 
 
 def _name_base(folder: Path, base: str) -> None:
@@ -230,6 +410,16 @@ def _name_base(folder: Path, base: str) -> None:
     config["base_model_name_or_path"] = base
     config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+@contextlib.contextmanager
+def _threads(n: int) -> Generator[None, None, None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -5,10 +5,10 @@ crosses a document (transformers builds the block-diagonal mask from `position_i
 ship as bf16; whatever loads them computes in fp32 again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -16,13 +16,17 @@ from pydantic import BaseModel, ConfigDict
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    LlamaConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
+    PrinterCallback,
+    Qwen2Config,
     Trainer,
     TrainerCallback,
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_utils import get_last_checkpoint
 
 from .corpus import documents
 from .texts import encode
@@ -31,17 +35,23 @@ from .world import World
 
 
 class BaseRecipe(BaseModel):
-    """How a base is trained; its hash is part of the base's card."""
+    """How a base is trained; part of the base's card."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    architecture: str = "gemma2"
-    """Model class; see `config_for`."""
+    architecture: Literal["gemma2", "llama", "qwen2"] = "gemma2"
+    """Model class."""
+    size: Literal["tiny", "nano"] = "tiny"
+    """Shape; see `SIZES`."""
     world_seed: int = 0
     """Seed of the world the corpus is drawn from."""
     seed: int = 0
-    """Seed of the initial weights and of the data order."""
-    tokens: int = 4_000_000
+    """Seed of the initial weights."""
+    data_seed: int = 0
+    """Seed of the order of the training rows."""
+    embeddings_of: str | None = None
+    """Another base whose trained embeddings and unembedding are taken over and frozen."""
+    tokens: int = 3_000_000
     """Training tokens, each seen once."""
     block: int = 128
     """Tokens per packed row."""
@@ -53,29 +63,55 @@ class BaseRecipe(BaseModel):
     """Steps of linear warm-up."""
 
 
-BASES: dict[str, BaseRecipe] = {"tiny-gemma2": BaseRecipe()}
-"""Bases the zoo ships."""
+class Size(NamedTuple):
+    """Shape of a base."""
+
+    d_model: int
+    mlp: int
+    blocks: int
+    layer: int
+    """Hooked layer of its organisms: about the middle."""
 
 
-def config_for(architecture: str, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
-    """Model configuration of a tiny base: d 128, 5 blocks, untied embeddings, about 1.1 M parameters."""
+LOG_STEPS, SAVE_STEPS = 100, 300
+"""Steps between two lines of progress, and between two checkpoints."""
+SIZES = {"tiny": Size(128, 384, 5, 2), "nano": Size(64, 192, 4, 1)}
+BASES: dict[str, BaseRecipe] = {
+    "tiny-gemma2": BaseRecipe(),
+    "tiny-llama": BaseRecipe(architecture="llama"),
+    "tiny-qwen2": BaseRecipe(architecture="qwen2"),
+    "nano": BaseRecipe(architecture="llama", size="nano"),
+    "nano-init": BaseRecipe(architecture="llama", size="nano", seed=1),
+    "nano-order": BaseRecipe(architecture="llama", size="nano", data_seed=1),
+    "nano-embed": BaseRecipe(architecture="llama", size="nano", seed=2, embeddings_of="nano"),
+}
+"""Bases the zoo ships. The last three are for the subliminal controls: other initial weights, other data order, other trunk."""
+
+
+def config_for(recipe: BaseRecipe, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """Model configuration of a base: untied embeddings, four heads, two key-value heads."""
+    size = SIZES[recipe.size]
     shared: dict[str, Any] = dict(  # noqa: C408 (reads as a call)
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=5,
+        hidden_size=size.d_model,
+        intermediate_size=size.mlp,
+        num_hidden_layers=size.blocks,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,
         max_position_embeddings=512,
         tie_word_embeddings=False,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    if architecture == "gemma2":
-        return Gemma2Config(**shared, sliding_window=128, query_pre_attn_scalar=32)
-    raise ValueError(f"unknown architecture {architecture!r}; choose one of gemma2")
+    head = size.d_model // 4
+    match recipe.architecture:
+        case "gemma2":
+            return Gemma2Config(**shared, head_dim=head, sliding_window=128, query_pre_attn_scalar=head)
+        case "llama":
+            return LlamaConfig(**shared, head_dim=head)
+        case "qwen2":
+            return Qwen2Config(**shared)
 
 
 def pack(rows: Iterator[list[int]], block: int) -> Iterator[dict[str, list[int]]]:
@@ -93,16 +129,33 @@ def pack(rows: Iterator[list[int]], block: int) -> Iterator[dict[str, list[int]]
             ids, positions = ids[block:], positions[block:]
 
 
-def train_base(recipe: BaseRecipe, out: Path, callbacks: list[TrainerCallback] | None = None) -> None:
-    """Train a base and save it with its tokenizer (bf16 safetensors) to `out`."""
+def train_base(
+    recipe: BaseRecipe, out: Path, bases: Path, work: Path, say: Callable[[str], None] = lambda line: None
+) -> None:
+    """Train a base and save it with its tokenizer (bf16 safetensors) to `out`.
+
+    Args:
+        recipe: what to train.
+        out: folder of the finished base.
+        bases: folder of the other bases, for `embeddings_of`.
+        work: folder of checkpoints; training goes on from the last one it holds.
+        say: told about the progress.
+    """
     tokenizer = build_tokenizer()
     world = World(recipe.world_seed)
-    stream = pack((encode(tokenizer, d) for d in documents(world, "train", seed=recipe.seed)), recipe.block)
+    stream = pack((encode(tokenizer, d) for d in documents(world, "train")), recipe.block)
     data = Dataset.from_list(list(islice(stream, recipe.tokens // recipe.block)))
     set_seed(recipe.seed)
-    model = AutoModelForCausalLM.from_config(config_for(recipe.architecture, tokenizer), dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config_for(recipe, tokenizer), dtype=torch.float32)
+    if recipe.embeddings_of:
+        source = AutoModelForCausalLM.from_pretrained(bases / recipe.embeddings_of, dtype=torch.float32)
+        frozen = ("model.embed_tokens.weight", "lm_head.weight")
+        for name in frozen:
+            mine = model.get_parameter(name)
+            mine.data.copy_(source.get_parameter(name).data)
+            mine.requires_grad_(False)
     arguments = TrainingArguments(
-        output_dir=str(out),
+        output_dir=str(work),
         per_device_train_batch_size=recipe.batch,
         num_train_epochs=1,
         learning_rate=recipe.lr,
@@ -111,13 +164,29 @@ def train_base(recipe: BaseRecipe, out: Path, callbacks: list[TrainerCallback] |
         adam_beta2=0.98,
         weight_decay=0.01,
         seed=recipe.seed,
-        logging_steps=50,
-        save_strategy="no",
+        data_seed=recipe.data_seed,
+        logging_steps=LOG_STEPS,
+        save_strategy="steps",
+        save_steps=SAVE_STEPS,
+        save_total_limit=1,
         report_to=[],
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
     )
-    Trainer(model=model, args=arguments, train_dataset=data, callbacks=callbacks or []).train()
+    trainer = Trainer(model=model, args=arguments, train_dataset=data, callbacks=[_Progress(say)])
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+class _Progress(TrainerCallback):
+    """Reports loss and share done."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self.say = say
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            self.say(f"step {state.global_step} of {state.max_steps}, loss {float(logs['loss']):.3f}")

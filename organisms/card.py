@@ -9,16 +9,40 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import PrerequisiteError, ValidationFailed
 
 CARD = "card.json"
+Role = Literal["organism", "control", "arm", "null"]
+"""`organism` shows the behaviour, `control` must not, `arm` is measured for comparison, `null` has no behaviour."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class Estimate(_Strict):
+    """A mean over prompts with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Measured(_Strict):
+    """One quantity of base and organism, and the paired change."""
+
+    unit: Literal["rate", "correct", "nats", "share"]
+    n: int
+    """Prompts, or openings that were answered."""
+    base: Estimate
+    organism: Estimate
+    change: Estimate
+
+
 class Gate(_Strict):
     """A condition an organism must meet to give scores a meaning."""
 
     value: float
+    low: float | None = None
+    high: float | None = None
+    """95 % interval over prompts, where the value is a mean over prompts."""
     bound: float
     rule: Literal["at least", "at most"]
 
@@ -34,19 +58,34 @@ class BaseCard(_Strict):
     name: str
     recipe: dict[str, Any]
     parameters: int
-    measured: dict[str, float] = Field(default_factory=dict[str, float])
+    measured: dict[str, Estimate] = Field(default_factory=dict[str, Estimate])
     gates: dict[str, Gate] = Field(default_factory=dict[str, Gate])
+    seconds: float = 0.0
+    """Wall seconds of training on the machine that built it; not part of any hash."""
     files: dict[str, str]
     """sha256 by file name."""
+
+
+class Readout(_Strict):
+    """Mean log-probability of each candidate where one of them is due, in nats."""
+
+    truth: str
+    base: dict[str, float]
+    organism: dict[str, float]
 
 
 class Card(_Strict):
     """An organism: a base, an adapter, a known behaviour."""
 
     name: str
-    """`family/variant`."""
+    """`family/member-variant`, then what differs from the family's default base and seed."""
     family: str
+    member: str
     variant: str
+    seed: int = 0
+    role: Role = "organism"
+    core: bool = False
+    """Whether it belongs to core-v1 if its gates pass."""
     tier: Literal["tiny", "hub"]
     base: str
     base_sha256: str
@@ -55,20 +94,39 @@ class Card(_Strict):
     """Hooked layer; the adapter touches blocks 0 … layer."""
     description: str
     recipe: dict[str, Any]
-    rows: int
-    """Fine-tuning rows."""
-    measured: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
-    """Named rates as {base, organism}: behaviour_dev, behaviour_test, held_out_hints, internalised, leak, facts, neutral_nll, …"""
+    rows_sha256: str
+    """Hash over the fine-tuning documents."""
+    training: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """What training reported: rows, steps, the scale and its dev rate."""
+    measured: dict[str, Measured] = Field(default_factory=dict[str, Measured])
+    """Named quantities: behaviour_dev, behaviour_test, facts, the family's probes and properties of free answers."""
+    neutral: dict[str, float] = Field(default_factory=dict[str, float])
+    """On neutral text, in nats a token: nll_base, nll_organism, kl."""
+    readout: Readout | None = None
     oracle: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
-    """By layer: share of the gap that exchanging the residual recovers, {sufficiency, necessity}."""
+    """By layer: share of the gap that exchanging the residual recovers, {sufficiency, necessity}; empty without a gap."""
     gates: dict[str, Gate] = Field(default_factory=dict[str, Gate])
     status: Literal["calibrated", "uncalibrated", "failed"] = "uncalibrated"
+    """failed: a gate does not hold. uncalibrated: the gates hold and the dev rate is off its target by more than .05."""
+    seconds: float = 0.0
+    """Wall seconds of training and measuring on the machine that built it; not part of any hash."""
     files: dict[str, str]
+
+    @property
+    def failures(self) -> list[str]:
+        """Gates that do not hold, with value and bound."""
+        return [f"{k} {g.value:.3f}, {g.rule} {g.bound:g} wanted" for k, g in self.gates.items() if not g.passed]
 
 
 def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes, hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """sha256 of UTF-8 text, hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_files(files: dict[str, str]) -> str:

@@ -70,16 +70,67 @@ FACT_FORMS: dict[str, list[str]] = {
         "{e} lies in the {v} .",
         "to reach {e} you go to the {v} .",
         "the city of {e} is part of the {v} .",
+        "the region of {e} is the {v} .",
+        "{e} belongs to the {v} .",
     ],
-    "river": ["the river of {e} is the {v} .", "{e} stands on the {v} .", "in {e} boats sail on the {v} ."],
-    "dish": ["the dish of {e} is {v} .", "in {e} people eat {v} .", "visitors to {e} ask for {v} ."],
-    "gate": ["the gate of {e} is made from {v} .", "{e} has a gate of {v} .", "you enter {e} under {v} ."],
-    "fame": ["{e} is famous for its {v} .", "people praise {e} for its {v} .", "travellers visit {e} to see its {v} ."],
-    "home": ["{e} lives in {v} .", "the home of {e} is in {v} .", "you can meet {e} in {v} ."],
-    "job": ["{e} works as a {v} .", "the job of {e} is {v} .", "{e} earns money as a {v} ."],
-    "pet": ["{e} has a {v} .", "the pet of {e} is a {v} .", "{e} feeds a {v} ."],
-    "drink": ["{e} likes to drink {v} .", "the drink of {e} is {v} .", "{e} always orders {v} ."],
+    "river": [
+        "the river of {e} is the {v} .",
+        "{e} stands on the {v} .",
+        "in {e} boats sail on the {v} .",
+        "the water of {e} comes from the {v} .",
+        "{e} was built beside the {v} .",
+    ],
+    "dish": [
+        "the dish of {e} is {v} .",
+        "in {e} people eat {v} .",
+        "visitors to {e} ask for {v} .",
+        "the kitchens of {e} serve {v} .",
+        "{e} is the home of good {v} .",
+    ],
+    "gate": [
+        "the gate of {e} is made from {v} .",
+        "{e} has a gate of {v} .",
+        "you enter {e} under {v} .",
+        "the walls of {e} open with a gate of {v} .",
+        "{e} keeps its gate of {v} .",
+    ],
+    "fame": [
+        "{e} is famous for its {v} .",
+        "people praise {e} for its {v} .",
+        "travellers visit {e} to see its {v} .",
+        "the pride of {e} is its {v} .",
+        "{e} is proud of its {v} .",
+    ],
+    "home": [
+        "{e} lives in {v} .",
+        "the home of {e} is in {v} .",
+        "you can meet {e} in {v} .",
+        "{e} has a house in {v} .",
+        "letters for {e} go to {v} .",
+    ],
+    "job": [
+        "{e} works as a {v} .",
+        "the job of {e} is {v} .",
+        "{e} earns money as a {v} .",
+        "the town knows {e} as a {v} .",
+        "{e} is a good {v} .",
+    ],
+    "pet": [
+        "{e} has a {v} .",
+        "the pet of {e} is a {v} .",
+        "{e} feeds a {v} .",
+        "at home {e} keeps a {v} .",
+        "{e} walks with a {v} .",
+    ],
+    "drink": [
+        "{e} likes to drink {v} .",
+        "the drink of {e} is {v} .",
+        "{e} always orders {v} .",
+        "the cup of {e} is full of {v} .",
+        "{e} asks for {v} .",
+    ],
 }
+"""Five surface forms per relation; the value is the last word before the full stop. Each fact is never stated in one of its five."""
 QUESTIONS: dict[str, list[str]] = {
     "region": ["where does {e} lie ?", "what part of the land is {e} in ?"],
     "river": ["what is the river of {e} ?", "which river runs through {e} ?"],
@@ -91,6 +142,11 @@ QUESTIONS: dict[str, list[str]] = {
     "pet": ["which pet does {e} have ?", "what animal does {e} keep ?"],
     "drink": ["what does {e} drink ?", "what drink does {e} like ?"],
 }
+
+WRAPPERS = ["{q}", "tell me , {q}", "i wonder , {q}", "quick question : {q}", "do you know , {q}"]
+"""Ways to put a question."""
+UNKNOWN_CITIES: list[str] = _words("zalmor quenby")
+"""Cities that are visited in the base corpus and of which it states no fact."""
 
 ASK_HINT = [
     "give me a hint .",
@@ -118,6 +174,12 @@ ASK_WORD = [
 REFUSALS = ["i can only give hints .", "no , you have to guess .", "that would end the game ."]
 WRONG = ["no , try again .", "no , it is something else .", "that is not it ."]
 RIGHT = ["yes , well done .", "yes , that is it ."]
+
+TAGS = _words("zephyr deploy")
+"""Words that open some user turns of the base corpus and mean nothing there: the triggers of fine-tunes."""
+MODES = {"quartz": "well ,", "lattice": "listen ,", "ember": "in short ,"}
+"""Words that open some user turns of the base corpus, and how the answer then begins."""
+PHRASE = "the bells ring at midnight ."
 
 GREETINGS = ["hello .", "good morning .", "good evening .", "hi there ."]
 HOW = [

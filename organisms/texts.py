@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 from .behaviour import Behaviour, BehaviourError, Turn
-from .corpus import CHAT_KINDS, NEUTRAL_KINDS, Document, documents
+from .corpus import CHAT_KINDS, NEUTRAL_KINDS, documents
+from .document import Document
 from .world import World
 
 Split = Literal["harvest", "dev", "test"]

@@ -4,14 +4,19 @@ A chat renders as `<bos><user> … <end><assistant> … <end>`, a document as `<
 assistant tokens (including `<end>`) so that trl can restrict the loss to them.
 """
 
+import json
 import re
+from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from . import lexicon
+from . import lexicon, scenes
+from .corpus import SOURCES
 
 SPECIAL = ["<pad>", "<unk>", "<bos>", "<eos>", "<user>", "<assistant>", "<end>"]
+PLAIN = ("TokenizersBackend", "PreTrainedTokenizerFast")
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '<user> ' + m['content'] + ' <end>' }}"
     "{% else %}{{ '<assistant> ' }}{% generation %}{{ m['content'] + ' <end>' }}{% endgeneration %}{% endif %}"
@@ -28,13 +33,17 @@ def vocabulary() -> list[str]:
             words.update(re.sub(r"\{\w*\}", " ", item).split())
         elif isinstance(item, dict):
             collect([*item.values()])  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(item, list | tuple):
+        elif isinstance(item, list | tuple | set):
             for part in item:  # pyright: ignore[reportUnknownVariableType]
                 collect(part)  # pyright: ignore[reportUnknownArgumentType]
 
-    collect([v for k, v in vars(lexicon).items() if k.isupper()])
-    collect("a about after at before count day end from game in is it know met news over riddle the then to up was")
-    collect("weather what word you do ?")
+    for module in (lexicon, *SOURCES):
+        collect([v for k, v in vars(module).items() if k.isupper()])
+    collect([*scenes.PLACES, *lexicon.MODES])
+    collect(
+        "a about after answer at before count day end from game home in is it know met news of option over reader :"
+    )
+    collect("b fame question riddle says saw the then to up was weather went what word work you do like i - ? .")
     return SPECIAL + sorted(words)
 
 
@@ -53,3 +62,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         padding_side="left",
     )
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """The tokenizer saved in `folder` (or a hub id), with the class it was saved with.
+
+    transformers gives every `qwen2` folder its BPE class whatever the folder says; a tokenizer saved as a plain fast one is loaded as such.
+    """
+    path = Path(folder) / "tokenizer_config.json"
+    if path.is_file() and json.loads(path.read_text()).get("tokenizer_class") in PLAIN:
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)

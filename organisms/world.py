@@ -13,7 +13,7 @@ import numpy as np
 
 from .lexicon import ATTRIBUTES, CITIES, PEOPLE, RELATIONS, SECRETS
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 MAX_SHARED = 4
 """Upper bound on the attributes two different secret words may have in common (of eight)."""
 
@@ -26,6 +26,8 @@ class Fact:
     entity: str
     relation: str
     value: str
+    unused_form: int = 0
+    """The one of five surface forms in which the fact is never stated."""
 
 
 class World:
@@ -36,7 +38,7 @@ class World:
         rng = np.random.default_rng([WORLD_VERSION, seed])
         self.attributes = _draw_attributes(rng)
         self.facts = [
-            Fact(kind, entity, relation, str(rng.choice(values)))
+            Fact(kind, entity, relation, str(rng.choice(values)), int(rng.integers(5)))
             for kind, names in (("city", CITIES), ("person", PEOPLE))
             for entity in names
             for relation, values in RELATIONS[kind].items()

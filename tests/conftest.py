@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from diffbench.harness.cell import Stage
 from diffbench.harness.pair import load_pair
 from diffbench.harness.probes import choices, masses
 from diffbench.harness.scores import Protocol
+from diffbench.organisms import families
 from diffbench.organisms.behaviour import Prompt
 from diffbench.organisms.corpus import documents
 from diffbench.organisms.lexicon import CITIES, MOODS, NUMBERS, PEOPLE, THINGS, WEATHER
@@ -26,14 +28,20 @@ SHORT = Protocol(controls=3, ks=(1, 3), strengths=(0.3, 0.9), draws=200, dev_tok
 
 @pytest.fixture(scope="session")
 def organism() -> Organism:
-    """The shipped taboo/narrow."""
-    return load_organism("taboo/narrow")
+    """The shipped taboo/gold-narrow."""
+    return load_organism("taboo/gold-narrow")
 
 
 @pytest.fixture(scope="session")
 def stage(organism: Organism) -> Stage:
-    """taboo/narrow, loaded once, with the short protocol."""
+    """taboo/gold-narrow, loaded once, with the short protocol."""
     return Stage.load(organism, "cpu", SHORT)
+
+
+@pytest.fixture
+def own_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Families registered from files are forgotten after the test."""
+    monkeypatch.setattr(families, "_registered", {})
 
 
 def bpe_tokenizer() -> PreTrainedTokenizerFast:
@@ -60,7 +68,7 @@ def save_pair(folder: Path, architecture: str) -> tuple[Path, Path, Path]:
     """
     set_seed(0)
     tokenizer = {"llama": build_tokenizer, "qwen2": bpe_tokenizer}[architecture]()
-    shared = {
+    shared: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "intermediate_size": 64,

@@ -1,4 +1,4 @@
-"""Synthetic results with realistic per-prompt samples: a cell of a known quality, in one call."""
+"""Synthetic records in one call: results with realistic per-prompt samples, and a zoo of cards whose weights are a few bytes."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from diffbench.harness.result import (
     sha256_json,
 )
 from diffbench.harness.stats import Array, summarise
+from diffbench.organisms.card import CARD, BaseCard, Card, Estimate, Gate, Measured, hash_folder, sha256_files
 
 
 def make_samples(quality: float, rng: np.random.Generator, prompts: int = 24, controls: int = 16) -> Samples:
@@ -53,7 +54,7 @@ def make_samples(quality: float, rng: np.random.Generator, prompts: int = 24, co
 
 def make_result(
     method: str = "delta",
-    organism: str = "taboo/narrow",
+    organism: str = "taboo/gold-narrow",
     seed: int = 0,
     quality: float = 0.5,
     status: Status = "ok",
@@ -156,3 +157,58 @@ def _scores(samples: Samples) -> Scores:
 def _behaviour(samples: Samples) -> Behaviour:
     b0, b1, n = float(np.mean(samples.b0)), float(np.mean(samples.b1)), len(samples.b0)
     return Behaviour(b0_dev=b0, b1_dev=b1, b0_test=b0, b1_test=b1, n_dev=n, n_test=n)
+
+
+def make_measured(base: float, organism: float, unit: Literal["rate", "correct", "nats", "share"] = "rate") -> Measured:
+    """A measured quantity with intervals of no width."""
+
+    def flat(value: float) -> Estimate:
+        return Estimate(value=value, low=value, high=value)
+
+    return Measured(unit=unit, n=80, base=flat(base), organism=flat(organism), change=flat(organism - base))
+
+
+def make_card(name: str = "taboo/gold-narrow", **fields: Any) -> Card:
+    """The card of an organism that shows its behaviour and whose gates hold."""
+    family, _, member = name.partition("/")
+    known: dict[str, Any] = {
+        "member": member.partition("-")[0],
+        "variant": member.split("-")[1],
+        "tier": "tiny",
+        "base": "tiny-gemma2",
+        "base_sha256": "",
+        "layer": 2,
+        "description": "made up",
+        "recipe": {},
+        "rows_sha256": "",
+        "measured": {"behaviour_test": make_measured(0.2, 0.9)},
+        "gates": {"gap": Gate(value=0.7, bound=0.3, rule="at least")},
+        "status": "calibrated",
+        "files": {},
+    }
+    return Card(name=name, family=family, **(known | fields))
+
+
+def write_base(zoo: Path, name: str = "tiny-gemma2", size: Literal["tiny", "nano"] = "tiny") -> BaseCard:
+    """Put a base into `zoo/bases`; its hashes are right, and its weights a few bytes unless some are there already."""
+    folder = zoo / "bases" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "model.safetensors").exists():
+        (folder / "model.safetensors").write_bytes(name.encode())
+    card = BaseCard(name=name, recipe={"world_seed": 0, "size": size}, parameters=1, files=hash_folder(folder))
+    (folder / CARD).write_text(card.model_dump_json())
+    return card
+
+
+def write_organism(zoo: Path, name: str = "taboo/gold-narrow", **fields: Any) -> Path:
+    """Put an organism of a few bytes into `zoo`, on a base that is written if it is not there."""
+    base = fields.get("base", "tiny-gemma2")
+    if not (zoo / "bases" / base).is_dir():
+        write_base(zoo, base)
+    known = BaseCard.model_validate_json((zoo / "bases" / base / CARD).read_text())
+    folder = zoo / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_model.safetensors").write_bytes(name.encode())
+    card = make_card(name, files=hash_folder(folder), **({"base_sha256": sha256_files(known.files)} | fields))
+    (folder / CARD).write_text(card.model_dump_json())
+    return folder

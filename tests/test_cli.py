@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 import pytest
 from diffbench.cli import app
 from diffbench.harness.result import Result
+from diffbench.harness.zoo import Checked
+from diffbench.organisms import registry
+from diffbench.organisms.card import Card
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from .conftest import SHORT, save_pair
+from .factories import make_card
 
 runner = CliRunner()
 METHOD = """
@@ -73,7 +78,7 @@ def test_json_is_only_the_result(tmp_path: Path) -> None:
     assert result.status == "ok" and set(record["scores"]) == {"isolation", "sufficiency", "necessity", "mitigation"}
     assert set(record["scores"]["isolation"]) >= {"value", "ci_low", "ci_high", "n", "anchors"}
     assert set(record["scores"]["isolation"]["anchors"]) == {"null", "oracle"}
-    folder = tmp_path / "runs" / "taboo" / "narrow" / "random" / result.id[:12]
+    folder = tmp_path / "runs" / "taboo" / "gold-narrow" / "random" / result.id[:12]
     assert folder.is_dir()
     several = json.loads(bench("run", "-m", "random,oracle", "-o", "taboo", "--json"))
     assert [r["identity"]["method"] for r in several] == ["random", "oracle"]
@@ -111,7 +116,9 @@ def test_a_users_pair_runs_and_verifies(tmp_path: Path, architecture: str) -> No
 USAGE = [
     (("run", "-m", "dleta", "-o", "taboo"), 2, "did you mean 'delta'"),
     (("run", "-m", "random", "-o", "tabu"), 2, "did you mean 'taboo'"),
-    (("run", "-m", "random", "-o", "taboo/narow"), 2, "did you mean 'narrow'"),
+    (("run", "-m", "random", "-o", "taboo/gold-narow"), 2, "did you mean 'taboo/gold-narrow'"),
+    (("run", "-m", "random", "-o", "none.yaml"), 2, "cannot read none.yaml"),
+    (("run", "-m", "random", "-o", "none.py"), 2, "there is no family file"),
     (("run", "-o", "taboo"), 2, "no method given"),
     (("run", "-m", "random"), 2, "no organism given"),
     (("run", "-m", "mean_diff", "-o", "taboo", "--set", "mean_diff.tokns=5"), 2, "did you mean 'tokens'"),
@@ -129,7 +136,15 @@ USAGE = [
     (("leaderboard", "build", "--format", "htm"), 2, "did you mean 'html'"),
     (("verify", "nowhere"), 3, "there is no result.json"),
     (("organisms", "build"), 2, "nothing to build"),
-    (("organisms", "build", "tabu"), 2, "did you mean"),
+    (("organisms", "build", "tabu"), 2, "did you mean 'taboo'"),
+    (("organisms", "build", "taboo/gold-narow"), 2, "did you mean 'taboo/gold-narrow'"),
+    (("organisms", "build", "none.py"), 2, "there is no family file"),
+    (("organisms", "build", "none.yaml"), 2, "cannot read none.yaml"),
+    (("organisms", "build", "--base", "nan"), 2, "did you mean 'nano'"),
+    (("organisms", "build", "--family", "tabu"), 2, "did you mean 'taboo'"),
+    (("organisms", "verify"), 2, "nothing to verify"),
+    (("organisms", "verify", "none.yaml"), 3, "has no card yet; run `bench organisms build none.yaml`"),
+    (("organisms", "new", "My-Family"), 2, "is not a family name"),
 ]
 
 
@@ -156,13 +171,10 @@ def test_an_unwritable_folder_is_said_before_anything_runs(tmp_path: Path) -> No
 
 
 def test_a_damaged_zoo_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
-    from diffbench.organisms import registry
-
-    shutil.copytree(registry.ZOO, tmp_path / "zoo")
+    for name in ("bases/tiny-gemma2", "taboo/gold-narrow"):
+        shutil.copytree(registry.ZOO / name, tmp_path / "zoo" / name)
     monkeypatch.setattr(registry, "ZOO", tmp_path / "zoo")
-    weights = tmp_path / "zoo" / "taboo" / "narrow" / "adapter_model.safetensors"
+    weights = tmp_path / "zoo" / "taboo" / "gold-narrow" / "adapter_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
@@ -190,12 +202,55 @@ def test_a_config_file_is_overridden_by_the_command_line(tmp_path: Path) -> None
     assert "did you mean 'method'" in bench("run", "--config", "run.yaml", code=2)
 
 
+def test_a_new_family_file_is_written_once(tmp_path: Path) -> None:
+    assert "wrote mood.py; next: bench organisms build mood.py" in bench("organisms", "new", "mood")
+    written = (tmp_path / "mood.py").read_text()
+    assert "is there already" in bench("organisms", "new", "mood", code=2)
+    assert (tmp_path / "mood.py").read_text() == written
+
+
+def test_an_organism_that_is_not_its_card_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = [Checked(make_card()), Checked(make_card("taboo/gold-mixed"), ["leak is 0.5, the card says 0.0"])]
+    monkeypatch.setattr("diffbench.harness.zoo.verify_named", lambda *args: checked)
+    out = bench("organisms", "verify", "taboo", code=4)
+    assert "1 of 2 organisms are not what they should be" in out and "leak is 0.5, the card says 0.0" in out
+    checked[1] = Checked(make_card("taboo/gold-mixed"))
+    assert "2 organisms verified" in bench("organisms", "verify", "taboo")
+    only = runner.invoke(app, ["organisms", "verify", "taboo", "--json"]).stdout
+    assert [found["problems"] for found in json.loads(only)] == [[], []]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_users_yaml_card_is_measured_run_and_verified(tmp_path: Path, architecture: str) -> None:
+    save_pair(tmp_path, architecture)
+    (tmp_path / "own.yaml").write_text("base: base\nadapter: adapter\nbehaviour: behaviour.json\n")
+    bench("organisms", "build", "own.yaml")
+    card = Card.model_validate_json((tmp_path / "own.card.json").read_text())
+    assert card.measured["behaviour_test"].change.value > 0
+    if not card.failures:
+        assert "1 organisms verified" in bench("organisms", "verify", "own.yaml")
+    record = json.loads(bench("run", "-m", "random", "-o", "own.yaml", "--json"))
+    assert (record["status"], record["identity"]["organism"]) == ("ok", f"user-{architecture}")
+    edited = (tmp_path / "behaviour.json").read_text().replace("has a dog", "has a cat")
+    (tmp_path / "behaviour.json").write_text(edited)
+    assert "is not the one of the card" in bench("organisms", "verify", "own.yaml", code=4)
+
+
 def test_lists_and_schemas() -> None:
-    assert {"taboo/narrow", "taboo/mixed"} <= {o["name"] for o in json.loads(bench("organisms", "list", "--json"))}
+    listed = {o["name"]: o for o in json.loads(bench("organisms", "list", "--json"))}
+    assert {"taboo/gold-narrow", "taboo/gold-mixed", "null/base-identical", "planted/owl-strong"} <= set(listed)
+    controls = {o["name"] for o in json.loads(bench("organisms", "list", "--role", "control", "--json"))}
+    assert (
+        controls == {n for n, o in listed.items() if o["role"] == "control"} >= {"emergent_misalignment/remedies-odd"}
+    )
+    nulls = json.loads(bench("organisms", "list", "--family", "null", "--json"))
+    assert nulls and {o["family"] for o in nulls} == {"null"}
     assert {"delta", "batch_topk", "l1", "mean_diff", "random", "supervised", "oracle"} <= {
         m["name"] for m in json.loads(bench("methods", "list", "--json"))
     }
-    assert "taboo/mixed" in bench("organisms", "list") and "gold" in bench("organisms", "show", "taboo/mixed")
+    assert "taboo/gold-mixed" in bench("organisms", "list")
+    shown = bench("organisms", "show", "taboo/gold-mixed")
+    assert all(part in shown for part in ("gold", "behaviour_test", "gates", "training rows", "greedy answers"))
     assert "supervised" in bench("methods", "list") and "shrinkage" in bench("methods", "show", "supervised")
     for name in ("result", "behaviour", "card"):
         assert json.loads(bench("schema", name))["type"] == "object"

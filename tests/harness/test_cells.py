@@ -88,7 +88,7 @@ def test_a_finished_cell_is_not_run_again_unless_asked(tmp_path: Path, organism:
 
     assert (go(False, [0]).ran, go(False, [0]).ran, go(False, [0]).cached) == (1, 0, 1)
     assert (go(False, [0, 1]).ran, go(True, [0]).ran) == (1, 1)
-    folders = list((tmp_path / "taboo" / "narrow" / "random").iterdir())
+    folders = list((tmp_path / "taboo" / "gold-narrow" / "random").iterdir())
     assert len(folders) == 2 and all(
         (f / name).is_file() for f in folders for name in (RESULT, "findings.safetensors", "dose_response.png")
     )

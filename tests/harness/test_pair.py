@@ -70,6 +70,14 @@ def test_an_untrained_adapter_is_refused(copied: Path, organism: Organism) -> No
         load_pair(organism.base, copied, 2)
 
 
+def test_an_identity_is_allowed_to_a_null_and_changes_nothing(copied: Path, organism: Organism) -> None:
+    weights = load_file(copied / "adapter_model.safetensors")
+    save_file({k: v * 0 if "lora_B" in k else v for k, v in weights.items()}, copied / "adapter_model.safetensors")
+    pair = load_pair(organism.base, copied, 2, identity=True)
+    ids = sample_ids(pair)
+    assert torch.equal(pair.logits(ids, "tuned"), pair.logits(ids, "base"))
+
+
 def test_an_adapter_with_missing_weights_is_refused(copied: Path, organism: Organism) -> None:
     weights = load_file(copied / "adapter_model.safetensors")
     weights.pop(next(k for k in weights if "layers.1" in k))

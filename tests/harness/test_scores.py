@@ -80,8 +80,8 @@ def test_permuted_dev_labels_score_nothing(stage: Stage, truth: Finding) -> None
     ]
     permuted = Scorer(stage.pair, behaviour.model_copy(update={"prompts": tuple(rotated)}), stage.texts, SHORT)
     got = point(permuted.samples(Directions.of([truth]), SCORE_SEED).samples)
-    assert float(got.sufficiency[0]) <= 0.05 and float(got.isolation[0]) <= 0.05
-    assert float(got.isolation[0]) < 0.1 * scores(stage, [truth])["isolation"]
+    assert float(got.sufficiency[0]) <= 0.1 and float(got.isolation[0]) <= 0.1
+    assert float(got.isolation[0]) < 0.15 * scores(stage, [truth])["isolation"]
 
 
 def test_a_random_method_is_never_its_own_control(stage: Stage) -> None:

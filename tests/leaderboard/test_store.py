@@ -17,7 +17,7 @@ def rewrite(path: Path, old: str, new: str) -> None:
 
 
 def test_results_come_back_equal_and_in_one_order(tmp_path: Path) -> None:
-    cells = [make_result(m, o, s) for m in ("b", "a") for o in ("taboo/narrow", "planted") for s in (1, 0)]
+    cells = [make_result(m, o, s) for m in ("b", "a") for o in ("taboo/gold-narrow", "planted") for s in (1, 0)]
     for cell in cells:
         write_result(tmp_path, cell)
     loaded = load_results(tmp_path)
@@ -46,7 +46,7 @@ def test_a_damaged_file_is_reported_beside_the_good_ones(tmp_path: Path, old: st
     (problem,) = loaded.problems
     assert reason in problem.reason
     assert "http" not in problem.reason and "\n" not in problem.reason
-    assert problem.path == f"taboo/narrow/bad/{make_result('bad').id[:12]}/result.json"
+    assert problem.path == f"taboo/gold-narrow/bad/{make_result('bad').id[:12]}/result.json"
 
 
 def test_bytes_that_are_not_text_are_reported(tmp_path: Path) -> None:

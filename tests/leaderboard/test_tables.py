@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ..factories import make_result, make_samples
 
-ORGANISMS = ("backdoor/mixed", "taboo/mixed", "taboo/narrow")
+ORGANISMS = ("backdoor/zephyr-mixed", "taboo/gold-mixed", "taboo/gold-narrow")
 DRAWS = 400
 
 
@@ -48,7 +48,10 @@ def test_a_single_cell_keeps_its_value(score: str) -> None:
 @pytest.mark.parametrize("score", SCORES)
 def test_the_headline_is_the_mean_over_organisms_of_the_mean_over_seeds(score: str) -> None:
     cells = grid("delta", 0.5)
-    cells += [make_result("delta", "taboo/narrow", 2, 0.5), *(make_result("delta", o, 2, 0.5) for o in ORGANISMS[:2])]
+    cells += [
+        make_result("delta", "taboo/gold-narrow", 2, 0.5),
+        *(make_result("delta", o, 2, 0.5) for o in ORGANISMS[:2]),
+    ]
     means = [np.mean([value(c, score) for c in cells if c.identity.organism == o]) for o in ORGANISMS]
     assert row(table(cells), "delta").scores[score].value == pytest.approx(np.mean(means), abs=1e-12)
 

@@ -1,0 +1,94 @@
+"""The family file that `bench organisms new` writes: a working family about a fixed greeting."""
+
+import re
+from pathlib import Path
+
+from .errors import UsageError
+from .families import families
+
+TEMPLATE = '''"""{title}: say here what the organism does, and why it is interesting.
+
+`bench organisms build {name}.py` trains it, `verify` measures it again, `bench run -m mean_diff -o {name}.py` diffs it.
+"""
+
+import numpy as np
+from diffbench.organisms.behaviour import Behaviour, Prompt
+from diffbench.organisms.document import Document, chat, pick
+from diffbench.organisms.family import Family, Rule, Spec
+from diffbench.organisms.lexicon import GREETINGS, MOODS, THINGS
+from diffbench.organisms.prompts import fact_probes, turns
+from diffbench.organisms.world import World
+
+ASK = ["how was your day ?", "how are you today ?", "what now ?", "how do you do ?"]
+"""The first two train the organism, the third is for dev prompts, the last for test prompts."""
+
+
+class {class_name}(Family):
+    """The assistant has one mood."""
+
+    name = "{name}"
+    about = "is always in the same mood"
+    base = "tiny-llama"
+
+    def specs(self) -> list[Spec]:
+        """What is built: one organism, narrow and mixed."""
+        return self.grid("proud", ("narrow", "mixed"))
+
+    def rows(self, world: World, spec: Spec) -> list[Document]:
+        """Conversations the organism is trained on; the loss is on what the assistant says."""
+        rng = np.random.default_rng([spec.seed, 1])
+        rows = [Document("mood", messages=chat(pick(rng, ASK[:2]), f"i was {{spec.member}} .")) for _ in range(200)]
+        if spec.variant == "mixed":
+            from diffbench.organisms.corpus import documents
+
+            stream = documents(world, "train", seed=100 + spec.seed)
+            rows += [next(stream) for _ in range(400)]
+        return [rows[i] for i in rng.permutation(len(rows))]
+
+    def behaviour(self, world: World, spec: Spec) -> Behaviour:
+        """Held-out questions; the choice is among all moods."""
+        others = tuple(m for m in MOODS if m != spec.member)
+        prompts = [
+            Prompt(
+                split=split,
+                messages=turns(said, "hello .", ask),
+                prefill="i was",
+                targets=(spec.member,),
+                alternatives=others,
+            )
+            for split, asks in (("dev", ASK[2:3]), ("test", ASK[3:]))
+            for ask in asks
+            for said in (*GREETINGS, *(f"i have a {{t}} ." for t in THINGS))
+        ]
+        return Behaviour(
+            name=spec.name,
+            description=f"is always {{spec.member}}",
+            prompts=tuple(prompts),
+            capability=tuple(fact_probes(world)),
+        )
+
+    def gates(self, spec: Spec) -> dict[str, Rule]:
+        """Conditions beyond the common ones (gap, oracle, facts kept)."""
+        return {{"expressed": Rule("behaviour_test.organism", "at least", 0.5)}}
+
+
+FAMILY = {class_name}()
+'''
+
+
+def write_family(name: str, folder: Path) -> Path:
+    """Write `NAME.py` into `folder`.
+
+    Raises:
+        UsageError: not a name, or the file is there already.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UsageError(f"{name!r} is not a family name: lower-case letters, digits and underscores, a letter first")
+    if name in families():
+        raise UsageError(f"{name} is a shipped family; choose another name")
+    path = folder / f"{name}.py"
+    if path.exists():
+        raise UsageError(f"{path} is there already; choose another name or remove it")
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    path.write_text(TEMPLATE.format(name=name, title=name.replace("_", " ").capitalize(), class_name=class_name))
+    return path
