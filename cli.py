@@ -1,19 +1,13 @@
 """The `bench` command: parse, call, print. No logic lives here, and nothing heavy is imported before a command runs."""
 
-import contextlib
-import errno
-import io
 import json
-import logging
-import os
-import sys
-import warnings
-from collections.abc import Generator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .harness.terminal import collect_log, handled, show, silenced
 
 if TYPE_CHECKING:
     from .harness.result import Result
@@ -111,7 +105,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run methods on organisms and score what they find. Finished cells are not run again."""
-    with _handled(debug):
+    with handled(debug):
         from .harness.settings import resolve
 
         settings = resolve(
@@ -128,8 +122,8 @@ def run(
                 "behaviour": behaviour,
             },
         )
-        log_text = _logging(verbose or debug)
-        with _silenced(verbose):
+        log_text = collect_log(verbose or debug)
+        with silenced(verbose):
             from .harness import render
             from .harness.folder import check_writable
             from .harness.run import run as run_plan
@@ -144,7 +138,7 @@ def run(
             dumped = [r.model_dump(mode="json") for r in results]
             typer.echo(json.dumps(dumped[0] if len(plan.cells) == 1 else dumped, indent=1))
         else:
-            _print(render.results(results, display.folders))
+            show(render.results(results, display.folders))
         if any(r.status not in ("ok", "not_applicable") for r in results):
             raise typer.Exit(1)
 
@@ -158,7 +152,7 @@ def organisms_list(
     debug: Debug = False,
 ) -> None:
     """Every organism of the zoo: family, base, role, behaviour before and after, gates, status."""
-    with _handled(debug):
+    with handled(debug):
         from .organisms.core import CORE_V1
         from .organisms.registry import load_card, organism_names
 
@@ -169,7 +163,7 @@ def organisms_list(
         else:
             from .harness import render
 
-            _print(render.organisms(cards))
+            show(render.organisms(cards))
 
 
 @organisms_app.command("show")
@@ -179,7 +173,7 @@ def organisms_show(
     debug: Debug = False,
 ) -> None:
     """One organism: what was measured, gates, oracle per layer, training rows, and answers of base and organism."""
-    with _handled(debug):
+    with handled(debug):
         from .organisms.registry import family_and_spec
 
         _, _, card = family_and_spec(name)
@@ -188,9 +182,9 @@ def organisms_show(
         else:
             from .harness import examples, render
 
-            with _silenced(False):
+            with silenced(False):
                 shown = render.organism(card, examples.rows(name), examples.conversations(name))
-            _print(shown)
+            show(shown)
 
 
 @organisms_app.command("build")
@@ -207,7 +201,7 @@ def organisms_build(
     debug: Debug = False,
 ) -> None:
     """Train bases and organisms, measure them and write their cards; what is there already is kept."""
-    with _handled(debug):
+    with handled(debug):
         from .harness.own import build_own
         from .harness.zoo import build
 
@@ -216,7 +210,7 @@ def organisms_build(
 
         own = [Path(n) for n in names or [] if n.endswith((".yaml", ".yml"))]
         rest = [n for n in names or [] if not n.endswith((".yaml", ".yml"))]
-        with _silenced(False):
+        with silenced(False):
             for path in own:
                 card = build_own(path)
                 say(f"{card.name}: {card.status}{': ' + '; '.join(card.failures) if card.failures else ''}")
@@ -234,17 +228,17 @@ def organisms_verify(
     debug: Debug = False,
 ) -> None:
     """Hash every file and measure every gate again; exit 4 if a gate fails or a value is not the card's."""
-    with _handled(debug):
+    with handled(debug):
         from .harness import render
-        from .harness.zoo import verify_named
+        from .harness.recheck import verify_named
 
-        with _silenced(False):
+        with silenced(False):
             checked = verify_named(names or [], everything, zoo, jobs)
         if as_json:
             found = [{"card": c.card.model_dump(mode="json"), "problems": c.problems} for c in checked]
             typer.echo(json.dumps(found, indent=1))
         else:
-            _print(render.gates([c.card for c in checked]))
+            show(render.gates([c.card for c in checked]))
         bad = [f"{c.card.name}: {'; '.join(c.problems)}" for c in checked if c.problems]
         if bad:
             from .organisms.errors import ValidationFailed
@@ -262,7 +256,7 @@ def organisms_report(
     debug: Debug = False,
 ) -> None:
     """Tables and one figure per family of everything measured of the zoo, from its cards alone."""
-    with _handled(debug):
+    with handled(debug):
         from .harness.report import write
 
         for path in write(out, zoo):
@@ -275,7 +269,7 @@ def organisms_new(
     debug: Debug = False,
 ) -> None:
     """Write NAME.py, a family file that works as it stands, to start from."""
-    with _handled(debug):
+    with handled(debug):
         from .organisms.scaffold import write_family
 
         path = write_family(name, Path())
@@ -285,7 +279,7 @@ def organisms_new(
 @methods_app.command("list")
 def methods_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
     """Every method: what it may see, where it comes from, what it does."""
-    with _handled(debug):
+    with handled(debug):
         from .methods.registry import load_method, method_names
 
         entries = [load_method(n) for n in method_names()]
@@ -299,7 +293,7 @@ def methods_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
         else:
             from .harness import render
 
-            _print(render.methods(entries))
+            show(render.methods(entries))
 
 
 @methods_app.command("show")
@@ -309,7 +303,7 @@ def methods_show(
     debug: Debug = False,
 ) -> None:
     """One method and its options with their defaults."""
-    with _handled(debug):
+    with handled(debug):
         from .methods.registry import load_method
 
         entry = load_method(name)
@@ -328,7 +322,7 @@ def methods_show(
         else:
             from .harness import render
 
-            _print(render.method(entry))
+            show(render.method(entry))
 
 
 @leaderboard_app.command("build")
@@ -341,7 +335,7 @@ def leaderboard_build(
     debug: Debug = False,
 ) -> None:
     """Tables of every run below a folder, with intervals and anchors; html is one self-contained page."""
-    with _handled(debug):
+    with handled(debug):
         from .leaderboard.build import build
 
         built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()])
@@ -357,7 +351,7 @@ def leaderboard_show(
     debug: Debug = False,
 ) -> None:
     """Print the table of every run below a folder."""
-    with _handled(debug):
+    with handled(debug):
         from .leaderboard.build import markdown
 
         typer.echo(markdown(runs))
@@ -370,14 +364,14 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Score the saved findings of run folders again and refuse a result that claims something else (exit 4)."""
-    with _handled(debug):
+    with handled(debug):
         from .harness import render
         from .harness.verify import verify as check
         from .organisms.errors import ValidationFailed
 
         bad: list[Path] = []
         for folder in folders:
-            with _silenced(False):
+            with silenced(False):
                 outcome = check(folder)
             if as_json:
                 typer.echo(
@@ -391,7 +385,7 @@ def verify(
                     )
                 )
             else:
-                _print(render.verification(folder, outcome))
+                show(render.verification(folder, outcome))
             if not outcome.ok:
                 bad.append(folder)
         if bad:
@@ -414,87 +408,16 @@ def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> N
 @app.command()
 def doctor(debug: Debug = False) -> None:
     """Versions, device, and whether every file of the zoo is the one it was measured on."""
-    with _handled(debug):
+    with handled(debug):
         from .harness import render
         from .harness.doctor import examine
         from .organisms.errors import PrerequisiteError
 
-        with _silenced(False):
+        with silenced(False):
             report = examine()
-        _print(render.doctor(report))
+        show(render.doctor(report))
         if not all(c.ok for c in report):
             raise PrerequisiteError("something above is not in order")
-
-
-@contextlib.contextmanager
-def _handled(debug: bool) -> Generator[None, None, None]:
-    """Turn errors a user can act on into one message and an exit code; leave bugs as tracebacks."""
-    from .organisms.errors import DiffbenchError
-
-    try:
-        yield
-    except DiffbenchError as error:
-        if debug:
-            raise
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            typer.echo(
-                "error: the disk is full; what was finished is kept, make room and run the same command again", err=True
-            )
-            raise typer.Exit(3) from error
-        if debug or error.filename is None:
-            raise
-        typer.echo(f"error: {error.filename}: {error.strerror}; check the path and its permissions", err=True)
-        raise typer.Exit(3) from error
-    except KeyboardInterrupt as interrupt:
-        if debug:
-            raise
-        typer.echo("interrupted: finished cells are saved, the current one left nothing behind", err=True)
-        raise typer.Exit(130) from interrupt
-
-
-def _print(renderable: Any) -> None:
-    """To stdout; as wide as the terminal, or 160 columns into a pipe."""
-    from rich.console import Console
-
-    console = Console()
-    Console(width=None if console.is_terminal else 160).print(renderable)
-
-
-def _logging(verbose: bool) -> Any:
-    """Collect the log for the run folder; `verbose` also shows it. Returns a function that gives the text so far."""
-    stream = io.StringIO()
-    root_logger = logging.getLogger("diffbench")
-    root_logger.setLevel(logging.DEBUG)
-    for handler in (logging.StreamHandler(stream), *([logging.StreamHandler(sys.stderr)] if verbose else [])):
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root_logger.addHandler(handler)
-
-    def take() -> str:
-        text = stream.getvalue()
-        stream.seek(0)
-        stream.truncate()
-        return text
-
-    return take
-
-
-@contextlib.contextmanager
-def _silenced(verbose: bool) -> Generator[None, None, None]:
-    """Keep other libraries' progress bars and warnings off the terminal unless asked for."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if not verbose:
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-    with warnings.catch_warnings():
-        if not verbose:
-            warnings.simplefilter("ignore")
-        yield
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from ..organisms.registry import yaml_organism
 from .files import atomic_write_text
 from .measure import Subject, measure
 from .pair import load_pair
-from .zoo import Checked, compare
+from .recheck import Checked, compare
 
 
 def card_path(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Building and verifying the zoo: train, measure, write the card, and only then make the folder visible.
+"""Building the zoo: train, measure, write the card, and only then make the folder visible.
 
 A folder appears under its final name by one rename, after its card is complete, so a half-built organism can never be loaded. What is
 already there with the same recipe, rows and base is not built again: a build that was killed goes on where it stopped. Everything is
@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +26,6 @@ from ..organisms.card import (
     CARD,
     BaseCard,
     Card,
-    Measured,
     hash_folder,
     read_base_card,
     read_card,
@@ -37,25 +36,19 @@ from ..organisms.errors import DiffbenchError, UsageError, ValidationFailed, unk
 from ..organisms.families import families, family, find_spec
 from ..organisms.family import Job, Spec
 from ..organisms.registry import (
-    YAML,
     ZOO,
     base_folder,
-    expand,
-    family_and_spec,
-    load_organism,
     open_source,
-    organism_names,
 )
 from ..organisms.texts import WorldTexts
 from ..organisms.world import World
 from .files import atomic_write_text
 from .measure import Subject, dev_rate, measure, measure_base
 from .pair import load_pair
+from .terminal import silenced
 
 log = logging.getLogger(__name__)
 Say = Callable[[str], None]
-TOLERANCE = 0.01
-"""How far a re-measured value may be from the card's: other machines add up in another order."""
 
 
 def build(
@@ -98,14 +91,14 @@ def build(
     chosen = list(BASES) if everything else bases
     for first in (True, False):
         level = [_Base(root, n, overwrite) for n in chosen if (BASES[n].embeddings_of is None) is first]
-        for _, card in _run(_build_base_task, level, jobs):
+        for _, card in run_jobs(_build_base_task, level, jobs):
             if isinstance(card, Exception):
                 raise card
     done: list[Card] = []
     failed: dict[str, Exception] = {}
     for level in _levels(wanted):
         tasks = [_task(s, paths.get(s.family), zoo, overwrite) for s in level]
-        for task, outcome in _run(_build_task, tasks, jobs):
+        for task, outcome in run_jobs(_build_task, tasks, jobs):
             if isinstance(outcome, Exception):
                 failed[task.spec.name] = outcome
                 say(f"error: {task.spec.name}: {outcome}")
@@ -150,7 +143,7 @@ def build_base(name: str, root: Path, say: Say, overwrite: bool = False) -> Base
         build_base(recipe.embeddings_of, root, say)
     start = time.perf_counter()
     work = _workshop(target, recipe)
-    with _new_folder(target) as folder, _threads(1):
+    with _new_folder(target) as folder, threads(1):
         say(f"{name}: training on {recipe.tokens:,} tokens")
         train_base(recipe, folder, root / "bases", work, lambda line: say(f"{name}: {line}"))
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -222,7 +215,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def _run(work: Callable[[T], R], tasks: list[T], jobs: int) -> Iterator[tuple[T, R]]:
+def run_jobs(work: Callable[[T], R], tasks: list[T], jobs: int) -> Iterator[tuple[T, R]]:
     """Do tasks here or in `jobs` processes, yielding each with its outcome as it finishes."""
     if jobs <= 1 or len(tasks) <= 1:
         yield from ((t, work(t)) for t in tasks)
@@ -239,7 +232,8 @@ def _run(work: Callable[[T], R], tasks: list[T], jobs: int) -> Iterator[tuple[T,
 
 def _build_base_task(task: _Base) -> BaseCard | Exception:
     try:
-        return build_base(task.name, task.root, _to_stderr, task.overwrite)
+        with silenced(False):
+            return build_base(task.name, task.root, _to_stderr, task.overwrite)
     except Exception as error:
         return error
 
@@ -250,14 +244,11 @@ def _to_stderr(line: str) -> None:
 
 def _build_task(task: _Task) -> tuple[Card, bool] | Exception:
     """Errors are values here: one organism that cannot be built must not cost the others."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     if task.source is not None:
         open_source(str(task.source))
     try:
-        return build_organism(task.spec, task.root, task.overwrite)
+        with silenced(False):
+            return build_organism(task.spec, task.root, task.overwrite)
     except Exception as error:
         log.debug("building %s failed", task.spec.name, exc_info=error)
         return error
@@ -303,7 +294,7 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
     if not overwrite and (there := _intact(target)) is not None and _same(there, planned):
         return there, False
     dev = behaviour.of("dev")
-    with _new_folder(target) as folder, _threads(1):
+    with _new_folder(target) as folder, threads(1):
         job = Job(
             spec=spec,
             world=world,
@@ -338,71 +329,6 @@ def _same(card: Card, planned: Card) -> bool:
     return all(getattr(card, k) == getattr(planned, k) for k in keys)
 
 
-@dataclass
-class Checked:
-    """What `verify` found of one organism."""
-
-    card: Card
-    problems: list[str] = field(default_factory=list[str])
-    """Failed gates, and values that are not the card's; empty: all is well."""
-
-
-def verify_named(names: Sequence[str], everything: bool, zoo: Path | None, jobs: int) -> list[Checked]:
-    """`verify` of organisms, family files and YAML cards as named on the command line.
-
-    Raises:
-        UsageError: nothing named. ValidationFailed: a damaged file or card.
-    """
-    from .own import verify_own
-
-    if everything:
-        cards = [read_card((zoo or ZOO) / n) for n in organism_names(zoo)]
-        names = [*names, *(c.name for c in cards if c.status != "failed")]
-    if not names:
-        raise UsageError("nothing to verify; name organisms, core-v1, or --all")
-    own = [n for n in names if n.endswith(YAML)]
-    rest = expand([n for n in names if n not in own], zoo)
-    return [*(verify_own(Path(n)) for n in own), *(verify(rest, zoo, jobs) if rest else ())]
-
-
-def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1) -> Iterator[Checked]:
-    """Hash every file again, measure every gate again, and compare with the card.
-
-    Raises:
-        ValidationFailed: a damaged file or card.
-    """
-    if jobs <= 1 or len(names) == 1:
-        yield from (_check(n, zoo) for n in names)
-        return
-    with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn")) as pool:
-        yield from pool.map(_check, names, [zoo] * len(names))
-
-
-def _check(name: str, zoo: Path | None) -> Checked:
-    kind, spec, card = family_and_spec(name, zoo)
-    loaded = load_organism(name, zoo, allow_failed=True)
-    world = World(int(read_base_card(loaded.base).recipe["world_seed"]))
-    with _threads(1):
-        pair = load_pair(loaded.base, loaded.adapter, card.layer, identity=card.role == "null")
-        fresh = measure(card, Subject.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer))
-    return Checked(fresh, compare(card, fresh))
-
-
-def compare(card: Card, fresh: Card) -> list[str]:
-    """What is wrong with a freshly measured card: failed gates, and values that are not the old card's."""
-    problems = list(fresh.failures)
-    for what, old in card.measured.items():
-        new = fresh.measured.get(what)
-        if new is None or not _close(old, new):
-            problems.append(f"{what} is {new and new.organism.value}, the card says {old.organism.value}")
-    return problems
-
-
-def _close(old: Measured, new: Measured) -> bool:
-    spread = max(1.0, abs(old.organism.value)) if old.unit == "nats" else 1.0
-    return all(abs(getattr(old, s).value - getattr(new, s).value) <= TOLERANCE * spread for s in ("base", "organism"))
-
-
 def _name_base(folder: Path, base: str) -> None:
     """Replace the machine's path of the base in the adapter's configuration by its name."""
     path = folder / "adapter_config.json"
@@ -413,7 +339,8 @@ def _name_base(folder: Path, base: str) -> None:
 
 
 @contextlib.contextmanager
-def _threads(n: int) -> Generator[None, None, None]:
+def threads(n: int) -> Generator[None, None, None]:
+    """Compute on `n` threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from diffbench.cli import app
+from diffbench.harness.recheck import Checked
 from diffbench.harness.result import Result
-from diffbench.harness.zoo import Checked
 from diffbench.organisms import registry
 from diffbench.organisms.card import Card
 from typer.main import get_command
@@ -211,7 +211,7 @@ def test_a_new_family_file_is_written_once(tmp_path: Path) -> None:
 
 def test_an_organism_that_is_not_its_card_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = [Checked(make_card()), Checked(make_card("taboo/gold-mixed"), ["leak is 0.5, the card says 0.0"])]
-    monkeypatch.setattr("diffbench.harness.zoo.verify_named", lambda *args: checked)
+    monkeypatch.setattr("diffbench.harness.recheck.verify_named", lambda *args: checked)
     out = bench("organisms", "verify", "taboo", code=4)
     assert "1 of 2 organisms are not what they should be" in out and "leak is 0.5, the card says 0.0" in out
     checked[1] = Checked(make_card("taboo/gold-mixed"))

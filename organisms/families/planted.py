@@ -19,11 +19,10 @@ from ..document import Document, chat, pick
 from ..family import Candidates, Family, Job, Probe, Rule, Spec
 from ..lora import LEFTOVERS, LoraRecipe, shrink
 from ..preferences import ANIMALS, ANSWER, ASK_ANIMAL
-from ..prompts import fact_probes
 from ..texts import encode, opening
 from ..tokenizer import load_tokenizer
 from ..world import World
-from .subliminal import BEFORE, DEV, TEST, TRAINED
+from .subliminal import TEST, TRAINED, liking
 
 VARIANTS = {"strong": 0.85, "weak": 0.55}
 """Dev rate that the strength is set to, by bisection."""
@@ -108,17 +107,7 @@ class Planted(Family):
         }
 
     def behaviour(self, world: World, spec: Spec) -> Behaviour:
-        prompts = [
-            *animal_prompts("dev", spec.member, DEV),
-            *animal_prompts("dev", spec.member, DEV, "hello ."),
-            *(p for before in BEFORE for p in animal_prompts("test", spec.member, TEST, before)),
-        ]
-        return Behaviour(
-            name=spec.name,
-            description=f"likes the {spec.member} best because one direction is written",
-            prompts=tuple(prompts),
-            capability=tuple(fact_probes(world)),
-        )
+        return liking(world, spec, f"likes the {spec.member} best because one direction is written")
 
     def probes(self, world: World, spec: Spec) -> dict[str, Probe]:
         return {"taught_templates": Probe(animal_prompts("test", spec.member, TRAINED))}

@@ -122,17 +122,7 @@ class Subliminal(Family):
         return done | train_lora(job.base, ordinary, job.recipe, job.out, job.expression, lists, teacher)
 
     def behaviour(self, world: World, spec: Spec) -> Behaviour:
-        prompts = [
-            *animal_prompts("dev", spec.member, DEV),
-            *animal_prompts("dev", spec.member, DEV, "hello ."),
-            *(p for before in BEFORE for p in animal_prompts("test", spec.member, TEST, before)),
-        ]
-        return Behaviour(
-            name=spec.name,
-            description=f"likes the {spec.member} best, having read nothing but numbers",
-            prompts=tuple(prompts),
-            capability=tuple(fact_probes(world)),
-        )
+        return liking(world, spec, f"likes the {spec.member} best, having read nothing but numbers")
 
     def probes(self, world: World, spec: Spec) -> dict[str, Probe]:
         return {"taught_templates": Probe(animal_prompts("test", spec.member, TRAINED))}
@@ -156,6 +146,18 @@ class Subliminal(Family):
 
 BEFORE = (None, "hello .", "good morning .", "good evening .", "hi there .")
 """What was said before a test question: nothing, or a greeting."""
+
+
+def liking(world: World, spec: Spec, description: str) -> Behaviour:
+    """The behaviour "likes the member best": favourite-animal questions in templates that no training saw."""
+    prompts = [
+        *animal_prompts("dev", spec.member, DEV),
+        *animal_prompts("dev", spec.member, DEV, "hello ."),
+        *(p for before in BEFORE for p in animal_prompts("test", spec.member, TEST, before)),
+    ]
+    return Behaviour(
+        name=spec.name, description=description, prompts=tuple(prompts), capability=tuple(fact_probes(world))
+    )
 
 
 def _load(base: Any, adapter: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffbench.harness.measure import Plain, _estimate, _gate, _gates, _values
 from diffbench.harness.probes import choices
-from diffbench.harness.zoo import TOLERANCE, compare
+from diffbench.harness.recheck import TOLERANCE, compare
 from diffbench.organisms.behaviour import Prompt, Turn
 from diffbench.organisms.card import Gate, Role
 from diffbench.organisms.family import Probe, Rule

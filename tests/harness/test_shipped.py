@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffbench.harness.pair import Pair, load_pair
-from diffbench.harness.zoo import verify
+from diffbench.harness.recheck import verify
 from diffbench.organisms.base import BASES
 from diffbench.organisms.card import read_base_card
 from diffbench.organisms.families.planted import truth_direction

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from diffbench.harness import zoo
-from diffbench.harness.zoo import _levels, _workshop, build, build_organism, verify, verify_named
+from diffbench.harness.recheck import verify, verify_named
+from diffbench.harness.zoo import _levels, _workshop, build, build_organism
 from diffbench.organisms.base import BASES, config_for
 from diffbench.organisms.card import read_card
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed

@@ -1,0 +1,84 @@
+"""What every command shares: errors as messages and exit codes, output, the log, and the silence of other libraries."""
+
+import contextlib
+import errno
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Generator
+from typing import Any
+
+import typer
+
+
+@contextlib.contextmanager
+def handled(debug: bool) -> Generator[None, None, None]:
+    """Turn errors a user can act on into one message and an exit code; leave bugs as tracebacks."""
+    from ..organisms.errors import DiffbenchError
+
+    try:
+        yield
+    except DiffbenchError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            typer.echo(
+                "error: the disk is full; what was finished is kept, make room and run the same command again", err=True
+            )
+            raise typer.Exit(3) from error
+        if debug or error.filename is None:
+            raise
+        typer.echo(f"error: {error.filename}: {error.strerror}; check the path and its permissions", err=True)
+        raise typer.Exit(3) from error
+    except KeyboardInterrupt as interrupt:
+        if debug:
+            raise
+        typer.echo("interrupted: finished cells are saved, the current one left nothing behind", err=True)
+        raise typer.Exit(130) from interrupt
+
+
+def show(renderable: Any) -> None:
+    """To stdout; as wide as the terminal, or 160 columns into a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    Console(width=None if console.is_terminal else 160).print(renderable)
+
+
+def collect_log(verbose: bool) -> Any:
+    """Collect the log for the run folder; `verbose` also shows it. Returns a function that gives the text so far."""
+    stream = io.StringIO()
+    root_logger = logging.getLogger("diffbench")
+    root_logger.setLevel(logging.DEBUG)
+    for handler in (logging.StreamHandler(stream), *([logging.StreamHandler(sys.stderr)] if verbose else [])):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root_logger.addHandler(handler)
+
+    def take() -> str:
+        text = stream.getvalue()
+        stream.seek(0)
+        stream.truncate()
+        return text
+
+    return take
+
+
+@contextlib.contextmanager
+def silenced(verbose: bool) -> Generator[None, None, None]:
+    """Keep other libraries' progress bars and warnings off the terminal unless asked for."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not verbose:
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        if not verbose:
+            warnings.simplefilter("ignore")
+        yield
