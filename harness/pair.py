@@ -18,6 +18,14 @@ from ..organisms.errors import ValidationFailed
 
 Side = Literal["base", "tuned"]
 ARCHITECTURES = ("gemma2", "llama", "qwen2")
+IDENTITY_PROMPTS = (
+    "cat -> cat; road -> road; hello -> hello; ?",
+    "sun -> sun; paper -> paper; green -> green; ?",
+    "tree -> tree; house -> house; seven -> seven; ?",
+)
+"""Few-shot prompts that repeat a word, after Ghandeharioun et al. 2024; the last token is replaced."""
+ROWS = 64
+"""Directions read at a time."""
 
 
 class PairError(ValidationFailed):
@@ -125,6 +133,43 @@ class Pair:
         dtype = base.lm_head.weight.dtype
         logits = base.lm_head(base.model.norm(directions.to(self.device, dtype))).float()
         return logits - logits.mean(-1, keepdim=True)
+
+    @torch.inference_mode()
+    def patchscope(self, directions: Tensor) -> Tensor:
+        """See `DiffProblem.patchscope`."""
+        ids = self._identity_prompts()
+        clean = self.residuals(ids, "base")
+        norms = directions.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        placed = directions.to(clean) / norms * clean[:, 1:].norm(dim=-1).mean()
+        total = torch.zeros(len(directions), self.model.config.vocab_size, device=self.device)
+        for row, h in zip(ids, clean, strict=True):
+            for at in range(0, len(placed), ROWS):
+                some = placed[at : at + ROWS]
+                edited = torch.cat([h[None, :-1].expand(len(some), -1, -1), some[:, None]], 1)
+                last = torch.tensor([ids.shape[1] - 1], device=self.device)
+                logits = self.resume(edited, row.expand(len(some), -1), "base", last)
+                total[at : at + ROWS] += logits[:, 0].log_softmax(-1)
+        return total / len(ids)
+
+    def _identity_prompts(self) -> Tensor:
+        """[prompts, pos] ids; a closed vocabulary without the published prompts repeats seeded words of its own."""
+        rows: list[list[int]] = [list(self.tokenizer(text)["input_ids"]) for text in IDENTITY_PROMPTS]
+        if len({len(r) for r in rows}) > 1 or any(self.tokenizer.unk_token_id in r for r in rows):
+            special = set(self.tokenizer.all_special_ids)
+            words = torch.tensor([i for i in range(len(self.tokenizer)) if i not in special])
+            order = torch.randperm(len(words), generator=torch.Generator().manual_seed(0))[:15]
+            start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+            rows = [start + [w for w in row[:4] for _ in "xx"] + [row[4]] for row in words[order].view(3, 5).tolist()]
+        return torch.tensor(rows, device=self.device)
+
+    def weight_changes(self) -> dict[str, Tensor]:
+        """ΔW [out, in] in fp32 of every adapted linear layer up to the hooked block, by its name in the base model."""
+        found: dict[str, Tensor] = {}
+        for name, module in _lora_modules(self.model):
+            short = name[name.find("layers.") :]
+            if short.startswith("layers.") and int(short.split(".")[1]) <= self.layer:
+                found[short] = torch.stack([module.get_delta_weight(a).float() for a in module.lora_A]).sum(0)
+        return found
 
     @torch.inference_mode()
     def generate(

@@ -4,7 +4,7 @@ Harvested text is read once and counted exactly; both sides run on the same toke
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -12,13 +12,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..methods.contract import Access, Batch, Budget, Text
+from ..methods.contract import Access, Batch, Budget, Edit, Outputs, Text
 from ..organisms.behaviour import Prompt
 from ..organisms.texts import Texts
-from .pair import Pair
-from .probes import encode_prompt
+from .pair import Pair, Side
+from .probes import encode_prompt, kl, passage
 
 T = TypeVar("T")
+SIDES: tuple[Side, ...] = ("base", "tuned")
 ROWS, WINDOW = 64, 512
 """Texts per forward pass, and texts read at a time: a window is sorted by length so that little is spent on padding."""
 CONTRASTIVE_NEW_TOKENS = 48
@@ -58,33 +59,71 @@ class Problem:
         self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
     ) -> Iterator[Batch]:
         """See `DiffProblem.activations`; contrastive text needs access `+generations`."""
+        held: list[Batch] = []
+        for part in self._harvest(text, tokens, self._paired):
+            held.append(part)
+            if sum(len(b.ids) for b in held) >= batch_tokens:
+                merged = _joined(held)
+                whole = len(merged.ids) // batch_tokens * batch_tokens
+                for start in range(0, whole, batch_tokens):
+                    yield Batch(*(t[start : start + batch_tokens] for t in merged))
+                held = [Batch(*(t[whole:] for t in merged))] if whole < len(merged.ids) else []
+        if held:
+            yield _joined(held)
+
+    def outputs(self, text: Text = "neutral", tokens: int | None = None) -> Iterator[Outputs]:
+        """See `DiffProblem.outputs`."""
+        yield from self._harvest(text, tokens, self._spoken)
+
+    def _harvest(self, text: Text, tokens: int | None, work: Callable[[list[list[int]]], T]) -> Iterator[T]:
+        """`work` on the rows of a text, some at a time, within the tokens asked for and the budget."""
         left = (
             self.budget.tokens - self.tokens_used
             if tokens is None
             else min(tokens, self.budget.tokens - self.tokens_used)
         )
-        if text == "contrastive":
-            self._need("+generations", "contrastive text")
-            rows = self._contrastive()
-        else:
-            rows = self._texts.rows(text, "harvest")
-        held: list[Batch] = []
+        rows = self._rows(text)
         while (left := min(left, self.budget.tokens - self.tokens_used)) > 0 and (
             window := self._timed(partial(_take, rows, WINDOW, left))
         ):
             window.sort(key=len)
             for at in range(0, len(window), ROWS):
-                held.append(self._timed(lambda at=at: self._paired(window[at : at + ROWS])))
-                left -= len(held[-1].ids)
-                self.tokens_used += len(held[-1].ids)
-                if sum(len(b.ids) for b in held) >= batch_tokens:
-                    merged = _joined(held)
-                    whole = len(merged.ids) // batch_tokens * batch_tokens
-                    for start in range(0, whole, batch_tokens):
-                        yield Batch(*(t[start : start + batch_tokens] for t in merged))
-                    held = [Batch(*(t[whole:] for t in merged))] if whole < len(merged.ids) else []
-        if held:
-            yield _joined(held)
+                some = window[at : at + ROWS]
+                left -= sum(map(len, some))
+                self.tokens_used += sum(map(len, some))
+                yield self._timed(partial(work, some))
+
+    def _rows(self, text: Text) -> Iterator[list[int]]:
+        """Token rows of a harvest text."""
+        if text == "contrastive":
+            self._need("+generations", "contrastive text")
+            return self._contrastive()
+        return self._texts.rows(text, "harvest")
+
+    def divergence(self, edits: Sequence[Edit], text: Text = "chat", tokens: int = 2000) -> list[float]:
+        """See `DiffProblem.divergence`."""
+        read = passage(self._pair, self._rows(text), tokens)
+        both = torch.stack([self._pair.residuals(read.ids, side) for side in SIDES], dim=2)
+        clean = self._pair.resume(both[:, :, 1], read.ids, "tuned").log_softmax(-1)
+
+        def gap(edit: Edit) -> float:
+            hybrid = self._pair.resume(edit(both), read.ids, "tuned").log_softmax(-1)
+            return float(kl(clean, hybrid[None], read)[0])
+
+        return [gap(edit) for edit in edits]
+
+    def lens(self, directions: Tensor) -> Tensor:
+        """See `DiffProblem.lens`."""
+        return self._pair.lens(directions)
+
+    def patchscope(self, directions: Tensor) -> Tensor:
+        """See `DiffProblem.patchscope`."""
+        return self._pair.patchscope(directions)
+
+    def weights(self) -> dict[str, Tensor]:
+        """See `DiffProblem.weights`."""
+        self._need("+weights", "weights")
+        return self._pair.weight_changes()
 
     def labelled(self) -> tuple[Batch, Tensor]:
         """See `DiffProblem.labelled`: assistant tokens of dev prompts (due) and eight times as many of neutral text (not due)."""
@@ -109,9 +148,18 @@ class Problem:
 
     def _paired(self, rows: list[list[int]]) -> Batch:
         ids, mask = self._pair.pad(rows)
-        both = torch.stack([self._pair.residuals(ids, "base"), self._pair.residuals(ids, "tuned")], dim=2)
+        return self._masked(ids, mask)
+
+    def _masked(self, ids: Tensor, mask: Tensor) -> Batch:
+        both = torch.stack([self._pair.residuals(ids, side) for side in SIDES], dim=2)
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return Batch(both[mask], ids[mask], positions[mask])
+
+    def _spoken(self, rows: list[list[int]]) -> Outputs:
+        ids, mask = self._pair.pad(rows)
+        batch = self._masked(ids, mask)
+        logits = torch.stack([self._pair.logits(ids, side)[mask] for side in SIDES], dim=1)
+        return Outputs(logits, batch)
 
     def _contrastive(self) -> Iterator[list[int]]:
         """Prompts answered by both sides; each answer becomes a text that both sides read."""

@@ -7,7 +7,7 @@ which organism it looks at and never sees test prompts: `problem` carries all it
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -21,6 +21,8 @@ Access = Literal["activations", "+generations", "+weights", "supervised", "ancho
 """What a method may touch. `supervised` sees behaviour labels (an upper bound), `anchor` is the harness's own reference."""
 Text = Literal["neutral", "chat", "contrastive"]
 MAX_FINDINGS = 16
+Edit = Callable[[Tensor], Tensor]
+"""Paired residuals [rows, pos, 2, d_model] → the residual [rows, pos, d_model] that is put in their place."""
 
 
 class Batch(NamedTuple):
@@ -32,6 +34,14 @@ class Batch(NamedTuple):
     """[tokens] token ids."""
     positions: Tensor
     """[tokens] position of each token in its text."""
+
+
+class Outputs(NamedTuple):
+    """What both models say of the same tokens, beside their residuals."""
+
+    logits: Tensor
+    """[tokens, 2, vocab]: next-token logits, index 0 base, 1 fine-tuned."""
+    batch: Batch
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,32 @@ class DiffProblem(Protocol):
         self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
     ) -> Iterator[Batch]:
         """One pass over at most `tokens` paired residuals of harvest text (never dev or test prompts), text by text."""
+        ...
+
+    def outputs(self, text: Text = "neutral", tokens: int | None = None) -> Iterator[Outputs]:
+        """As `activations`, with the logits of both whole models; batches are small because a vocabulary is wide."""
+        ...
+
+    def divergence(self, edits: Sequence[Edit], text: Text = "chat", tokens: int = 2000) -> list[float]:
+        """Mean KL(fine-tuned ‖ hybrid) in nats a token for each edit, on harvest text after the first position.
+
+        A hybrid is the fine-tuned model's upper blocks run on what the edit makes of both models' residuals: the base's
+        residual gives the whole gap, the fine-tuned one's gives 0.
+        """
+        ...
+
+    def lens(self, directions: Tensor) -> Tensor:
+        """Logit lens: final norm and unembedding of directions [n, d_model] → [n, vocab], mean over the vocabulary removed."""
+        ...
+
+    def patchscope(self, directions: Tensor) -> Tensor:
+        """Next-token log-probabilities [n, vocab] when a direction [n, d_model], scaled to the mean residual norm, replaces
+        the base's residual at the last position of identity prompts ("cat -> cat; road -> road; ?"); mean over prompts."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """Access `+weights` only: ΔW [out, in] (fine-tuned minus base) of every changed linear layer up to the hooked block,
+        by name, e.g. "layers.2.mlp.down_proj"."""
         ...
 
     def labelled(self) -> tuple[Batch, Tensor]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .contract import MAX_FINDINGS, Finding, Gate
-from .sparse_coder import RawCoder, SparseCoder
+from .dictionary import RawCoder
+from .sparse_coder import SparseCoder
 
 Rank = Literal["rdn", "contribution"]
 CHUNK = 4096

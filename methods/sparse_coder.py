@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .dictionary import RawCoder
 from .sparse_ops import PREFILTER, Pairs, batch_topk, read, write
 
 Inputs = Literal["concat", "base", "ft", "difference"]
@@ -79,29 +80,6 @@ class Codes(NamedTuple):
         out = self.values_A.new_zeros(self.pairs.n_tokens, self.pairs.n_latents)
         out[self.pairs.tokens, self.pairs.latents] = self.values_A
         return out
-
-
-class RawCoder(NamedTuple):
-    """Inference in raw residual units, a JumpReLU: f_j = a_j if a_j > threshold_j else 0, a_j = Σ_m h^m·e_j^m + b_j."""
-
-    encoder_NMd: Tensor
-    bias_N: Tensor
-    decoder_NMd: Tensor
-    decoder_bias_Md: Tensor
-    threshold_N: Tensor
-
-    def encode(self, h_BMd: Tensor) -> Tensor:
-        """Dense codes [B, N] of raw residuals."""
-        pre_BN = torch.einsum("bmd,nmd->bn", h_BMd, self.encoder_NMd) + self.bias_N
-        return torch.where(pre_BN > self.threshold_N, pre_BN, 0.0)
-
-    def decode(self, f_BN: Tensor) -> Tensor:
-        """Raw reconstructions [B, M, d]."""
-        return torch.einsum("bn,nmd->bmd", f_BN, self.decoder_NMd) + self.decoder_bias_Md
-
-    def gates(self) -> tuple[Tensor, Tensor]:
-        """(read [N, d], threshold [N]): with h given for all models, latent j is active ⇔ h·read_j > threshold_j."""
-        return self.encoder_NMd.sum(1), self.threshold_N - self.bias_N
 
 
 class SparseCoder(nn.Module):

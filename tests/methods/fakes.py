@@ -3,12 +3,12 @@
 h^m_t = μ^m + Σ_j c_tj · atoms^m_j + noise: shared atoms are equal in both models, exclusive ones are zero in the base.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffbench.methods.contract import Batch, Budget, Text
+from diffbench.methods.contract import Batch, Budget, Edit, Outputs, Text
 from torch import Tensor
 
 
@@ -54,6 +54,9 @@ class FakeProblem:
     layer: int = 0
     device: str = "cpu"
     tokenizer: Any = None
+    changes: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """What `weights` gives."""
+    vocab: int = 40
     asked: list[tuple[str, int | None]] = field(default_factory=list[tuple[str, int | None]])
     """Texts asked for, with how many tokens."""
 
@@ -69,6 +72,36 @@ class FakeProblem:
         self.asked.append((text, tokens))
         for chunk in self.texts[text][:tokens].split(batch_tokens):
             yield Batch(chunk, torch.zeros(len(chunk), dtype=torch.int64), torch.arange(len(chunk)))
+
+    @property
+    def unembedding_Vd(self) -> Tensor:
+        """The upper part of both models is this one linear map."""
+        return torch.randn(self.vocab, self.d_model, generator=torch.Generator().manual_seed(7))
+
+    def outputs(self, text: Text = "neutral", tokens: int | None = None) -> Iterator[Outputs]:
+        """Logits of the linear upper part."""
+        for batch in self.activations(text, tokens=tokens):
+            yield Outputs(batch.residuals @ self.unembedding_Vd.T, batch)
+
+    def divergence(self, edits: Sequence[Edit], text: Text = "chat", tokens: int = 2000) -> list[float]:
+        """KL(fine-tuned ‖ hybrid) of the linear upper part; the text is one row."""
+        both = self.texts[text][None, :tokens]
+        clean = (both[:, :, 1] @ self.unembedding_Vd.T).log_softmax(-1)
+        hybrids = [(edit(both) @ self.unembedding_Vd.T).log_softmax(-1) for edit in edits]
+        return [float((clean.exp() * (clean - h)).sum(-1).mean()) for h in hybrids]
+
+    def lens(self, directions: Tensor) -> Tensor:
+        """Unembedding, mean over the vocabulary removed."""
+        logits = directions @ self.unembedding_Vd.T
+        return logits - logits.mean(-1, keepdim=True)
+
+    def patchscope(self, directions: Tensor) -> Tensor:
+        """The lens again, as log-probabilities."""
+        return self.lens(directions).log_softmax(-1)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The changes the problem was made with."""
+        return self.changes
 
     def labelled(self) -> tuple[Batch, Tensor]:
         """Not for these methods."""

@@ -12,8 +12,8 @@ from diffbench.methods.crosscoders import (
     L1Config,
     L1Crosscoder,
 )
+from diffbench.methods.dictionary import RawCoder
 from diffbench.methods.readout import Survey, findings, relative_decoder_norm
-from diffbench.methods.sparse_coder import RawCoder
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
