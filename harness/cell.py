@@ -23,12 +23,10 @@ from .pair import Pair, load_pair
 from .problem import Problem
 from .provenance import provenance, source_hash
 from .result import Behaviour, Cost, Failure, Identity, Reading, Result, Status, sha256_json
-from .scores import PROTOCOL_V1, NotScorable, Protocol, Scored, Scorer
+from .scores import PROTOCOL_V1, SCORE_SEED, NotScorable, Protocol, Scored, Scorer
 from .stats import summarise
 
 log = logging.getLogger(__name__)
-SCORE_SEED = 0
-"""Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
 

@@ -4,15 +4,18 @@ A token edited by add or subtract moves by the same distance whatever the findin
 to the scale of a finding, copies of a finding gain nothing, and a random control differs from a finding in direction alone.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..methods.contract import Finding
 
+Move = Callable[[Tensor], Tensor]
+"""Residuals [..., d_model] → where an intervention of strength 1 moves them, the same shape."""
 Op = Literal["none", "add", "subtract", "project", "patch"]
 
 
@@ -86,6 +89,24 @@ def movement(residual: Tensor, directions: Directions, op: Op, k: int, gated: bo
 def coefficient(option: Option, scale: float) -> float:
     """Signed length of the move; `scale` is the mean residual norm."""
     return {"none": 0.0, "add": scale, "subtract": -scale, "project": -1.0, "patch": 0.0}[option.op] * option.strength
+
+
+class Edits(NamedTuple):
+    """Several interventions, as what the residuals are moved by: several strengths of one movement share it."""
+
+    moves: list[Move]
+    which: list[int]
+    """[edits] the movement of each."""
+    lengths: list[float]
+    """[edits] signed length of each move."""
+
+
+def edits(chosen: Sequence[Option], directions: Directions, scale: float) -> Edits:
+    """The edits that options mean; `scale` is the mean residual norm."""
+    kinds = list(dict.fromkeys(replace(o, strength=1.0) for o in chosen))
+    moves: list[Move] = [partial(movement, directions=directions, op=o.op, k=o.k, gated=o.gated) for o in kinds]
+    which = [kinds.index(replace(o, strength=1.0)) for o in chosen]
+    return Edits(moves, which, [coefficient(o, scale) for o in chosen])
 
 
 def _project(residual: Tensor, direction: Tensor) -> Tensor:

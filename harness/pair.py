@@ -7,6 +7,9 @@ token and no attention mask is needed.
 """
 
 import contextlib
+import copy
+import itertools
+import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -45,8 +48,25 @@ class _Handover(nn.Module):
         return self.residual
 
 
+class _Engine:
+    """The modules one thread runs. Running one side or resuming changes modules for a while, so threads share only weights."""
+
+    def __init__(self, model: Any, layer: int):
+        self.model = model
+        self.inner = model.get_base_model().model
+        self.blocks: nn.ModuleList = self.inner.layers
+        self.tuners = [m for _, m in _lora_modules(model)]
+        self.handover = _Handover()
+        self.stand_ins = nn.ModuleList([self.handover] * (layer + 1) + list(self.blocks)[layer + 1 :])
+
+    def twin(self, layer: int) -> "_Engine":
+        """The same weights under modules of their own."""
+        shared = {id(t): t for t in itertools.chain(self.model.parameters(), self.model.buffers())}
+        return _Engine(copy.deepcopy(self.model, shared), layer)
+
+
 class Pair:
-    """A base model with a LoRA adapter, seen at one layer.
+    """A base model with a LoRA adapter, seen at one layer. Threads may use one pair at the same time.
 
     Args:
         model: a peft model around a Gemma2, Llama or Qwen2 causal LM, in evaluation mode.
@@ -60,9 +80,18 @@ class Pair:
             raise PairError(f"layer {layer} does not exist; the model has blocks 0 to {len(self.blocks) - 1}")
         self.d_model: int = model.config.hidden_size
         self.device = next(model.parameters()).device
-        self._tuners = [m for _, m in _lora_modules(model)]
-        self._handover = _Handover()
-        self._stand_ins = nn.ModuleList([self._handover] * (layer + 1) + list(self.blocks)[layer + 1 :])
+        self._first = _Engine(model, layer)
+        self._own = threading.local()
+        self._own.engine = self._first
+        self._twinning = threading.Lock()
+
+    @property
+    def _engine(self) -> _Engine:
+        """This thread's modules."""
+        if not hasattr(self._own, "engine"):
+            with self._twinning:
+                self._own.engine = self._first.twin(self.layer)
+        return self._own.engine
 
     @contextlib.contextmanager
     def side(self, side: Side) -> Generator[None, None, None]:
@@ -70,12 +99,13 @@ class Pair:
         if side == "tuned":
             yield
             return
-        for module in self._tuners:
+        tuners = self._engine.tuners
+        for module in tuners:
             module.enable_adapters(False)
         try:
             yield
         finally:
-            for module in self._tuners:
+            for module in tuners:
                 module.enable_adapters(True)
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -95,10 +125,11 @@ class Pair:
             found.append(output if isinstance(output, Tensor) else output[0])
             raise _Exit
 
-        handle = self.blocks[self.layer].register_forward_hook(leave)
+        engine = self._engine
+        handle = engine.blocks[self.layer].register_forward_hook(leave)
         try:
             with self.side(side), contextlib.suppress(_Exit):
-                self.model(input_ids=ids, use_cache=False)
+                engine.model(input_ids=ids, use_cache=False)
         finally:
             handle.remove()
         return found[0].float()
@@ -110,21 +141,21 @@ class Pair:
         Args:
             keep: positions to return (1-d tensor), or 0 for all.
         """
-        inner = self.model.get_base_model().model
-        self._handover.residual = residual.to(inner.embed_tokens.weight.dtype)
-        inner.layers = self._stand_ins
+        engine = self._engine
+        engine.handover.residual = residual.to(engine.inner.embed_tokens.weight.dtype)
+        engine.inner.layers = engine.stand_ins
         try:
             with self.side(side):
-                return self.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
+                return engine.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
         finally:
-            inner.layers = self.blocks
-            del self._handover.residual
+            engine.inner.layers = engine.blocks
+            del engine.handover.residual
 
     @torch.inference_mode()
     def logits(self, ids: Tensor, side: Side, keep: Tensor | int = 0) -> Tensor:
         """Logits [rows, kept pos, vocab] of the whole model, in fp32."""
         with self.side(side):
-            return self.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
+            return self._engine.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
 
     @torch.inference_mode()
     def lens(self, directions: Tensor) -> Tensor:

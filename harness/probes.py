@@ -102,12 +102,20 @@ def choices(pair: Pair, prompts: Sequence[Prompt]) -> Choices:
     )
 
 
+def token_log_probs(logits: Tensor, c: Choices) -> Tensor:
+    """Log-probability [batch, tokens] of each continuation token from logits [batch, rows, kept, vocab]."""
+    row, at, token = c.where.unbind(-1)
+    return logits[:, row, at, token] - logits.logsumexp(-1)[:, row, at]
+
+
+def joint(log_p: Tensor, c: Choices) -> Tensor:
+    """Log-probability [batch, continuations] of each whole continuation from that of its tokens [batch, tokens]."""
+    return log_p.new_zeros(len(log_p), len(c.prompt)).index_add_(1, c.continuation, log_p)
+
+
 def log_masses(logits: Tensor, c: Choices) -> Tensor:
     """Log-probability [batch, continuations] of each whole continuation from logits [batch, rows, kept, vocab]."""
-    log_z = logits.logsumexp(-1)  # [batch, rows, kept]
-    row, at, token = c.where.unbind(-1)
-    log_p = logits[:, row, at, token] - log_z[:, row, at]
-    return log_p.new_zeros(len(logits), len(c.prompt)).index_add_(1, c.continuation, log_p)
+    return joint(token_log_probs(logits, c), c)
 
 
 def masses(logits: Tensor, c: Choices) -> Tensor:
@@ -117,7 +125,11 @@ def masses(logits: Tensor, c: Choices) -> Tensor:
 
 def rates(logits: Tensor, c: Choices) -> Tensor:
     """Behaviour rate [batch, prompts] from logits [batch, rows, kept, vocab]."""
-    mass = masses(logits, c)
+    return shares(masses(logits, c), c)
+
+
+def shares(mass: Tensor, c: Choices) -> Tensor:
+    """Behaviour rate [batch, prompts] from the probabilities of the continuations [batch, continuations]."""
     zero = mass.new_zeros(len(mass), c.n)
     wanted = zero.index_add(1, c.prompt, mass * c.target)
     total = zero.index_add(1, c.prompt, mass)
@@ -125,8 +137,12 @@ def rates(logits: Tensor, c: Choices) -> Tensor:
 
 
 def correct(logits: Tensor, c: Choices) -> Tensor:
-    """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1."""
-    mass = masses(logits, c)
+    """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1, from logits."""
+    return hits(masses(logits, c), c)
+
+
+def hits(mass: Tensor, c: Choices) -> Tensor:
+    """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1, from the continuations' probabilities."""
     wanted = mass.new_zeros(len(mass), c.n).index_reduce_(1, c.prompt, mass * c.target, "amax")
     other = mass.new_zeros(len(mass), c.n).index_reduce_(1, c.prompt, mass * ~c.target, "amax")
     return (wanted > other).float()

@@ -13,8 +13,8 @@ from ..organisms.texts import WorldTexts
 from ..organisms.world import World
 from .measure import Subject, measure
 from .pair import load_pair
+from .parallel import threads
 from .terminal import silenced
-from .zoo import threads
 
 TOLERANCE = 0.01
 """How far a re-measured value may be from the card's: other machines add up in another order."""

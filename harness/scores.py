@@ -6,7 +6,7 @@ options on test. Formulas and reasons: docs/protocol.md.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ..methods.contract import MAX_FINDINGS
+from ..methods.contract import MAX_FINDINGS, Finding
 from ..organisms.behaviour import Behaviour
 from ..organisms.errors import ValidationFailed
 from ..organisms.texts import Texts
 from .arena import Arena
-from .interventions import NOTHING, Directions, Op, Option, coefficient, movement, options, unit
+from .interventions import NOTHING, Directions, Edits, Op, Option, edits, options, unit
 from .pair import Pair, Side
+from .parallel import in_threads
 from .probes import passage
 from .result import Choice, Curve, Samples
 from .stats import hypervolume
@@ -54,8 +55,6 @@ class Protocol(BaseModel):
     """Neutral tokens on which KL is measured to choose options."""
     test_tokens: int = 600
     """Neutral tokens on which the KL and the NLL of chosen options are reported."""
-    front: int = 4
-    """Points of the mitigation front measured on test, spread evenly over the front found on dev."""
     draws: int = 10_000
     """Bootstrap draws."""
     min_gap: float = 0.1
@@ -64,6 +63,8 @@ class Protocol(BaseModel):
     """Smallest share of the gap the layer's oracle must recover, both ways, to be divided by."""
 
 
+SCORE_SEED = 0
+"""Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
 PROTOCOL_V1 = Protocol()
 """Version 1, as docs/protocol.md states it."""
 
@@ -92,14 +93,22 @@ class Measured:
     """Mean of capability accuracy and exp(-NLL increase), each relative to the organism and at most 1."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class SideScore:
     """One side of one set of directions, after selection."""
 
-    effect: Array
-    """[prompts] mean over budgets of the effect on test."""
-    choices: list[Choice] = field(default_factory=list[Choice])
-    points: list[Point] = field(default_factory=list[Point])
+    name: SideName
+    effects: list[Array]
+    """For each budget [prompts]: effect on test of the option chosen under it."""
+    chosen: list[Point]
+    """For each budget, as measured on dev."""
+    points: list[Point]
+    """Every option within the largest budget, on dev."""
+
+    @property
+    def effect(self) -> Array:
+        """[prompts] mean over budgets of the effect on test."""
+        return np.mean(self.effects, axis=0)
 
 
 @dataclass(frozen=True)
@@ -114,12 +123,15 @@ class _Set:
     constant: dict[object, Any]
     gated: dict[object, Any] = field(default_factory=dict[object, Any])
 
-    def recall(self, gated: bool, key: object, measure: Callable[[], T]) -> T:
-        """`measure()`, or what it returned before for the same intervention."""
-        memory = self.gated if gated else self.constant
-        if key not in memory:
-            memory[key] = measure()
-        return memory[key]
+    def recall(
+        self, what: object, chosen: Sequence[Option], measure: Callable[[Sequence[Option]], Sequence[T]]
+    ) -> list[T]:
+        """`measure(options)`, of which only what was not measured before is measured, in one go."""
+        memory = (self.constant, self.gated)
+        missing = [o for o in dict.fromkeys(chosen) if (what, o) not in memory[o.gated]]
+        for o, value in zip(missing, measure(missing) if missing else (), strict=True):
+            memory[o.gated][what, o] = value
+        return [memory[o.gated][what, o] for o in chosen]
 
 
 class Scorer:
@@ -139,6 +151,7 @@ class Scorer:
         self.oracle = {s: self._patch(s) for s in SIDE_NAMES}
         self._controls: dict[tuple[int, int], tuple[Tensor, dict[object, object]]] = {}
         self._check()
+        self._climb_controls()
 
     def _check(self) -> None:
         gap = float((self.b1 - self.b0).mean())
@@ -155,12 +168,22 @@ class Scorer:
                     f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
                 )
 
+    def _climb_controls(self) -> None:
+        """The constant ladders of the random controls on dev, which every method of this pair is compared with."""
+        plain = Directions.of([Finding(torch.ones(self.pair.d_model))] * MAX_FINDINGS, self.pair.device)
+        sets = [self._control(plain, SCORE_SEED, i) for i in range(self.protocol.controls)]
+
+        def climb(each: _Set) -> None:
+            self._ladder("sufficiency", "base", each)
+            self._ladder("necessity", "tuned", each)
+
+        list(in_threads(climb, sets, self.pair.device))
+
     def _patch(self, name: SideName) -> Array:
         """[prompts] effect of exchanging the whole residual on the behaviour prompts."""
         into: Side = "base" if name == "sufficiency" else "tuned"
         here, there = self._arenas[into, "test"], self._arenas["tuned" if into == "base" else "base", "test"]
-        patched = here.behaviour_of(there.h_behaviour[None], here.behaviour)[0].cpu()
-        return _effect(name, patched, here.rates)
+        return _effect(name, here.patched(there), here.rates)
 
     def samples(
         self, directions: Directions, seed: int, progress: Callable[[int, int], None] = lambda d, t: None
@@ -174,11 +197,10 @@ class Scorer:
         """
         sets = [_Set(directions, {}), *(self._control(directions, seed, i) for i in range(self.protocol.controls))]
         scored: list[tuple[SideScore, SideScore, list[Measured]]] = []
-        for i, each in enumerate(sets):
-            progress(i, len(sets))
-            s, n = self._side("sufficiency", each, own=i == 0), self._side("necessity", each, own=i == 0)
-            scored.append((s, n, self._front(each, n.points)))
-        progress(len(sets), len(sets))
+        progress(0, len(sets))
+        for each in in_threads(self._score, sets, self.pair.device):
+            scored.append(each)
+            progress(len(scored), len(sets))
         (s, n, front), controls = scored[0], scored[1:]
         samples = Samples(
             sufficiency=_floats(s.effect),
@@ -194,7 +216,14 @@ class Scorer:
             b1=_floats(self.b1.double().numpy()),
             retention_off=self.retention_off,
         )
-        return Scored(samples, s.choices + n.choices, _curves(s.points) + _curves(n.points))
+        return Scored(
+            samples, [*self._choices(sets[0], s), *self._choices(sets[0], n)], _curves(s.points) + _curves(n.points)
+        )
+
+    def _score(self, each: _Set) -> tuple[SideScore, SideScore, list[Measured]]:
+        """Both sides of one set, and its points of mitigation."""
+        s, n = self._side("sufficiency", each), self._side("necessity", each)
+        return s, n, self._front(each, n)
 
     def _control(self, directions: Directions, seed: int, index: int) -> _Set:
         """The index-th random control: isotropic unit directions, with the findings' count and gates."""
@@ -231,109 +260,89 @@ class Scorer:
         base, tuned = self._arenas["base", "test"], self._arenas["tuned", "test"]
         parts = [min(1.0, float(np.exp(tuned.nll - base.nll)))]
         if base.capability and tuned.capability:
-            parts.append(min(1.0, base.capability[2] / max(tuned.capability[2], 1e-9)))
+            parts.append(min(1.0, base.capability[1] / max(tuned.capability[1], 1e-9)))
         return float(np.mean(parts))
 
-    def _side(self, name: SideName, each: _Set, own: bool) -> SideScore:
+    def _side(self, name: SideName, each: _Set) -> SideScore:
         """Ladder on dev, choice under each budget, measurement on test."""
         side: Side = "base" if name == "sufficiency" else "tuned"
         points = self._ladder(name, side, each)
         dev, test = self._arenas[side, "dev"], self._arenas[side, "test"]
-        start = float(dev.rates.mean())
         sign = 1.0 if name == "sufficiency" else -1.0
-        nothing = Point(NOTHING, start, 0.0, dev.nll)
+        nothing = Point(NOTHING, float(dev.rates.mean()), 0.0, dev.nll)
         chosen = [
             max([nothing, *(p for p in points if p.kl_nats <= tau)], key=lambda p: sign * p.rate)
             for tau in self.protocol.budgets_nats
         ]
-        effects = {p.option: _effect(name, self._test_rates(side, each, p.option), test.rates) for p in chosen}
-        return SideScore(
-            np.mean([effects[p.option] for p in chosen], axis=0),
-            [
-                Choice(
-                    side=name,
-                    tau_nats=tau,
-                    **vars(p.option),
-                    dev_effect=sign * (p.rate - start),
-                    test_effect=float(effects[p.option].mean()),
-                    test_kl_nats=self._test_collateral(side, each, p.option)[0],
-                )
-                for tau, p in zip(self.protocol.budgets_nats, chosen, strict=True)
-                if own
-            ],
-            points,
-        )
+        rates = self._test_rates(side, each, [p.option for p in chosen])
+        return SideScore(name, [_effect(name, r, test.rates) for r in rates], chosen, points)
+
+    def _choices(self, each: _Set, s: SideScore) -> list[Choice]:
+        """What was chosen, for the record."""
+        side: Side = "base" if s.name == "sufficiency" else "tuned"
+        sign, start = (1.0, self.b0_dev) if s.name == "sufficiency" else (-1.0, self.b1_dev)
+        damage = self._test_collateral(side, each, [p.option for p in s.chosen])
+        return [
+            Choice(
+                side=s.name,
+                tau_nats=tau,
+                **vars(p.option),
+                dev_effect=sign * (p.rate - start),
+                test_effect=float(effect.mean()),
+                test_kl_nats=kl,
+            )
+            for tau, p, effect, (kl, _) in zip(self.protocol.budgets_nats, s.chosen, s.effects, damage, strict=True)
+        ]
+
+    def _edits(self, side: Side, each: _Set, chosen: Sequence[Option]) -> Edits:
+        """Strengths are in mean residual norms of neutral dev text."""
+        return edits(chosen, each.directions, self._arenas[side, "dev"].scale)
 
     def _ladder(self, name: SideName, side: Side, each: _Set) -> list[Point]:
-        """Dev rate and KL of every option within the largest budget."""
+        """Every option within the largest budget, measured on dev: collateral of all, behaviour of those."""
         p = self.protocol
-        groups: dict[tuple[Op, int, bool], list[Option]] = {}
-        for option in options(name, each.directions, p.ks, p.strengths, p.shares):
-            groups.setdefault((option.op, option.k, option.gated), []).append(option)
-        return [
-            point
-            for (op, k, gated), ladder in groups.items()
-            for point in each.recall(gated, (side, op, k), lambda ladder=ladder: self._climb(side, each, ladder))
-        ]
 
-    def _climb(self, side: Side, each: _Set, ladder: list[Option]) -> list[Point]:
-        """One ladder on dev: collateral of every rung, behaviour of those within the largest budget."""
-        arena, o = self._arenas[side, "dev"], ladder[0]
-        coefficients = [coefficient(option, arena.scale) for option in ladder]
-        damage, loss = arena.collateral(movement(arena.h_text, each.directions, o.op, o.k, o.gated), coefficients)
-        allowed = [i for i in range(len(ladder)) if float(damage[i]) <= self.protocol.budgets_nats[-1]]
-        if not allowed:
-            return []
-        move = movement(arena.h_behaviour, each.directions, o.op, o.k, o.gated)
-        after = arena.behaviour_rates(move, [coefficients[i] for i in allowed]).mean(-1)
-        return [
-            Point(ladder[i], float(r), float(damage[i]), float(loss[i])) for i, r in zip(allowed, after, strict=True)
-        ]
+        def climb(ladder: Sequence[Option]) -> list[Point | None]:
+            arena = self._arenas[side, "dev"]
+            kl, nll = (x.tolist() for x in arena.collateral(self._edits(side, each, ladder)))
+            allowed = [i for i, damage in enumerate(kl) if damage <= p.budgets_nats[-1]]
+            points: list[Point | None] = [None] * len(ladder)
+            if allowed:
+                after = arena.behaviour_rates(self._edits(side, each, [ladder[i] for i in allowed])).mean(-1).tolist()
+                for i, rate in zip(allowed, after, strict=True):
+                    points[i] = Point(ladder[i], rate, kl[i], nll[i])
+            return points
 
-    def _test_rates(self, side: Side, each: _Set, o: Option) -> Tensor:
-        """[prompts] behaviour rate on test under one option."""
+        ladder = list(options(name, each.directions, p.ks, p.strengths, p.shares))
+        return [point for point in each.recall((side, "dev"), ladder, climb) if point]
+
+    def _test_rates(self, side: Side, each: _Set, chosen: Sequence[Option]) -> list[Tensor]:
+        """[prompts] behaviour rate on test under each option."""
         test = self._arenas[side, "test"]
-        if o.op == "none":
-            return test.rates
+        return each.recall((side, "rate"), chosen, lambda o: list(test.behaviour_rates(self._edits(side, each, o))))
 
-        def measure() -> Tensor:
-            move = movement(test.h_behaviour, each.directions, o.op, o.k, o.gated)
-            return test.behaviour_rates(move, [coefficient(o, self._arenas[side, "dev"].scale)])[0]
+    def _test_collateral(self, side: Side, each: _Set, chosen: Sequence[Option]) -> list[tuple[float, float]]:
+        """KL and NLL on neutral test text under each option."""
 
-        return each.recall(o.gated, (side, o), measure)
+        def measure(some: Sequence[Option]) -> list[tuple[float, float]]:
+            kl, nll = self._arenas[side, "test"].collateral(self._edits(side, each, some))
+            return list(zip(kl.tolist(), nll.tolist(), strict=True))
 
-    def _test_collateral(self, side: Side, each: _Set, o: Option) -> tuple[float, float]:
-        """KL and NLL on neutral test text under one option."""
-        test = self._arenas[side, "test"]
-        if o.op == "none":
-            return 0.0, test.nll
-        move = movement(test.h_text, each.directions, o.op, o.k, o.gated)
-        damage, loss = test.collateral(move, [coefficient(o, self._arenas[side, "dev"].scale)])
-        return float(damage[0]), float(loss[0])
+        return each.recall((side, "collateral"), chosen, measure)
 
-    def _front(self, each: _Set, points: list[Point]) -> list[Measured]:
-        """Options that no other beats on dev in both behaviour rate and neutral NLL, measured on test."""
-        dev, test = self._arenas["tuned", "dev"], self._arenas["tuned", "test"]
-        front: list[Point] = []
-        for p in sorted(points, key=lambda p: (p.nll, p.rate)):
-            if p.rate < min([float(dev.rates.mean()), *(q.rate for q in front)]):
-                front.append(p)
+    def _front(self, each: _Set, necessity: SideScore) -> list[Measured]:
+        """Doing nothing and what was chosen for necessity, measured on test."""
+        test = self._arenas["tuned", "test"]
 
-        def measure(o: Option) -> Measured:
-            kept = [min(1.0, float(np.exp(test.nll - self._test_collateral("tuned", each, o)[1])))]
-            accuracy = test.accuracy(
-                lambda h: movement(h, each.directions, o.op, o.k, o.gated), coefficient(o, dev.scale)
-            )
-            return Measured(
-                self._test_rates("tuned", each, o), float(np.mean([*kept, *([] if accuracy is None else [accuracy])]))
-            )
+        def retention(some: Sequence[Option]) -> list[float]:
+            kept = [min(1.0, float(np.exp(test.nll - n))) for _, n in self._test_collateral("tuned", each, some)]
+            accuracy = test.accuracy(self._edits("tuned", each, some))
+            return kept if accuracy is None else [(k + a) / 2 for k, a in zip(kept, accuracy.tolist(), strict=True)]
 
-        nothing = Measured(test.rates, 1.0)
-        chosen = _thin(front, self.protocol.front)
-        return [
-            nothing,
-            *(each.recall(p.option.gated, ("front", p.option), lambda o=p.option: measure(o)) for p in chosen),
-        ]
+        some = list(dict.fromkeys(p.option for p in necessity.chosen if p.option != NOTHING))
+        rates = self._test_rates("tuned", each, some)
+        kept = each.recall("retention", some, retention)
+        return [Measured(test.rates, 1.0), *(Measured(r, k) for r, k in zip(rates, kept, strict=True))]
 
     def _volume(self, front: list[Measured]) -> float:
         """Normalised hypervolume of a control's front."""
@@ -357,13 +366,6 @@ def _effect(name: SideName, after: Tensor, before: Tensor) -> Array:
     """Change of the rate in the wanted direction, per prompt."""
     change = (after - before).double().numpy()
     return change if name == "sufficiency" else -change
-
-
-def _thin(front: list[Point], n: int) -> list[Point]:
-    """At most n points, evenly spread over the front, its ends kept."""
-    if len(front) <= n:
-        return front
-    return [front[round(i * (len(front) - 1) / (n - 1))] for i in range(n)]
 
 
 def _curves(points: list[Point]) -> list[Curve]:

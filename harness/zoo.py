@@ -45,6 +45,7 @@ from ..organisms.world import World
 from .files import atomic_write_text
 from .measure import Subject, dev_rate, measure, measure_base
 from .pair import load_pair
+from .parallel import threads
 from .terminal import silenced
 
 log = logging.getLogger(__name__)
@@ -336,17 +337,6 @@ def _name_base(folder: Path, base: str) -> None:
     config["base_model_name_or_path"] = base
     config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-@contextlib.contextmanager
-def threads(n: int) -> Generator[None, None, None]:
-    """Compute on `n` threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,43 @@
+"""Using every core without changing a number: many one-thread computations instead of one many-thread computation."""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@contextlib.contextmanager
+def threads(n: int) -> Generator[None, None, None]:
+    """Compute on `n` threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Iterator[R]:
+    """`work` of each item, in order, on as many one-thread workers as torch may use (one on an accelerator).
+
+    Tensors of the tiny tier are too small to share between threads, and a sum over one thread does not depend on the machine.
+    """
+    workers = min(torch.get_num_threads(), len(items)) if device.type == "cpu" else 1
+    if device.type != "cpu":
+        yield from map(work, items)
+        return
+    with threads(1):
+        if workers <= 1:
+            yield from map(work, items)
+            return
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            try:
+                yield from pool.map(work, items)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
