@@ -13,7 +13,6 @@ from diffbench.methods.crosscoders import (
     L1Crosscoder,
 )
 from diffbench.methods.dictionary import RawCoder
-from diffbench.methods.readout import Survey, findings, relative_decoder_norm
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -45,14 +44,6 @@ def stack(found: list[Finding]) -> torch.Tensor:
 
 def alignment(result: DiffResult, truth: Planted) -> float:
     return float(normalize(result.findings[0].direction, dim=0) @ truth.exclusive_Ed[0])
-
-
-def test_relative_decoder_norm_is_0_half_1() -> None:
-    one, none = torch.tensor([3.0, 4.0]), torch.zeros(2)
-    decoder_NMd = torch.stack([torch.stack(pair) for pair in [(one, none), (one, -one), (none, one), (none, none)]])
-    assert relative_decoder_norm(decoder_NMd).tolist() == [0.0, 0.5, 1.0, 0.5]
-    mixed = torch.stack([one, 3 * one])[None]
-    assert relative_decoder_norm(mixed).tolist() == [0.75]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -161,32 +152,6 @@ def test_exhausted_time_is_said_and_still_gives_findings(truth: Planted) -> None
     result = METHODS["batch_topk"].diff(problem_of(truth.residuals_T2d, budget=Budget(seconds=0.0)))
     assert result.diagnostics["budget_exhausted"] and result.diagnostics["steps"] == 20
     check_findings(result, 32)
-
-
-def hand_made() -> tuple[RawCoder, Survey]:
-    """Latents: 0 fine-tune only, nearly dead; 1 fine-tune only; 2 shared; 3 base only, the largest change."""
-    base = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 4.0]])
-    ft = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 0.5], [0.0, 0.0]])
-    zeros = torch.zeros(4, 2, 2)
-    raw = RawCoder(zeros, torch.zeros(4), torch.stack([base, ft], 1), torch.zeros(2, 2), torch.zeros(4))
-    return raw, Survey(100, torch.tensor([3, 50, 50, 50]), torch.tensor([9.0, 100.0, 100.0, 100.0]), {}, 2.0)
-
-
-def test_ranking_direction_and_candidates_by_hand() -> None:
-    raw, seen = hand_made()
-    found = findings(raw, seen, "rdn", min_tokens=10)
-    assert [f.evidence["latent"] for f in found] == [1, 2, 3]
-    assert found[0].score == 1.0 and found[0].direction.tolist() == [0.0, 4.0]  # (d_ft − d_base) · mean activation 2
-    assert found[0].evidence["frequency"] == 0.5 and found[0].evidence["mean_activation"] == 2.0
-    by_contribution = findings(raw, seen, "contribution", min_tokens=10)
-    assert [(f.evidence["latent"], f.score) for f in by_contribution] == [(3, 4.0), (1, 2.0), (2, 0.5)]
-    assert [f.evidence["latent"] for f in findings(raw, seen, "rdn", min_tokens=1, n_shared=2)] == [2, 3]
-
-
-def test_no_candidate_gives_one_zero_direction() -> None:
-    raw, seen = hand_made()
-    (nothing,) = findings(raw, seen, "rdn", min_tokens=1000)
-    assert nothing.direction.tolist() == [0.0, 0.0] and nothing.gate is None
 
 
 @pytest.mark.parametrize("config", [L1Config, BatchTopKConfig, DeltaConfig])
