@@ -10,22 +10,44 @@ import typer
 from .harness.terminal import collect_log, handled, show, silenced
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .harness.result import Result
+    from .leaderboard.store import Problem
 
 EXIT_CODES = (
     "Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."
 )
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES)
 organisms_app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, build, verify, new.")
-methods_app = typer.Typer(no_args_is_help=True, help="Diffing methods: list, show.")
-leaderboard_app = typer.Typer(no_args_is_help=True, help="Tables from run folders: build, show.")
+methods_app = typer.Typer(no_args_is_help=True, help="Diffing methods: list, show, check, new.")
+leaderboard_app = typer.Typer(no_args_is_help=True, help="Tables from run folders: build, show, compare, power.")
+results_app = typer.Typer(no_args_is_help=True, help="Run folders: list, show, diff, validate.")
 app.add_typer(organisms_app, name="organisms")
 app.add_typer(methods_app, name="methods")
 app.add_typer(leaderboard_app, name="leaderboard")
+app.add_typer(results_app, name="results")
+dictionary_app = typer.Typer(
+    no_args_is_help=True, help="Trained dictionaries in the field's formats: export, import, show."
+)
+app.add_typer(dictionary_app, name="dictionary")
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Organisms at a time, one thread each.")]
 ZooOption = Annotated[Path | None, typer.Option("--zoo", help="Zoo folder (default: the installed one, or BENCH_ZOO).")]
+FromOption = Annotated[
+    str | None,
+    typer.Option("--from", help="native, jkminder, saelens, dictionary_learning or sparsify; found from the files."),
+]
+InputsOption = Annotated[
+    str | None,
+    typer.Option("--inputs", help="What is coded, where the files do not say: concat, base, ft or difference."),
+]
+DictionaryOut = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+ReplaceFlag = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is there.")]
+RunsArgument = Annotated[Path, typer.Argument(help="Folder of run folders.")]
+CoreFlag = Annotated[bool, typer.Option("--core", help="Only core-v1, the frozen set, whole.")]
+ScoreOption = Annotated[str, typer.Option("--score", help="isolation, sufficiency, necessity or mitigation.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 
 
@@ -35,6 +57,7 @@ class SchemaName(StrEnum):
     result = "result"
     behaviour = "behaviour"
     card = "card"
+    dictionary = "dictionary"
 
 
 def _version(value: bool) -> None:
@@ -278,7 +301,7 @@ def organisms_new(
 
 @methods_app.command("list")
 def methods_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
-    """Every method: what it may see, where it comes from, what it does."""
+    """Every method: what it may see, its paper and cost, where it comes from, what it does."""
     with handled(debug):
         from .methods.registry import load_method, method_names
 
@@ -286,7 +309,17 @@ def methods_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
         if as_json:
             typer.echo(
                 json.dumps(
-                    [{"name": e.name, "access": e.access, "origin": e.origin, "summary": e.summary} for e in entries],
+                    [
+                        {
+                            "name": e.name,
+                            "access": e.access,
+                            "paper": e.paper,
+                            "cost": e.cost,
+                            "origin": e.origin,
+                            "summary": e.summary,
+                        }
+                        for e in entries
+                    ],
                     indent=1,
                 )
             )
@@ -313,6 +346,8 @@ def methods_show(
                     {
                         "name": entry.name,
                         "access": entry.access,
+                        "paper": entry.paper,
+                        "cost": entry.cost,
                         "origin": entry.origin,
                         "options": entry.config_class.model_json_schema(),
                     },
@@ -325,36 +360,249 @@ def methods_show(
             show(render.method(entry))
 
 
+@methods_app.command("check")
+def methods_check(
+    name: Annotated[str, typer.Argument(help="Method name or file.py.")],
+    organism: Annotated[
+        str,
+        typer.Option("-o", "--organism", help="Organism to try it on; one where nothing changed is always tried too."),
+    ] = "subliminal/owl-narrow",
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Try a method before submitting it: repeatable, honest about access, within budget, no side effects (exit 1 if not)."""
+    with handled(debug):
+        with silenced(False):
+            from .harness import render
+            from .harness.check_method import check_method
+            from .methods.registry import load_method
+
+            report = check_method(load_method(name), organism)
+        if as_json:
+            typer.echo(json.dumps(report.data(), indent=1))
+        else:
+            show(render.method_check(report))
+        if not report.ok:
+            raise typer.Exit(1)
+
+
+@methods_app.command("new")
+def methods_new(
+    name: Annotated[str, typer.Argument(help="Name of the method: lower-case letters, digits, underscores.")],
+    debug: Debug = False,
+) -> None:
+    """Write NAME.py, a method file that works as it stands, to start from."""
+    with handled(debug):
+        from .methods.scaffold import write_method
+
+        path = write_method(name, Path())
+        typer.echo(f"wrote {path}; next: bench methods check {path}")
+
+
+def _organism_set(core: bool) -> tuple[list[str] | None, str]:
+    from .organisms.core import CORE_V1
+
+    return (CORE_V1, "core-v1") if core else (None, "as found")
+
+
+def _left_out(problems: "Sequence[Problem]") -> None:
+    for problem in problems:
+        typer.echo(f"left out: {problem.path}: {problem.reason}", err=True)
+
+
 @leaderboard_app.command("build")
 def leaderboard_build(
-    runs: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"),
+    runs: RunsArgument = Path("runs"),
     out: Annotated[Path, typer.Option("--out", envvar="BENCH_OUT", help="Folder for the tables.")] = Path(
         "leaderboard-out"
     ),
     formats: Annotated[str, typer.Option("--format", help="Comma list of md, tex, csv, html.")] = "md,tex,csv,html",
+    core: CoreFlag = False,
     debug: Debug = False,
 ) -> None:
     """Tables of every run below a folder, with intervals and anchors; html is one self-contained page."""
     with handled(debug):
         from .leaderboard.build import build
 
-        built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()])
-        for problem in built.problems:
-            typer.echo(f"left out: {problem.path}: {problem.reason}", err=True)
+        built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], *_organism_set(core))
+        _left_out(built.problems)
         for path in built.paths:
             typer.echo(str(path))
 
 
 @leaderboard_app.command("show")
-def leaderboard_show(
-    runs: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"),
-    debug: Debug = False,
-) -> None:
+def leaderboard_show(runs: RunsArgument = Path("runs"), core: CoreFlag = False, debug: Debug = False) -> None:
     """Print the table of every run below a folder."""
     with handled(debug):
         from .leaderboard.build import markdown
 
-        typer.echo(markdown(runs))
+        typer.echo(markdown(runs, *_organism_set(core)))
+
+
+@leaderboard_app.command("compare")
+def leaderboard_compare(
+    runs: RunsArgument = Path("runs"),
+    score: ScoreOption = "isolation",
+    core: CoreFlag = False,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Which methods differ: every pair on the same organisms and prompts, with Holm's correction, and who is unresolved."""
+    with handled(debug):
+        from .leaderboard.build import tabulate
+        from .leaderboard.compare import comparison_data, comparison_markdown
+
+        table, problems = tabulate(runs, *_organism_set(core), key=score)
+        _left_out(problems)
+        typer.echo(json.dumps(comparison_data(table), indent=1) if as_json else comparison_markdown(table))
+
+
+@leaderboard_app.command("power")
+def leaderboard_power(
+    runs: RunsArgument = Path("runs"),
+    score: ScoreOption = "isolation",
+    core: CoreFlag = False,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Where the noise comes from, and how many seeds, prompts or organisms it takes to separate two methods by .05."""
+    with handled(debug):
+        from .leaderboard.build import power
+        from .leaderboard.power_view import power_data, power_markdown
+
+        found, problems = power(runs, *_organism_set(core), score)
+        _left_out(problems)
+        typer.echo(json.dumps(power_data(found), indent=1) if as_json else power_markdown(found))
+
+
+@results_app.command("list")
+def results_list(runs: RunsArgument = Path("runs"), as_json: JsonFlag = False, debug: Debug = False) -> None:
+    """One line a run folder: organism, method, seed, status, isolation with its interval, id."""
+    with handled(debug):
+        from .harness.results import records
+        from .harness.results_view import listing, listing_data
+
+        found = list(records(runs))
+        for record in found:
+            for problem in record.problems:
+                typer.echo(f"left out: {record.path}: {problem}", err=True)
+        if as_json:
+            typer.echo(json.dumps(listing_data(found), indent=1))
+        else:
+            show(listing(found))
+
+
+@results_app.command("show")
+def results_show(
+    folder: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonFlag = False, debug: Debug = False
+) -> None:
+    """One result: identity, scores with intervals and anchors, what its findings read as, cost."""
+    with handled(debug):
+        from .harness.results import read_run
+
+        result = read_run(folder)
+        if as_json:
+            typer.echo(result.model_dump_json(indent=1))
+        else:
+            from .harness import render
+            from .harness.results_view import head
+
+            show(head(result))
+            show(render.results([result], [folder]))
+
+
+@results_app.command("diff")
+def results_diff(
+    first: Annotated[Path, typer.Argument(help="Run folder.")],
+    second: Annotated[Path, typer.Argument(help="Run folder.")],
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Which identity fields of two results differ, and their scores side by side."""
+    with handled(debug):
+        from .harness.results import difference, read_run
+        from .harness.results_view import diff, diff_data
+
+        found = difference(read_run(first), read_run(second))
+        if as_json:
+            typer.echo(json.dumps(diff_data(found), indent=1))
+        else:
+            show(diff((first, second), found))
+
+
+@results_app.command("validate")
+def results_validate(
+    paths: Annotated[list[Path], typer.Argument(help="Run folders, folders of them, or result.json files alone.")],
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Check schema, id, scores against samples, and the files of run folders; exit 4 with every reason."""
+    with handled(debug):
+        from .harness.results import validate
+        from .harness.results_view import validation, validation_data
+        from .organisms.errors import ValidationFailed
+
+        checked = validate(paths)
+        typer.echo(json.dumps(validation_data(checked), indent=1) if as_json else validation(checked))
+        if bad := sum(bool(record.problems) for record in checked):
+            raise ValidationFailed(
+                f"{bad} of {len(checked)} results are not valid; see above, and run those cells again"
+            )
+
+
+@dictionary_app.command("export")
+def dictionary_export(
+    folder: Annotated[Path, typer.Argument(help="Run folder, or a dictionary in any format.")],
+    to: Annotated[str, typer.Option("--to", help="native, jkminder or saelens.")],
+    out: DictionaryOut,
+    overwrite: ReplaceFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Write a trained dictionary in a format that other packages load; its codes stay the same."""
+    with handled(debug):
+        from .harness.dictionaries import load, save
+
+        save(load(folder), to, out, overwrite)
+        typer.echo(str(out))
+
+
+@dictionary_app.command("import")
+def dictionary_import(
+    folder: Annotated[Path, typer.Argument(help="Folder with the files of another package.")],
+    out: DictionaryOut,
+    from_: FromOption = None,
+    inputs: InputsOption = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", min=0, help="Block whose output is coded, where the files do not say.")
+    ] = None,
+    overwrite: ReplaceFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Read another package's dictionary and write it in the native format; nothing is unpickled."""
+    with handled(debug):
+        from .harness.dictionaries import load, save
+
+        save(load(folder, from_, inputs, layer), "native", out, overwrite)
+        typer.echo(str(out))
+
+
+@dictionary_app.command("show")
+def dictionary_show(
+    folder: Annotated[Path, typer.Argument(help="Run folder, or a dictionary in any format.")],
+    from_: FromOption = None,
+    inputs: InputsOption = None,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """What a dictionary codes, its size, thresholds and norms."""
+    with handled(debug):
+        from .harness.dictionaries import format_of, load, table
+
+        dictionary = load(folder, from_, inputs)
+        if as_json:
+            typer.echo(dictionary.card.model_dump_json(indent=1))
+        else:
+            show(table(dictionary, from_ or format_of(folder)))
 
 
 @app.command()
@@ -398,10 +646,11 @@ def verify(
 def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> None:
     """JSON Schema of a file diffbench reads or writes."""
     from .harness.result import Result
+    from .methods.formats import DictionaryCard
     from .organisms.behaviour import Behaviour
     from .organisms.card import Card
 
-    model = {"result": Result, "behaviour": Behaviour, "card": Card}[name.value]
+    model = {"result": Result, "behaviour": Behaviour, "card": Card, "dictionary": DictionaryCard}[name.value]
     typer.echo(json.dumps(model.model_json_schema(), indent=2))
 
 

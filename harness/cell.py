@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,7 +117,9 @@ class Outcome:
     error: BaseException | None = None
 
 
-def run_cell(cell: Cell, stage: Stage, progress: Progress = lambda phase, done, total: None) -> Outcome:
+def run_cell(
+    cell: Cell, stage: Stage, progress: Progress = lambda phase, done, total: None, scratch: Path | None = None
+) -> Outcome:
     """Run and score one cell. Failures of the method or of the measurement become the result's status; bugs propagate."""
     started, cpu0, clock = datetime.now(UTC), time.process_time(), Clock({"load": stage.load_s})
     if cell.device != "cpu":
@@ -134,6 +137,7 @@ def run_cell(cell: Cell, stage: Stage, progress: Progress = lambda phase, done, 
         cell.seed,
         cell.budget,
         lambda done, total: progress("diff", done, total),
+        scratch,
     )
     try:
         progress("measure", 0, 1)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -42,11 +43,12 @@ class Problem:
         seed: int,
         budget: Budget,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
+        scratch: Path | None = None,
     ):
         self._pair, self._texts, self._dev, self._access = pair, texts, dev, access
         self.layer, self.d_model, self.device = pair.layer, pair.d_model, str(pair.device)
         self.seed, self.budget, self.tokenizer = seed, budget, pair.tokenizer
-        self._on_progress = on_progress
+        self._on_progress, self.scratch = on_progress, scratch
         self.tokens_used = 0
         self.harvest_s = 0.0
         """Wall seconds spent reading and generating text."""

@@ -11,6 +11,7 @@ from ..methods.registry import MethodEntry
 from ..organisms.card import Card, Estimate
 from ..organisms.core import CORE_V1
 from ..organisms.document import Document
+from .check_method import Report as MethodReport
 from .doctor import Finding
 from .examples import Example
 from .result import SCORES, Result, Score
@@ -179,10 +180,10 @@ def _estimate(e: Estimate) -> str:
 def methods(entries: Sequence[MethodEntry]) -> Table:
     """Every method."""
     table = Table()
-    for name in ("method", "access", "origin", "what it does"):
+    for name in ("method", "access", "paper", "cost", "origin", "what it does"):
         table.add_column(name)
     for e in entries:
-        table.add_row(e.name, e.access, e.origin, e.summary)
+        table.add_row(e.name, e.access, e.paper, e.cost, e.origin, e.summary)
     return table
 
 
@@ -198,8 +199,19 @@ def method(entry: MethodEntry) -> RenderableType:
             str(field.get_default(call_default_factory=True)),
             field.description or str(descriptions.get(name, {}).get("description", "")),
         )
-    head = Text(f"{entry.name}: {entry.summary}\naccess {entry.access}, {entry.origin}, version {entry.version}")
+    about = [f"access {entry.access}", entry.paper, entry.cost, entry.origin, f"version {entry.version}"]
+    head = Text(f"{entry.name}: {entry.summary}\n{', '.join(filter(None, about))}")
     return Group(head, table) if entry.config_class.model_fields else Group(head, Text("no options"))
+
+
+def method_check(report: MethodReport) -> Table:
+    """What `bench methods check` looked at."""
+    table = Table(title=f"{report.method} on {report.organism}", title_justify="left")
+    for name in ("check", "outcome", "detail"):
+        table.add_column(name)
+    for c in report.checks:
+        table.add_row(c.name, c.outcome, Text(c.detail), style={"failed": "red", "not run": "dim"}.get(c.outcome))
+    return table
 
 
 def verification(folder: Path, outcome: Verification) -> RenderableType:

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,10 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             stage = stage or _load(cell, watch)
             watch.cell(cell, index, len(plan.cells))
             log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
-            outcome: Outcome = run_cell(cell, stage, watch.progress)
+            scratch = folder.with_name(
+                f".{folder.name}.work"
+            )  # checkpoints of a killed cell: the next run goes on from them
+            outcome: Outcome = run_cell(cell, stage, watch.progress, scratch)
             cost = outcome.result.cost
             log.info(
                 "%s: %s, %d tokens, seconds %s", outcome.result.id[:12], outcome.result.status, cost.tokens, cost.phases
@@ -99,6 +103,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             if outcome.error is not None:
                 log.error("cell failed", exc_info=outcome.error)
             write_run(folder, outcome.result, outcome.diff, log_text())
+            shutil.rmtree(scratch, ignore_errors=True)
             watch.done(cell, outcome.result, folder, cached=False)
             yield outcome.result
 

@@ -8,10 +8,11 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 from ..harness.files import atomic_write_text
 from ..organisms.errors import ValidationFailed, unknown
+from .power import Components, components
 from .render import to_csv, to_latex, to_markdown
-from .rows import Table
+from .rows import SORT_KEY, Table
 from .site import to_html
-from .store import Problem, load_results
+from .store import Loaded, Problem, load_results
 from .tables import DRAWS, build_table
 
 RENDERERS: Mapping[str, Callable[[Table, Sequence[Problem]], str]] = {
@@ -58,7 +59,7 @@ def build(
     for name in formats:
         if name not in RENDERERS:
             raise unknown("format", name, list(RENDERERS))
-    table, problems = _tabulate(runs, organisms, organism_set, draws, seed)
+    table, problems = tabulate(runs, organisms, organism_set, draws, seed)
     texts = {out / f"leaderboard.{name}": RENDERERS[name](table, problems) for name in formats}
     for path, text in texts.items():
         atomic_write_text(path, text)
@@ -73,14 +74,38 @@ def markdown(
     seed: int = 0,
 ) -> str:
     """The tables as `leaderboard.md` would hold them, nothing written. Raises as `build` does."""
-    return to_markdown(*_tabulate(runs, organisms, organism_set, draws, seed))
+    return to_markdown(*tabulate(runs, organisms, organism_set, draws, seed))
 
 
-def _tabulate(
-    runs: Path, organisms: Sequence[str] | None, organism_set: str, draws: int, seed: int
+def tabulate(
+    runs: Path,
+    organisms: Sequence[str] | None = None,
+    organism_set: str = "as found",
+    draws: int = DRAWS,
+    seed: int = 0,
+    key: str = SORT_KEY,
 ) -> tuple[Table, tuple[Problem, ...]]:
+    """The table of every run below a folder, sorted and compared by the score `key`, and the files left out."""
+    loaded = _load(runs)
+    return build_table(loaded.results, organisms, organism_set, draws, seed, key), loaded.problems
+
+
+def power(
+    runs: Path, organisms: Sequence[str] | None = None, organism_set: str = "as found", score: str = SORT_KEY
+) -> tuple[Components, tuple[Problem, ...]]:
+    """Variance components of a score over every run below a folder, and the files left out."""
+    loaded = _load(runs)
+    return components(loaded.results, organisms, organism_set, score), loaded.problems
+
+
+def _load(runs: Path) -> Loaded:
+    """Every usable result below a folder.
+
+    Raises:
+        ValidationFailed: there are files, and none can be used.
+    """
     loaded = load_results(runs)
     if not loaded.results and loaded.problems:
         first = loaded.problems[0]
         raise ValidationFailed(f"none of {len(loaded.problems)} result files can be used; {first.path}: {first.reason}")
-    return build_table(loaded.results, organisms, organism_set, draws, seed), loaded.problems
+    return loaded

@@ -14,14 +14,18 @@ MARK = "†"
 NOTES = (
     "Scores: 0 = matched random directions (mitigation: doing nothing), 1 = oracle; 95 % intervals in brackets.",
     (
-        "Rank: 5-95 % of the bootstrap ranks in brackets; methods sharing a letter are not separated from their neighbour. "
-        "Not ranked: anchors, upper bounds, and methods that do not apply to every organism."
+        "Intervals resample families, organisms, organism seeds, method seeds, prompts and controls; the headline is the plain "
+        "mean over organisms."
+    ),
+    (
+        "Rank: 5-95 % of the bootstrap ranks in brackets; methods sharing a letter are not separated (paired difference, "
+        "Holm over all pairs). Not ranked: anchors, upper bounds, and methods that lack an organism others were scored on."
     ),
     f"{MARK} includes cells that failed, ran out of memory or timed out; they count as 0.",
     "Rows without numbers lack at least one cell and have no headline.",
 )
 SCORE_HEADS = tuple(s.capitalize() for s in SCORES)
-OVERALL_HEADS = ("Rank", "Tie", "Method", "Access", *SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s")
+OVERALL_HEADS = ("Rank", "Group", "Method", "Access", *SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s")
 CELL_HEADS = ("Organism", "Method", *SCORE_HEADS, "Seeds", "Cells", "Wall s")
 
 
@@ -34,9 +38,9 @@ class Dialect(NamedTuple):
 
 def to_markdown(table: Table, problems: Sequence[Problem] = ()) -> str:
     """Both tables, GitHub flavour, and the files that could not be used."""
-    overall = _markdown_table(OVERALL_HEADS, [overall_cells(table, row, MARKDOWN) for row in table.overall])
-    cells = _markdown_table(CELL_HEADS, [cell_cells(row, MARKDOWN) for row in table.cells])
-    notes = "\n".join(f"- {note}" for note in NOTES)
+    overall = markdown_table(OVERALL_HEADS, [overall_cells(table, row, MARKDOWN) for row in table.overall])
+    cells = markdown_table(CELL_HEADS, [cell_cells(row, MARKDOWN) for row in table.cells])
+    notes = "\n".join(f"- {md(note)}" for note in (table.verdict, *NOTES))
     unusable = "".join(f"- {md(problem.path)}: {md(problem.reason)}\n" for problem in problems)
     unusable = f"\n## Files that could not be used\n\n{unusable}" if problems else ""
     return f"# Leaderboard\n\n{md(table.header)}\n\n{overall}\n{notes}\n\n## By organism\n\n{cells}{unusable}"
@@ -47,7 +51,7 @@ def to_latex(table: Table) -> str:
     overall = [overall_cells(table, row, LATEX) for row in table.overall]
     cells = [cell_cells(row, LATEX) for row in table.cells]
     complete, size = sum(row.standing != "incomplete" for row in table.overall), len(overall)
-    caption = tex(f"{table.header}. {' '.join(NOTES)}")
+    caption = tex(f"{table.header}. {table.verdict} {' '.join(NOTES)}")
     return (
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
         + _latex_table("rlll" + "l" * len(SCORES) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall")
@@ -166,7 +170,8 @@ def tex_score(estimate: Estimate) -> str:
 MARKDOWN, LATEX = Dialect(md, estimate_text), Dialect(tex, tex_score)
 
 
-def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """GitHub flavour; the texts are ready-made (`md`)."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -1,23 +1,34 @@
-"""The hierarchical bootstrap: organism → method seed → test prompts and random controls.
+"""The hierarchical bootstrap: family → organism → organism seed → method seed → test prompts and random controls.
 
-Test prompts are the same for every seed of an organism (crossed, not nested), so a draw takes one set of prompts for
-all of them; drawing them anew inside each seed would treat prompts as more independent than they are. All methods see
-the same draws, which makes every comparison paired. The stream of a level depends only on (seed, organism, level,
-number of units), never on which methods are in the table: adding a method or a clone cannot move another method's
-interval by one bit.
+A draw weighs the organisms of a set: families are drawn with replacement, within a drawn family its organisms, within a
+drawn organism its seeds; the weights are divided by their sum, so that a draw is a mean over the organisms it drew. The
+headline itself is the plain mean over organisms and does not depend on families: families only say which organisms are
+likely to succeed or fail together.
 
-Organisms are resampled only when there are several. With one (as in a per-organism table) there is nothing to resample:
-its weight is 1 and the interval speaks about that organism alone. Percentile intervals over few organisms run
-short of their nominal coverage (tests/leaderboard/test_tables.py simulates it).
+Test prompts are the same for every method seed of an organism (crossed, not nested), so a draw takes one set of prompts
+for all of them; drawing them anew inside each seed would treat prompts as more independent than they are. All methods
+see the same draws, which makes every comparison paired. The stream of a level depends only on (seed, what is drawn
+from), never on which methods are in the table: adding a method or a clone cannot move another method's interval by one
+bit.
+
+A level with one unit is not resampled: the interval then speaks about that unit alone. Few clusters make percentile
+intervals short, because the bootstrap puts normal quantiles where Student's belong; the percentiles are therefore taken
+at the tail mass that a normal has beyond Student's quantile (Hesterberg 2015, "What teachers should know about the
+bootstrap", §5.3; his factor √(C/(C−1)) is left out, since resampling below the clusters widens the draws already). With
+fewer than five clusters that is beyond what 10,000 draws resolve, and the interval is their range and runs short.
+Coverage is simulated in tests/leaderboard.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
+from scipy import stats
 
 from ..harness.result import Result, Samples, sha256_json
-from ..harness.stats import Array, Draws, point, score_draws, weights
+from ..harness.stats import Array, Draws, interval, point, score_draws, weights
 
 CHUNK = 1000
 """Draws held at once: 8 MB of weights for 1,000 prompts. Fixed, because the streams are seeded per chunk."""
@@ -50,9 +61,41 @@ def organism_draws(groups: Mapping[str, Sequence[Result]], organism: str, draws:
     return out
 
 
-def organism_weights(n: int, draws: int, seed: int) -> Array:
-    """Weights over the organisms of a set [draws, n]; all 1 if there is only one."""
-    return weights(n, draws, rng(seed, "organisms", n))
+def family(organism: str) -> str:
+    """`taboo` of `taboo/gold-narrow-s1`; a name without a slash is its own family."""
+    return organism.partition("/")[0]
+
+
+def lineage(organism: str) -> str:
+    """The organism without its seed: `taboo/gold-narrow` of `taboo/gold-narrow-s1`."""
+    return re.sub(r"-s\d+$", "", organism)
+
+
+LEVELS: tuple[Callable[[str], str], ...] = (lambda organism: "", family, lineage, lambda organism: organism)
+"""From the whole set to one trained organism: what contains what."""
+
+
+def organism_weights(organisms: Sequence[str], draws: int, seed: int) -> Array:
+    """Weights over the organisms of a set [draws, organisms], each row summing to 1; all 1 if there is only one."""
+    shares = np.ones((draws, len(organisms)))
+    for depth, (whole, part) in enumerate(pairwise(LEVELS)):
+        for name in sorted({whole(o) for o in organisms}):
+            units = sorted({part(o) for o in organisms if whole(o) == name})
+            drawn = weights(len(units), draws, rng(seed, "organisms", depth, name, *units)) * len(units)
+            for j, organism in enumerate(organisms):
+                if whole(organism) == name:
+                    shares[:, j] *= drawn[:, units.index(part(organism))]
+    return shares / shares.sum(1, keepdims=True)
+
+
+def clusters(organisms: Sequence[str]) -> int | None:
+    """Units of the highest level that has several: families, else organisms, else organism seeds; None without any."""
+    return next((n for level in LEVELS[1:] if (n := len({level(o) for o in organisms})) > 1), None)
+
+
+def cluster_interval(values: Array, n: int | None) -> tuple[float, float]:
+    """95 % interval over the [draws] that are numbers, for `n` clusters; without clusters plain percentiles."""
+    return interval(values, 0.95 if n is None else 1 - 2 * float(stats.norm.sf(stats.t.ppf(0.975, n - 1))))
 
 
 Shared = Callable[[str, int], Array]

@@ -9,6 +9,9 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 from ..harness.result import Result
 
 SORT_KEY = "isolation"
+"""The score a table is sorted and ranked by unless another is asked for."""
+ALPHA = 0.05
+"""Two methods are separated if the Holm-corrected p of their difference is below."""
 FAILURES = ("failed", "oom", "timeout")
 """Statuses that score as 0."""
 STATUSES = ("ok", *FAILURES, "not_applicable", "not_run")
@@ -79,7 +82,7 @@ class CellRow(Row):
 
 @dataclass(frozen=True)
 class MethodRow(Row):
-    """One method over the organism set. Intervals: organism → seed → prompts and controls."""
+    """One method over the organism set. Intervals: family → organism → organism seed → method seed → prompts and controls."""
 
     standing: Standing
     """`ranked`; `unranked`: anchors, upper bounds, and methods that declare organisms not applicable, whose mean is
@@ -93,7 +96,7 @@ class MethodRow(Row):
     rank_low: int | None = None
     rank_high: int | None = None
     group: str = ""
-    """Tie group, see `ranks.ranked`."""
+    """Letters; two methods that share one are not separated (`compare.letters`)."""
 
     def columns(self) -> dict[str, object]:
         """As in `Row`, led by the rank."""
@@ -103,15 +106,42 @@ class MethodRow(Row):
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two ranked methods on the same organisms, prompts and draws."""
+
+    better: str
+    """The one with the higher score."""
+    worse: str
+    difference: Estimate
+    p: float
+    """Two-sided, of no difference."""
+    p_holm: float
+    """Corrected for all pairs of the table."""
+
+    @property
+    def separated(self) -> bool:
+        """Whether the order of the two is more than noise."""
+        return self.p_holm < ALPHA
+
+
+@dataclass(frozen=True)
 class Table:
     """Everything the renderers print."""
 
     overall: tuple[MethodRow, ...]
-    """By isolation, highest first; rows without a headline last."""
+    """By the sort key, highest first; rows without a headline last."""
     cells: tuple[CellRow, ...]
     """By organism, then in the order of `overall`."""
+    pairs: tuple[Pair, ...]
+    """Every pair of ranked methods, in the order of `overall`."""
     organisms: tuple[str, ...]
+    inapplicable: tuple[str, ...]
+    """Those of `organisms` that no method can be scored on; they are outside every mean."""
     organism_set: str
+    clusters: int | None
+    """Units the intervals of the headline are clustered by: families, else organisms, else organism seeds."""
+    key: str
+    """The score that rows are sorted and compared by."""
     outside: int
     """Results on organisms that are not in the set; they count nowhere."""
     protocol: str
@@ -124,10 +154,21 @@ class Table:
         """The line every rendering states: sort key, protocol, sizes."""
         seeds = max((row.seeds for row in self.cells), default=0)
         return (
-            f"Sorted by {SORT_KEY}, highest first · protocol {self.protocol} ({self.protocol_sha256[:12]}) · "
-            f"organism set {self.organism_set}, {count(len(self.organisms), 'organism')} · "
-            f"up to {count(seeds, 'seed')} · 95 % intervals from {self.draws} bootstrap draws, seed {self.seed}"
+            f"Sorted by {self.key}, highest first · protocol {self.protocol} ({self.protocol_sha256[:12]}) · "
+            f"organism set {self.organism_set}, {count(len(self.organisms), 'organism')}"
+            + (f", {len(self.inapplicable)} of them not applicable to any method" if self.inapplicable else "")
+            + f" · up to {count(seeds, 'seed')} · 95 % intervals from {self.draws} bootstrap draws, seed {self.seed}"
+            + (f", {self.clusters} clusters" if self.clusters else "")
             + (f" · {count(self.outside, 'result')} outside the set left out" if self.outside else "")
+        )
+
+    @property
+    def verdict(self) -> str:
+        """How many pairs of ranked methods are separated."""
+        done = sum(pair.separated for pair in self.pairs)
+        return (
+            f"{done} of {count(len(self.pairs), 'pair')} of ranked methods separated on {self.key} "
+            f"(Holm-corrected p < {ALPHA:g}), {len(self.pairs) - done} unresolved."
         )
 
     def overall_frame(self) -> pd.DataFrame:

@@ -36,9 +36,13 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
         ("Organism set", f"{table.organism_set}: {', '.join(table.organisms)}"),
         (
             "Intervals",
-            f"percentiles of {table.draws} bootstrap draws (organism, seed, prompts and controls), seed {table.seed}",
+            (
+                f"percentiles of {table.draws} bootstrap draws (family, organism, organism seed, method seed, prompts and "
+                f"controls), seed {table.seed}; clusters: {table.clusters or 'none'}"
+            ),
         ),
         ("Missing cells", "failed, oom and timeout count as 0; a cell that was not run takes the headline away"),
+        ("Not applicable to any method", ", ".join(table.inapplicable) or "none"),
     ]
     details = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in protocol)
     return f"""<!DOCTYPE html>
@@ -53,7 +57,7 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 <p>{HOW_TO_READ}</p>
 <h2 id="overall">Overall</h2>
 {_overall(table)}
-<p class="soft"><small>{escape(" ".join(NOTES))}</small></p>
+<p class="soft"><small>{escape(" ".join((table.verdict, *NOTES)))}</small></p>
 <h2 id="organisms">By organism</h2>
 {organisms}
 <h2 id="cost">Cost</h2>

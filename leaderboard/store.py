@@ -5,20 +5,13 @@ that measured different things are refused together instead of averaged. A recor
 follow from its own per-prompt samples, because `id` covers the identity and not the scores.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from ..harness.result import SCORES, Result, Samples, load_result
-from ..harness.stats import point
+from ..harness.result import Result
+from ..harness.results import records
 from ..organisms.errors import PrerequisiteError, ValidationFailed
-
-RESULT_FILE = "result.json"
-TOLERANCE = 1e-6
-"""Largest difference allowed between a recorded score and the one its samples give (float summation order)."""
 
 
 class MixedResultsError(ValidationFailed):
@@ -56,18 +49,10 @@ def load_results(runs: Path) -> Loaded:
     results: list[Result] = []
     problems: list[Problem] = []
     first: dict[str, tuple[str, Result]] = {}
-    for path in sorted(runs.rglob(RESULT_FILE)):
-        name = path.relative_to(runs).as_posix()
-        if any(part.startswith(".") for part in path.relative_to(runs).parts):
-            continue  # the scratch folder of a run that was killed
-        try:
-            result = load_result(path)
-        except (OSError, ValueError) as error:
-            problems.append(Problem(name, _reason(error)))
-            continue
-        fault = sample_fault(result)
-        if fault is not None:
-            problems.append(Problem(name, fault))
+    for record in records(runs):
+        name, result = record.path.relative_to(runs).as_posix(), record.result
+        if result is None or record.problems:
+            problems += [Problem(name, problem) for problem in record.problems]
         elif result.id not in first:
             first[result.id] = name, result
             results.append(result)
@@ -83,26 +68,6 @@ def sort_key(result: Result) -> tuple[str, str, list[tuple[str, int]], str]:
     """The order results have everywhere: organism, method, seeds, id."""
     identity = result.identity
     return identity.organism, identity.method, sorted(identity.seeds.items()), result.id
-
-
-def sample_fault(result: Result) -> str | None:
-    """Why the scores of an `ok` record cannot be believed, or None."""
-    if result.scores is None:
-        return None
-    if result.samples is None:
-        return "status is ok but the per-prompt samples are missing, so no interval can be given: run the cell again"
-    if not _well_shaped(result.samples):
-        return "per-prompt samples have unequal lengths: the record was edited or damaged; run the cell again"
-    expected = point(result.samples)
-    for name in SCORES:
-        recorded, computed = getattr(result.scores, name).value, float(getattr(expected, name)[0])
-        same = (
-            math.isnan(computed) if recorded is None else math.isclose(recorded, computed, rel_tol=0, abs_tol=TOLERANCE)
-        )
-        if not same:
-            fault = f"{name} is recorded as {recorded} but its samples give {computed:.6g}"
-            return f"{fault}: the record was edited; run the cell again"
-    return None
 
 
 def check_comparable(results: Sequence[Result]) -> None:
@@ -143,32 +108,3 @@ def cell_name(result: Result) -> str:
 def _measured(result: Result) -> tuple[object, ...]:
     """What two runs of one cell must agree on; cost and provenance may differ."""
     return result.status, result.scores, result.samples
-
-
-def _well_shaped(samples: Samples) -> bool:
-    """Whether all per-prompt lists have one length, and points and controls match."""
-    n = len(samples.b0)
-    rows = (
-        samples.b1,
-        *(samples.sufficiency, samples.sufficiency_oracle, *samples.sufficiency_controls),
-        *(samples.necessity, samples.necessity_oracle, *samples.necessity_controls),
-        *samples.mitigation,
-    )
-    return (
-        n > 0
-        and all(len(row) == n for row in rows)
-        and len(samples.sufficiency_controls) == len(samples.necessity_controls) > 0
-        and len(samples.mitigation) == len(samples.mitigation_retention) > 0
-    )
-
-
-def _reason(error: Exception) -> str:
-    """One line, without the input values and links of pydantic's own message."""
-    if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        places = [".".join(map(str, e["loc"])) + ": " if e["loc"] else "" for e in found]
-        parts = [place + e["msg"].removeprefix("Value error, ") for place, e in zip(places[:3], found, strict=False)]
-        return "; ".join(parts) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return f"{type(error).__name__}: not valid UTF-8 text" if isinstance(error, UnicodeError) else str(error)

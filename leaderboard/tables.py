@@ -7,19 +7,19 @@ method or a clone moves nobody's number. Only `ranks` compares methods.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
 from ..harness.result import SCORES, Result
-from ..harness.stats import Array, interval
-from ..organisms.errors import PrerequisiteError, ValidationFailed
-from .labels import row_labels
+from ..harness.results import sample_fault
+from ..harness.stats import Array
+from ..organisms.errors import PrerequisiteError, ValidationFailed, unknown
+from .compare import paired
+from .grid import Grid, grids
 from .ranks import ranked
-from .resample import organism_draws, organism_weights, point_scores
-from .rows import FAILURES, KINDS, SORT_KEY, STATUSES, CellRow, Estimate, MethodRow, Standing, Table
-from .store import cell_name, check_comparable, sample_fault, sort_key
+from .resample import cluster_interval, clusters, organism_draws, organism_weights, point_scores
+from .rows import FAILURES, SORT_KEY, STATUSES, CellRow, Estimate, MethodRow, Table
+from .store import cell_name, check_comparable, sort_key
 
 DRAWS = 10_000
 
@@ -30,16 +30,65 @@ def build_table(
     organism_set: str = "as found",
     draws: int = DRAWS,
     seed: int = 0,
+    key: str = SORT_KEY,
 ) -> Table:
-    """Score every method over one organism set.
+    """Score every method over one organism set, sorted and compared by the score `key`.
 
     `organisms` is the frozen set. None takes every organism among the results, which is fit for one's own runs only: a
     result on one more organism then enlarges the set for everybody. A published table names its set.
 
     Raises:
-        PrerequisiteError: no results. ValidationFailed: an `ok` record whose scores do not follow from its samples.
-        MixedResultsError: the records measured different things.
+        UsageError, PrerequisiteError, ValidationFailed, MixedResultsError: as `chosen_grids`.
     """
+    names, chosen, found = chosen_grids(results, organisms, organism_set, key)
+    headline = {grid.method: np.zeros((len(SCORES), draws)) for grid in found}
+    rows: dict[str, list[CellRow]] = {grid.method: [] for grid in found}
+    shares = {used: organism_weights(used, draws, seed) for used in {grid.used for grid in found} if used}
+    for organism in names:  # one at a time, so that memory grows with the methods and not with the cells
+        spread = organism_draws(
+            {g.method: g.scored[organism] for g in found if organism in g.used}, organism, draws, seed
+        )
+        for grid in found:
+            rows[grid.method].append(_cell_row(grid, organism, spread.get(grid.method)))
+            if organism in grid.used:
+                share = shares[grid.used][:, grid.used.index(organism)]
+                # where: an organism that was not drawn cannot make a draw undefined
+                headline[grid.method] += np.where(share > 0, share * spread[grid.method], 0.0)
+    overall = [_method_row(grid, rows[grid.method], headline[grid.method]) for grid in found]
+    overall.sort(key=lambda r: (r.standing == "incomplete", -(r.scores[key].value or 0.0), r.method))
+    spreads = {method: values[SCORES.index(key)] for method, values in headline.items()}
+    inside = [name for name in names if name not in found[0].inapplicable]
+    values = {r.method: r.scores[key].value for r in overall if r.standing == "ranked"}
+    pairs = paired({m: v for m, v in values.items() if v is not None}, spreads, clusters(inside))
+    overall = ranked(overall, key, spreads, pairs)
+    return Table(
+        overall=tuple(overall),
+        cells=tuple(rows[row.method][i] for i in range(len(names)) for row in overall),
+        pairs=pairs,
+        organisms=tuple(names),
+        inapplicable=tuple(name for name in names if name in found[0].inapplicable),
+        organism_set=organism_set,
+        clusters=clusters(inside),
+        key=key,
+        outside=len(results) - len(chosen),
+        protocol=chosen[0].identity.protocol,
+        protocol_sha256=chosen[0].identity.protocol_sha256,
+        draws=draws,
+        seed=seed,
+    )
+
+
+def chosen_grids(
+    results: Sequence[Result], organisms: Sequence[str] | None, organism_set: str, key: str
+) -> tuple[list[str], list[Result], list[Grid]]:
+    """The names of the set, the results on it and the grid of each row label, everything that can be refused refused.
+
+    Raises:
+        UsageError: no such score. PrerequisiteError: no results. MixedResultsError: they measured different things.
+        ValidationFailed: a record whose scores do not follow from its samples.
+    """
+    if key not in SCORES:
+        raise unknown("score", key, SCORES)
     names = sorted(set(organisms) if organisms is not None else {r.identity.organism for r in results})
     chosen = sorted((r for r in results if r.identity.organism in names), key=sort_key)
     if not chosen:
@@ -50,111 +99,46 @@ def build_table(
     for result in chosen:
         if (fault := sample_fault(result)) is not None:
             raise ValidationFailed(f"{cell_name(result)}: {fault}")
-    grids = _grids(chosen, names)
-    headline = {grid.method: np.zeros((len(SCORES), draws)) for grid in grids}
-    rows: dict[str, list[CellRow]] = {grid.method: [] for grid in grids}
-    shares = {n: organism_weights(n, draws, seed) for n in {len(grid.used) for grid in grids} if n}
-    for organism in names:  # one at a time, so that memory grows with the methods and not with the cells
-        spread = organism_draws(
-            {g.method: g.scored[organism] for g in grids if organism in g.used}, organism, draws, seed
-        )
-        for grid in grids:
-            rows[grid.method].append(_cell_row(grid, organism, spread.get(grid.method)))
-            if organism in grid.used:
-                share = shares[len(grid.used)][:, grid.used.index(organism)]
-                # where: an organism that was not drawn cannot make a draw undefined
-                headline[grid.method] += np.where(share > 0, share * spread[grid.method], 0.0)
-    overall = [_method_row(rows[grid.method], headline[grid.method]) for grid in grids]
-    overall.sort(key=lambda r: (r.standing == "incomplete", -(r.scores[SORT_KEY].value or 0.0), r.method))
-    overall = ranked(overall, {m: values[SCORES.index(SORT_KEY)] for m, values in headline.items()})
-    return Table(
-        overall=tuple(overall),
-        cells=tuple(rows[row.method][i] for i in range(len(names)) for row in overall),
-        organisms=tuple(names),
-        organism_set=organism_set,
-        outside=len(results) - len(chosen),
-        protocol=chosen[0].identity.protocol,
-        protocol_sha256=chosen[0].identity.protocol_sha256,
-        draws=draws,
-        seed=seed,
-    )
+    return names, chosen, grids(chosen, names)
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """The cells of one row label over the organism set."""
-
-    method: str
-    access: str
-    cells: dict[str, tuple[Result, ...]]
-    """By organism, all of the set."""
-    scored: dict[str, tuple[Result, ...]]
-    """Those that carry a score."""
-    used: tuple[str, ...]
-    """Organisms with any such cell."""
-    seeds: frozenset[str]
-    """Seeds seen on any organism: each is expected on every organism."""
-
-
-def _grids(results: Sequence[Result], names: Sequence[str]) -> list[_Grid]:
-    """One grid per row label, by label."""
-    labels = row_labels(results)
-    grids: list[_Grid] = []
-    for label in sorted(set(labels.values())):
-        own = [r for r in results if labels[r.id] == label]
-        cells = {o: tuple(r for r in own if r.identity.organism == o) for o in names}
-        scored = {o: tuple(c for c in cells[o] if c.status in ("ok", *FAILURES)) for o in names}
-        used, seeds = tuple(o for o in names if scored[o]), frozenset(map(_seed, own))
-        grids.append(_Grid(label, own[0].provenance.access, cells, scored, used, seeds))
-    return grids
-
-
-def _cell_row(grid: _Grid, organism: str, spread: Array | None) -> CellRow:
+def _cell_row(grid: Grid, organism: str, spread: Array | None) -> CellRow:
     """The row of one organism, given its [scores, draws]."""
-    cells, scored = grid.cells[organism], grid.scored[organism]
-    counts = Counter[str](c.status for c in cells)
-    if not counts["not_applicable"]:
-        counts["not_run"] += len(grid.seeds - set(map(_seed, cells)))
-    whole = bool(scored) and not counts["not_run"]
+    cells, scored, counts = grid.cells[organism], grid.scored[organism], grid.counts(organism)
+    whole = spread is not None and "not_run" not in counts
     return CellRow(
         method=grid.method,
-        kind=KINDS.get(grid.access, "method"),
+        kind=grid.kind,
         access=grid.access,
-        scores=_estimates(point_scores(scored), spread) if whole and spread is not None else _estimates(),
-        counts=_ordered(counts),
+        scores=_estimates(point_scores(scored), spread) if whole else _estimates(),
+        counts=counts,
         wall_s=_median_wall(cells),
         organism=organism,
         cells=cells,
     )
 
 
-def _method_row(rows: Sequence[CellRow], spread: Array) -> MethodRow:
+def _method_row(grid: Grid, rows: Sequence[CellRow], spread: Array) -> MethodRow:
     """The headline: the mean over the organisms, unless a cell is missing."""
     counts = sum((Counter[str](row.counts) for row in rows), Counter[str]())
     used = [row for row in rows if row.seeds]
-    whole = bool(used) and not counts["not_run"]
-    mean = np.mean([[cast(float, row.scores[s].value) for s in SCORES] for row in used], axis=0) if whole else None
-    comparable = rows[0].kind == "method" and not counts["not_applicable"]
-    standing: Standing = "incomplete" if not whole else "ranked" if comparable else "unranked"
+    whole = grid.standing != "incomplete"
+    mean = np.mean([[_number(row.scores[s].value) for s in SCORES] for row in used], axis=0) if whole else None
     return MethodRow(
-        method=rows[0].method,
-        kind=rows[0].kind,
-        access=rows[0].access,
-        scores=_estimates(mean, spread) if mean is not None else _estimates(),
-        counts=_ordered(counts),
+        method=grid.method,
+        kind=grid.kind,
+        access=grid.access,
+        scores=_estimates(mean, spread, clusters(grid.used)),
+        counts={status: counts[status] for status in STATUSES if counts[status]},
         wall_s=_median_wall([cell for row in rows for cell in row.cells]),
-        standing=standing,
+        standing=grid.standing,
         organisms=len(used),
         seeds=(min((r.seeds for r in used), default=0), max((r.seeds for r in used), default=0)),
     )
 
 
-def _seed(cell: Result) -> str:
-    return repr(sorted(cell.identity.seeds.items()))
-
-
-def _ordered(counts: Counter[str]) -> dict[str, int]:
-    return {status: counts[status] for status in STATUSES if counts[status]}
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _median_wall(cells: Sequence[Result]) -> float | None:
@@ -162,14 +146,17 @@ def _median_wall(cells: Sequence[Result]) -> float | None:
     return float(np.median(ran)) if ran else None
 
 
-def _estimates(value: Array | None = None, spread: Array | None = None) -> dict[str, Estimate]:
-    """[scores] and [scores, draws] to estimates by name; intervals over the draws in which the score is defined."""
+def _estimates(value: Array | None = None, spread: Array | None = None, n: int | None = None) -> dict[str, Estimate]:
+    """[scores] and [scores, draws] to estimates by name; intervals over the draws in which the score is defined.
+
+    `n`: clusters, see `cluster_interval`.
+    """
     if value is None or spread is None:
         return {name: Estimate() for name in SCORES}
     defined = [row[~np.isnan(row)] for row in spread]
     return {
         s: Estimate()
         if np.isnan(value[i])
-        else Estimate(float(value[i]), *(interval(defined[i]) if len(defined[i]) else ()))
+        else Estimate(float(value[i]), *(cluster_interval(defined[i], n) if len(defined[i]) else ()))
         for i, s in enumerate(SCORES)
     }

@@ -4,11 +4,10 @@
 gate can reach when it knows where to look: an upper bound for methods that do not.
 """
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
-from .contract import Access, DiffProblem, DiffResult, Finding, Gate, NoConfig
+from .contract import Access, DiffProblem, DiffResult, Finding, NoConfig
+from .linear import discriminant
 
 
 class Oracle:
@@ -16,6 +15,7 @@ class Oracle:
 
     name = "oracle"
     access: Access = "anchor"
+    cost: str = "none"
     Config = NoConfig
 
     def __init__(self, config: NoConfig):
@@ -42,6 +42,7 @@ class Supervised:
 
     name = "supervised"
     access: Access = "supervised"
+    cost: str = "reads dev prompts and neutral text"
     Config = SupervisedConfig
 
     def __init__(self, config: SupervisedConfig):
@@ -52,18 +53,7 @@ class Supervised:
         batch, due = problem.labelled()
         delta = batch.residuals[:, 1] - batch.residuals[:, 0]
         direction = delta[due].mean(0) - delta[~due].mean(0)
-        gate = _discriminant(batch.residuals, due, self.config.shrinkage) if self.config.gate else None
+        gate = discriminant(batch.residuals, due, self.config.shrinkage) if self.config.gate else None
         return DiffResult(
             [Finding(direction.cpu(), gate, score=float(direction.norm()))], {"tokens_due": int(due.sum())}
         )
-
-
-def _discriminant(residuals: Tensor, due: Tensor, shrinkage: float) -> Gate:
-    """Fisher's linear discriminant between tokens [tokens, 2, d_model] that are due and not, threshold half-way."""
-    x, y = residuals.flatten(0, 1), due.repeat_interleave(2)
-    one, zero = x[y].mean(0), x[~y].mean(0)
-    centred = torch.cat([x[y] - one, x[~y] - zero])
-    covariance = centred.T @ centred / len(x)
-    covariance += shrinkage * covariance.diagonal().mean() * torch.eye(len(covariance), device=x.device)
-    read = torch.linalg.solve(covariance, one - zero)
-    return Gate(read.cpu(), float(read @ (one + zero) / 2))

@@ -4,6 +4,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from .contract import Access, DiffProblem, DiffResult, Finding, NoConfig
+from .differences import Pass, delta
 
 
 class RandomDirections:
@@ -11,6 +12,7 @@ class RandomDirections:
 
     name = "random"
     access: Access = "activations"
+    cost: str = "none"
     Config = NoConfig
 
     def __init__(self, config: NoConfig):
@@ -26,7 +28,7 @@ class RandomDirections:
 class MeanDiffConfig(BaseModel):
     """Options of `mean_diff`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     tokens: int = Field(default=40_000, ge=1)
     """Tokens harvested, half neutral and half chat."""
@@ -40,6 +42,7 @@ class MeanDifference:
 
     name = "mean_diff"
     access: Access = "activations"
+    cost: str = "reads 40,000 tokens"
     Config = MeanDiffConfig
 
     def __init__(self, config: MeanDiffConfig):
@@ -47,13 +50,10 @@ class MeanDifference:
 
     def diff(self, problem: DiffProblem) -> DiffResult:
         """Three mean differences [d_model]; the score is their norm."""
-        sums = torch.zeros(2, problem.d_model)
-        counts = torch.zeros(2)
-        for i, text in enumerate(("neutral", "chat")):
-            for batch in problem.activations(text, tokens=self.config.tokens // 2):
-                delta = (batch.residuals[:, 1] - batch.residuals[:, 0]).cpu()
-                sums[i] += delta.sum(0)
-                counts[i] += len(delta)
-                problem.progress(int(counts.sum()), self.config.tokens)
-        means = [sums.sum(0) / counts.sum(), *(s / n for s, n in zip(sums, counts, strict=True) if n > 0)]
-        return DiffResult([Finding(m, score=float(m.norm())) for m in means], {"tokens": int(counts.sum())})
+        reading = Pass(problem, self.config.tokens)
+        sums = {text: torch.zeros(problem.d_model, dtype=torch.float64) for text in reading.tokens}
+        for text, batch in reading.activations():
+            sums[text] += delta(batch).sum(0).cpu()
+        means = [s / reading.tokens[text] for text, s in sums.items() if reading.tokens[text]]
+        means.insert(0, sum(sums.values(), torch.zeros(problem.d_model)) / reading.total)
+        return DiffResult([Finding(m.float(), score=float(m.norm())) for m in means], reading.facts())

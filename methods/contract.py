@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -100,6 +101,8 @@ class DiffProblem(Protocol):
     device: str
     budget: Budget
     tokenizer: Any
+    scratch: Path | None
+    """Folder for checkpoints, kept until the cell is finished; None: nothing is kept."""
 
     def activations(
         self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None

@@ -25,8 +25,21 @@ BUILTIN = {
     "delta": "crosscoders:DeltaCrosscoder",
     "batch_topk": "crosscoders:BatchTopKCrosscoder",
     "l1": "crosscoders:L1Crosscoder",
+    "dsf": "crosscoders:DSFCrosscoder",
+    "dfc": "crosscoders:DFCCrosscoder",
+    "sae_diff": "saes:DifferenceSAE",
+    "sae_ft": "saes:FineTunedSAE",
+    "sae_base": "saes:BaseSAE",
+    "sae_pair": "saes:PairedSAEs",
+    "sae_stagewise": "saes:StagewiseSAE",
+    "logit_diff": "reading:LogitDiff",
+    "adl": "reading:ADL",
+    "pca": "linear:PCA",
+    "dw_svd": "linear:WeightSVD",
     "mean_diff": "baselines:MeanDifference",
+    "random_difference": "linear:RandomDifference",
     "random": "baselines:RandomDirections",
+    "probe": "linear:Probe",
     "supervised": "anchors:Supervised",
     "oracle": "anchors:Oracle",
 }
@@ -62,6 +75,16 @@ class MethodEntry:
     def summary(self) -> str:
         """First line of the class's docstring."""
         return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    @property
+    def paper(self) -> str:
+        """Where the method comes from, e.g. `arXiv 2603.04426`; empty if the class does not say."""
+        return str(getattr(self.cls, "paper", ""))
+
+    @property
+    def cost(self) -> str:
+        """What it spends, e.g. `harvest` or `train 900 steps`; empty if the class does not say."""
+        return str(getattr(self.cls, "cost", ""))
 
     def configure(self, options: dict[str, Any]) -> BaseModel:
         """Validated options.

@@ -1,10 +1,10 @@
 """One sparse coder for every dictionary method: crosscoders, per-model and difference SAEs are configurations of it.
 
-The idea: those methods differ in (i) which vector is coded (both residuals side by side, one, their difference), (ii)
-how codes are selected (ReLU with an L1 price, or BatchTopK per group of latents), (iii) which latents count as shared,
-(iv) the loss weights. All else is common: one encode product over the width D, decoder rows [N, D] so that a latent's
-rows for all models are one gather, the score f_j·N_j with N_j = Σ_m ‖d_j^m‖, one threshold per group at inference.
-Tying or masking rows (DSF, DFC) would be fields of `Group`.
+The idea: those methods differ in (i) which vector is coded (both residuals side by side, one, their difference), (ii) how
+codes are selected (ReLU with an L1 price, or BatchTopK per group of latents), (iii) which latents are shared, tied or
+exclusive to one model (`kinds`), (iv) the loss weights. All else is common: one encode product over the width D, decoder
+rows [N, D] so that a latent's rows for all models are one gather, the score f_j·N_j with N_j = Σ_m ‖d_j^m‖, one threshold
+per group at inference.
 
 Units: inside, x = (h − mean)·scale with one scale for all models, so that E‖x‖² = 1: the reconstruction loss *is* the
 fraction of variance unexplained, and no loss weight depends on the model's scale. Only `raw()` leaves the coder, and
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from .dictionary import RawCoder
-from .sparse_ops import PREFILTER, Pairs, batch_topk, read, write
+from .kinds import Kind, project
+from .sparse_ops import Pairs, batch_topk, read, write
 
 Inputs = Literal["concat", "base", "ft", "difference"]
 Selection = Literal["l1", "batch_topk"]
@@ -98,6 +99,7 @@ class SparseCoder(nn.Module):
         n_shared: int = 0,
         decoder_norm: float = 1.0,
         seed: int = 0,
+        kinds: Sequence[tuple[Kind, int]] = (),
     ) -> None:
         """Random rows, the same for all models; the encoder starts as the decoder (JK's initialisation).
 
@@ -110,6 +112,7 @@ class SparseCoder(nn.Module):
                 loss does not see them.
             decoder_norm: initial ‖d_j^m‖.
             seed: of the initial rows.
+            kinds: runs of latents, in order, by what their rows may be ("concat" only); the rest is free.
         """
         super().__init__()
         self.d_model, self.groups, self.n_shared = d_model, tuple(groups), n_shared
@@ -122,7 +125,9 @@ class SparseCoder(nn.Module):
                 f"{n_shared} shared latents, but the first group has {self.groups[0].size}: make them equal"
             )
         rows = torch.rand(self.n_latents, d_model, generator=torch.Generator().manual_seed(seed)) - 0.5
+        self.kinds = tuple(kinds)
         rows_ND = (rows / rows.norm(dim=1, keepdim=True) * decoder_norm).repeat(1, self.n_models)
+        project(rows_ND.unflatten(1, (self.n_models, d_model)), self.kinds, decoder=True)
         self.encoder_ND = nn.Parameter(rows_ND)
         self.encoder_bias_N = nn.Parameter(torch.zeros(self.n_latents))
         self.decoder_ND = nn.Parameter(rows_ND.clone())
@@ -130,6 +135,13 @@ class SparseCoder(nn.Module):
         self.register_buffer("mean_D", torch.zeros(rows_ND.shape[1]))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("theta_G", torch.zeros(len(self.groups)))
+
+    @torch.no_grad()
+    def project_gradients(self) -> None:
+        """Keep tied rows tied and exclusive rows exclusive: Adam moves equal entries with equal gradients equally."""
+        for parameter, tie in ((self.encoder_ND, False), (self.decoder_ND, True)):
+            if parameter.grad is not None:
+                project(parameter.grad.unflatten(1, (self.n_models, self.d_model)), self.kinds, tie)
 
     def select_input(self, h_B2d: Tensor) -> Tensor:
         """The raw vector that is coded: [B, D] from paired residuals [B, 2, d]."""
@@ -215,10 +227,10 @@ class SparseCoder(nn.Module):
         """(Active pairs in parts, shared latents being the first part; [G] smallest kept scores)."""
         parts, lowest = list[Pairs](), list[Tensor]()
         norms_N, first = self.norms_N, 0
-        for group, theta in zip(self.groups, self.theta_G, strict=True):
+        for group in self.groups:
             own = slice(first, first + group.size)
             count = min(round(group.k * k_factor * len(pre_BN)), group.size * len(pre_BN))
-            pairs, low = batch_topk(pre_BN[:, own] * norms_N[own], count, PREFILTER * theta)
+            pairs, low = batch_topk(pre_BN[:, own], norms_N[own], count)
             parts.append(pairs.among(first, self.n_latents))
             lowest.append(low)
             first += group.size

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PREFILTER = 0.8
-"""Pairs scoring below this share of the inference threshold are not looked at first (the selection stays exact)."""
+SAMPLED = 32
+"""Every so many tokens are fully scored, to know where the selection's boundary about is."""
 
 
 @dataclass(frozen=True)
@@ -120,29 +120,41 @@ class Selected(NamedTuple):
     """Smallest kept score (0 where nothing was positive)."""
 
 
-def batch_topk(scores_BN: Tensor, count: int, floor: Tensor | None = None) -> Selected:
-    """Keep the `count` largest positive scores of the whole batch, or all positive ones if they are fewer.
+def batch_topk(pre_BN: Tensor, norms_N: Tensor, count: int) -> Selected:
+    """Keep the `count` largest positive scores pre·N of the whole batch, or all positive ones if they are fewer.
 
-    Exact: ties at the boundary go to the earlier (token, latent). `floor` only saves work: scores up to it are not
-    looked at unless too few lie above, when the full selection runs. On an accelerator each compaction reads a size.
+    Exact: ties at the boundary go to the earlier (token, latent). Only candidates are scored, so no second [B, N] matrix is
+    written: those above a level that the same share of every 32nd token just passes, and all if that level is too high. On an
+    accelerator each compaction reads a size.
 
     Args:
-        scores_BN: f_j·N_j (anything not positive is never kept); no gradient flows through the selection.
+        pre_BN: pre-activations; no gradient flows through the selection.
+        norms_N: N_j ≥ 0.
         count: how many pairs to keep, k·B.
-        floor: 0-d prefilter, for instance 0.8 × the last threshold.
     """
-    flat = (scores_BN > (0 if floor is None else floor.clamp_min(0))).view(-1).nonzero()[:, 0]
-    if len(flat) < count and floor is not None:
-        return batch_topk(scores_BN, count)
-    scores = scores_BN.reshape(-1).index_select(0, flat)
-    if len(flat) > count:
+    level = _level(pre_BN[::SAMPLED], norms_N, count * len(pre_BN[::SAMPLED]) // len(pre_BN))
+    pairs, scores = _above(pre_BN, norms_N, level)
+    if level is not None and (scores > level).sum() < count:
+        pairs, scores = _above(pre_BN, norms_N, None)
+    lowest = scores.min() if len(scores) else scores.new_zeros(())
+    if len(scores) > count:
         lowest = torch.topk(scores, count, sorted=False).values.min()
-        level = scores == lowest
-        above = scores > lowest
-        kept = (above | (level & (level.cumsum(0) <= count - above.sum()))).nonzero()[:, 0]
-        flat = flat.index_select(0, kept)
-    else:
-        lowest = scores.min() if len(scores) else scores.new_zeros(())
-    n_tokens, n_latents = scores_BN.shape
-    tokens = flat // n_latents
-    return Selected(Pairs(tokens, flat - tokens * n_latents, n_tokens, n_latents), lowest)
+        tied, above = scores == lowest, scores > lowest
+        kept = (above | (tied & (tied.cumsum(0) <= count - above.sum()))).nonzero()[:, 0]
+        pairs = Pairs(pairs.tokens[kept], pairs.latents[kept], pairs.n_tokens, pairs.n_latents)
+    return Selected(pairs, lowest)
+
+
+def _level(sample_BN: Tensor, norms_N: Tensor, count: int) -> Tensor | None:
+    """A level that more than the wanted scores pass if the sample is like the batch; None: too few to say."""
+    if len(sample_BN) < 8 or not 0 < count <= sample_BN.numel():
+        return None
+    return 0.9 * (sample_BN * norms_N).flatten().topk(count, sorted=False).values.min().clamp_min(0)
+
+
+def _above(pre_BN: Tensor, norms_N: Tensor, level: Tensor | None) -> tuple[Pairs, Tensor]:
+    """The pairs that may score above a level (positive ones for None), and their scores; slack for the division's rounding."""
+    limit_N = norms_N.new_zeros(()) if level is None else 0.999 * level / norms_N
+    tokens, latents = ((pre_BN > limit_N) & (norms_N > 0)).nonzero(as_tuple=True)
+    scores = pre_BN[tokens, latents] * norms_N[latents]
+    return Pairs(tokens, latents, *pre_BN.shape), scores

@@ -5,15 +5,18 @@ live on the host and change on a schedule; the loss, dead latents, progress and 
 `CHECK_EVERY` steps. (On an accelerator BatchTopK's compaction still reads sizes, see sparse_ops.)
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from .checkpoint import Checkpoint
 from .sparse_coder import Objective, SparseCoder
 
 CHECK_EVERY = 20
@@ -88,6 +91,8 @@ def train(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
     limit_s: float = float("inf"),
+    warm: bool = False,
+    checkpoint: Path | None = None,
 ) -> TrainReport:
     """Fit normaliser, bias, weights and thresholds in place. Deterministic given `seed` on CPU at a fixed thread count.
 
@@ -100,14 +105,17 @@ def train(
         seed: of the shuffling.
         progress: called with (steps done, steps in all) at every check.
         limit_s: wall clock after which training stops at the next check.
+        warm: the coder was trained before: its normaliser, bias and thresholds stay where they are.
+        checkpoint: file that training writes its state to now and then and, killed, goes on from; the result has the same bits.
 
     Raises:
-        TrainingError: unusable activations, k larger than the dictionary, or a loss that stopped being finite.
+        TrainingError: unusable activations, k larger than the dictionary, a loss that stopped being finite, or a reconstruction
+            worse than the mean.
     """
     begin = time.monotonic()
     schedule = schedule or Schedule()
     _check_fits(coder, residuals_T2d, config, schedule)
-    if coder.fit_normaliser(residuals_T2d) <= 1e-12 * float(
+    if not warm and coder.fit_normaliser(residuals_T2d) <= 1e-12 * float(
         residuals_T2d[: config.batch].square().sum(dim=(1, 2)).mean()
     ):
         raise TrainingError(
@@ -121,21 +129,28 @@ def train(
     optimiser = torch.optim.Adam(coder.parameters(), lr=lr, fused=True)
     since_N = torch.zeros(coder.n_latents, dtype=torch.int64, device=coder.encoder_ND.device)
     report = TrainReport(0, 0, 0.0, False, {})
-    dead: list[Tensor] = []
+    saved = checkpoint and Checkpoint(checkpoint, _fingerprint(coder, residuals_T2d, config, objective, schedule, seed))
+    if saved and saved.load(coder, optimiser, since_N, report):
+        begin -= report.seconds
+    dead = _dead(coder, since_N, dead_tokens) if report.steps else []
 
     for step, index_B in enumerate(_batches(len(residuals_T2d), config.batch, config.steps, seed)):
+        if step < report.steps:
+            continue
         x_BD = coder.normalise(residuals_T2d[index_B])
-        if step == 0:
+        if step == 0 and not warm:
             coder.fit_bias(x_BD)
         rise = min(1.0, (step + 1) / warmup)
         optimiser.param_groups[0]["lr"] = lr * min(rise, (config.steps - step) / decay)
         out = coder.losses(x_BD, replace(objective, l1=objective.l1 * rise), dead, schedule.k_factor(step))
         optimiser.zero_grad()
         out.loss.backward()  # pyright: ignore[reportUnknownMemberType]
+        coder.project_gradients()
         torch.nn.utils.clip_grad_norm_(coder.parameters(), config.clip)
         optimiser.step()
-        coder.update_threshold(out.lowest_G, first=step == 0)
-        since_N = torch.where(out.fired_N, 0, since_N + config.batch)
+        coder.update_threshold(out.lowest_G, first=step == 0 and not warm)
+        since_N += config.batch
+        since_N[out.fired_N] = 0
 
         done = step + 1
         if done % CHECK_EVERY and done < config.steps:
@@ -149,12 +164,32 @@ def train(
                 f"the loss is {report.loss['loss']} at step {done} of {config.steps}: training diverged; "
                 f"the learning rate {lr:.2g} is probably too high; set a lower lr or a longer warmup_share"
             )
-        dead = [chunk.nonzero()[:, 0] + start for chunk, start in _by_group(coder, since_N >= dead_tokens)]
+        dead = _dead(coder, since_N, dead_tokens)
         progress(done, config.steps)
+        if saved and done < config.steps:
+            saved.save_if_due(coder, optimiser, since_N, report)
         if report.seconds > limit_s and done < config.steps:
             report.budget_exhausted = True
             break
+    if report.loss["reconstruction"] > 1 and not report.budget_exhausted:
+        raise TrainingError(
+            f"after {report.steps} steps the explained variance is {1 - report.loss['reconstruction']:.3f}: worse than the mean of the "
+            "activations; the learning rate or the price of the codes is too high, or k too small; lower them, or train longer"
+        )
     return report
+
+
+def _fingerprint(coder: SparseCoder, residuals_T2d: Tensor, *settings: object) -> str:
+    """Hash of everything that decides a run: a checkpoint of another one is never loaded."""
+    digest = hashlib.sha256(repr((coder.groups, coder.kinds, coder.inputs, coder.selection, settings)).encode())
+    for tensor in (*coder.state_dict().values(), residuals_T2d):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _dead(coder: SparseCoder, since_N: Tensor, tokens: float) -> list[Tensor]:
+    """For each group, the latents that have not fired for so many tokens."""
+    return [chunk.nonzero()[:, 0] + start for chunk, start in _by_group(coder, since_N >= tokens)]
 
 
 def _batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from diffbench.harness.result import SCORES, Result, Status
 from diffbench.harness.stats import bootstrap, interval, point
-from diffbench.leaderboard.resample import organism_draws, organism_weights
+from diffbench.leaderboard.resample import cluster_interval, clusters, family, lineage, organism_draws, organism_weights
 from diffbench.leaderboard.rows import MethodRow, Table
 from diffbench.leaderboard.store import MixedResultsError
 from diffbench.leaderboard.tables import build_table
-from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
+from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,10 +67,43 @@ def test_one_cell_gets_the_interval_of_the_cell_bootstrap() -> None:
 
 
 def test_one_organism_is_never_resampled_and_several_are() -> None:
-    assert (organism_weights(1, 50, 0) == 1).all()
-    several = organism_weights(3, 500, 0)
+    assert (organism_weights(["taboo/gold-narrow"], 50, 0) == 1).all()
+    several = organism_weights(["a", "b", "c"], 500, 0)
     assert several.sum(1) == pytest.approx(np.ones(500))
     assert several.std() > 0.1
+
+
+def test_organisms_are_drawn_by_family_then_organism_then_seed() -> None:
+    """What is drawn together has correlated weights: seeds of an organism most, families not at all (a little below 0)."""
+    names = [f"{f}/{o}-n{s}" for f in "fghi" for o in "abcd" for s in ("", "-s1", "-s2", "-s3")]
+    drawn = organism_weights(names, 20_000, 0)
+    seeds, family, foreign = (np.corrcoef(drawn[:, 0], drawn[:, i])[0, 1] for i in (1, 4, 16))
+    assert seeds > family + 0.02 > foreign + 0.1
+    assert drawn.mean(0) == pytest.approx(np.full(64, 1 / 64), rel=0.1)
+    alone = organism_weights(["f/a-n", "f/b-n", "g/a-n"], 4000, 0)
+    assert {round(share, 2) for share in alone[:, 2]} == {0.0, 0.33, 1.0}  # g not drawn, drawn once, drawn twice
+
+
+def test_clusters_are_the_highest_level_with_several_units() -> None:
+    assert clusters(["taboo/gold-narrow", "null/benign-narrow", "null/benign-narrow-s1"]) == 2
+    assert clusters(["taboo/gold-narrow", "taboo/gold-narrow-s1", "taboo/gold-mixed"]) == 2
+    assert clusters(["taboo/gold-narrow", "taboo/gold-narrow-s1", "taboo/gold-narrow-s2"]) == 3
+    assert clusters(["taboo/gold-narrow"]) is None
+    assert (family("user-pair"), lineage("taboo/gold-narrow-qwen2-s12")) == ("user-pair", "taboo/gold-narrow-qwen2")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "between", "within"),
+    [([2, 2, 6, 7, 6, 4, 4], 0.1, 0.1), ([2, 2, 6, 7, 6, 4, 4], 0.1, 0.03), ([1] * 8, 0.1, 0.0), ([1] * 20, 0.1, 0.0)],
+)
+def test_clustered_intervals_cover_the_truth(sizes: list[int], between: float, within: float) -> None:
+    """Families of core-v1's sizes and others, 600 worlds each. Without families 8 organisms' percentiles cover .89."""
+    names = [f"f{i}/o{j}-narrow" for i, n in enumerate(sizes) for j in range(n)]
+    family_of = np.repeat(np.arange(len(sizes)), sizes)
+    drawn, rng = organism_weights(names, 1000, 0), np.random.default_rng(0)
+    worlds = rng.normal(0, between, (600, len(sizes)))[:, family_of] + rng.normal(0, within, (600, len(names)))
+    ends = np.array([cluster_interval(drawn @ scores, clusters(names)) for scores in worlds])
+    assert 0.91 <= np.mean((ends[:, 0] <= 0) & (ends[:, 1] >= 0)) <= 0.985
 
 
 def test_more_spread_between_organisms_widens_the_interval() -> None:
@@ -191,20 +224,45 @@ def test_adding_a_method_or_a_clone_never_moves_another_score(newcomer: str, nam
         assert (row(new, name).rank, row(new, name).group) == (row(new, "a").rank, row(new, "a").group)
 
 
+def test_an_organism_without_a_scale_leaves_the_set_for_everybody() -> None:
+    """Nulls have no behaviour to score: everybody stays ranked, over the same organisms, whatever became of the cell."""
+    nulls = [make_result(m, "null/benign-narrow", 0, status="not_applicable") for m in ("a", "b")]
+    broken = make_result("c", "null/benign-narrow", 0, status="failed")
+    whole = [*grid("a", 0.5, (0,)), *grid("b", 0.4, (0,)), *grid("c", 0.3, (0,))]
+    built = build_table([*whole, *nulls, broken], draws=DRAWS)
+    assert built.inapplicable == ("null/benign-narrow",)
+    assert "4 organisms, 1 of them not applicable to any method" in built.header
+    for method in "abc":
+        assert row(built, method).standing == "ranked"
+        assert row(built, method).counts == {"ok": 3, "not_applicable": 1}
+        assert row(built, method).scores == row(build_table(whole, draws=DRAWS), method).scores
+
+
+def test_a_cell_that_ran_without_anything_to_score_is_not_a_zero() -> None:
+    empty = make_result("a", "null/benign-narrow").model_copy(update={"scores": None, "samples": None})
+    built = build_table([*grid("a", 0.5, (0,)), empty], draws=50)
+    assert built.inapplicable == ("null/benign-narrow",)
+    assert row(built, "a").counts == {"ok": 3, "not_applicable": 1}
+
+
 def test_ties_share_a_letter_and_rank_intervals_overlap() -> None:
-    built = table([*grid("best", 0.9), *grid("a", 0.5), *grid("twin", 0.5), *grid("last", 0.1)])
+    def wide(method: str, quality: float) -> list[Result]:
+        return [make_result(method, f"family{i}/a-narrow", 0, quality) for i in range(6)]
+
+    built = build_table([*wide("best", 0.9), *wide("a", 0.5), *wide("twin", 0.5), *wide("last", 0.1)], draws=DRAWS)
     ranks = {r.method: (r.group, r.rank_low, r.rank_high) for r in built.overall}
     assert ranks["best"] == ("a", 1, 1)
     assert ranks["last"] == ("c", 4, 4)
     assert ranks["a"][0] == ranks["twin"][0] == "b"
     assert {ranks["a"][1:], ranks["twin"][1:]} <= {(2, 2), (2, 3), (3, 3)}
+    assert built.verdict.startswith("5 of 6 pairs of ranked methods separated on isolation")
 
 
 def test_paired_draws_separate_methods_whose_intervals_overlap() -> None:
     """A small but constant lead on every prompt is a real lead: both see the same draws."""
     ahead: list[Result] = []
-    for i, organism in enumerate(ORGANISMS):
-        samples = make_samples(0.2 + 0.3 * i, np.random.default_rng(i))
+    for i, organism in enumerate(f"family{i}/a-narrow" for i in range(6)):
+        samples = make_samples(0.2 + 0.1 * i, np.random.default_rng(i))
         behind = [*samples.sufficiency], [*samples.necessity]
         more = samples.model_copy(
             update={
@@ -213,10 +271,23 @@ def test_paired_draws_separate_methods_whose_intervals_overlap() -> None:
             }
         )
         ahead += [make_result("behind", organism, samples=samples), make_result("ahead", organism, samples=more)]
-    first, second = table(ahead).overall
+    built = build_table(ahead, draws=DRAWS)
+    first, second = built.overall
     assert (first.method, first.group, second.group) == ("ahead", "a", "b")
     assert first.scores["isolation"].low is not None and second.scores["isolation"].high is not None
     assert first.scores["isolation"].low < second.scores["isolation"].high
+    (pair,) = built.pairs
+    assert pair.difference.low is not None and pair.difference.low > 0 and pair.p < 0.001
+
+
+def test_a_table_can_be_sorted_and_compared_by_another_score() -> None:
+    cells = [*grid("a", 0.5), *grid("b", 0.2)]
+    built = build_table(cells, ORGANISMS, draws=100, key="mitigation")
+    values = [r.scores["mitigation"].value or 0.0 for r in built.overall]
+    assert values == sorted(values, reverse=True) and "Sorted by mitigation" in built.header
+    assert built.pairs[0].difference.value == pytest.approx(values[0] - values[1])
+    with pytest.raises(UsageError, match="did you mean 'isolation'"):
+        build_table(cells, key="isolatoin")
 
 
 def test_configurations_of_a_method_are_rows_of_their_own() -> None:

@@ -5,6 +5,7 @@ h^m_t = μ^m + Σ_j c_tj · atoms^m_j + noise: shared atoms are equal in both mo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ class FakeProblem:
     changes: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """What `weights` gives."""
     vocab: int = 40
+    scratch: Path | None = None
     asked: list[tuple[str, int | None]] = field(default_factory=list[tuple[str, int | None]])
     """Texts asked for, with how many tokens."""
 

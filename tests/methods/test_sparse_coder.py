@@ -180,7 +180,7 @@ def test_aux_ignores_the_decoder_bias_and_does_not_reach_live_latents() -> None:
     assert bias is None and decoder[:24].abs().sum() == 0
     torch.testing.assert_close(step.loss, step.reconstruction + 0.5 * step.aux)
 
-    pairs, _ = batch_topk((x @ coder.encoder_ND.T + coder.encoder_bias_N) * coder.norms_N, 2 * len(x))
+    pairs, _ = batch_topk(x @ coder.encoder_ND.T + coder.encoder_bias_N, coder.norms_N, 2 * len(x))
     f = torch.zeros(len(x), 32)
     f[pairs.tokens, pairs.latents] = (x @ coder.encoder_ND.T)[pairs.tokens, pairs.latents]
     residual = x - coder.decoder_bias_D - f @ coder.decoder_ND

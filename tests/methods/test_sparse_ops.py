@@ -1,5 +1,6 @@
 import pytest
 import torch
+from diffbench.methods import sparse_ops
 from diffbench.methods.sparse_ops import Pairs, batch_topk, read, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,24 +59,38 @@ def reference_topk(scores: Tensor, count: int) -> set[int]:
 
 @given(
     values=st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 0.5, 1.0, 1.5, 3.0]), min_size=12, max_size=12),
+    norms=st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=4, max_size=4),
     count=st.integers(1, 12),
-    floor=st.none() | st.floats(-1, 4, width=32),
 )
 @settings(max_examples=300, deadline=None)
-def test_prefiltered_selection_equals_full_batch_topk(values: list[float], count: int, floor: float | None) -> None:
-    scores = torch.tensor(values).view(3, 4)
-    pairs, lowest = batch_topk(scores, count, None if floor is None else torch.tensor(floor))
-    expected = reference_topk(scores, count)
+def test_selection_equals_full_batch_topk(values: list[float], norms: list[float], count: int) -> None:
+    pre, norms_N = torch.tensor(values).view(3, 4), torch.tensor(norms)
+    pairs, lowest = batch_topk(pre, norms_N, count)
+    expected = reference_topk(pre * norms_N, count)
     assert set((pairs.tokens * 4 + pairs.latents).tolist()) == expected
     assert pairs.tokens.tolist() == sorted(pairs.tokens.tolist())
-    assert float(lowest) == min((values[i] for i in expected), default=0.0)
+    assert float(lowest) == min(((pre * norms_N).flatten()[i].item() for i in expected), default=0.0)
 
 
-def test_prefilter_equals_full_selection_at_scale() -> None:
-    scores = torch.randn(64, 512, generator=torch.Generator().manual_seed(0))
-    full = batch_topk(scores, 512)
-    for floor in (0.5, 0.999, 2.0):  # the last leaves too few candidates
-        quick = batch_topk(scores, 512, full.lowest * floor)
-        assert torch.equal(quick.pairs.tokens, full.pairs.tokens)
-        assert torch.equal(quick.pairs.latents, full.pairs.latents)
-        assert torch.equal(quick.lowest, full.lowest)
+@pytest.mark.parametrize("kind", ["random", "sample misleads", "ties", "too few positives"])
+def test_the_prefilter_changes_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a size where the prefilter works: on every 32nd token alone it sets the level."""
+    g = torch.Generator().manual_seed(0)
+    pre, norms_N, count = torch.randn(512, 64, generator=g), 0.1 + torch.rand(64, generator=g), 2048
+    if kind == "sample misleads":
+        pre[:: sparse_ops.SAMPLED] += 5
+    elif kind == "ties":
+        pre = (4 * pre).round() / 4
+        norms_N = torch.ones(64)
+    elif kind == "too few positives":
+        pre -= 3
+    looked: list[bool] = []
+    above = sparse_ops._above
+    monkeypatch.setattr(sparse_ops, "_above", lambda p, n, level: looked.append(level is None) or above(p, n, level))
+    quick = batch_topk(pre, norms_N, count)
+    assert looked == ([False, True] if kind in ("sample misleads", "too few positives") else [False])
+    monkeypatch.setattr(sparse_ops, "_level", lambda *_: None)
+    full = batch_topk(pre, norms_N, count)
+    assert torch.equal(quick.pairs.tokens, full.pairs.tokens) and torch.equal(quick.pairs.latents, full.pairs.latents)
+    assert torch.equal(quick.lowest, full.lowest)
+    assert set((full.pairs.tokens * 64 + full.pairs.latents).tolist()) == reference_topk(pre * norms_N, count)

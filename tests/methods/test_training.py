@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 import torch
+from diffbench.methods import checkpoint
 from diffbench.methods.sparse_coder import Group, Objective, SparseCoder
 from diffbench.methods.training import CHECK_EVERY, Schedule, TrainConfig, TrainingError, train
 from torch import Tensor
@@ -84,3 +87,55 @@ def test_progress_is_reported_and_ends_complete(residuals: Tensor) -> None:
     report = train(small(), residuals, SHORT, TOPK, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(20, 40), (40, 40)]
     assert len(report.curve) == 2 and report.curve[1] < report.curve[0]
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_with_the_same_bits(
+    residuals: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    whole, path = small(), tmp_path / "coder.safetensors"
+    train(whole, residuals, SHORT, TOPK, Schedule(dead_after=0.2))
+
+    def kill(done: int, total: int) -> None:
+        if done == 40:
+            raise Killed
+
+    long = SHORT.model_copy(update={"steps": 60})
+    straight = small()
+    train(straight, residuals, long, TOPK, Schedule(dead_after=0.2))
+    with pytest.raises(Killed):
+        train(small(), residuals, long, TOPK, Schedule(dead_after=0.2), checkpoint=path, progress=kill)
+    seen: list[int] = []
+    resumed = small()
+    report = train(
+        resumed, residuals, long, TOPK, Schedule(dead_after=0.2), checkpoint=path, progress=lambda d, _: seen.append(d)
+    )
+    assert seen == [40, 60] and report.steps == 60 and len(report.curve) == 3
+    assert all(
+        torch.equal(a, b) for a, b in zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+
+    other = small()
+    train(other, residuals, SHORT, TOPK, Schedule(dead_after=0.2), checkpoint=path)  # another run's checkpoint
+    assert torch.equal(other.decoder_ND, whole.decoder_ND)
+    path.write_bytes(path.read_bytes()[:100])
+    damaged = small()
+    train(damaged, residuals, long, TOPK, Schedule(dead_after=0.2), checkpoint=path)
+    assert torch.equal(damaged.decoder_ND, straight.decoder_ND)
+
+
+def test_a_reconstruction_worse_than_the_mean_is_refused(residuals: Tensor) -> None:
+    with pytest.raises(TrainingError, match="explained variance is -"):
+        train(small(), residuals, SHORT.model_copy(update={"steps": 2, "lr": 1e-9}), TOPK)
+
+
+def test_a_warm_start_keeps_what_was_fitted(residuals: Tensor) -> None:
+    coder = small()
+    train(coder, residuals, SHORT, TOPK)
+    mean, scale = coder.mean_D.clone(), coder.scale.clone()
+    report = train(coder, residuals + 1, SHORT, TOPK, warm=True)
+    assert torch.equal(coder.mean_D, mean) and torch.equal(coder.scale, scale) and report.steps == 40

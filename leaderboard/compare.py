@@ -1,0 +1,122 @@
+"""Which methods differ: paired differences over the same draws, corrected for the number of pairs.
+
+The standard error of a difference is the standard deviation of its bootstrap draws. Its interval and its two-sided p
+use Student's t with one degree of freedom less than there are clusters (families), the usual small-sample form for
+clustered data (Cameron & Miller 2015, "A practitioner's guide to cluster-robust inference", §VI). Counting the draws
+beyond 0 instead calls far too many differences real when clusters are few: with eight clusters 3-4 % of true nulls get
+p < .005, which Holm's correction would then take at face value.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ..harness.stats import Array
+from .render import estimate_text, markdown_table, marked, md, number, rank_text
+from .rows import Estimate, Pair, Table
+
+
+def paired(values: Mapping[str, float], draws: Mapping[str, Array], clusters: int | None) -> tuple[Pair, ...]:
+    """Every pair of methods, given their scores (best first) and their [draws]; draws undefined for either are left out.
+
+    `clusters`: None where there is only one organism; t is then normal.
+    """
+    t = stats.t(np.inf if clusters is None else clusters - 1)
+    found: list[tuple[str, str, Estimate, float]] = []
+    for better, worse in combinations(values, 2):
+        gap, spread = values[better] - values[worse], draws[better] - draws[worse]
+        error = float(np.std(spread[~np.isnan(spread)])) if not np.isnan(spread).all() else np.inf
+        reach = float(t.ppf(0.975)) * error
+        ratio = gap / error if error else np.inf * gap if gap else 0.0
+        found.append((better, worse, Estimate(gap, gap - reach, gap + reach), 2 * float(t.sf(abs(ratio)))))
+    corrected = holm([p for *_, p in found])
+    return tuple(Pair(*pair, float(p)) for pair, p in zip(found, corrected, strict=True))
+
+
+def holm(p: Sequence[float]) -> Array:
+    """Step-down corrected p-values [n], in the order given (Holm 1979): max over smaller ones of (n − rank) p, at most 1."""
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1)
+    return corrected
+
+
+def letters(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, str]:
+    """Compact letter display: two methods share a letter exactly if they are not separated.
+
+    Insert and absorb (Piepho 2004): start with one group of all; for each separated pair split every group that holds
+    both into one without the first and one without the second, and drop groups inside others.
+    """
+    groups = [frozenset(names)]
+    for pair in pairs:
+        if pair.separated:
+            split = [
+                g - {m} if {pair.better, pair.worse} <= g else g for g in groups for m in (pair.better, pair.worse)
+            ]
+            unique = list(dict.fromkeys(split))
+            groups = [g for g in unique if not any(g < other for other in unique)]
+    groups.sort(key=lambda g: sorted(names.index(m) for m in g))
+    return {m: "".join(_letter(i) for i, g in enumerate(groups) if m in g) for m in names}
+
+
+def comparison_markdown(table: Table) -> str:
+    """Ranked methods with their groups, and every pair of them."""
+    methods = [
+        [rank_text(row), row.group, md(marked(row)), estimate_text(row.scores[table.key])]
+        for row in table.overall
+        if row.standing == "ranked"
+    ]
+    pairs = [
+        [
+            md(pair.better),
+            md(pair.worse),
+            estimate_text(pair.difference),
+            _p_text(pair.p),
+            _p_text(pair.p_holm),
+            "separated" if pair.separated else "unresolved",
+        ]
+        for pair in table.pairs
+    ]
+    apart = "Methods that share a letter are unresolved: their order may be noise. Intervals are 95 % each, p (Holm) holds for all."
+    return (
+        f"# Comparison\n\n{md(table.header)}\n\n{markdown_table(('Rank', 'Group', 'Method', table.key.capitalize()), methods)}\n"
+        f"{table.verdict} {apart}\n\n" + markdown_table(("Better", "Worse", "Difference", "p", "p (Holm)", ""), pairs)
+    )
+
+
+def comparison_data(table: Table) -> dict[str, Any]:
+    """`comparison_markdown` as plain values."""
+    return {
+        "score": table.key,
+        "protocol_sha256": table.protocol_sha256,
+        "organisms": [o for o in table.organisms if o not in table.inapplicable],
+        "not_applicable": list(table.inapplicable),
+        "clusters": table.clusters,
+        "draws": table.draws,
+        "seed": table.seed,
+        "methods": [
+            {"method": r.method, "rank": r.rank, "rank_low": r.rank_low, "rank_high": r.rank_high, "group": r.group}
+            | r.scores[table.key]._asdict()
+            for r in table.overall
+            if r.standing == "ranked"
+        ],
+        "pairs": [
+            {"better": p.better, "worse": p.worse, "p": p.p, "p_holm": p.p_holm, "separated": p.separated}
+            | p.difference._asdict()
+            for p in table.pairs
+        ],
+    }
+
+
+def _p_text(p: float) -> str:
+    return "<.001" if p < 0.001 else number(p, 3)
+
+
+def _letter(i: int) -> str:
+    """0 → a, 25 → z, 26 → A, 51 → Z, then a2, …"""
+    alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return alphabet[i % 52] + (str(i // 52 + 1) if i >= 52 else "")

@@ -1,0 +1,78 @@
+"""What `bench leaderboard power` prints: the components, what can be seen with them, and what it takes to see more."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from .power import ALPHA, NESTED, POWER, TARGET, Components, Size
+from .render import markdown_table, md, number
+from .rows import count
+
+
+def power_markdown(c: Components) -> str:
+    """The components, what can be seen with them, and what it takes to see `TARGET`."""
+    names = [*NESTED, "prompt", "method seed", "method seed × prompt"]
+    parts = [[n, _deviation(c.main.get(n)) if n in c.main else "", _deviation(c.interaction[n])] for n in names]
+    seeds = sorted({1, 2, 3, 5, 10, c.size.seeds})
+    prompts = [max(2, round(c.size.prompts * f)) for f in (0.5, 1, 2, 4)]
+    grid = [
+        [str(s), *(" · ".join(number(d, 3) for d in _both(c, replace(c.size, seeds=s, prompts=p))) for p in prompts)]
+        for s in seeds
+    ]
+    asks = ("seeds", "prompts", "organisms")
+    answers = [[what, _now(c.size, what), str(c.needed(what) or "no number is enough")] for what in asks]
+    unknown_ = "– : these runs cannot tell it apart, and it is part of the row above it. " if _has_none(c) else ""
+    left = f" Left out, undefined or never finished: {', '.join(c.left_out)}." if c.left_out else ""
+    groups = f" in {count(n, 'cluster')}" if (n := c.size.clusters) else ""
+    return (
+        f"# Where the noise of {c.score} comes from\n\n"
+        f"{count(len(c.methods), 'ranked method')}, {c.seeded} of them with several seeds ({c.size.seeds}); "
+        f"{count(len(c.size.organisms), 'organism')}{groups}, {c.size.prompts:.0f} test prompts each (harmonic mean)."
+        f"{md(left)}\n\n"
+        f"Standard deviations, in units of the score; what is common to all methods cancels when two are compared. {unknown_}\n\n"
+        + markdown_table(("Source", "Common to methods", "× method"), parts)
+        + "\nMinimum detectable difference between two methods (80 % power, α = .05, one comparison): on this set of "
+        "organisms · for organisms like these.\n\n"
+        + markdown_table(("Method seeds", *(f"{p} prompts" for p in prompts)), grid)
+        + f"\nTo separate two methods by {number(TARGET)}, changing one number and nothing else; seeds and prompts on this "
+        "set of organisms, organisms for organisms like these.\n\n" + markdown_table(("What", "Now", "Needed"), answers)
+    )
+
+
+def power_data(c: Components) -> dict[str, Any]:
+    """`power_markdown` as plain values; variances untruncated."""
+    here, like = _both(c, c.size)
+    return {
+        "score": c.score,
+        "methods": c.methods,
+        "methods_with_several_seeds": c.seeded,
+        "organisms": c.size.organisms,
+        "left_out": c.left_out,
+        "clusters": c.size.clusters,
+        "seeds": c.size.seeds,
+        "prompts": c.size.prompts,
+        "variance_common": c.main,
+        "variance_by_method": c.interaction,
+        "alpha": ALPHA,
+        "power": POWER,
+        "detectable_on_this_set": here,
+        "detectable_for_organisms_like_these": like,
+        "target": TARGET,
+        "needed": {what: c.needed(what) for what in ("seeds", "prompts", "organisms")},
+    }
+
+
+def _both(c: Components, size: Size) -> tuple[float | None, float | None]:
+    return c.detectable(size, True), c.detectable(size, False)
+
+
+def _now(size: Size, what: str) -> str:
+    return f"{len(size.organisms) if what == 'organisms' else getattr(size, what):.0f}"
+
+
+def _has_none(c: Components) -> bool:
+    return None in c.main.values() or None in c.interaction.values()
+
+
+def _deviation(variance: float | None) -> str:
+    return "–" if variance is None else number(math.sqrt(max(variance, 0.0)), 3)

@@ -1,0 +1,69 @@
+"""The state of a training run on disk: written now and then, whole or not at all, and only read by the run it belongs to."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .training import TrainReport
+
+EVERY_S = 60.0
+"""Seconds between checkpoints; a tiny run never writes one."""
+
+
+class Checkpoint:
+    """One file with weights, Adam's moments and counters; safetensors, so nothing is ever unpickled.
+
+    Args:
+        path: the file.
+        fingerprint: hash of everything that decides the run.
+    """
+
+    def __init__(self, path: Path, fingerprint: str):
+        self.path, self.fingerprint = path, fingerprint
+        self._last = time.monotonic()
+
+    def save_if_due(
+        self, coder: nn.Module, optimiser: torch.optim.Optimizer, since_N: Tensor, report: "TrainReport"
+    ) -> None:
+        """Write the state if the last one is `EVERY_S` old."""
+        if time.monotonic() - self._last < EVERY_S:
+            return
+        tensors = {f"coder.{name}": t.detach() for name, t in coder.state_dict().items()} | {"since": since_N}
+        for i, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": t for name, t in state.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.path.with_suffix(".tmp")
+        whole = {name: t.cpu().contiguous() for name, t in tensors.items()}
+        save_file(whole, scratch, metadata={"fingerprint": self.fingerprint, "report": json.dumps(vars(report))})
+        os.replace(scratch, self.path)
+        self._last = time.monotonic()
+
+    def load(self, coder: nn.Module, optimiser: torch.optim.Optimizer, since_N: Tensor, report: "TrainReport") -> bool:
+        """Put the saved state in place; False, and nothing changed, if there is none of this run."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                facts = file.metadata() or {}
+                if facts.get("fingerprint") != self.fingerprint:
+                    return False
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return False
+        coder.load_state_dict({n.removeprefix("coder."): t for n, t in tensors.items() if n.startswith("coder.")})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, t in tensors.items():
+            if name.startswith("adam."):
+                _, index, what = name.split(".", 2)
+                state.setdefault(int(index), {})[what] = t
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        since_N.copy_(tensors["since"])
+        for name, value in json.loads(facts["report"]).items():
+            setattr(report, name, value)
+        return True

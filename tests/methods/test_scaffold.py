@@ -1,0 +1,70 @@
+"""The method file that `bench methods new` writes is a working method, and the first thing a user sees of the contract."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffbench.harness.check_method import check_method
+from diffbench.methods.registry import BUILTIN, MethodEntry, load_method
+from diffbench.methods.scaffold import write_method
+from diffbench.organisms.errors import UsageError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from .fakes import FakeProblem, planted
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> MethodEntry:
+    path = write_method("my_mean2", tmp_path)
+    assert path == tmp_path / "my_mean2.py"
+    return load_method(str(path))
+
+
+def test_it_is_named_after_its_file(written: MethodEntry) -> None:
+    assert (written.name, written.cls.__name__, written.access) == ("my_mean2", "MyMean2", "activations")
+    assert (written.paper, written.cost) == ("", "harvest")
+
+
+def test_it_finds_a_planted_change_in_chat(written: MethodEntry) -> None:
+    truth = planted(exclusive_rate=0.3, tokens=4000)
+    shift = truth.residuals_T2d.diff(dim=1)[:, 0].mean(0)
+    problem = FakeProblem({"chat": truth.residuals_T2d, "neutral": torch.zeros_like(truth.residuals_T2d)})
+    (finding,) = written.run(written.configure({"skip": 0}), problem).findings
+    torch.testing.assert_close(finding.direction, shift, rtol=1e-4, atol=1e-5)
+    assert torch.cosine_similarity(finding.direction, shift, dim=0) > 0.999
+    few = written.run(written.configure({"tokens": 100, "skip": 0}), problem)
+    assert few.diagnostics == {"tokens": 100}
+
+
+def test_first_positions_are_left_out(written: MethodEntry) -> None:
+    residuals = torch.zeros(50, 2, 8)
+    residuals[:, 1, 0], residuals[:3, 1, 1] = 1.0, 100.0
+    problem = FakeProblem({"chat": residuals})
+    (finding,) = written.run(written.configure({"skip": 3}), problem).findings
+    assert finding.direction.tolist() == [1.0, *[0.0] * 7]
+
+
+def test_it_passes_the_check(written: MethodEntry) -> None:
+    report = check_method(written)
+    assert report.ok, report.checks
+
+
+def test_an_existing_file_and_a_built_in_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("mine")
+    with pytest.raises(UsageError, match="is there already"):
+        write_method("mine", tmp_path)
+    assert (tmp_path / "mine.py").read_text() == "mine"
+    for name in BUILTIN:
+        with pytest.raises(UsageError, match="is a built-in method"):
+            write_method(name, tmp_path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.sampled_from(["", "Mean", "2mean", "_mean", "a-b", "a/b", "../x", "mean\n", "möd"]), st.text()))
+def test_a_name_that_is_no_module_is_refused(tmp_path: Path, name: str) -> None:
+    if name.isidentifier() and name.isascii() and name == name.lower() and name[0] != "_":
+        return
+    with pytest.raises(UsageError, match="is not a method name"):
+        write_method(name, tmp_path)
+    assert not list(tmp_path.iterdir())
