@@ -194,9 +194,13 @@ class StagewiseSAE:
         return DiffResult(found, facts, {name: t.cpu() for name, t in raws["F"]._asdict().items()})
 
     def _moved(self, problem: DiffProblem, coder: SparseCoder, to: Inputs, read: Harvest, stage: str) -> SparseCoder:
-        """A copy of a trained coder, trained on."""
+        """A copy of a trained coder, trained on what another model does on a text.
+
+        The mean is that of the new activations: a shift between the models would otherwise be all that so few steps learn.
+        """
         moved, cfg = copy.deepcopy(coder), self.config
         moved.inputs = to
+        moved.mean_D.copy_(moved.select_input(read.residuals_T2d).mean(0))
         settings = TrainConfig(
             **{name: getattr(cfg, name) for name in TrainConfig.model_fields} | {"steps": cfg.steps // 3}
         )

@@ -1,0 +1,46 @@
+"""The documents say what the code says: every method has its section, the example is a method, every handle is in the table."""
+
+import re
+from pathlib import Path
+
+from diffbench.methods.contract import DiffProblem
+from diffbench.methods.registry import BUILTIN, load_method
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_every_method_has_a_section_and_its_access_in_the_table() -> None:
+    page = (DOCS / "methods.md").read_text()
+    assert re.findall(r"^## `(\w+)`$", page, re.M) == list(BUILTIN)
+    rows = dict(re.findall(r"^\| \[`(\w+)`\]\(#\1\) \| (\S+) \|", page, re.M))
+    assert rows == {name: load_method(name).access for name in BUILTIN}
+
+
+def test_the_example_is_a_documented_method(tmp_path: Path) -> None:
+    page = (DOCS / "adding-a-method.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.S)
+    assert code
+    path = tmp_path / "my_method.py"
+    path.write_text(code[1])
+    entry = load_method(str(path))
+    assert entry.summary and entry.access == "activations"
+    assert all(field.description for field in entry.config_class.model_fields.values())
+
+
+def test_every_handle_is_in_the_table() -> None:
+    page = (DOCS / "adding-a-method.md").read_text()
+    table = page[page.index("| handle |") : page.index("A handle beyond")]
+    names = {n for n in (*vars(DiffProblem), *DiffProblem.__annotations__) if not n.startswith("_")}
+    missing = {
+        name for name in names if not re.search(rf"\b{name}\b", "".join(re.findall(r"^\| `([^|]*)", table, re.M)))
+    }
+    assert not missing and {"divergence", "scratch"} < names
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in (DOCS / "methods.md", DOCS / "recovery.md", DOCS / "adding-a-method.md"):
+        text = page.read_text()
+        anchors = {re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
+        for file, anchor in re.findall(r"\]\(([\w.-]*\.md)?(?:#([\w-]+))?\)", text):
+            assert not file or (DOCS / file).exists(), f"{page.name}: {file}"
+            assert not anchor or file or anchor in anchors, f"{page.name}: #{anchor}"
