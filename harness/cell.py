@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from ..methods.registry import MethodEntry
 from ..organisms.errors import DiffbenchError
 from ..organisms.registry import Organism
 from ..organisms.texts import Texts
+from .discovery import Panel
+from .identification import Reader
 from .interventions import Directions
+from .localisation import localise, truth_of
 from .pair import Pair, load_pair
 from .problem import Problem
 from .provenance import provenance, source_hash
@@ -91,6 +95,18 @@ class Stage:
             self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol)
         return self._scorer
 
+    @cached_property
+    def panel(self) -> Panel | None:
+        """What a null's cells are tested on; None for any other organism."""
+        if self.organism.role != "null":
+            return None
+        return Panel(self.pair, self.organism.behaviour, self.texts, self.protocol)
+
+    @cached_property
+    def reader(self) -> Reader | None:
+        """Reads findings; None for an organism without candidates."""
+        return Reader.of(self.organism, self.pair, self.texts)
+
 
 @dataclass
 class Clock:
@@ -142,7 +158,7 @@ def run_cell(
     try:
         progress("measure", 0, 1)
         with clock.phase("measure"):
-            scorer = stage.scorer
+            _ = stage.panel or stage.scorer
         torch.manual_seed(cell.seed)
         progress("diff", 0, 1)
         with clock.phase("diff"):
@@ -150,7 +166,7 @@ def run_cell(
             if diff.patch and cell.method.access != "anchor":
                 raise FindingError("diff() returned patch=True, which only the oracle may; return findings")
         with clock.phase("score"):
-            fields = _score(diff, stage, scorer, progress)
+            fields = measured(diff, stage, progress) | _told(diff)
     except NotScorable as e:
         status, error = "not_applicable", e
     except (MemoryError, torch.OutOfMemoryError) as e:
@@ -191,8 +207,25 @@ def score_findings(
     return scorer.samples(Directions.of(diff.findings, scorer.pair.device), SCORE_SEED, progress)
 
 
-def _score(diff: DiffResult, stage: Stage, scorer: Scorer, progress: Progress) -> dict[str, Any]:
-    scored = score_findings(diff, scorer, lambda done, total: progress("score", done, total))
+def measured(diff: DiffResult, stage: Stage, progress: Progress = lambda phase, done, total: None) -> dict[str, Any]:
+    """Every field of a result that follows from the findings, and that `bench verify` measures again.
+
+    Raises:
+        NotScorable: the behaviour or the oracle is too weak, or there are no findings to test on a null.
+    """
+
+    def step(done: int, total: int) -> None:
+        progress("score", done, total)
+
+    if stage.panel:
+        if diff.patch:
+            raise NotScorable("nothing is hidden in a null, so there is no oracle; run methods that return findings")
+        return {
+            "false_discovery": stage.panel.test(diff.findings, step),
+            "readings": readings(diff, stage.pair),
+        }
+    scored = score_findings(diff, stage.scorer, step)
+    truth, ks = truth_of(stage.organism), stage.protocol.ks
     return {
         "scores": summarise(scored.samples, stage.protocol.draws, SCORE_SEED, controls_ran=not diff.patch),
         "samples": scored.samples,
@@ -200,8 +233,15 @@ def _score(diff: DiffResult, stage: Stage, scorer: Scorer, progress: Progress) -
         "curves": scored.curves,
         "readings": readings(diff, stage.pair),
         "behaviour": behaviour_of(stage),
-        "diagnostics": {**diff.diagnostics, "findings": [{"score": f.score, **f.evidence} for f in diff.findings]},
+        "localisation": localise(diff.findings, truth, ks) if truth is not None and diff.findings else None,
+        "identification": stage.reader.identify(diff.findings, ks) if stage.reader and diff.findings else None,
     }
+
+
+def _told(diff: DiffResult) -> dict[str, Any]:
+    """What the method says of itself."""
+    found = [{"score": f.score, **f.evidence} for f in diff.findings]
+    return {"diagnostics": {**diff.diagnostics, "findings": found}}
 
 
 def behaviour_of(stage: Stage) -> Behaviour:

@@ -14,7 +14,7 @@ from ..organisms.document import Document
 from .check_method import Report as MethodReport
 from .doctor import Finding
 from .examples import Example
-from .result import SCORES, Result, Score
+from .result import SCORES, Identified, Located, Result, Score
 from .verify import Verification
 
 
@@ -24,7 +24,8 @@ def results(found: Sequence[Result], folders: Sequence[Path]) -> RenderableType:
     if len(found) == 1 and found[0].scores:
         parts += [_detail(found[0]), Text(f"saved to {folders[0]}", style="dim")]
     else:
-        failed = [r for r in found if not r.scores]
+        parts += [Text(f"{r.identity.method} on {r.identity.organism}: {line}") for r in found for line in beside(r)]
+        failed = [r for r in found if r.status != "ok"]
         parts += [
             Text(f"{r.identity.method} on {r.identity.organism}: {r.status}: {r.reason}", style="red") for r in failed
         ]
@@ -44,7 +45,8 @@ def _score_table(found: Sequence[Result]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("seconds", justify="right")
     for r in found:
-        cells = [_interval(getattr(r.scores, name)) if r.scores else r.status for name in SCORES]
+        without = "–" if r.status == "ok" else r.status
+        cells = [_interval(getattr(r.scores, name)) if r.scores else without for name in SCORES]
         style = "dim" if r.provenance.access in ("anchor", "supervised") else None
         table.add_row(
             r.identity.organism,
@@ -55,6 +57,31 @@ def _score_table(found: Sequence[Result]) -> Table:
             style=style,
         )
     return table
+
+
+def beside(r: Result) -> list[str]:
+    """A line for each score that stands beside isolation."""
+    lines: list[str] = []
+    if f := r.false_discovery:
+        lines.append(
+            f"false discoveries {f.share:.2f} [{f.ci_low:.2f}, {f.ci_high:.2f}] of {len(f.p)} findings "
+            f"(random directions {f.expected:.3f}); smallest p {min(f.p):.3f}"
+        )
+    if loc := r.localisation:
+        at = ", ".join(f"{a.cos:.2f} (p {a.p:.2g}, overlap {a.overlap:.2f} for {a.chance:.2f})" for a in loc.at)
+        lines.append(f"|cos| with the planted direction at k = {_ks(loc.at)}: {at}")
+    if i := r.identification:
+        at = ", ".join("–" if a.value is None else f"{a.value:.2f} (p {a.p:.2g})" for a in i.at)
+        guess = "–" if i.outputs_only is None else f"{i.outputs_only:.2f}"
+        lines.append(
+            f"identification of {i.truth!r} among {i.candidates} at k = {_ks(i.at)}: {at}; "
+            f"base's mean residual {i.base:.2f}, outputs only {guess}"
+        )
+    return lines
+
+
+def _ks(at: Sequence[Located] | Sequence[Identified]) -> str:
+    return ", ".join(str(a.k) for a in at)
 
 
 def _interval(score: Score) -> str:
@@ -79,6 +106,7 @@ def _detail(r: Result) -> RenderableType:
                 *(f"{v:.3f}" if v is not None else "–" for v in (s.raw, s.anchors.null, s.anchors.oracle, s.p_random)),
             )
         lines.append(anchors)
+    lines += map(Text, beside(r))
     if r.readings:
         lens = Table(show_header=True, box=None, pad_edge=False)
         lens.add_column("finding")

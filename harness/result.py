@@ -16,6 +16,8 @@ SCHEMA_VERSION = 1
 PROTOCOL_VERSION = "v1"
 Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
 SCORES = ("isolation", "sufficiency", "necessity", "mitigation")
+ALPHA = 0.05
+"""A finding of a null whose p is below this is a false discovery."""
 
 
 class _Record(BaseModel):
@@ -206,6 +208,80 @@ class Reading(_Record):
     gated: bool
 
 
+class FalseDiscovery(_Record):
+    """What the findings of a pair in which nothing is hidden do, beside random directions with the same gates."""
+
+    effects: list[float]
+    """[findings] mean |change of a behaviour rate| over the null's panel of prompts, over budgets and both sides."""
+    p: list[float]
+    """[findings] sequential Monte Carlo: h / l if the h-th control at least as strong is the l-th, else (1 + such) / (1 + controls)."""
+    share: float
+    """Of the findings, those with p < `ALPHA`."""
+    ci_low: float
+    ci_high: float
+    """95 % Clopper-Pearson interval of the share; findings are treated as independent."""
+    expected: float
+    """Share that findings drawn at random would have: the largest attainable p below `ALPHA`."""
+    controls: int
+    """Most controls of a finding."""
+    p_min: float
+    """Smallest p that so many controls allow."""
+
+
+class Located(_Record):
+    """The first k findings of a planted organism against the direction that was written."""
+
+    k: int
+    """Findings asked for; fewer are used if the method returned fewer."""
+    cos: float
+    """Largest |cos| between the truth and one of them."""
+    p: float
+    """Probability that the largest |cos| of as many isotropic directions is at least that."""
+    overlap: float
+    """Share of the truth inside their span: |P t|^2."""
+    chance: float
+    """Expected overlap of an isotropic subspace of that rank: rank / d_model."""
+
+
+class Localisation(_Record):
+    """How close the findings are to the direction a rank-1 adapter writes."""
+
+    first_cos: float
+    """Cosine of the first finding, with its sign."""
+    at: list[Located]
+
+
+class Identified(_Record):
+    """The first k findings, read without a judge: where the truth stands among the family's candidates."""
+
+    k: int
+    """Findings asked for; fewer are used if the method returned fewer."""
+    rank: float
+    """Rank of the truth among the candidates by the best reading, ties averaged."""
+    raw: float
+    """(m + 1 - 2 rank) / (m - 1) for m candidates: 1 = first, -1 = last."""
+    control: float
+    """Mean raw value of as many random directions, by the best of the same readings."""
+    value: float | None
+    """(raw - control) / (1 - control): 0 = random directions, 1 = first. None if random directions always come first."""
+    p: float
+    """(1 + random sets at least as good) / (1 + random sets)."""
+    by: dict[str, float]
+    """Raw value of each reading alone: lens, patchscope, tokens."""
+
+
+class Identification(_Record):
+    """Reading of the findings beside what can be known without them."""
+
+    truth: str
+    candidates: int
+    at: list[Identified]
+    base: float
+    """Raw value of the base's own mean residual, read as one finding."""
+    outputs_only: float | None
+    """Raw value of a guesser that sees no residuals: candidates by how much their probability rose where one is due."""
+
+
 class Result(_Record):
     """One cell: organism x method x seed."""
 
@@ -219,6 +295,12 @@ class Result(_Record):
     curves: list[Curve] = Field(default_factory=list[Curve])
     choices: list[Choice] = Field(default_factory=list[Choice])
     readings: list[Reading] = Field(default_factory=list[Reading])
+    false_discovery: FalseDiscovery | None = None
+    """Null organisms only, in place of scores."""
+    localisation: Localisation | None = None
+    """Planted organisms only."""
+    identification: Identification | None = None
+    """Organisms whose family has candidates."""
     diagnostics: dict[str, Any] = Field(default_factory=dict[str, Any])
     samples: Samples | None = None
     cost: Cost
@@ -233,8 +315,13 @@ class Result(_Record):
             raise ValueError(f"schema_version is {self.schema_version}, this diffbench reads {SCHEMA_VERSION}")
         if self.provenance.access != self.identity.access:
             raise ValueError("provenance.access differs from identity.access: the record was edited")
-        if any((self.status == "ok") != (part is not None) for part in (self.scores, self.samples, self.behaviour)):
-            raise ValueError("scores, samples and behaviour must be present exactly when status is 'ok'")
+        if self.false_discovery is not None and self.status != "ok":
+            raise ValueError("false_discovery is present although status is not 'ok'")
+        scored = self.status == "ok" and self.false_discovery is None
+        if any(scored != (part is not None) for part in (self.scores, self.samples, self.behaviour)):
+            raise ValueError(
+                "scores, samples and behaviour must be present exactly when status is 'ok' and there is no false_discovery"
+            )
         return self
 
 

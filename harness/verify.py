@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ..methods.contract import check_findings
 from ..organisms.errors import PrerequisiteError, ValidationFailed
 from ..organisms.registry import Organism, load_organism, user_organism
-from .cell import SCORE_SEED, Stage, behaviour_of, readings, score_findings
+from .cell import SCORE_SEED, Stage, measured
 from .folder import RESULT, read_findings
 from .result import Result, load_result, sha256_json
 from .scores import PROTOCOL_V1
-from .stats import summarise
 
 TOLERANCE = 1e-4
 """Largest difference of a score that floating-point order can explain on another machine (fp32)."""
@@ -24,7 +23,7 @@ class Verification:
     """What a fresh scoring says about a result."""
 
     compared: int
-    """Values compared: scores, intervals, anchors, per-prompt samples, choices, curves, readings."""
+    """Values compared: everything in a result that follows from the findings."""
     differences: list[tuple[str, object, object]]
     """(where, claimed, found) for every value beyond the tolerance."""
 
@@ -42,7 +41,7 @@ def verify(folder: Path) -> Verification:
         PrerequisiteError: nothing there, or not a scored run.
     """
     result = _read(folder)
-    if result.scores is None or result.samples is None or result.behaviour is None:
+    if result.status != "ok":
         raise PrerequisiteError(
             f"{folder} holds a cell with status {result.status!r}; only scored cells can be verified"
         )
@@ -73,15 +72,9 @@ def verify(folder: Path) -> Verification:
         raise ValidationFailed(
             f"{folder} has no findings to re-score, and {result.identity.method!r} is not the oracle"
         )
-    scored = score_findings(check_findings(findings, stage.pair.d_model), stage.scorer)
-    fresh = {
-        "scores": summarise(scored.samples, protocol.draws, SCORE_SEED, controls_ran=not findings.patch).model_dump(),
-        "samples": scored.samples.model_dump(),
-        "behaviour": behaviour_of(stage).model_dump(),
-        "choices": [c.model_dump() for c in scored.choices],
-        "curves": [c.model_dump() for c in scored.curves],
-        "readings": [r.model_dump() for r in readings(findings, stage.pair)],
-    }
+    fresh: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(
+        measured(check_findings(findings, stage.pair.d_model), stage)
+    )
     claimed_all = result.model_dump()
     differences: list[tuple[str, object, object]] = []
     compared = sum(_compare(name, claimed_all[name], found, differences) for name, found in fresh.items())

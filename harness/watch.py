@@ -78,6 +78,9 @@ class RunDisplay:
             self.console.print(f"{name}: finished before (--overwrite runs it again)", style="dim")
         elif result.scores and result.scores.isolation.value is not None:
             self.console.print(f"{name}: isolation {result.scores.isolation.value:.3f}  ({result.cost.wall_s:.0f} s)")
+        elif found := result.false_discovery:
+            share = f"{found.share:.2f} of {len(found.p)} findings are false discoveries"
+            self.console.print(f"{name}: {share}  ({result.cost.wall_s:.0f} s)")
         else:
             self.console.print(f"{name}: {result.status}: {result.reason}", style="red", markup=False)
 
