@@ -655,6 +655,51 @@ def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> N
 
 
 @app.command()
+def selftest(
+    organism: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--organism", help="Organisms, comma list.  [default: subliminal/fox-narrow,planted/owl-strong]"
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Protocol v1 whole and more seeds; several times slower.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for monotonicity.png and .csv.")] = None,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Check the instrument: anchors at their places, nothing won by trickery, the same score however computed (exit 4 if not)."""
+    with handled(debug):
+        from .organisms.errors import ValidationFailed
+
+        def say(what: str) -> None:
+            typer.echo(what, err=True)
+
+        with silenced(False):
+            from .harness import selftest_view
+            from .harness.selftest import ORGANISMS
+            from .harness.selftest import selftest as examine
+            from .leaderboard.selftest import clone_effect
+            from .organisms.registry import expand
+
+            names = expand([n.strip() for n in organism.split(",")]) if organism else list(ORGANISMS)
+            report = examine(clone_effect, names, full, say)
+        if as_json:
+            typer.echo(json.dumps(report.data(), indent=1))
+        else:
+            show(selftest_view.table(report))
+        for path in selftest_view.save(report.noise, out) if out else ():
+            typer.echo(str(path), err=True)
+        if failed := report.failed:
+            raise ValidationFailed(
+                f"{len(failed)} of {len(report.checks)} checks failed, so scores made here cannot be trusted: "
+                f"{'; '.join(f'{c.name} ({c.organism})' for c in failed)}. If the files of the zoo are in order "
+                "(`bench doctor`), this is a fault of the installation or of diffbench: report it with this table"
+            )
+
+
+@app.command()
 def doctor(debug: Debug = False) -> None:
     """Versions, device, and whether every file of the zoo is the one it was measured on."""
     with handled(debug):

@@ -1,0 +1,73 @@
+"""The calibration study: the truth it compares with is exact, its shortcut changes nothing, its page says what was measured."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from diffbench.harness.interventions import Directions
+from diffbench.harness.scores import Scorer
+from diffbench.methods.contract import Finding
+
+from benchmarks import calibration
+from benchmarks.calibration_page import Point, Record, markdown
+
+TINY = calibration.QUICK.protocol.model_copy(update={"controls": 2, "ks": (1,), "strengths": (0.5,)})
+
+
+@pytest.fixture(scope="module")
+def known() -> calibration.Known:
+    return calibration.Known("planted/owl-strong", TINY)
+
+
+def test_the_causal_share_of_the_truth_is_one_and_at_right_angles_zero(known: calibration.Known) -> None:
+    share = [known.causal_share(known.at(c, 0)[None]) for c in (1.0, 0.6, 0.0)]
+    assert share[0] == pytest.approx(1, abs=1e-4) and share[2] == pytest.approx(0, abs=1e-4) and 0.05 < share[1] < 0.6
+    assert float(known.at(0.6, 0) @ known.truth) == pytest.approx(0.6, abs=1e-5)
+    several = torch.stack([known.at(0.0, 1), known.truth, known.at(0.0, 2)])
+    assert known.causal_share(several) == pytest.approx(1, abs=1e-4)
+
+
+def test_remembered_controls_are_those_that_would_be_measured(known: calibration.Known) -> None:
+    fast = known.scorer(TINY)
+    slow = Scorer(known.stage.pair, known.stage.organism.behaviour, known.stage.texts, TINY)
+    for cosine, gate in ((1.0, "right"), (0.6, "right"), (0.6, "wrong"), (0.6, "absent")):
+        finding = Directions.of([Finding(known.at(cosine, 0), known.gates[gate])])
+        assert fast.samples(finding, 0) == slow.samples(finding, 0)
+
+
+def test_the_page_holds_means_of_what_was_measured(tmp_path: Path) -> None:
+    def point(study: str, x: float, series: str, seed: int, isolation: float | None) -> Point:
+        return Point(
+            organism="planted/a",
+            study=study,  # type: ignore[arg-type]
+            x=x,
+            series=series,
+            seed=seed,
+            causal_share=x,
+            isolation=isolation,
+            low=None,
+            high=None,
+            sufficiency=isolation,
+            necessity=isolation,
+        )
+
+    points = [
+        *(
+            point("angle", 0.5, gate, seed, 0.2 + 0.2 * seed)
+            for gate in ("absent", "right", "wrong")
+            for seed in (0, 1)
+        ),
+        *(point("noise", 2.0, series, 0, 0.7) for series in ("one finding", "10 findings")),
+        point("rank", 3, "k = 1", 0, None),
+    ]
+    (tmp_path / "calibration.md").write_text("before\n<!-- measured: begin -->\n<!-- measured: end -->\nafter\n")
+    calibration.write(points, TINY, tmp_path)
+    page = (tmp_path / "calibration.md").read_text()
+    assert page.startswith("before") and page.endswith("after\n")
+    assert re.search(r"\| 0\.5 \| 0\.50 \[0\.50, 0\.50\] \| 0\.30 \[0\.20, 0\.40\] \|", page)
+    assert "| 3 | 0.00 |" in page, "a score without a scale counts as nothing found"
+    assert markdown(Record.model_validate_json((tmp_path / "calibration.json").read_text())) in page
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
+        f"calibration{s}.png" for s in ("", "-angle", "-noise-rank")
+    }
