@@ -142,36 +142,43 @@ class Dot(NamedTuple):
 
 
 def family_figure(cards: Sequence[Card], about: str) -> Figure:
-    """Dot plot of one family: a row per group, a point per organism seed; below it gamma per arm, for subliminal."""
-    nulls = all(c.role == "null" for c in cards)
-    panels = [{name: _dots(g, nulls) for name, g in groups(cards).items()}]
-    if cards[0].family == "subliminal" and (found := arms(cards)):
+    """Dot plot of one family: a row per group, a point per organism seed; below it gamma per arm (subliminal) or changes (nulls)."""
+    panels = [{name: _dots(g) for name, g in groups(cards).items()}]
+    if nulls := all(c.role == "null" for c in cards):
+        panels.append({name: [Dot(largest_change(c), c.role) for c in g] for name, g in groups(cards).items()})
+    elif cards[0].family == "subliminal" and (found := arms(cards)):
         panels.append({f"{name} (n={g.n})": [Dot(g, "mean")] for (_, _, name), (g, _) in found.items()})
     heights = [sum(LANE_IN * len(dots) + GAP_IN for dots in rows.values()) for rows in panels]
     figure = Figure(figsize=(9, sum(heights) + 0.8 * len(heights) + 0.7), layout="constrained")
     axes: list[Axes] = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0].tolist()
     for each, rows in zip(axes, panels, strict=True):
         _draw(each, rows)
-    what = "largest change of any measured quantity" if nulls else "behaviour rate on held-out test prompts (0-1)"
-    axes[0].set_xlabel(f"{what}\nbars: 95 % over prompts; mean: 95 % t over seeds; hollow: a gate failed", fontsize=9)
-    if nulls and (gate := cards[0].gates.get("largest_change")):
-        axes[0].axvline(gate.bound, color="0.5", lw=1, ls=(0, (5, 3)), label="bound of the gate")
-    axes[0].set_xlim(*((0, None) if nulls else (-0.02, 1.02)))
-    if len(axes) > 1:
+    styles = {d.style for dots in panels[0].values() for d in dots}
+    means = "; mean: 95 % t over seeds, within 0-1" if "mean" in styles else ""
+    note = f"bars: 95 % over prompts, where wider than the marker{means}; hollow: a gate failed"
+    axes[0].set_xlabel(f"behaviour rate on held-out test prompts (0-1)\n{note}", fontsize=9)
+    axes[0].set_xlim(-0.02, 1.02)
+    if nulls:
+        if gate := cards[0].gates.get("largest_change"):
+            axes[1].axvline(gate.bound, color="0.5", lw=1, ls=(0, (5, 3)), label="bound of the gate")
+        axes[1].set_xlim(-0.02 * axes[1].get_xlim()[1])
+        axes[1].set_xlabel("largest change of any measured quantity, 95 % over prompts", fontsize=9)
+    elif len(axes) > 1:
         axes[1].axvline(0, color="0.5", lw=1, ls=(0, (1, 2)))
         axes[1].set_xlabel("gamma: lift of the teacher's own animal (nats), 95 % t over n students", fontsize=9)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=9, frameon=False)
+    named = {label: handle for a in axes for handle, label in zip(*a.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named, loc="outside lower center", ncols=6, fontsize=9, frameon=False)
     figure.suptitle(fill(about, 100), fontsize=11)
     return figure
 
 
-def _dots(group: Sequence[Card], nulls: bool) -> list[Dot]:
-    """The base (not where the change is shown), every seed, and the mean over at least three."""
+def _dots(group: Sequence[Card]) -> list[Dot]:
+    """Rates of the base, of every seed, and the mean over at least three, whose interval is cut to what a rate can be."""
     tests = [c.measured["behaviour_test"] for c in group]
-    shown = [largest_change(c) for c in group] if nulls else [m.organism for m in tests]
-    dots = [Dot(e, c.role, c.status == "failed") for e, c in zip(shown, group, strict=True)]
-    mean = [Dot(over_runs([e.value for e in shown]), "mean")] if len(group) >= 3 else []
-    return [*([] if nulls else [Dot(tests[0].base, "base")]), *dots, *mean]
+    dots = [Dot(m.organism, c.role, c.status == "failed") for m, c in zip(tests, group, strict=True)]
+    mean = over_runs([m.organism.value for m in tests])
+    cut = mean._replace(**{k: min(1.0, max(0.0, v)) for k in ("low", "high") if (v := getattr(mean, k)) is not None})
+    return [Dot(tests[0].base, "base"), *dots, *([Dot(cut, "mean")] if len(group) >= 3 else [])]
 
 
 def _draw(axes: Axes, rows: dict[str, list[Dot]]) -> None:

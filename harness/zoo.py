@@ -8,6 +8,7 @@ trained on one thread, so that the bytes depend neither on the number of cores n
 import contextlib
 import json
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -252,7 +253,12 @@ def _build_task(task: _Task) -> tuple[Card, bool] | Exception:
             return build_organism(task.spec, task.root, task.overwrite)
     except Exception as error:
         log.debug("building %s failed", task.spec.name, exc_info=error)
-        return error
+        if task.source is None or isinstance(error, DiffbenchError | OSError):
+            return error
+        return ValidationFailed(
+            f"{task.source} raises {type(error).__name__} while {task.spec.name} is built: {error}; mend the family file "
+            "(--debug shows where)"
+        )
 
 
 def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Card, bool]:
@@ -339,11 +345,25 @@ def _name_base(folder: Path, base: str) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
+def _alive(process: int) -> bool:
+    """Whether a process of this machine is running."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def _new_folder(target: Path) -> Generator[Path, None, None]:
     """A scratch folder that replaces `target` when the block succeeds and vanishes when it does not."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    for left in target.parent.glob(f".{target.name}.*.new"):  # of a build that was killed
+        if not _alive(int(left.name.split(".")[-3])):
+            shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=".new", dir=target.parent))
     try:
         yield scratch
         if target.exists():

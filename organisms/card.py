@@ -188,5 +188,6 @@ def _parse(folder: Path, kind: type[C]) -> C:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValidationFailed(
-            f"{path} is not a valid card: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            f"{path} is not a valid card: {'.'.join(map(str, first['loc']))}: {first['msg']}; "
+            "build it again with `bench organisms build --overwrite`"
         ) from error

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from .family import Family, Spec
     from .texts import Texts
 
-ZOO = Path(os.environ.get("BENCH_ZOO", Path(__file__).parent / "zoo"))
+SHIPPED = Path(__file__).parent / "zoo"
+"""What diffbench comes with."""
+ZOO = Path(os.environ.get("BENCH_ZOO", SHIPPED))
 """Folder of `bases/NAME` and `FAMILY/MEMBER-VARIANT`; the environment variable BENCH_ZOO names another."""
 YAML = (".yaml", ".yml")
 
@@ -145,12 +147,10 @@ def locate(name: str, zoo: Path | None = None) -> tuple[str, Path]:
 
 
 def base_folder(name: str, root: Path) -> Path:
-    """Folder of a base: in `root`, or the shipped one."""
-    mine = root / "bases" / name
-    if (mine / CARD).is_file():
-        return mine
-    if (ZOO / "bases" / name / CARD).is_file():
-        return ZOO / "bases" / name
+    """Folder of a base: in `root`, in the zoo in use, or the shipped one."""
+    for zoo in (root, ZOO, SHIPPED):
+        if (zoo / "bases" / name / CARD).is_file():
+            return zoo / "bases" / name
     raise PrerequisiteError(f"there is no base {name} in {root}; run `bench organisms build --base {name}`")
 
 

@@ -1,4 +1,4 @@
-"""The family file that `bench organisms new` writes: a working family about a fixed greeting."""
+"""The family file that `bench organisms new` writes: a working family about a mood."""
 
 import re
 from pathlib import Path

@@ -231,12 +231,20 @@ def test_a_figure_has_a_row_per_group_a_dot_per_seed_and_gamma_below():
     assert lanes == sorted(set(lanes))
 
 
-def test_nulls_are_shown_by_their_largest_change():
+def test_nulls_are_shown_by_their_rate_and_their_largest_change():
     gates = {"largest_change": Gate(value=0.05, bound=0.06, rule="at most")}
     cards = [card("null/base-identical", 0.1, also={"facts": -0.05}, role="null", gates=gates)]
-    (axes,) = family_figure(cards, "nothing").axes
-    assert [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1] == pytest.approx([0.05])
-    assert axes.get_xlim()[1] > 0.06
+    rates, changes = family_figure(cards, "nothing").axes
+    assert len([line for line in rates.lines if len(line.get_xdata()) == 1]) == 2  # base and null
+    assert [line.get_xdata()[0] for line in changes.lines if len(line.get_xdata()) == 1] == pytest.approx([0.05])
+    assert changes.get_xlim()[1] > 0.06
+
+
+def test_the_interval_of_a_mean_rate_is_cut_to_what_a_rate_can_be():
+    cards = [card(f"planted/owl-strong{s}", v) for s, v in (("", 0.99), ("-s1", 0.9), ("-s2", 0.8))]
+    (axes,) = family_figure(cards, "one direction").axes
+    (mean,) = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 1.6]
+    assert mean[1] == 1.0 and 0 < mean[0] < 0.8
 
 
 def test_write_makes_a_figure_per_family_and_one_fragment(tmp_path: Path):
