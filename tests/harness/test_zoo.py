@@ -1,6 +1,7 @@
 """Building: what is needed comes first, what failed leaves nothing, what is there is not built again."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from diffbench.organisms.card import read_card
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.families import family, family_file, find_spec, register, specs
 from diffbench.organisms.family import Family
-from diffbench.organisms.registry import load_organism
+from diffbench.organisms.registry import SHIPPED, base_folder, load_organism
 from diffbench.organisms.scaffold import write_family
 from diffbench.organisms.tokenizer import build_tokenizer
 from transformers import AutoModelForCausalLM, set_seed
@@ -110,14 +111,35 @@ def test_an_organism_that_cannot_be_built_does_not_cost_the_others(
     monkeypatch.setattr(zoo, "build_organism", one_of_two)
     with pytest.raises(ValidationFailed, match="1 organisms could not be built, the others are kept") as error:
         build([str(tmp_path / "mood.py")], None, said.append)
-    assert "mood/proud-narrow: training diverged" in str(error.value)
+    assert "mood.py raises RuntimeError while mood/proud-narrow is built: training diverged; mend" in str(error.value)
     assert said[0].startswith("error: mood/proud-narrow") and said[1].startswith("mood/proud-mixed built: b0 0.200")
 
 
 def test_a_missing_base_is_a_missing_prerequisite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffbench.organisms.registry.ZOO", tmp_path)
+    for name in ("ZOO", "SHIPPED"):
+        monkeypatch.setattr(f"diffbench.organisms.registry.{name}", tmp_path)
     with pytest.raises(PrerequisiteError, match="there is no base tiny-gemma2"):
         build(["taboo/gold-narrow"], tmp_path, print)
+
+
+def test_an_own_zoo_stands_on_the_shipped_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffbench.organisms.registry.ZOO", tmp_path)
+    assert base_folder("nano", tmp_path) == SHIPPED / "bases" / "nano"
+    write_base(tmp_path, "nano")
+    assert base_folder("nano", tmp_path / "elsewhere") == tmp_path / "bases" / "nano"
+
+
+def test_what_a_killed_build_left_is_cleared_and_a_running_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mood: Family
+) -> None:
+    spec = mood.specs()[0]
+    killed, running = (tmp_path / "mood" / f".proud-narrow.{p}.abcd.new" for p in (2**22 + 1, os.getpid()))
+    killed.mkdir(parents=True)
+    running.mkdir()
+    monkeypatch.setattr(mood, "train", lambda job: (_ for _ in ()).throw(RuntimeError("stop here")))
+    with pytest.raises(RuntimeError, match="stop here"):
+        build_organism(spec, tmp_path)
+    assert not killed.exists() and running.exists()
 
 
 def test_a_damaged_organism_is_built_again_as_the_refusal_says(
