@@ -14,20 +14,27 @@ class Killed(Exception):
     """Stands for whatever ends a process."""
 
 
-def test_a_resumed_training_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("embeddings_of", [None, "other"])
+def test_a_resumed_training_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embeddings_of: str | None
+) -> None:
     monkeypatch.setattr(base, "LOG_STEPS", 4)
     monkeypatch.setattr(base, "SAVE_STEPS", 6)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train_base(RECIPE, whole, tmp_path, tmp_path / "w1")
+    recipe = RECIPE.model_copy(update={"embeddings_of": embeddings_of})
+    if embeddings_of:
+        short = RECIPE.model_copy(update={"tokens": 4 * 4 * 64, "seed": 2})
+        train_base(short, tmp_path / embeddings_of, tmp_path, tmp_path / "w0")
+    train_base(recipe, whole, tmp_path, tmp_path / "w1")
 
     def kill(line: str) -> None:
         if line.startswith("step 16"):
             raise Killed
 
     with pytest.raises(Killed):
-        train_base(RECIPE, parts, tmp_path, tmp_path / "w2", kill)
+        train_base(recipe, parts, tmp_path, tmp_path / "w2", kill)
     lines: list[str] = []
-    train_base(RECIPE, parts, tmp_path, tmp_path / "w2", lines.append)
+    train_base(recipe, parts, tmp_path, tmp_path / "w2", lines.append)
     assert lines[0].startswith("step 16"), "went on from the checkpoint at step 12"
     assert hash_folder(whole) == hash_folder(parts)
 
