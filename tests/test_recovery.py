@@ -78,6 +78,7 @@ def test_k_is_what_is_active_in_what_is_coded() -> None:
     assert ks["sae_ft"] == ks["sae_base"] == 22 / 8 and ks["sae_diff"] == 1
 
 
+@pytest.mark.slow
 def test_separable_atoms_are_found(measured: Recovery) -> None:
     of = {f.method: f for f in measured.fits}
     assert list(of) == list(METHODS) and measured.quick

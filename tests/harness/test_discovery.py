@@ -35,6 +35,7 @@ def random_findings(n: int, seed: int) -> list[Finding]:
     return [Finding(v) for v in torch.randn(n, 128, generator=torch.Generator().manual_seed(seed))]
 
 
+@pytest.mark.slow
 def test_random_findings_are_no_discoveries(taboo: Panel) -> None:
     """p is valid: P(p <= x) <= x, here with 30 directions; and a finding has no scale."""
     found = [taboo.test(random_findings(10, seed)) for seed in (1, 2, 3)]
@@ -59,6 +60,7 @@ def test_nothing_is_not_a_discovery(taboo: Panel) -> None:
     assert found.p == [1] and found.effects == [0] and found.share == 0 and found.ci_low == 0
 
 
+@pytest.mark.slow
 def test_a_null_cell_is_ok_and_is_verified(null: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffbench.harness.verify.PROTOCOL_V1", SHORT)
     entry = load_method("mean_diff")

@@ -39,6 +39,7 @@ def report() -> Report:
         return selftest.selftest(clone_effect, ORGANISMS[:1], protocol=TINY)
 
 
+@pytest.mark.slow
 def test_a_sound_instrument_passes_every_check(report: Report) -> None:
     assert not report.failed, report.failed
     assert len({c.name for c in report.checks}) == len(report.checks) >= 25
@@ -47,6 +48,7 @@ def test_a_sound_instrument_passes_every_check(report: Report) -> None:
     assert 0 < by_name["random controls: spread of their effects"].measured < 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_exits_with_4_if_a_check_fails(
     report: Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -99,6 +101,7 @@ def test_controls_that_do_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> 
     assert "random controls: spread of their effects" in failed(selftest._random(subject()))
 
 
+@pytest.mark.slow
 def test_controls_that_are_the_truth_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, right = subject().truth.direction, Scorer._control
 
