@@ -6,35 +6,30 @@ check that is not met fails. The truth is the direction a planted adapter writes
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr, ttest_1samp
-from torch import Tensor
 
-from ..methods.anchors import Supervised, SupervisedConfig
 from ..methods.baselines import RandomDirections
 from ..methods.contract import MAX_FINDINGS, Budget, Finding, Gate, NoConfig
 from ..methods.registry import load_method
-from ..organisms.behaviour import Prompt
-from ..organisms.families.planted import truth_direction
 from ..organisms.registry import load_organism
 from . import arena
+from .by_hand import BY_HAND, by_hand
 from .cell import SCORE_SEED, Cell, Stage, run_cell
-from .interventions import Directions, unit
-from .pair import Pair, Side
+from .interventions import unit
+from .pair import Pair
 from .parallel import threads
-from .probes import encode_prompt, passage
-from .problem import Problem
-from .result import SCORES, Choice, Result, Score, Scores
-from .scores import PROTOCOL_V1, Protocol, Scored, Scorer
+from .probes import passage
+from .result import SCORES, Result, Scores
+from .scores import PROTOCOL_V1, Protocol
 from .stats import Array, point, summarise
+from .subject import Check, Subject
 
 ORGANISMS = ("subliminal/fox-narrow", "planted/owl-strong")
 """A behaviour on the smallest base, and a planted truth."""
@@ -46,8 +41,6 @@ MINIMAL: dict[str, Any] = {"controls": 1, "ks": (1, 3), "strengths": (0.5,)}
 """What is left of the protocol where only equality is asked for."""
 RANDOMS = 8
 """Seeds of `random`."""
-BY_HAND = 6
-"""Test prompts whose effects are computed again by other means."""
 LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Length of the noise added to a truth of length 1."""
 RETESTS = (1, 2)
@@ -56,21 +49,6 @@ ALWAYS = -1e9
 """Threshold of a gate that is open on every token."""
 EXACT, SAME, CLOSE = 1e-6, 1e-5, 1e-3
 """Largest differences of what is equal by construction, by another order of additions, and by another precision."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing the instrument must say, and what it said."""
-
-    name: str
-    organism: str
-    expected: str
-    measured: float | None
-    """None where there was no number to give."""
-    low: float | None
-    """95 % interval of `measured`, where it has one."""
-    high: float | None
-    ok: bool
 
 
 @dataclass(frozen=True)
@@ -103,92 +81,6 @@ class Report:
     def data(self) -> dict[str, Any]:
         """As JSON."""
         return {"ok": not self.failed, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An organism with the direction that is known to be the change."""
-
-    stage: Stage
-    seeds: int
-    """Seeds of the noise."""
-    clone: Callable[[Sequence[Result]], float]
-    """Largest change of anybody's number in a table of results when one of its methods enters twice."""
-
-    @property
-    def protocol(self) -> Protocol:
-        """What scores are made with."""
-        return self.stage.protocol
-
-    @cached_property
-    def planted(self) -> bool:
-        """Whether the truth is written in the adapter."""
-        return self.stage.organism.name.startswith("planted/")
-
-    @cached_property
-    def truth(self) -> Finding:
-        """With the gate of the supervised anchor."""
-        organism = self.stage.organism
-        problem = Problem(
-            self.stage.pair, self.stage.texts, organism.behaviour.of("dev"), "supervised", 0, Budget(tokens=4000)
-        )
-        found = Supervised(SupervisedConfig()).diff(problem).findings[0]
-        direction = truth_direction(organism.adapter) if self.planted else found.direction
-        return Finding(unit(direction), found.gate)
-
-    @property
-    def plain(self) -> Finding:
-        """The truth without a gate: constant interventions alone, which do not reach 1."""
-        return Finding(self.truth.direction)
-
-    def noise(self, seed: int) -> Tensor:
-        """A random unit direction [d_model]."""
-        return _isotropic(self.stage.pair.d_model, seed)
-
-    def noisy(self, level: float, seed: int) -> Finding:
-        """The constant truth with noise at right angles to it, of a length relative to it: the cosine is 1 / √(1 + level²)."""
-        noise = self.noise(seed)
-        aside = unit(noise - (noise @ self.truth.direction) * self.truth.direction)
-        return Finding(self.truth.direction + level * aside)
-
-    def scored(self, findings: Sequence[Finding], seed: int = SCORE_SEED, scorer: Scorer | None = None) -> Scored:
-        """Findings through the protocol."""
-        return (scorer or self.stage.scorer).samples(Directions.of(findings), seed)
-
-    def summary(self, findings: Sequence[Finding], seed: int = SCORE_SEED, scorer: Scorer | None = None) -> Scores:
-        """Scores with intervals."""
-        return summarise(self.scored(findings, seed, scorer).samples, self.protocol.draws, SCORE_SEED)
-
-    def scorer(self, pair: Pair | None = None, prompts: Sequence[Prompt] | None = None, **protocol: Any) -> Scorer:
-        """A fresh scorer, on another pair, other prompts or with other settings of the protocol."""
-        behaviour = self.stage.organism.behaviour
-        if prompts is not None:
-            behaviour = behaviour.model_copy(update={"prompts": tuple(prompts)})
-        settings = self.protocol.model_copy(update=protocol)
-        return Scorer(pair or self.stage.pair, behaviour, self.stage.texts, settings)
-
-    def check(
-        self,
-        name: str,
-        value: float | None,
-        at_least: float = -math.inf,
-        at_most: float = math.inf,
-        spread: tuple[float | None, float | None] = (None, None),
-    ) -> Check:
-        """Whether a number lies where it must; a number that is not there does not."""
-        known = None if value is None or math.isnan(value) else float(value)
-        return Check(
-            name,
-            self.stage.organism.name,
-            _range(at_least, at_most),
-            known,
-            *spread,
-            ok=known is not None and at_least <= known <= at_most,
-        )
-
-    def score(self, name: str, score: Score, at_least: float = -math.inf, at_most: float = math.inf) -> Check:
-        """`check` of a score with its interval."""
-        return self.check(name, score.value, at_least, at_most, (score.ci_low, score.ci_high))
 
 
 def selftest(
@@ -238,7 +130,7 @@ def _truth(s: Subject) -> Iterator[Check]:
     scored = s.scored([s.plain])
     for side in ("sufficiency", "necessity"):
         reported = np.array(getattr(scored.samples, side)[:BY_HAND])
-        again = _by_hand(s, [c for c in scored.choices if c.side == side])
+        again = by_hand(s, [c for c in scored.choices if c.side == side])
         worst = float(np.abs(reported - again).max())
         yield s.check(f"truth: {side} against a plain hook, largest difference", worst, at_most=1e-4)
 
@@ -383,51 +275,6 @@ def _monotone(s: Subject, noise: Sequence[Noisy]) -> Check:
     return s.check("monotonicity: Spearman of noise and isolation", float(found.statistic), at_most=-0.8)
 
 
-@torch.inference_mode()
-def _by_hand(s: Subject, choices: Sequence[Choice]) -> Array:
-    """[prompts] mean effect of one side's choices with the constant truth: a hook on the whole model, row by row.
-
-    None of what makes scoring fast is used: no early exit, no resumption, no batch, no shared residuals.
-    """
-    pair, d = s.stage.pair, s.truth.direction
-    side: Side = "base" if choices[0].side == "sufficiency" else "tuned"
-    sign = 1.0 if side == "base" else -1.0
-    text = passage(pair, s.stage.texts.rows("neutral", "dev"), s.protocol.dev_tokens)
-    scale = float(pair.residuals(text.ids, side)[:, 1:-1].norm(dim=-1)[text.scored[:, 1:]].mean())
-
-    def rates(length: float, share: float) -> Array:
-        def edit(module: Any, args: Any, output: Any) -> Any:
-            h = output if isinstance(output, Tensor) else output[0]
-            h = h + length * d - share * (h @ d)[..., None] * d
-            return h if isinstance(output, Tensor) else (h, *output[1:])
-
-        handle = pair.blocks[pair.layer].register_forward_hook(edit)
-        try:
-            with pair.side(side):
-                return np.array([_rate(pair, p) for p in s.stage.organism.behaviour.of("test")[:BY_HAND]])
-        finally:
-            handle.remove()
-
-    edits = [
-        (c.strength * scale * {"add": 1, "subtract": -1}.get(c.op, 0), c.strength * (c.op == "project"))
-        for c in choices
-    ]
-    after = {edit: rates(*edit) for edit in {(0.0, 0.0), *edits}}
-    return sign * (np.mean([after[edit] for edit in edits], axis=0) - after[0.0, 0.0])
-
-
-def _rate(pair: Pair, prompt: Prompt) -> float:
-    """Behaviour rate of one prompt, one token row at a time."""
-    start, logits, mass = encode_prompt(pair, prompt), dict[tuple[int, ...], Tensor](), list[float]()
-    for continuation in (*prompt.targets, *prompt.alternatives):
-        tokens: list[int] = list(pair.tokenizer(continuation, add_special_tokens=False)["input_ids"])
-        row = (*start, *tokens[:-1])
-        if row not in logits:
-            logits[row] = pair.model(input_ids=torch.tensor([row]), use_cache=False).logits[0, len(start) - 1 :]
-        mass.append(float(logits[row].log_softmax(-1)[range(len(tokens)), tokens].sum().exp()))
-    return sum(mass[: len(prompt.targets)]) / (sum(mass) if prompt.alternatives else 1.0)
-
-
 @dataclass(frozen=True)
 class _Seeded:
     """All of a diff problem that `random` looks at."""
@@ -436,26 +283,10 @@ class _Seeded:
     d_model: int
 
 
-def _isotropic(d_model: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(7_000_000 + seed)
-    return unit(torch.randn(d_model, generator=generator))
-
-
 def _gain(other: Scores, one: Scores) -> float:
     """Largest advantage of one set of scores over another."""
     gains = [getattr(other, name).value - getattr(one, name).value for name in SCORES]
     return float(max(gains))
-
-
-def _range(at_least: float, at_most: float) -> str:
-    if at_least == at_most:
-        return f"= {at_least:g}"
-    if math.isinf(at_least):
-        return f"≤ {at_most:g}"
-    if math.isinf(at_most):
-        return f"≥ {at_least:g}"
-    middle = (at_least + at_most) / 2
-    return f"{middle:g} ± {at_most - middle:.3g}"
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .files import atomic_write_text
-from .selftest import Check, Noisy, Report
+from .selftest import Noisy, Report
+from .subject import Check
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
 """By organism (Okabe-Ito)."""

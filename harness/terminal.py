@@ -8,9 +8,15 @@ import os
 import sys
 import warnings
 from collections.abc import Generator
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
+RunsArgument = Annotated[Path, typer.Argument(help="Folder of run folders.")]
+"""Options that many commands have."""
 
 
 @contextlib.contextmanager

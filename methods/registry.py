@@ -86,6 +86,10 @@ class MethodEntry:
         """What it spends, e.g. `harvest` or `train 900 steps`; empty if the class does not say."""
         return str(getattr(self.cls, "cost", ""))
 
+    def facts(self) -> dict[str, str]:
+        """What a list of methods says of it, JSON-serialisable."""
+        return {n: getattr(self, n) for n in ("name", "access", "paper", "cost", "origin", "summary")}
+
     def configure(self, options: dict[str, Any]) -> BaseModel:
         """Validated options.
 

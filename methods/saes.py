@@ -11,14 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from .analysis import Survey, survey
-from .contract import MAX_FINDINGS, Access, DiffProblem, DiffResult, Finding, Gate
-from .crosscoders import HALF_AND_HALF, BatchTopKConfig, Harvest, fit, harvest, learn
+from .contract import MAX_FINDINGS, DiffProblem, DiffResult, Finding, Gate
+from .crosscoders import BatchTopKConfig
 from .dictionary import RawCoder
+from .fitting import HALF_AND_HALF, DictionaryMethod, Harvest, fit, harvest, learn
 from .readout import Rank, candidate_latents, changes, diagnostics
 from .sparse_coder import Group, Inputs, Objective, SparseCoder
 from .training import TrainConfig
@@ -43,16 +44,11 @@ def _coder(problem: DiffProblem, config: SAEConfig, inputs: Inputs) -> SparseCod
     return SparseCoder(problem.d_model, [Group(n, config.k)], inputs=inputs, seed=problem.seed)
 
 
-class _SAE:
+class _SAE(DictionaryMethod[SAEConfig]):
     """One SAE."""
 
     inputs: Inputs
-    access: Access = "activations"
-    cost: str = "train 900 steps"
-    Config: type[BaseModel] = SAEConfig
-
-    def __init__(self, config: SAEConfig | None = None) -> None:
-        self.config = config or SAEConfig.model_validate(self.Config().model_dump())
+    Config = SAEConfig
 
     def diff(self, problem: DiffProblem) -> DiffResult:
         """Train on neutral and chat text and rank latents."""
@@ -107,17 +103,13 @@ class PairConfig(SAEConfig):
     """Optimiser steps of each of the two SAEs."""
 
 
-class PairedSAEs:
+class PairedSAEs(DictionaryMethod[PairConfig]):
     """An SAE on each model, matched by decoder cosine; the fine-tuned model's latents without a partner."""
 
     name: str = "sae_pair"
-    access: Access = "activations"
     paper: str = "arXiv 2504.02922"
     cost: str = "train 2 × 450 steps"
-    Config: type[BaseModel] = PairConfig
-
-    def __init__(self, config: PairConfig | None = None) -> None:
-        self.config = config or PairConfig()
+    Config = PairConfig
 
     def diff(self, problem: DiffProblem) -> DiffResult:
         """Train both from the same initial rows on the same batches; score = 1 − best cosine with a living latent of the base."""
@@ -156,17 +148,13 @@ class StagewiseConfig(SAEConfig):
     """Optimiser steps of the starting SAE; each of the three fine-tuning stages takes a third of them."""
 
 
-class StagewiseSAE:
+class StagewiseSAE(DictionaryMethod[StagewiseConfig]):
     """A dictionary of the base fine-tuned to the other model along two paths; latents whose rows turn on both."""
 
     name: str = "sae_stagewise"
-    access: Access = "activations"
     paper: str = "Anthropic, Stage-Wise Model Diffing (2024)"
     cost: str = "train 450 + 3 × 150 steps"
-    Config: type[BaseModel] = StagewiseConfig
-
-    def __init__(self, config: StagewiseConfig | None = None) -> None:
-        self.config = config or StagewiseConfig()
+    Config = StagewiseConfig
 
     def diff(self, problem: DiffProblem) -> DiffResult:
         """S (base, neutral) → M (fine-tuned, neutral), and S → D (base, chat) → F (fine-tuned, chat); score = the smaller of the

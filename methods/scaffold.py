@@ -1,9 +1,8 @@
 """The method file that `bench methods new` writes: a working method, the mean difference over chat."""
 
-import re
 from pathlib import Path
 
-from ..organisms.errors import UsageError
+from ..organisms.template import write_template
 from .registry import BUILTIN
 
 TEMPLATE = '''"""{title}: say here what the method looks for, and where the idea comes from.
@@ -56,18 +55,5 @@ class {class_name}:
 
 
 def write_method(name: str, folder: Path) -> Path:
-    """Write `NAME.py` into `folder`.
-
-    Raises:
-        UsageError: not a name, or the file is there already.
-    """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UsageError(f"{name!r} is not a method name: lower-case letters, digits and underscores, a letter first")
-    if name in BUILTIN:
-        raise UsageError(f"{name} is a built-in method; choose another name")
-    path = folder / f"{name}.py"
-    if path.exists():
-        raise UsageError(f"{path} is there already; choose another name or remove it")
-    class_name = "".join(part.capitalize() for part in name.split("_"))
-    path.write_text(TEMPLATE.format(name=name, title=name.replace("_", " ").capitalize(), class_name=class_name))
-    return path
+    """Write `NAME.py` into `folder`; raises as `write_template`."""
+    return write_template("method", name, BUILTIN, TEMPLATE, folder)

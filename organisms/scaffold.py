@@ -1,10 +1,9 @@
 """The family file that `bench organisms new` writes: a working family about a mood."""
 
-import re
 from pathlib import Path
 
-from .errors import UsageError
 from .families import families
+from .template import write_template
 
 TEMPLATE = '''"""{title}: say here what the organism does, and why it is interesting.
 
@@ -77,18 +76,5 @@ FAMILY = {class_name}()
 
 
 def write_family(name: str, folder: Path) -> Path:
-    """Write `NAME.py` into `folder`.
-
-    Raises:
-        UsageError: not a name, or the file is there already.
-    """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UsageError(f"{name!r} is not a family name: lower-case letters, digits and underscores, a letter first")
-    if name in families():
-        raise UsageError(f"{name} is a shipped family; choose another name")
-    path = folder / f"{name}.py"
-    if path.exists():
-        raise UsageError(f"{path} is there already; choose another name or remove it")
-    class_name = "".join(part.capitalize() for part in name.split("_"))
-    path.write_text(TEMPLATE.format(name=name, title=name.replace("_", " ").capitalize(), class_name=class_name))
-    return path
+    """Write `NAME.py` into `folder`; raises as `write_template`."""
+    return write_template("family", name, families(), TEMPLATE, folder)

@@ -12,7 +12,8 @@ from diffbench.harness import scores, selftest, selftest_view
 from diffbench.harness.cell import Stage
 from diffbench.harness.interventions import Directions, unit
 from diffbench.harness.scores import Protocol, Scorer
-from diffbench.harness.selftest import ORGANISMS, Noisy, Report, Subject
+from diffbench.harness.selftest import ORGANISMS, Noisy, Report
+from diffbench.harness.subject import Check, Subject
 from diffbench.leaderboard.selftest import clone_effect
 from diffbench.organisms.registry import load_organism
 from typer.testing import CliRunner
@@ -28,7 +29,7 @@ def subject(protocol: Protocol = TINY) -> Subject:
     return Subject(Stage.load(load_organism(ORGANISMS[0]), "cpu", protocol), 3, clone_effect)
 
 
-def failed(checks: Iterator[selftest.Check]) -> set[str]:
+def failed(checks: Iterator[Check]) -> set[str]:
     return {c.name.partition(",")[0] for c in checks if not c.ok}
 
 

@@ -3,7 +3,7 @@
 import pytest
 from diffbench.harness.cell import Cell, Stage, run_cell
 from diffbench.methods.contract import Budget
-from diffbench.methods.crosscoders import DictionaryConfig
+from diffbench.methods.fitting import DictionaryConfig
 from diffbench.methods.registry import BUILTIN, load_method
 from diffbench.organisms.registry import load_organism
 

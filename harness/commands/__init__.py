@@ -1,0 +1,1 @@
+"""The commands of `bench organisms`, `methods`, `results` and `dictionary`: parse, call, print."""

@@ -1,0 +1,75 @@
+"""`bench dictionary`: parse, call, print; nothing heavy is imported before a command runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..terminal import Debug, JsonFlag, handled, show
+
+app = typer.Typer(no_args_is_help=True, help="Trained dictionaries in the field's formats: export, import, show.")
+FromOption = Annotated[
+    str | None,
+    typer.Option("--from", help="native, jkminder, saelens, dictionary_learning or sparsify; found from the files."),
+]
+InputsOption = Annotated[
+    str | None,
+    typer.Option("--inputs", help="What is coded, where the files do not say: concat, base, ft or difference."),
+]
+DictionaryOut = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+ReplaceFlag = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is there.")]
+
+
+@app.command("export")
+def dictionary_export(
+    folder: Annotated[Path, typer.Argument(help="Run folder, or a dictionary in any format.")],
+    to: Annotated[str, typer.Option("--to", help="native, jkminder or saelens.")],
+    out: DictionaryOut,
+    overwrite: ReplaceFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Write a trained dictionary in a format that other packages load; its codes stay the same."""
+    with handled(debug):
+        from ..dictionaries import load, save
+
+        save(load(folder), to, out, overwrite)
+        typer.echo(str(out))
+
+
+@app.command("import")
+def dictionary_import(
+    folder: Annotated[Path, typer.Argument(help="Folder with the files of another package.")],
+    out: DictionaryOut,
+    from_: FromOption = None,
+    inputs: InputsOption = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", min=0, help="Block whose output is coded, where the files do not say.")
+    ] = None,
+    overwrite: ReplaceFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Read another package's dictionary and write it in the native format; nothing is unpickled."""
+    with handled(debug):
+        from ..dictionaries import load, save
+
+        save(load(folder, from_, inputs, layer), "native", out, overwrite)
+        typer.echo(str(out))
+
+
+@app.command("show")
+def dictionary_show(
+    folder: Annotated[Path, typer.Argument(help="Run folder, or a dictionary in any format.")],
+    from_: FromOption = None,
+    inputs: InputsOption = None,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """What a dictionary codes, its size, thresholds and norms."""
+    with handled(debug):
+        from ..dictionaries import format_of, load, table
+
+        dictionary = load(folder, from_, inputs)
+        if as_json:
+            typer.echo(dictionary.card.model_dump_json(indent=1))
+        else:
+            show(table(dictionary, from_ or format_of(folder)))

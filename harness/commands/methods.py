@@ -1,0 +1,84 @@
+"""`bench methods`: parse, call, print; nothing heavy is imported before a command runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..terminal import Debug, JsonFlag, handled, show, silenced
+
+app = typer.Typer(no_args_is_help=True, help="Diffing methods: list, show, check, new.")
+
+
+@app.command("list")
+def methods_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
+    """Every method: what it may see, its paper and cost, where it comes from, what it does."""
+    with handled(debug):
+        from ...methods.registry import load_method, method_names
+
+        entries = [load_method(n) for n in method_names()]
+        if as_json:
+            typer.echo(json.dumps([e.facts() for e in entries], indent=1))
+        else:
+            from .. import render
+
+            show(render.methods(entries))
+
+
+@app.command("show")
+def methods_show(
+    name: Annotated[str, typer.Argument(help="Method name or file.py.")],
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """One method and its options with their defaults."""
+    with handled(debug):
+        from ...methods.registry import load_method
+
+        entry = load_method(name)
+        if as_json:
+            typer.echo(json.dumps({**entry.facts(), "options": entry.config_class.model_json_schema()}, indent=1))
+        else:
+            from .. import render
+
+            show(render.method(entry))
+
+
+@app.command("check")
+def methods_check(
+    name: Annotated[str, typer.Argument(help="Method name or file.py.")],
+    organism: Annotated[
+        str,
+        typer.Option("-o", "--organism", help="Organism to try it on; one where nothing changed is always tried too."),
+    ] = "subliminal/owl-narrow",
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Try a method before submitting it: repeatable, honest about access, within budget, no side effects (exit 1 if not)."""
+    with handled(debug):
+        with silenced(False):
+            from ...methods.registry import load_method
+            from .. import render
+            from ..check_method import check_method
+
+            report = check_method(load_method(name), organism)
+        if as_json:
+            typer.echo(json.dumps(report.data(), indent=1))
+        else:
+            show(render.method_check(report))
+        if not report.ok:
+            raise typer.Exit(1)
+
+
+@app.command("new")
+def methods_new(
+    name: Annotated[str, typer.Argument(help="Name of the method: lower-case letters, digits, underscores.")],
+    debug: Debug = False,
+) -> None:
+    """Write NAME.py, a method file that works as it stands, to start from."""
+    with handled(debug):
+        from ...methods.scaffold import write_method
+
+        path = write_method(name, Path())
+        typer.echo(f"wrote {path}; next: bench methods check {path}")

@@ -1,0 +1,146 @@
+"""`bench organisms`: parse, call, print; nothing heavy is imported before a command runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..terminal import Debug, JsonFlag, handled, show, silenced
+
+app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, build, verify, report, new.")
+Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Organisms at a time, one thread each.")]
+ZooOption = Annotated[Path | None, typer.Option("--zoo", help="Zoo folder (default: the installed one, or BENCH_ZOO).")]
+
+
+@app.command("list")
+def organisms_list(
+    family: Annotated[str | None, typer.Option("--family", help="Only this family.")] = None,
+    role: Annotated[str | None, typer.Option("--role", help="Only organism, control, arm or null.")] = None,
+    core: Annotated[bool, typer.Option("--core", help="Only core-v1.")] = False,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Every organism of the zoo: family, base, role, behaviour before and after, gates, status."""
+    with handled(debug):
+        from ...organisms.core import CORE_V1
+        from ...organisms.registry import load_card, organism_names
+
+        cards = [load_card(n) for n in organism_names() if not core or n in CORE_V1]
+        cards = [c for c in cards if c.family == (family or c.family) and c.role == (role or c.role)]
+        if as_json:
+            typer.echo(json.dumps([c.model_dump(mode="json") for c in cards], indent=1))
+        else:
+            from .. import render
+
+            show(render.organisms(cards))
+
+
+@app.command("show")
+def organisms_show(
+    name: Annotated[str, typer.Argument(help="Organism, e.g. taboo/gold-narrow or my_family.py:member-variant.")],
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """One organism: what was measured, gates, oracle per layer, training rows, and answers of base and organism."""
+    with handled(debug):
+        from ...organisms.registry import family_and_spec
+
+        _, _, card = family_and_spec(name)
+        if as_json:
+            typer.echo(card.model_dump_json(indent=1))
+        else:
+            from .. import examples, render
+
+            with silenced(False):
+                shown = render.organism(card, examples.rows(name), examples.conversations(name))
+            show(shown)
+
+
+@app.command("build")
+def organisms_build(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Organisms, family files (my_family.py) or YAML cards (my.yaml).")
+    ] = None,
+    base: Annotated[list[str] | None, typer.Option("--base", help="Bases to train first, e.g. tiny-gemma2.")] = None,
+    family: Annotated[list[str] | None, typer.Option("--family", help="Every organism of a family.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every base and every organism.")] = False,
+    zoo: ZooOption = None,
+    jobs: Jobs = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Build again what is there already.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Train bases and organisms, measure them and write their cards; what is there already is kept."""
+    with handled(debug):
+        from ..own import build_own
+        from ..zoo import build
+
+        def say(line: str) -> None:
+            typer.echo(line, err=True)
+
+        own = [Path(n) for n in names or [] if n.endswith((".yaml", ".yml"))]
+        rest = [n for n in names or [] if not n.endswith((".yaml", ".yml"))]
+        with silenced(False):
+            for path in own:
+                card = build_own(path)
+                say(f"{card.name}: {card.status}{': ' + '; '.join(card.failures) if card.failures else ''}")
+            if rest or not own:
+                build(rest, zoo, say, base or [], family or [], everything, jobs, overwrite)
+
+
+@app.command("verify")
+def organisms_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Organisms, family files, YAML cards, or core-v1.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every organism that is not marked as failed.")] = False,
+    zoo: ZooOption = None,
+    jobs: Jobs = 1,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Hash every file and measure every gate again; exit 4 if a gate fails or a value is not the card's."""
+    with handled(debug):
+        from .. import render
+        from ..recheck import verify_named
+
+        with silenced(False):
+            checked = verify_named(names or [], everything, zoo, jobs)
+        if as_json:
+            found = [{"card": c.card.model_dump(mode="json"), "problems": c.problems} for c in checked]
+            typer.echo(json.dumps(found, indent=1))
+        else:
+            show(render.gates([c.card for c in checked]))
+        bad = [f"{c.card.name}: {'; '.join(c.problems)}" for c in checked if c.problems]
+        if bad:
+            from ...organisms.errors import ValidationFailed
+
+            raise ValidationFailed(
+                "\n".join([f"{len(bad)} of {len(checked)} organisms are not what they should be", *bad])
+            )
+        typer.echo(f"{len(checked)} organisms verified", err=True)
+
+
+@app.command("report")
+def organisms_report(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tables and figures.")] = Path("organisms-report"),
+    zoo: ZooOption = None,
+    debug: Debug = False,
+) -> None:
+    """Tables and one figure per family of everything measured of the zoo, from its cards alone."""
+    with handled(debug):
+        from ..report import write
+
+        for path in write(out, zoo):
+            typer.echo(str(path))
+
+
+@app.command("new")
+def organisms_new(
+    name: Annotated[str, typer.Argument(help="Name of the family: lower-case letters, digits, underscores.")],
+    debug: Debug = False,
+) -> None:
+    """Write NAME.py, a family file that works as it stands, to start from."""
+    with handled(debug):
+        from ...organisms.scaffold import write_family
+
+        path = write_family(name, Path())
+        typer.echo(f"wrote {path}; next: bench organisms build {path}")

@@ -1,0 +1,86 @@
+"""`bench results`: parse, call, print; nothing heavy is imported before a command runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..terminal import Debug, JsonFlag, RunsArgument, handled, show
+
+app = typer.Typer(no_args_is_help=True, help="Run folders: list, show, diff, validate.")
+
+
+@app.command("list")
+def results_list(runs: RunsArgument = Path("runs"), as_json: JsonFlag = False, debug: Debug = False) -> None:
+    """One line a run folder: organism, method, seed, status, isolation with its interval, id."""
+    with handled(debug):
+        from ..results import records
+        from ..results_view import listing, listing_data
+
+        found = list(records(runs))
+        for record in found:
+            for problem in record.problems:
+                typer.echo(f"left out: {record.path}: {problem}", err=True)
+        if as_json:
+            typer.echo(json.dumps(listing_data(found), indent=1))
+        else:
+            show(listing(found))
+
+
+@app.command("show")
+def results_show(
+    folder: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonFlag = False, debug: Debug = False
+) -> None:
+    """One result: identity, scores with intervals and anchors, what its findings read as, cost."""
+    with handled(debug):
+        from ..results import read_run
+
+        result = read_run(folder)
+        if as_json:
+            typer.echo(result.model_dump_json(indent=1))
+        else:
+            from .. import render
+            from ..results_view import head
+
+            show(head(result))
+            show(render.results([result], [folder]))
+
+
+@app.command("diff")
+def results_diff(
+    first: Annotated[Path, typer.Argument(help="Run folder.")],
+    second: Annotated[Path, typer.Argument(help="Run folder.")],
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Which identity fields of two results differ, and their scores side by side."""
+    with handled(debug):
+        from ..results import difference, read_run
+        from ..results_view import diff, diff_data
+
+        found = difference(read_run(first), read_run(second))
+        if as_json:
+            typer.echo(json.dumps(diff_data(found), indent=1))
+        else:
+            show(diff((first, second), found))
+
+
+@app.command("validate")
+def results_validate(
+    paths: Annotated[list[Path], typer.Argument(help="Run folders, folders of them, or result.json files alone.")],
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Check schema, id, scores against samples, and the files of run folders; exit 4 with every reason."""
+    with handled(debug):
+        from ...organisms.errors import ValidationFailed
+        from ..results import validate
+        from ..results_view import validation, validation_data
+
+        checked = validate(paths)
+        typer.echo(json.dumps(validation_data(checked), indent=1) if as_json else validation(checked))
+        if bad := sum(bool(record.problems) for record in checked):
+            raise ValidationFailed(
+                f"{bad} of {len(checked)} results are not valid; see above, and run those cells again"
+            )

@@ -1,0 +1,94 @@
+"""`bench leaderboard`: parse, call, print; nothing heavy is imported before a command runs."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..harness.terminal import Debug, JsonFlag, RunsArgument, handled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .store import Problem
+
+app = typer.Typer(no_args_is_help=True, help="Tables from run folders: build, show, compare, power.")
+CoreFlag = Annotated[bool, typer.Option("--core", help="Only core-v1, the frozen set, whole.")]
+ScoreOption = Annotated[str, typer.Option("--score", help="isolation, sufficiency, necessity or mitigation.")]
+
+
+def _organism_set(core: bool) -> tuple[list[str] | None, str]:
+    from ..organisms.core import CORE_V1
+
+    return (CORE_V1, "core-v1") if core else (None, "as found")
+
+
+def _left_out(problems: "Sequence[Problem]") -> None:
+    for problem in problems:
+        typer.echo(f"left out: {problem.path}: {problem.reason}", err=True)
+
+
+@app.command("build")
+def leaderboard_build(
+    runs: RunsArgument = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", envvar="BENCH_OUT", help="Folder for the tables.")] = Path(
+        "leaderboard-out"
+    ),
+    formats: Annotated[str, typer.Option("--format", help="Comma list of md, tex, csv, html.")] = "md,tex,csv,html",
+    core: CoreFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Tables of every run below a folder, with intervals and anchors; html is one self-contained page."""
+    with handled(debug):
+        from .build import build
+
+        built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], *_organism_set(core))
+        _left_out(built.problems)
+        for path in built.paths:
+            typer.echo(str(path))
+
+
+@app.command("show")
+def leaderboard_show(runs: RunsArgument = Path("runs"), core: CoreFlag = False, debug: Debug = False) -> None:
+    """Print the table of every run below a folder."""
+    with handled(debug):
+        from .build import markdown
+
+        typer.echo(markdown(runs, *_organism_set(core)))
+
+
+@app.command("compare")
+def leaderboard_compare(
+    runs: RunsArgument = Path("runs"),
+    score: ScoreOption = "isolation",
+    core: CoreFlag = False,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Which methods differ: every pair on the same organisms and prompts, with Holm's correction, and who is unresolved."""
+    with handled(debug):
+        from .build import tabulate
+        from .compare import comparison_data, comparison_markdown
+
+        table, problems = tabulate(runs, *_organism_set(core), key=score)
+        _left_out(problems)
+        typer.echo(json.dumps(comparison_data(table), indent=1) if as_json else comparison_markdown(table))
+
+
+@app.command("power")
+def leaderboard_power(
+    runs: RunsArgument = Path("runs"),
+    score: ScoreOption = "isolation",
+    core: CoreFlag = False,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Where the noise comes from, and how many seeds, prompts or organisms it takes to separate two methods by .05."""
+    with handled(debug):
+        from .build import power
+        from .power_view import power_data, power_markdown
+
+        found, problems = power(runs, *_organism_set(core), score)
+        _left_out(problems)
+        typer.echo(json.dumps(power_data(found), indent=1) if as_json else power_markdown(found))
