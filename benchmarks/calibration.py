@@ -97,7 +97,7 @@ class Known:
         labelled = Problem(
             self.stage.pair, self.stage.texts, organism.behaviour.of("dev"), "supervised", 0, Budget(tokens=4000)
         )
-        gate = Supervised(SupervisedConfig()).diff(labelled).findings[0].gate
+        gate = Supervised(SupervisedConfig(per_token=False)).diff(labelled).findings[0].gate
         assert gate is not None
         self.gates: dict[GateName, Gate | None] = {
             "absent": None,

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel
 
 from ..methods.contract import Budget, DiffResult, FindingError, check_findings
-from ..methods.registry import MethodEntry
+from ..methods.entry import MethodEntry
 from ..organisms.errors import DiffbenchError
 from ..organisms.registry import Organism
 from ..organisms.texts import Texts
@@ -25,7 +25,7 @@ from .identification import Reader
 from .interventions import Directions
 from .localisation import localise, truth_of
 from .pair import Pair, load_pair
-from .problem import Problem
+from .problem import Memory, Problem
 from .provenance import provenance, source_hash
 from .result import Behaviour, Cost, Failure, Identity, Reading, Result, Status, sha256_json
 from .scores import PROTOCOL_V1, SCORE_SEED, NotScorable, Protocol, Scored, Scorer
@@ -57,7 +57,7 @@ class Cell:
             method=self.method.name,
             method_version=self.method.version,
             access=self.method.access,
-            code_sha256=source_hash(),
+            code_sha256=source_hash(self.method.file),
             config=self.config.model_dump(mode="json"),
             protocol_sha256=sha256_json(self.protocol.model_dump()),
             prompts_sha256=sha256_json([o.texts_id, o.behaviour.model_dump()]),
@@ -78,6 +78,7 @@ class Stage:
     texts: Texts
     protocol: Protocol
     load_s: float
+    memory: Memory = field(default_factory=Memory)
     _scorer: Scorer | None = None
 
     @classmethod
@@ -154,6 +155,7 @@ def run_cell(
         cell.budget,
         lambda done, total: progress("diff", done, total),
         scratch,
+        stage.memory,
     )
     try:
         progress("measure", 0, 1)
@@ -173,7 +175,7 @@ def run_cell(
         status, error = "oom", e
     except DiffbenchError as e:
         status, error = "failed", e
-    clock.phases["harvest"] = problem.harvest_s
+    clock.phases["harvest"] = problem.harvest_s + problem.spared_s
     clock.phases["fit"] = max(0.0, clock.phases.pop("diff", 0.0) - problem.harvest_s)
     cost = Cost(
         wall_s=round(sum(clock.phases.values()), 3),

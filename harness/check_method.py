@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from ..methods.contract import Budget, DiffProblem, DiffResult, Finding, FindingError, check_findings
-from ..methods.registry import MethodEntry
+from ..methods.entry import MethodEntry
 from ..organisms.errors import DiffbenchError
 from ..organisms.registry import load_organism
 from .cell import Stage

@@ -25,10 +25,37 @@ ROWS, WINDOW = 64, 512
 """Texts per forward pass, and texts read at a time: a window is sorted by length so that little is spent on padding."""
 CONTRASTIVE_NEW_TOKENS = 48
 """Longest answer in contrastive text."""
+MEMORY_BYTES = 2**28
+"""Most residuals that are kept for the next method."""
 
 
 class AccessError(PermissionError):
     """A method asked for more than its declared access tier."""
+
+
+class Memory:
+    """Paired residuals of harvested rows, and the seconds they took: most methods of a run read the same text.
+
+    Kept on a CPU only, up to `MEMORY_BYTES`. Methods get copies.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[int, ...], ...], tuple[Batch, float]] = {}
+        self._bytes = 0
+
+    def read(self, rows: list[list[int]], read: Callable[[list[list[int]]], Batch]) -> tuple[Batch, float]:
+        """What `read(rows)` gives, and the seconds that it took when it was done."""
+        key = tuple(map(tuple, rows))
+        if key not in self._known:
+            began = time.perf_counter()
+            batch = read(rows)
+            found = batch, time.perf_counter() - began
+            size = batch.residuals.nbytes
+            if batch.residuals.device.type != "cpu" or self._bytes + size > MEMORY_BYTES:
+                return found
+            self._known[key] = found
+            self._bytes += size
+        return self._known[key]
 
 
 class Problem:
@@ -44,6 +71,7 @@ class Problem:
         budget: Budget,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
         scratch: Path | None = None,
+        memory: Memory | None = None,
     ):
         self._pair, self._texts, self._dev, self._access = pair, texts, dev, access
         self.layer, self.d_model, self.device = pair.layer, pair.d_model, str(pair.device)
@@ -52,6 +80,9 @@ class Problem:
         self.tokens_used = 0
         self.harvest_s = 0.0
         """Wall seconds spent reading and generating text."""
+        self.spared_s = 0.0
+        """Wall seconds that an earlier cell spent reading the same text."""
+        self._memory = memory or Memory()
 
     def progress(self, done: int, total: int) -> None:
         """See `DiffProblem.progress`."""
@@ -62,7 +93,7 @@ class Problem:
     ) -> Iterator[Batch]:
         """See `DiffProblem.activations`; contrastive text needs access `+generations`."""
         held: list[Batch] = []
-        for part in self._harvest(text, tokens, self._paired):
+        for part in self._harvest(text, tokens, self._remembered):
             held.append(part)
             if sum(len(b.ids) for b in held) >= batch_tokens:
                 merged = _joined(held)
@@ -128,17 +159,21 @@ class Problem:
         return self._pair.weight_changes()
 
     def labelled(self) -> tuple[Batch, Tensor]:
-        """See `DiffProblem.labelled`: assistant tokens of dev prompts (due) and eight times as many of neutral text (not due)."""
+        """See `DiffProblem.labelled`: assistant tokens of dev prompts and of their first targets, and eight times as many of
+        neutral text."""
         self._need("supervised", "behaviour labels")
-        due: list[Batch] = []
+        asked, wanted = list[Batch](), list[int]()
         for prompt in self._dev:
             row = encode_prompt(self._pair, prompt)
+            said: list[int] = self.tokenizer(prompt.targets[0], add_special_tokens=False)["input_ids"]
             start = len(encode_prompt(self._pair, prompt.model_copy(update={"prefill": ""}))) - 1
-            due.append(Batch(*(t[start:] for t in self._paired([row]))))
-        n = sum(len(b.ids) for b in due)
-        rest = list(self.activations("neutral", tokens=8 * n))
-        labels = torch.cat([torch.ones(n), torch.zeros(sum(len(b.ids) for b in rest))]).bool()
-        return _joined([*due, *rest]), labels
+            asked.append(Batch(*(t[start:] for t in self._paired([[*row, *said[:-1]]]))))
+            wanted += [-1] * (len(row) - 1 - start) + said
+        rest = list(self.activations("neutral", tokens=8 * len(wanted)))
+        merged = _joined([*asked, *rest])
+        labels = torch.full_like(merged.ids, -1)
+        labels[: len(wanted)] = torch.tensor(wanted)
+        return merged, labels
 
     def _timed(self, work: Callable[[], T]) -> T:
         """`work()`, its wall time added to `harvest_s`."""
@@ -147,6 +182,12 @@ class Problem:
             return work()
         finally:
             self.harvest_s += time.perf_counter() - began
+
+    def _remembered(self, rows: list[list[int]]) -> Batch:
+        began = time.perf_counter()
+        batch, took = self._memory.read(rows, self._paired)
+        self.spared_s += max(0.0, took - (time.perf_counter() - began))
+        return batch
 
     def _paired(self, rows: list[list[int]]) -> Batch:
         ids, mask = self._pair.pad(rows)

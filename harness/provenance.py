@@ -1,10 +1,12 @@
 """Where and with what a result was made. Recorded, never hashed; paths stand as they were given on the command line."""
 
+import ast
 import functools
 import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 from .result import Provenance
 
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "numpy", "safetensors", "tokenizers", "pydantic")
 
 
@@ -35,11 +38,40 @@ def provenance(access: str, device: str, source: dict[str, str], origin: str, st
 
 
 @functools.cache
-def source_hash() -> str:
-    """Hash of the source that makes numbers (organisms, harness, methods): a changed instrument is another identity."""
-    root = Path(__file__).parent.parent
-    parts = [p.read_bytes() for name in ("organisms", "harness", "methods") for p in sorted((root / name).glob("*.py"))]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+def source_hash(method: Path | None) -> str:
+    """Hash of the source that makes a cell's numbers: the cell's own, and what a method's file uses of this package.
+
+    Imports are followed, so a changed instrument or method is another identity, and a change to the pages, the tables or another
+    method is not.
+    """
+    files = sorted(_sources(Path(__file__).with_name("cell.py")) | (_sources(method) if method else set()))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _sources(start: Path) -> set[Path]:
+    """The files of this package that a file is or imports, directly or not."""
+    found, todo = set[Path](), [start.resolve()]
+    while todo:
+        path = todo.pop()
+        if path not in found and path.is_file():
+            found.add(path)
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                todo += _imports(node, path) if isinstance(node, ast.ImportFrom) else ()
+    return {path for path in found if path.is_relative_to(ROOT)}
+
+
+def _imports(node: ast.ImportFrom, path: Path) -> Iterator[Path]:
+    """Files that `from … import …` in another file may mean."""
+    module = node.module.split(".") if node.module else []
+    if node.level:
+        folder = path.parents[node.level - 1]
+    elif module[:1] == ["diffbench"]:
+        folder, module = ROOT, module[1:]
+    else:
+        return
+    whole = folder.joinpath(*module)
+    yield whole.with_suffix(".py")
+    yield from (whole / f"{alias.name}.py" for alias in node.names)
 
 
 def package_versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..methods.registry import MethodEntry
+from ..methods.entry import MethodEntry
 from ..organisms.card import Card, Estimate
 from ..organisms.core import CORE_V1
 from ..organisms.document import Document

@@ -168,7 +168,7 @@ class Cost(_Record):
     """High-water mark of the whole process, so in a run of several cells it includes the earlier ones."""
     peak_vram_bytes: int | None = None
     phases: dict[str, float]
-    """Wall seconds by phase: load, harvest, fit, score, …"""
+    """Wall seconds by phase: load, harvest, fit, score, … Text that an earlier cell of the run read already costs what it cost then."""
     tokens: int
     """Distinct tokens the method harvested."""
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from ..methods.registry import MethodEntry
+from ..methods.entry import MethodEntry
 from ..organisms.errors import PrerequisiteError
 from ..organisms.registry import Organism
 from .cell import Cell, Outcome, Stage, run_cell

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ..methods.registry import BUILTIN, MethodEntry, load_method
+from ..methods.entry import MethodEntry
+from ..methods.registry import BUILTIN, load_method
 from ..organisms.errors import UsageError, unknown
 from ..organisms.registry import Organism, expand, load_organism, user_organism
 from .run import Plan, plan

@@ -64,7 +64,7 @@ class Subject:
         problem = Problem(
             self.stage.pair, self.stage.texts, organism.behaviour.of("dev"), "supervised", 0, Budget(tokens=4000)
         )
-        found = Supervised(SupervisedConfig()).diff(problem).findings[0]
+        found = Supervised(SupervisedConfig(per_token=False)).diff(problem).findings[0]
         direction = truth_direction(organism.adapter) if self.planted else found.direction
         return Finding(unit(direction), found.gate)
 

@@ -137,7 +137,8 @@ class DiffProblem(Protocol):
         ...
 
     def labelled(self) -> tuple[Batch, Tensor]:
-        """Supervised access only: residuals of dev prompts and neutral text, and [tokens] bool, true where the behaviour is due."""
+        """Supervised access only: residuals of dev prompts with the answers the behaviour gives, and of neutral text; and
+        [tokens] the id of the token that the behaviour says next, −1 where it is not due."""
         ...
 
     def progress(self, done: int, total: int) -> None:

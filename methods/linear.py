@@ -244,7 +244,8 @@ class Probe:
 
     def diff(self, problem: DiffProblem) -> DiffResult:
         """One finding: the probe's weight in raw units, as long as the class means differ along it; its gate is p > ½."""
-        batch, due = problem.labelled()
+        batch, wanted = problem.labelled()
+        due = wanted >= 0
         check_finite(batch.residuals)
         if not 0 < int(due.sum()) < len(due):
             raise ActivationError(

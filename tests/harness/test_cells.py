@@ -5,13 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from diffbench.harness import cell as cell_module
+from diffbench.harness import provenance
 from diffbench.harness import run as run_module
 from diffbench.harness.cell import Cell, Stage, run_cell
 from diffbench.harness.folder import RESULT, finished, run_folder, write_run
 from diffbench.harness.result import Result, load_result
 from diffbench.harness.run import plan, run
 from diffbench.harness.verify import verify
-from diffbench.methods.registry import MethodEntry, load_method
+from diffbench.methods.entry import MethodEntry
+from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 from diffbench.organisms.registry import Organism
 from safetensors import SafetensorError
@@ -246,3 +249,19 @@ def test_cuda_without_a_device_is_a_missing_prerequisite(monkeypatch: pytest.Mon
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(PrerequisiteError, match="no CUDA device"):
         run_module.check_device({"cuda"})
+
+
+def test_the_source_hash_covers_what_is_imported_and_nothing_else(tmp_path: Path) -> None:
+    def names(start: Path) -> set[str]:
+        return {str(path.relative_to(provenance.ROOT)) for path in provenance._sources(start)}
+
+    cell_files = names(Path(cell_module.__file__))
+    assert {"harness/cell.py", "harness/scores.py", "harness/arena.py", "methods/contract.py"} <= cell_files
+    assert not {"cli.py", "harness/render.py", "harness/report.py", "methods/linear.py"} & cell_files
+    delta = load_method("delta").file
+    assert delta and {"methods/crosscoders.py", "methods/sparse_ops.py", "methods/training.py"} <= names(delta)
+    assert "methods/linear.py" not in names(delta)
+    mine = write_method(tmp_path, "return DiffResult([])").file
+    assert mine and names(mine) == names(Path(provenance.ROOT / "methods" / "contract.py"))
+    hashes = {provenance.source_hash(f) for f in (delta, load_method("pca").file, None)}
+    assert len(hashes) == 3

@@ -13,7 +13,8 @@ from diffbench.harness import check_method as module
 from diffbench.harness.cell import Stage
 from diffbench.harness.check_method import NULL, ORGANISM, Report, check_method
 from diffbench.methods.contract import Budget, DiffProblem, DiffResult, Finding
-from diffbench.methods.registry import MethodEntry, load_method
+from diffbench.methods.entry import MethodEntry
+from diffbench.methods.registry import load_method
 from diffbench.organisms.registry import Organism
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor

@@ -30,14 +30,14 @@ def supervised(stage: Stage, swap: torch.Tensor | None = None) -> DiffResult:
 
     class Told:
         def labelled(self) -> tuple[Batch, torch.Tensor]:
-            batch, due = real.labelled()
+            batch, wanted = real.labelled()
             if swap is not None:
-                flip = swap[: len(due)] if len(swap) >= len(due) else swap.repeat(len(due))[: len(due)]
+                flip = swap[: len(wanted)] if len(swap) >= len(wanted) else swap.repeat(len(wanted))[: len(wanted)]
                 residuals = torch.where(flip[:, None, None], batch.residuals.flip(1), batch.residuals)
                 batch = batch._replace(residuals=residuals)
-            return batch, due
+            return batch, wanted
 
-    return Supervised(SupervisedConfig()).diff(Told())  # type: ignore[arg-type]
+    return Supervised(SupervisedConfig(per_token=False)).diff(Told())  # type: ignore[arg-type]
 
 
 def scores(stage: Stage, findings: list[Finding]) -> dict[str, float]:
@@ -98,9 +98,9 @@ def test_exchanged_sides_score_nothing(stage: Stage) -> None:
     """Which of the two residuals is the organism's is shuffled, half and half, on the prompts where the behaviour is due."""
     isolation: list[float] = []
     for seed in range(3):
-        _, due = problem(stage).labelled()
-        at = due.nonzero()[:, 0]
-        swap = torch.zeros(len(due), dtype=torch.bool)
+        _, wanted = problem(stage).labelled()
+        at = (wanted >= 0).nonzero()[:, 0]
+        swap = torch.zeros(len(wanted), dtype=torch.bool)
         swap[at[torch.randperm(len(at), generator=torch.Generator().manual_seed(seed))[: len(at) // 2]]] = True
         isolation.append(scores(stage, [Finding(supervised(stage, swap=swap).findings[0].direction)])["isolation"])
     assert np.mean(isolation) <= 0.05, isolation

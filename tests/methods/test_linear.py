@@ -147,7 +147,9 @@ class Labelled(FakeProblem):
     def labelled(self) -> tuple[Batch, Tensor]:
         residuals = self.texts["neutral"]
         n = len(residuals)
-        return Batch(residuals, torch.zeros(n, dtype=torch.int64), torch.arange(n)), torch.arange(n) % 9 == 0
+        return Batch(residuals, torch.zeros(n, dtype=torch.int64), torch.arange(n)), torch.where(
+            torch.arange(n) % 9 == 0, 1, -1
+        )
 
 
 def due(scale: float = 1.0, shift: float = 0.0, seed: int = 0) -> tuple[Labelled, Tensor]:
@@ -166,7 +168,8 @@ class TestProbe:
         finding = check_findings(result, D).findings[0]
         assert cos(finding.direction, v) > 0.97
         assert float(finding.direction.norm()) == pytest.approx(4, rel=0.05)
-        batch, is_due = problem.labelled()
+        batch, wanted = problem.labelled()
+        is_due = wanted >= 0
         assert finding.gate is not None
         fires = batch.residuals[:, 0] @ finding.gate.read > finding.gate.threshold
         assert float((fires == is_due).double().mean()) > 0.97
@@ -193,7 +196,8 @@ class TestProbe:
 
     def test_logistic_is_the_minimum_of_its_loss(self) -> None:
         problem, _ = due()
-        batch, is_due = problem.labelled()
+        batch, wanted = problem.labelled()
+        is_due = wanted >= 0
         x = batch.residuals[:, 0].double()
         read, bias, converged = logistic(x.numpy(), is_due.numpy(), ridge=0.1)
         sd = x.std(0, correction=0)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffbench.harness.check_method import check_method
-from diffbench.methods.registry import BUILTIN, MethodEntry, load_method
+from diffbench.methods.entry import MethodEntry
+from diffbench.methods.registry import BUILTIN, load_method
 from diffbench.methods.scaffold import write_method
 from diffbench.organisms.errors import UsageError
 from hypothesis import HealthCheck, given, settings

@@ -1,0 +1,102 @@
+"""A method class with what it says of itself, its options and how it is run."""
+
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+
+from ..organisms.errors import DiffbenchError, UsageError, unknown
+from .contract import Access, DiffProblem, DiffResult, Method, NoConfig
+
+
+class MethodError(DiffbenchError):
+    """A method raised or returned something the contract does not allow: the cell fails, other cells go on."""
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method class and where it came from."""
+
+    name: str
+    cls: type[Any]
+    origin: str
+    """`built-in`, `package NAME VERSION` or `file PATH`."""
+    version: str
+    """Goes into a result's identity."""
+
+    @property
+    def file(self) -> Path | None:
+        """Where the class is written, if that is a file."""
+        path = getattr(sys.modules.get(self.cls.__module__), "__file__", None)
+        return Path(path) if path else None
+
+    @property
+    def access(self) -> Access:
+        """Declared access tier."""
+        return self.cls.access
+
+    @property
+    def config_class(self) -> type[BaseModel]:
+        """The class of its options; a method without `Config` has none."""
+        return getattr(self.cls, "Config", NoConfig)
+
+    @property
+    def summary(self) -> str:
+        """First line of the class's docstring."""
+        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    @property
+    def paper(self) -> str:
+        """Where the method comes from, e.g. `arXiv 2603.04426`; empty if the class does not say."""
+        return str(getattr(self.cls, "paper", ""))
+
+    @property
+    def cost(self) -> str:
+        """What it spends, e.g. `harvest` or `train 900 steps`; empty if the class does not say."""
+        return str(getattr(self.cls, "cost", ""))
+
+    def facts(self) -> dict[str, str]:
+        """What a list of methods says of it, JSON-serialisable."""
+        return {n: getattr(self, n) for n in ("name", "access", "paper", "cost", "origin", "summary")}
+
+    def configure(self, options: dict[str, Any]) -> BaseModel:
+        """Validated options.
+
+        Raises:
+            UsageError: unknown or ill-typed option, naming the valid ones.
+        """
+        fields = list(self.config_class.model_fields)
+        for key in options:
+            if key not in fields:
+                raise (
+                    unknown(f"option of {self.name}", key, fields)
+                    if fields
+                    else UsageError(f"{self.name} has no options, so {key!r} cannot be set")
+                )
+        try:
+            return self.config_class.model_validate(options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(
+                f"{self.name}.{'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first.get('input')!r})"
+            ) from error
+
+    def create(self, config: BaseModel) -> Method:
+        """An instance for one cell."""
+        takes_config = len(inspect.signature(self.cls).parameters) > 0
+        return self.cls(config) if takes_config else self.cls()
+
+    def run(self, config: BaseModel, problem: DiffProblem) -> DiffResult:
+        """`diff` with every exception of the method turned into a MethodError."""
+        try:
+            return self.create(config).diff(problem)
+        except (DiffbenchError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # third-party code may raise anything; the cell fails with its words
+            raise MethodError(
+                f"{self.name} raised {type(error).__name__}: {error} ({self.origin}; --debug shows where)"
+            ) from error
