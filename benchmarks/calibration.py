@@ -25,8 +25,8 @@ from diffbench.harness.scores import PROTOCOL_V1, Protocol, Scorer
 from diffbench.harness.stats import harmonic, summarise
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.contract import Budget, Finding, Gate
-from diffbench.organisms.families.planted import truth_direction
 from diffbench.organisms.registry import load_organism
+from diffbench.organisms.truth import truth_direction
 from torch import Tensor
 
 from .calibration_page import Point, Record, Study, draw, markdown

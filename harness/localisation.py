@@ -12,16 +12,16 @@ from scipy.stats import beta
 from torch import Tensor
 
 from ..methods.contract import Finding
-from ..organisms.families import planted
 from ..organisms.registry import Organism
+from ..organisms.truth import truth_direction
 from .interventions import unit
 from .result import Localisation, Located
 
 
 def truth_of(organism: Organism) -> Tensor | None:
     """Unit direction [d_model] that a planted organism writes; None for any other organism."""
-    is_planted = organism.name.startswith(f"{planted.FAMILY.name}/") and "organism" in organism.source
-    return planted.truth_direction(organism.adapter) if is_planted else None
+    is_planted = organism.name.startswith("planted/") and "organism" in organism.source
+    return truth_direction(organism.adapter) if is_planted else None
 
 
 def localise(findings: Sequence[Finding], truth: Tensor, ks: Sequence[int]) -> Localisation:

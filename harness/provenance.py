@@ -55,9 +55,17 @@ def _sources(start: Path) -> set[Path]:
         path = todo.pop()
         if path not in found and path.is_file():
             found.add(path)
-            for node in ast.walk(ast.parse(path.read_bytes())):
-                todo += _imports(node, path) if isinstance(node, ast.ImportFrom) else ()
+            tree = ast.parse(path.read_bytes())
+            for_types = {id(n) for node in ast.walk(tree) if _is_for_types(node) for n in ast.walk(node)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
+                    todo += _imports(node, path)
     return {path for path in found if path.is_relative_to(ROOT)}
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    """An `if TYPE_CHECKING:` block, which never runs."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _imports(node: ast.ImportFrom, path: Path) -> Iterator[Path]:

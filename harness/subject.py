@@ -12,7 +12,7 @@ from torch import Tensor
 from ..methods.anchors import Supervised, SupervisedConfig
 from ..methods.contract import Budget, Finding
 from ..organisms.behaviour import Prompt
-from ..organisms.families.planted import truth_direction
+from ..organisms.truth import truth_direction
 from .cell import SCORE_SEED, Stage
 from .interventions import Directions, unit
 from .pair import Pair

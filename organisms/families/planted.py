@@ -7,7 +7,6 @@ direction 60 degrees away from it, longer, so that both express the behaviour eq
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,15 +116,6 @@ class Planted(Family):
 
     def gates(self, spec: Spec) -> dict[str, Rule]:
         return {}
-
-
-def truth_direction(adapter: Path) -> Any:
-    """Unit direction [d_model] that a planted adapter writes, fp32."""
-    from safetensors.torch import load_file
-
-    weights = load_file(adapter / "adapter_model.safetensors")
-    column = next(w for name, w in weights.items() if "lora_B" in name).float()[:, 0]
-    return column / column.norm()
 
 
 def _fit_read(model: Any, tokenizer: Any, layer: int, asked: list[Document], ordinary: list[Document]) -> Any:

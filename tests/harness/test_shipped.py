@@ -6,8 +6,8 @@ from diffbench.harness.pair import Pair, load_pair
 from diffbench.harness.recheck import verify
 from diffbench.organisms.base import BASES
 from diffbench.organisms.card import read_base_card
-from diffbench.organisms.families.planted import truth_direction
 from diffbench.organisms.registry import ZOO, expand, load_card, load_organism, organism_names
+from diffbench.organisms.truth import truth_direction
 
 NAMES = organism_names()
 
