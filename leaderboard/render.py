@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..harness.result import SCORES
-from .rows import CellRow, Estimate, MethodRow, Row, Table
+from .rows import BeyondRow, CellRow, Estimate, MethodRow, Row, Table
 from .store import Problem
 
 MARK = "†"
@@ -26,6 +26,22 @@ NOTES = (
 )
 SCORE_HEADS = tuple(s.capitalize() for s in SCORES)
 OVERALL_HEADS = ("Rank", "Group", "Method", "Access", *SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s")
+BEYOND_HEADS = (
+    "Method",
+    "False discoveries",
+    "Findings",
+    "Nulls",
+    "Cosine, 1",
+    "Cosine, 10",
+    "Reading, 1",
+    "Reading, 10",
+)
+BEYOND_NOTE = (
+    "False discoveries: share of the findings on null organisms whose effect beats random directions under the same gates "
+    "at p < .05 (random directions: {expected}); findings are treated as independent. Cosine: the largest |cos| of the first "
+    "1 or 10 findings with the direction that a planted adapter writes. Reading: where the truth stands among the family's "
+    "candidates by the first 1 or 10 findings, 0 = random directions, 1 = first."
+)
 CELL_HEADS = ("Organism", "Method", *SCORE_HEADS, "Seeds", "Cells", "Wall s")
 
 
@@ -41,20 +57,25 @@ def to_markdown(table: Table, problems: Sequence[Problem] = ()) -> str:
     overall = markdown_table(OVERALL_HEADS, [overall_cells(table, row, MARKDOWN) for row in table.overall])
     cells = markdown_table(CELL_HEADS, [cell_cells(row, MARKDOWN) for row in table.cells])
     notes = "\n".join(f"- {md(note)}" for note in (table.verdict, *NOTES))
+    other = markdown_table(BEYOND_HEADS, [beyond_cells(row, MARKDOWN) for row in table.beyond])
+    other = f"## Beyond isolation\n\n{other}\n{md(beyond_note(table))}\n\n" if table.beyond else ""
     unusable = "".join(f"- {md(problem.path)}: {md(problem.reason)}\n" for problem in problems)
     unusable = f"\n## Files that could not be used\n\n{unusable}" if problems else ""
-    return f"# Leaderboard\n\n{md(table.header)}\n\n{overall}\n{notes}\n\n## By organism\n\n{cells}{unusable}"
+    return f"# Leaderboard\n\n{md(table.header)}\n\n{overall}\n{notes}\n\n{other}## By organism\n\n{cells}{unusable}"
 
 
 def to_latex(table: Table) -> str:
     """Both tables as `table` environments; needs booktabs, and graphicx to fit the line width."""
     overall = [overall_cells(table, row, LATEX) for row in table.overall]
     cells = [cell_cells(row, LATEX) for row in table.cells]
+    other = [beyond_cells(row, LATEX) for row in table.beyond]
+    note = tex(beyond_note(table))
     complete, size = sum(row.standing != "incomplete" for row in table.overall), len(overall)
     caption = tex(f"{table.header}. {table.verdict} {' '.join(NOTES)}")
     return (
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
         + _latex_table("rlll" + "l" * len(SCORES) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall")
+        + (_latex_table("llrrllll", BEYOND_HEADS, other, set(), note, "tab:beyond") if other else "")
         + _latex_table(
             "ll" + "l" * len(SCORES) + "rlr",
             CELL_HEADS,
@@ -135,6 +156,23 @@ def cell_cells(row: CellRow, to: Dialect) -> list[str]:
     """One per-organism row, in the order of `CELL_HEADS`."""
     lead, trail = [row.organism, marked(row)], [str(row.seeds), statuses(row), number(row.wall_s, 1)]
     return [*map(to.text, lead), *(to.score(row.scores[name]) for name in SCORES), *map(to.text, trail)]
+
+
+def beyond_cells(row: BeyondRow, to: Dialect) -> list[str]:
+    """One row of what is beside the scores, in the order of `BEYOND_HEADS`."""
+    kind = "" if row.kind == "method" else f" ({row.kind})"
+    sizes = map(to.text, (str(row.findings or "–"), str(row.nulls or "–")))
+    return [
+        to.text(row.method + kind),
+        to.score(row.false_discovery),
+        *sizes,
+        *map(to.score, (*row.located, *row.identified)),
+    ]
+
+
+def beyond_note(table: Table) -> str:
+    """What the columns mean."""
+    return BEYOND_NOTE.format(expected=number(next((r.expected for r in table.beyond if r.expected), None), 3))
 
 
 def md(text: str) -> str:

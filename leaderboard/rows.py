@@ -106,6 +106,26 @@ class MethodRow(Row):
 
 
 @dataclass(frozen=True)
+class BeyondRow:
+    """One method's findings where there is no score to give (`beyond`)."""
+
+    method: str
+    kind: Kind
+    false_discovery: Estimate
+    """Share of the findings on nulls with p < `ALPHA`; Clopper-Pearson, findings treated as independent."""
+    findings: int
+    """Findings that were tested."""
+    nulls: int
+    """Cells they come from."""
+    expected: float | None
+    """The share that random directions would have."""
+    located: tuple[Estimate, ...]
+    """Largest |cos| of the first 1 and the first 10 findings with a planted truth."""
+    identified: tuple[Estimate, ...]
+    """Identification by the first 1 and the first 10 findings: 0 = random directions, 1 = the truth comes first."""
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two ranked methods on the same organisms, prompts and draws."""
 
@@ -134,6 +154,8 @@ class Table:
     """By organism, then in the order of `overall`."""
     pairs: tuple[Pair, ...]
     """Every pair of ranked methods, in the order of `overall`."""
+    beyond: tuple[BeyondRow, ...]
+    """Methods with anything measured beside the scores, in the order of `overall`."""
     organisms: tuple[str, ...]
     inapplicable: tuple[str, ...]
     """Those of `organisms` that no method can be scored on; they are outside every mean."""

@@ -11,8 +11,22 @@ import numpy as np
 
 from ..harness.result import SCORES
 from .page import CSS, JS
-from .render import CELL_HEADS, MARK, NOTES, estimate_text, number, organisms_text, rank_text, seeds_text, statuses
-from .rows import CellRow, MethodRow, Row, Table, count
+from .render import (
+    BEYOND_HEADS,
+    CELL_HEADS,
+    MARK,
+    NOTES,
+    Dialect,
+    beyond_cells,
+    beyond_note,
+    estimate_text,
+    number,
+    organisms_text,
+    rank_text,
+    seeds_text,
+    statuses,
+)
+from .rows import BeyondRow, CellRow, MethodRow, Row, Table, count
 from .store import Problem
 from .svg import dose_response, interval_bar
 
@@ -44,6 +58,7 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
         ("Missing cells", "failed, oom and timeout count as 0; a cell that was not run takes the headline away"),
         ("Not applicable to any method", ", ".join(table.inapplicable) or "none"),
     ]
+    beyond_link = '<a href="#beyond">Beyond isolation</a>' if table.beyond else ""
     details = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in protocol)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -52,12 +67,13 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 <body><main>
 <h1>diffbench leaderboard</h1>
 <p class="soft">{escape(table.header)}</p>
-<nav aria-label="Sections"><a href="#overall">Overall</a><a href="#organisms">By organism</a><a href="#cost">Cost</a>\
+<nav aria-label="Sections"><a href="#overall">Overall</a>{beyond_link}<a href="#organisms">By organism</a><a href="#cost">Cost</a>\
 <a href="#failures">Failures</a><a href="#protocol">Protocol</a></nav>
 <p>{HOW_TO_READ}</p>
 <h2 id="overall">Overall</h2>
 {_overall(table)}
 <p class="soft"><small>{escape(" ".join((table.verdict, *NOTES)))}</small></p>
+{_beyond(table)}
 <h2 id="organisms">By organism</h2>
 {organisms}
 <h2 id="cost">Cost</h2>
@@ -83,6 +99,22 @@ def _overall(table: Table) -> str:
         return _tr([*cells, _status(row), _td(number(row.wall_s, 1), row.wall_s)], style)
 
     return _table("Methods over all organisms", heads, map(line, table.overall), sort="Isolation")
+
+
+def _beyond(table: Table) -> str:
+    """False discovery, localisation and identification."""
+    if not table.beyond:
+        return ""
+
+    def line(row: BeyondRow) -> str:
+        estimates = (row.false_discovery, *row.located, *row.identified)
+        name, *texts = beyond_cells(row, Dialect(escape, estimate_text))
+        values = [estimates[0].value, row.findings, row.nulls, *(e.value for e in estimates[1:])]
+        head = f'<th scope="row" data-v="{escape(row.method)}">{name}</th>'
+        return _tr([head, *(_td(text, value) for text, value in zip(texts, values, strict=True))])
+
+    body = _table("Beyond isolation", BEYOND_HEADS, map(line, table.beyond))
+    return f'<h2 id="beyond">Beyond isolation</h2>\n{body}\n<p class="soft"><small>{escape(beyond_note(table))}</small></p>'
 
 
 def _organism(table: Table, organism: str, opened: bool) -> str:

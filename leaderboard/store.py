@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..harness.result import Result
+from ..harness.result import Result, sha256_json
 from ..harness.results import records
 from ..organisms.errors import PrerequisiteError, ValidationFailed
 
@@ -73,7 +73,8 @@ def sort_key(result: Result) -> tuple[str, str, list[tuple[str, int]], str]:
 def check_comparable(results: Sequence[Result]) -> None:
     """Refuse records that measured different things.
 
-    All must share schema and protocol; all records of one organism must share its weights, prompts, layer and dtype.
+    All must share schema and protocol; all records of one organism must share its weights, prompts, layer and dtype; one cell
+    cannot count twice because the source changed between two runs of it.
 
     Raises:
         MixedResultsError: with both values, a cell for each, and what to do.
@@ -82,6 +83,8 @@ def check_comparable(results: Sequence[Result]) -> None:
     for result in results:
         identity = result.identity
         where = f"organism {identity.organism!r}: "
+        same = sha256_json([identity.config, identity.budget, identity.seeds])[:8]
+        cell = f"{identity.method} on {identity.organism} with one set of options and seeds ({same}): "
         protocol = f"{identity.protocol} {identity.protocol_sha256}"
         for scope, what, value in (
             ("", "schema version", str(result.schema_version)),
@@ -90,6 +93,7 @@ def check_comparable(results: Sequence[Result]) -> None:
             (where, "prompts", identity.prompts_sha256),
             (where, "layer", str(identity.layer)),
             (where, "dtype", identity.dtype),
+            (cell, "source", identity.code_sha256),
         ):
             other, example = common.setdefault(scope + what, (value, result))
             if other != value:

@@ -14,6 +14,7 @@ from ..harness.result import SCORES, Result
 from ..harness.results import sample_fault
 from ..harness.stats import Array
 from ..organisms.errors import PrerequisiteError, ValidationFailed, unknown
+from .beyond import beyond
 from .compare import paired
 from .grid import Grid, grids
 from .ranks import ranked
@@ -65,6 +66,7 @@ def build_table(
         overall=tuple(overall),
         cells=tuple(rows[row.method][i] for i in range(len(names)) for row in overall),
         pairs=pairs,
+        beyond=tuple(sorted(beyond(found, draws, seed), key=lambda r: [o.method for o in overall].index(r.method))),
         organisms=tuple(names),
         inapplicable=tuple(name for name in names if name in found[0].inapplicable),
         organism_set=organism_set,
