@@ -7,7 +7,7 @@ counted. Whether the findings really score that much is `verify`'s question, whi
 
 import json
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from ..organisms.errors import PrerequisiteError, ValidationFailed
+from .packs import PACKED, lines
 from .result import SCORES, Result, Samples, load_result
 from .stats import point
 
@@ -30,7 +31,7 @@ Scored = tuple[float | None, float | None, float | None]
 
 @dataclass(frozen=True)
 class Record:
-    """A `result.json` that was found: the result, or why there is none."""
+    """A record that was found, in a `result.json` or a pack: the result, or why there is none."""
 
     path: Path
     result: Result | None
@@ -63,7 +64,7 @@ class Difference:
 
 
 def records(path: Path) -> Generator[Record, None, None]:
-    """The record at `path` (a file), or every `result.json` below it (a folder) in path order, judged by itself alone.
+    """The records at `path` (a file), or of every `result.json` and pack below it in path order, each judged by itself alone.
 
     Folders whose name begins with a dot are the scratch of a run that was killed, and are passed over.
 
@@ -72,22 +73,34 @@ def records(path: Path) -> Generator[Record, None, None]:
     """
     if not path.exists():
         raise PrerequisiteError(f"there is no {path}; give a run folder, or the folder that `bench run --out` wrote to")
-    for found in [path] if path.is_file() else sorted(path.rglob(RESULT_FILE)):
-        if any(part.startswith(".") for part in found.relative_to(path).parts):
-            continue
-        try:
-            result = load_result(found)
-        except (OSError, ValueError) as error:
-            yield Record(found, None, (reason(error),))
-            continue
-        fault = sample_fault(result)
-        yield Record(found, result, (fault,) if fault else ())
+    for found in [path] if path.is_file() else sorted([*path.rglob(RESULT_FILE), *path.rglob(f"*{PACKED}")]):
+        if not any(part.startswith(".") for part in found.relative_to(path).parts):
+            yield from (
+                _packed(found) if found.name.endswith(PACKED) else [_record(found, lambda f=found: load_result(f))]
+            )
+
+
+def _packed(path: Path) -> Generator[Record, None, None]:
+    try:
+        for line in lines(path):
+            yield _record(path, lambda text=line: Result.model_validate_json(text))
+    except (OSError, ValueError) as error:
+        yield Record(path, None, (reason(error),))
+
+
+def _record(path: Path, load: Callable[[], Result]) -> Record:
+    try:
+        result = load()
+    except (OSError, ValueError) as error:
+        return Record(path, None, (reason(error),))
+    fault = sample_fault(result)
+    return Record(path, result, (fault,) if fault else ())
 
 
 def validate(paths: Sequence[Path]) -> list[Record]:
     """Every record at or below `paths`, with all that is wrong: schema, id, scores, and the files of its run folder.
 
-    A path that is itself a file is judged as a record alone, without the files around it.
+    A path that is itself a file is judged as a record alone, without the files around it, and so are the records of a pack.
 
     Raises:
         PrerequisiteError: a path that does not exist or holds no record.
@@ -98,7 +111,8 @@ def validate(paths: Sequence[Path]) -> list[Record]:
         if not below:
             raise PrerequisiteError(f"there is no {RESULT_FILE} below {path}; give a folder that `bench run` wrote to")
         for r in below:
-            files = file_faults(r.path.parent, r.result) if r.result is not None and path.is_dir() else []
+            whole = path.is_dir() and r.path.name == RESULT_FILE
+            files = file_faults(r.path.parent, r.result) if whole and r.result else []
             checked.append(Record(r.path, r.result, (*r.problems, *files)))
     return checked
 

@@ -8,7 +8,7 @@ import typer
 
 from ..terminal import Debug, JsonFlag, RunsArgument, handled, show
 
-app = typer.Typer(no_args_is_help=True, help="Run folders: list, show, diff, validate.")
+app = typer.Typer(no_args_is_help=True, help="Run folders: list, show, diff, validate, pack.")
 
 
 @app.command("list")
@@ -84,3 +84,26 @@ def results_validate(
             raise ValidationFailed(
                 f"{bad} of {len(checked)} results are not valid; see above, and run those cells again"
             )
+
+
+@app.command("pack")
+def results_pack(
+    runs: RunsArgument = Path("runs"),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of packs; records that are there already are kept.")
+    ] = Path("leaderboard/published"),
+    debug: Debug = False,
+) -> None:
+    """Put every record below a folder into one compressed file an organism, for publishing; tables are built from packs as well."""
+    with handled(debug):
+        from ...organisms.errors import ValidationFailed
+        from ..packs import pack
+        from ..results import records
+
+        found = list(records(runs))
+        if bad := [r for r in found if r.problems]:
+            raise ValidationFailed(
+                f"{bad[0].path}: {bad[0].problems[0]} ({len(bad)} of {len(found)} records are not valid; nothing was written)"
+            )
+        for path in pack([r.result for r in found if r.result], out):
+            typer.echo(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
