@@ -1,0 +1,300 @@
+"""`python -m benchmarks.claims`: what the seed papers claim, against the published records; the table of docs/claims.md.
+
+Each claim has one number with a 95 % interval and a rule that was written before any number was seen. A comparison of methods stands on
+the organisms on which all of its methods have a score, and on the seeds that are there.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import typer
+from diffbench.harness.files import atomic_write_text
+from diffbench.harness.result import Result
+from diffbench.leaderboard.rows import Pair, Table, count
+from diffbench.leaderboard.store import load_results
+from diffbench.leaderboard.tables import build_table
+from scipy import stats
+
+from .table import insert
+
+Verdict = Literal["replicates", "does not replicate", "unresolved"]
+SAES = ("sae_ft", "sae_base", "sae_diff", "sae_pair", "sae_stagewise")
+ALIKE = 0.1
+"""Two methods are alike if the whole interval of their difference lies within this."""
+FOUND = 0.1
+"""Isolation above which a method has found causal latents on an organism (lower end of the interval)."""
+IDENTICAL = "null/base-identical"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the table."""
+
+    says: str
+    source: str
+    numbers: str
+    verdict: Verdict
+
+
+def main(
+    records: Annotated[Path, typer.Argument(help="Run folders or packs.")] = Path("leaderboard/published"),
+    recovery: Annotated[Path, typer.Option(help="Record of `python -m benchmarks.recovery`.")] = Path(
+        "docs/recovery.json"
+    ),
+    ablation: Annotated[Path, typer.Option(help="Record of `python -m benchmarks.ablation`.")] = Path(
+        "docs/ablation.json"
+    ),
+    page: Annotated[Path, typer.Option(help="Page whose table is replaced.")] = Path("docs/claims.md"),
+) -> None:
+    """Write the table."""
+    results = load_results(records).results
+    claims = [
+        better_than_saes(results),
+        like_adl(results),
+        more_often(results),
+        misattributes(json.loads(recovery.read_text())),
+        flagged(results),
+        no_tail(results),
+        no_data(json.loads(ablation.read_text())),
+    ]
+    table = markdown(claims)
+    atomic_write_text(page, insert(page.read_text(), table))
+    typer.echo(table)
+
+
+def markdown(claims: Sequence[Claim]) -> str:
+    """One row a claim."""
+    lines = ["| claim | source | measured | on the embedded tier |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {c.says} | {c.source} | {c.numbers} | **{c.verdict}** |" for c in claims), "", ""])
+
+
+def better_than_saes(results: Sequence[Result]) -> Claim:
+    """Delta against each SAE baseline, Holm-corrected over these."""
+    table = compared(results, ("delta", *SAES))
+    pairs = [(s, pair_of(table, "delta", s)) for s in SAES]
+    said = "; ".join(f"{s} {difference(p, 'delta')}" for s, p in pairs)
+    won = [p.separated and p.better == "delta" for _, p in pairs]
+    lost = [p.separated and p.better != "delta" for _, p in pairs]
+    verdict: Verdict = "replicates" if all(won) else "does not replicate" if any(lost) else "unresolved"
+    return Claim(
+        "Delta finds more of what causes the behaviour than SAE baselines",
+        "Delta-Crosscoder, arXiv 2603.04426",
+        f"isolation of delta minus: {said} ({basis(table)})",
+        verdict,
+    )
+
+
+def like_adl(results: Sequence[Result]) -> Claim:
+    """Equivalence within `ALIKE`."""
+    table = compared(results, ("delta", "adl"))
+    pair = pair_of(table, "delta", "adl")
+    return Claim(
+        "Delta matches the activation-difference lens",
+        "Delta-Crosscoder, arXiv 2603.04426",
+        f"isolation of delta minus adl {difference(pair, 'delta')} ({basis(table)}); alike: whole interval within ±{ALIKE}",
+        alike(pair),
+    )
+
+
+def alike(pair: Pair) -> Verdict:
+    """Replicates if the interval lies within ±`ALIKE`, does not if the two are separated."""
+    _, low, high = pair.difference
+    if low is not None and high is not None and max(abs(low), abs(high)) <= ALIKE:
+        return "replicates"
+    return "does not replicate" if pair.separated else "unresolved"
+
+
+def more_often(results: Sequence[Result]) -> Claim:
+    """On how many organisms each crosscoder has an isolation whose interval lies above `FOUND`."""
+    methods = ("delta", "dsf", "batch_topk")
+    table = compared(results, methods)
+    found = {
+        m: {r.organism for r in table.cells if r.method == m and (r.scores["isolation"].low or 0) > FOUND}
+        for m in methods
+    }
+    n = len(table.organisms)
+    p = [
+        float(stats.binomtest(len(found["delta"] - found[m]), len(found["delta"] ^ found[m]) or 1).pvalue)
+        for m in methods[1:]
+    ]
+    wins = [len(found["delta"]) > len(found[m]) for m in methods[1:]]
+    clear = [x < 0.05 / 2 for x in p]
+    verdict: Verdict = (
+        "replicates"
+        if all(w and c for w, c in zip(wins, clear, strict=True))
+        else "does not replicate"
+        if any(not w and c for w, c in zip(wins, clear, strict=True))
+        else "unresolved"
+    )
+    said = ", ".join(f"{m} {len(found[m])} of {n}" for m in methods)
+    tests = ", ".join(f"{m} p {x:.2g}" for m, x in zip(methods[1:], p, strict=True))
+    return Claim(
+        "Delta finds causal latents on more organisms than DSF and BatchTopK (10, 6 and 4 of 10)",
+        "Delta-Crosscoder, arXiv 2603.04426",
+        f"isolation above {FOUND} with its whole interval: {said}; sign test against delta: {tests} ({basis(table)})",
+        verdict,
+    )
+
+
+def misattributes(record: dict[str, Any]) -> Claim:
+    """Artefacts among the latents called fine-tuned only, L1 minus BatchTopK, on planted data where both call some."""
+    gaps: dict[str, list[float]] = {"shrunken": [], "decoupled": []}
+    for fit in record["fits"]:
+        if fit["method"] != "l1" or fit["setting"] != "sparse" or fit["price"] != 2.0:
+            continue
+        other = next(
+            (
+                f
+                for f in record["fits"]
+                if f["method"] == "batch_topk" and (f["setting"], f["seed"]) == (fit["setting"], fit["seed"])
+            ),
+            None,
+        )
+        for kind, gap in gaps.items():
+            if other and fit[kind] is not None and other[kind] is not None:
+                gap.append(fit[kind] - other[kind])
+    ends = {kind: interval_of(gap) for kind, gap in gaps.items()}
+    lows = [low for _, low, _ in ends.values()]
+    highs = [high for *_, high in ends.values()]
+    verdict: Verdict = (
+        "replicates"
+        if all(x > 0 for x in lows)
+        else "does not replicate"
+        if any(x < 0 for x in highs)
+        else "unresolved"
+    )
+    said = ", ".join(f"{kind} {number(e)}" for kind, e in ends.items())
+    return Claim(
+        "L1 crosscoders call shared latents fine-tuned only, and BatchTopK mitigates it",
+        "Minder et al. 2025, arXiv 2504.02922",
+        f"artefacts among the latents called fine-tuned only, L1 − BatchTopK, planted sparse data ({len(gaps['shrunken'])} draws): {said}",
+        verdict,
+    )
+
+
+def flagged(results: Sequence[Result]) -> Claim:
+    """Whether Latent Scaling calls more of L1's fine-tuned-only latents artefacts than of BatchTopK's, on the organisms."""
+    rates = {
+        m: {c.identity.organism: artefacts(c) for c in results if c.identity.method == m} for m in ("l1", "batch_topk")
+    }
+    called = {m: [x for x in of.values() if x and x[1]] for m, of in rates.items()}
+    total = {m: (sum(x[0] for x in of), sum(x[1] for x in of)) for m, of in called.items()}
+    said = "; ".join(
+        f"{m}: {k:.0f} of {n} latents called fine-tuned only on {len(called[m])} organisms"
+        for m, (k, n) in total.items()
+    )
+    if not all(n for _, n in total.values()):
+        return _flagged(f"{said}: a method that calls none has no rate", "unresolved")
+    p = float(stats.fisher_exact([[round(k), n - round(k)] for k, n in total.values()]).pvalue)
+    more = total["l1"][0] / total["l1"][1] > total["batch_topk"][0] / total["batch_topk"][1]
+    verdict: Verdict = "unresolved" if p >= 0.05 else "replicates" if more else "does not replicate"
+    return _flagged(f"{said} (Fisher p {p:.2g}; latents treated as independent)", verdict)
+
+
+def _flagged(numbers: str, verdict: Verdict) -> Claim:
+    says = "Latent Scaling flags the artefacts (Complete Shrinkage), more of L1's than of BatchTopK's"
+    return Claim(says, "Minder et al. 2025, arXiv 2504.02922", numbers, verdict)
+
+
+def artefacts(cell: Result) -> tuple[float, int] | None:
+    """(Latents with Complete Shrinkage, latents that were judged) among those called fine-tuned only."""
+    scaling = cell.diagnostics.get("latent_scaling")
+    if not isinstance(scaling, dict):
+        return None
+    shrinkage: dict[str, Any] = scaling["complete_shrinkage"]
+    n = int(shrinkage["n"])
+    return (float(shrinkage["rate"] or 0) * n, n)
+
+
+def no_tail(results: Sequence[Result]) -> Claim:
+    """Share of Delta's latents with rdn > 5/6 on the identical pair, against the organisms with a behaviour."""
+    shares: dict[str, list[float]] = {"identical": [], "other nulls": [], "organisms": []}
+    for cell in results:
+        norms = cell.diagnostics.get("decoder_norms")
+        if cell.identity.method == "delta" and isinstance(norms, dict):
+            name = cell.identity.organism
+            kind = "identical" if name == IDENTICAL else "other nulls" if name.startswith("null/") else "organisms"
+            shares[kind].append(int(norms["ft_only"]) / max(1, sum(map(int, norms.values()))))
+    said = ", ".join(f"{kind} {np.mean(x):.4f} (n {len(x)})" if x else f"{kind} not run" for kind, x in shares.items())
+    if not shares["identical"] or not shares["organisms"]:
+        verdict: Verdict = "unresolved"
+    elif max(shares["identical"]) > 0:
+        verdict = "does not replicate"
+    else:
+        verdict = "replicates" if min(interval_of(shares["organisms"])[1:]) > 0 else "unresolved"
+    return Claim(
+        "A pair of identical models shows no tail of fine-tuned-only latents, a fine-tuned pair does",
+        "Delta-Crosscoder, arXiv 2603.04426",
+        f"share of Delta's latents with rdn > 5/6: {said}",
+        verdict,
+    )
+
+
+def no_data(record: dict[str, Any]) -> Claim:
+    """What Delta loses without contrastive text, the only text that knows of the fine-tune."""
+    row = next(r for r in record["rows"] if r["organism"] == "mean" and r["variant"] == "no contrastive text")
+    low, high = row["difference_interval"]
+    verdict: Verdict = "does not replicate" if high < 0 else "replicates" if low >= -ALIKE else "unresolved"
+    return Claim(
+        "Fine-tuning data are not needed",
+        "Delta-Crosscoder, arXiv 2603.04426",
+        "no method is ever given them; without the models' own (contrastive) text either, Delta's isolation changes by "
+        f"{row['difference']:+.2f} [{low:+.2f}, {high:+.2f}] (docs/ablation.md; not needed: lower end above −{ALIKE})",
+        verdict,
+    )
+
+
+def compared(results: Sequence[Result], methods: Sequence[str]) -> Table:
+    """The table of some methods on the organisms on which each of them has a score, by the seeds that a method has on all of these."""
+    on = {m: {r.identity.organism for r in results if r.identity.method == m and r.samples} for m in methods}
+    names = sorted(set.intersection(*on.values()))
+    kept: list[Result] = []
+    for method in methods:
+        own = [r for r in results if r.identity.method == method and r.identity.organism in names]
+        seeds = [{r.identity.seeds["method"] for r in own if r.identity.organism == name} for name in names]
+        kept += [r for r in own if r.identity.seeds["method"] in set.intersection(*seeds)]
+    return build_table(kept, names)
+
+
+def pair_of(table: Table, a: str, b: str) -> Pair:
+    """The comparison of two methods."""
+    return next(p for p in table.pairs if {p.better, p.worse} == {a, b})
+
+
+def difference(pair: Pair, of: str) -> str:
+    """Signed difference of `of` minus the other, with its interval and corrected p."""
+    value, low, high = (x or 0.0 for x in pair.difference)
+    if pair.better != of:
+        value, low, high = -value, -high, -low
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}], p {pair.p_holm:.2g}"
+
+
+def basis(table: Table) -> str:
+    """What a comparison stands on."""
+    seeds = sorted({r.seeds for r in table.cells})
+    return (
+        f"{count(len(table.organisms), 'organism')}, {'–'.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds a method"
+    )
+
+
+def interval_of(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean with Student's 95 % interval; no interval from fewer than two values."""
+    if len(values) < 2:
+        return float(np.mean(values)) if values else float("nan"), float("-inf"), float("inf")
+    found = stats.ttest_1samp(values, 0.0)
+    low, high = (float(x) for x in found.confidence_interval()) if np.ptp(values) else (values[0], values[0])
+    return float(np.mean(values)), low, high
+
+
+def number(ends: tuple[float, float, float]) -> str:
+    """`+.53 [+.50, +.57]`."""
+    value, low, high = ends
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+if __name__ == "__main__":
+    typer.run(main)

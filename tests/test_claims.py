@@ -1,0 +1,121 @@
+"""Verdicts follow from the numbers by the stated rules, whichever way these point."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
+
+from diffbench.harness.result import Result
+
+from benchmarks import claims
+
+from .factories import make_result
+
+FAMILIES = ("taboo", "backdoor", "subliminal", "false_facts", "planted", "alignment_faking")
+
+
+def cells(quality: dict[str, float], seeds: int = 2) -> list[Result]:
+    return [
+        make_result(m, f"{f}/{o}", s, q)
+        for m, q in quality.items()
+        for f in FAMILIES
+        for o in "ab"
+        for s in range(seeds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "verdict"),
+    [(0.8, 0.1, "replicates"), (0.1, 0.8, "does not replicate"), (0.4, 0.4, "unresolved")],
+)
+def test_delta_against_saes(own: float, others: float, verdict: str) -> None:
+    claim = claims.better_than_saes(cells({"delta": own, **dict.fromkeys(claims.SAES, others)}))
+    assert claim.verdict == verdict and "12 organisms, 2 seeds" in claim.numbers
+    assert ("+0.7" in claim.numbers) == (own > 0.5) and ("-0.7" in claim.numbers) == (own < 0.3)
+
+
+@pytest.mark.parametrize(
+    ("adl", "verdict"), [(0.5, "replicates"), (0.1, "does not replicate"), (0.9, "does not replicate")]
+)
+def test_delta_like_adl(adl: float, verdict: str) -> None:
+    assert claims.like_adl(cells({"delta": 0.5, "adl": adl})).verdict == verdict
+
+
+def test_a_partial_matrix_is_compared_on_what_all_have() -> None:
+    results = cells({"delta": 0.5, "adl": 0.5})
+    partial = [
+        r
+        for r in results
+        if not (r.identity.method == "adl" and (r.identity.organism == "taboo/a" or r.identity.seeds["method"]))
+        and not (r.identity.method == "delta" and r.identity.organism == "taboo/b" and r.identity.seeds["method"])
+    ]
+    table = claims.compared(partial, ("delta", "adl"))
+    assert len(table.organisms) == 11 and {r.standing for r in table.overall} == {"ranked"}
+    assert claims.basis(table) == "11 organisms, 1 seeds a method"
+
+
+@pytest.mark.parametrize(
+    ("quality", "verdict"),
+    [
+        ({"delta": 0.8, "dsf": 0.0, "batch_topk": 0.0}, "replicates"),
+        ({"delta": 0.0, "dsf": 0.8, "batch_topk": 0.0}, "does not replicate"),
+        ({"delta": 0.8, "dsf": 0.8, "batch_topk": 0.0}, "unresolved"),
+    ],
+)
+def test_on_more_organisms(quality: dict[str, float], verdict: str) -> None:
+    claim = claims.more_often(cells(quality))
+    assert claim.verdict == verdict and claim.numbers.count("12 of 12") == sum(q > 0.5 for q in quality.values())
+
+
+@pytest.mark.parametrize(
+    ("l1", "verdict"), [((0.5, 0.6), "replicates"), ((0.0, 0.01), "does not replicate"), ((0.1, 0.9), "unresolved")]
+)
+def test_artefacts_on_planted_data(l1: tuple[float, float], verdict: str) -> None:
+    fits = [
+        {"method": m, "setting": "sparse", "price": price, "seed": s, "shrunken": rate, "decoupled": rate}
+        for m, price, rates in (("l1", 2.0, l1), ("l1", 0.5, (0.0, 0.0)), ("batch_topk", None, (0.2, 0.2)))
+        for s, rate in enumerate(rates)
+    ]
+    if verdict != "unresolved":  # a third draw, so that Student's interval is not all there is
+        fits += [{**f, "seed": 2} for f in fits if f["seed"] == 1]
+    assert claims.misattributes({"fits": fits}).verdict == verdict
+
+
+def dictionary(method: str, organism: str, ft_only: int, rate: float | None = None) -> Result:
+    return make_result(method, organism).model_copy(
+        update={
+            "diagnostics": {
+                "decoder_norms": {"ft_only": ft_only, "base_only": 0, "shared": 100 - ft_only},
+                "latent_scaling": {"complete_shrinkage": {"rate": rate, "n": ft_only if rate is not None else 0}},
+            }
+        }
+    )
+
+
+def test_flags_and_tails() -> None:
+    l1 = [dictionary("l1", f"taboo/{i}", 20, 0.5) for i in range(3)]
+    quiet = [dictionary("batch_topk", f"taboo/{i}", 20, 0.0) for i in range(3)]
+    silent = [dictionary("batch_topk", "taboo/1", 0)]
+    assert claims.flagged(l1 + quiet).verdict == "replicates"
+    swapped = [dictionary("l1", "taboo/1", 60, 0.0), dictionary("batch_topk", "taboo/1", 60, 0.5)]
+    assert claims.flagged(swapped).verdict == "does not replicate"
+    assert claims.flagged(l1 + silent).verdict == "unresolved"
+
+    tail = [dictionary("delta", f"taboo/{i}", 4 + i) for i in range(4)]
+    none = dictionary("delta", claims.IDENTICAL, 0)
+    assert claims.no_tail([*tail, none]).verdict == "replicates"
+    assert claims.no_tail([*tail, dictionary("delta", claims.IDENTICAL, 1)]).verdict == "does not replicate"
+    assert claims.no_tail([dictionary("delta", "taboo/1", 0), none]).verdict == "unresolved"
+    assert claims.no_tail(tail).verdict == "unresolved"
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [([-0.05, 0.1], "replicates"), ([-0.3, -0.01], "does not replicate"), ([-0.3, 0.2], "unresolved")],
+)
+def test_contrastive_text(interval: list[float], verdict: str) -> None:
+    row = {"organism": "mean", "variant": "no contrastive text", "difference": 0.0, "difference_interval": interval}
+    claim = claims.no_data({"rows": [{**row, "organism": "x"}, row]})
+    assert claim.verdict == verdict and verdict in claims.markdown([claim])
