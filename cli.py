@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .harness.commands import dictionary, methods, organisms, results
+from .harness.commands import dictionary, methods, mitigate, organisms, results
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, show, silenced
 from .leaderboard import commands as leaderboard
 
@@ -26,6 +26,7 @@ app.add_typer(methods.app, name="methods")
 app.add_typer(leaderboard.app, name="leaderboard")
 app.add_typer(results.app, name="results")
 app.add_typer(dictionary.app, name="dictionary")
+app.command()(mitigate.mitigate)
 
 
 class SchemaName(StrEnum):

@@ -1,0 +1,54 @@
+"""`bench mitigate`: parse, call, print; nothing heavy is imported before the command runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..terminal import Debug, JsonFlag, handled, show, silenced
+
+
+def mitigate(
+    folder: Annotated[Path, typer.Argument(help="Run folder of a scored cell with findings.", metavar="RUN_DIR")],
+    k: Annotated[
+        str, typer.Option("--k", help="How many of the first findings are projected out; comma list.")
+    ] = "1,3,10",
+    controls: Annotated[
+        int, typer.Option("--controls", min=0, max=16, help="Sets of random directions trained without, for each k.")
+    ] = 2,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for the record.  [default: mitigation.json in the run folder]")
+    ] = None,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Train the organism again with a run's findings projected out, and measure what became of its behaviour.
+
+    One training for each k and control, and one with nothing projected out; each takes about as long as building the organism.
+    """
+    with handled(debug):
+        from ...organisms.errors import UsageError
+        from ..files import atomic_write_text
+
+        def say(line: str) -> None:
+            typer.echo(line, err=True)
+
+        try:
+            ks = [int(n) for n in k.split(",")]
+        except ValueError:
+            ks = [0]
+        if min(ks) < 1:
+            raise UsageError(f"--k {k} is not a comma list of numbers from 1; give e.g. --k 1,3,10")
+        with silenced(False):
+            from .. import mitigate_view
+            from ..mitigate import destination
+            from ..mitigate import mitigate as train_again
+
+            path = destination(folder, out)
+            found = train_again(folder, ks, controls, say)
+        atomic_write_text(path, found.model_dump_json(indent=1) + "\n")
+        if as_json:
+            typer.echo(found.model_dump_json(indent=1))
+        else:
+            show(mitigate_view.table(found))
+        say(f"saved to {path}")
