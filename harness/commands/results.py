@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import Debug, JsonFlag, RunsArgument, handled, show
+from ..terminal import Debug, JsonFlag, RunsArgument, handled, show, silenced
 
-app = typer.Typer(no_args_is_help=True, help="Run folders: list, show, diff, validate, pack.")
+app = typer.Typer(no_args_is_help=True, help="Run folders: list, show, diff, validate, pack, specificity.")
 
 
 @app.command("list")
@@ -107,3 +107,35 @@ def results_pack(
             )
         for path in pack([r.result for r in found if r.result], out):
             typer.echo(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
+
+
+@app.command("specificity")
+def results_specificity(
+    runs: RunsArgument = Path("runs"),
+    method: Annotated[str | None, typer.Option("--method", "-m", help="Method; needed if there are several.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Method seed.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the record, its CSV and the heat map.")] = Path(
+        "specificity"
+    ),
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """What the interventions chosen for each organism do to every behaviour of core-v1: two matrices as tables and a heat map."""
+    with handled(debug), silenced(False):
+        from .. import specificity_view as view
+        from ..folder import check_writable
+        from ..specificity import specificity
+
+        check_writable(out)
+        found = specificity(
+            runs,
+            method,
+            seed,
+            progress=lambda row: typer.echo(f"{row.organism}, {row.behaviour}: {row.wall_s:.0f} s", err=True),
+        )
+        files = view.write(out, found)
+        if as_json:
+            typer.echo(found.model_dump_json(indent=1))
+        else:
+            show(view.render(found))
+            typer.echo(f"written: {', '.join(map(str, files))}", err=True)
