@@ -15,12 +15,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Tables from run folders: build, show, compare, power.")
 CoreFlag = Annotated[bool, typer.Option("--core", help="Only core-v1, the frozen set, whole.")]
+OrganismsOption = Annotated[
+    str | None, typer.Option("-o", "--organisms", help="Only these organisms, whole: comma list of names.")
+]
 ScoreOption = Annotated[str, typer.Option("--score", help="isolation, sufficiency, necessity or mitigation.")]
 
 
-def _organism_set(core: bool) -> tuple[list[str] | None, str]:
+def _organism_set(core: bool, organisms: str | None) -> tuple[list[str] | None, str]:
     from ..organisms.core import CORE_V1
+    from ..organisms.errors import UsageError
 
+    if core and organisms is not None:
+        raise UsageError("--core is a set of organisms and so is --organisms: give one of them")
+    if organisms is not None:
+        return [name.strip() for name in organisms.split(",") if name.strip()], "as given"
     return (CORE_V1, "core-v1") if core else (None, "as found")
 
 
@@ -37,25 +45,31 @@ def leaderboard_build(
     ),
     formats: Annotated[str, typer.Option("--format", help="Comma list of md, tex, csv, html.")] = "md,tex,csv,html",
     core: CoreFlag = False,
+    organisms: OrganismsOption = None,
     debug: Debug = False,
 ) -> None:
     """Tables of every run below a folder, with intervals and anchors; html is one self-contained page."""
     with handled(debug):
         from .build import build
 
-        built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], *_organism_set(core))
+        built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], *_organism_set(core, organisms))
         _left_out(built.problems)
         for path in built.paths:
             typer.echo(str(path))
 
 
 @app.command("show")
-def leaderboard_show(runs: RunsArgument = Path("runs"), core: CoreFlag = False, debug: Debug = False) -> None:
+def leaderboard_show(
+    runs: RunsArgument = Path("runs"),
+    core: CoreFlag = False,
+    organisms: OrganismsOption = None,
+    debug: Debug = False,
+) -> None:
     """Print the table of every run below a folder."""
     with handled(debug):
         from .build import markdown
 
-        typer.echo(markdown(runs, *_organism_set(core)))
+        typer.echo(markdown(runs, *_organism_set(core, organisms)))
 
 
 @app.command("compare")
@@ -63,6 +77,7 @@ def leaderboard_compare(
     runs: RunsArgument = Path("runs"),
     score: ScoreOption = "isolation",
     core: CoreFlag = False,
+    organisms: OrganismsOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -71,7 +86,7 @@ def leaderboard_compare(
         from .build import tabulate
         from .compare import comparison_data, comparison_markdown
 
-        table, problems = tabulate(runs, *_organism_set(core), key=score)
+        table, problems = tabulate(runs, *_organism_set(core, organisms), key=score)
         _left_out(problems)
         typer.echo(json.dumps(comparison_data(table), indent=1) if as_json else comparison_markdown(table))
 
@@ -81,6 +96,7 @@ def leaderboard_power(
     runs: RunsArgument = Path("runs"),
     score: ScoreOption = "isolation",
     core: CoreFlag = False,
+    organisms: OrganismsOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -89,6 +105,6 @@ def leaderboard_power(
         from .build import power
         from .power_view import power_data, power_markdown
 
-        found, problems = power(runs, *_organism_set(core), score)
+        found, problems = power(runs, *_organism_set(core, organisms), score)
         _left_out(problems)
         typer.echo(json.dumps(power_data(found), indent=1) if as_json else power_markdown(found))

@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from diffbench.cli import app
 from diffbench.harness.files import atomic_write_bytes, atomic_write_text
 from diffbench.leaderboard.build import build, markdown
 from diffbench.organisms.errors import UsageError, ValidationFailed
+from typer.testing import CliRunner
 
 from ..factories import make_result, write_result
 
@@ -72,3 +75,18 @@ def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
 def test_the_leaderboard_does_not_import_torch() -> None:
     code = "import sys, diffbench.leaderboard.build; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_command_takes_a_set_of_organisms(runs: Path) -> None:
+    write_result(runs, make_result(organism="backdoor/zephyr", quality=0.9))
+    write_result(runs, make_result("pca"))
+
+    def show(*options: str) -> Result:
+        return CliRunner().invoke(app, ["leaderboard", "show", str(runs), *options])
+
+    whole, part = show().output, show("-o", "taboo/gold-narrow").output
+    assert "organism set as given, 1 organism" in part and "1 result outside the set left out" in part
+    assert "backdoor" not in part.partition("## By organism")[2] and "backdoor" in whole
+    rows = {text: next(line for line in text.splitlines() if "| pca |" in line) for text in (whole, part)}
+    assert "not run" in rows[whole] and "not run" not in rows[part]
+    assert show("--core", "-o", "taboo/gold-narrow").exit_code == 2
