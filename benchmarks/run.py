@@ -29,7 +29,7 @@ class Sizes:
 
 
 FULL = Sizes(
-    steps=((Shape(256, 8192, 1024, 32), 5.0), (Shape(128, 1024, 512, 16, steps=10), 2.0)),
+    steps=((Shape(256, 8192, 1024, 32, steps=3), 5.0), (Shape(128, 1024, 512, 16, steps=10), 2.0)),
     scaling=(Shape(128, 1024, 2048, 16), 200),
     loading=(65_536, 512, 2048, 8),
     gpu=gpu.GEMMA_2_2B,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import wraps
+from inspect import isroutine
 from types import GeneratorType
 from typing import Any
 
@@ -26,7 +27,7 @@ class Watched:
         self._given: list[tuple[str, Tensor, Tensor]] = []
         for name in HANDLES:
             value = getattr(problem, name)
-            setattr(self, name, self._watch(name, value) if callable(value) else value)
+            setattr(self, name, self._watch(name, value) if isroutine(value) else value)  # a tokenizer can be called, too
 
     def __getattr__(self, name: str) -> Any:
         """Only called for what is not there."""

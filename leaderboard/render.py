@@ -6,13 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..harness.result import SCORES
+from .adjusted import SCORES
 from .rows import BeyondRow, CellRow, Estimate, MethodRow, Row, Table
 from .store import Problem
 
 MARK = "†"
 NOTES = (
     "Scores: 0 = matched random directions (mitigation: doing nothing), 1 = oracle; 95 % intervals in brackets.",
+    (
+        "Adjusted: isolation less what random directions reach by luck under the same gates (isolation is never negative, so their "
+        "mean is not 0)."
+    ),
     (
         "Intervals resample families, organisms, organism seeds, method seeds, prompts and controls; the headline is the plain "
         "mean over organisms."

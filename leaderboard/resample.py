@@ -28,7 +28,8 @@ import numpy as np
 from scipy import stats
 
 from ..harness.result import Result, Samples, sha256_json
-from ..harness.stats import Array, Draws, interval, point, score_draws, weights
+from ..harness.stats import Array, interval, weights
+from .adjusted import SCORES, table_draws
 
 CHUNK = 1000
 """Draws held at once: 8 MB of weights for 1,000 prompts. Fixed, because the streams are seeded per chunk."""
@@ -40,18 +41,24 @@ def rng(seed: int, *parts: str | int) -> np.random.Generator:
 
 
 def point_scores(cells: Sequence[Result]) -> Array:
-    """Mean over seeds of the four scores [scores]; a failed cell counts as 0, the null score."""
-    zero = [0.0] * len(Draws._fields)
-    return np.mean([[float(v[0]) for v in point(s)] if s is not None else zero for s in map(_counted, cells)], axis=0)
+    """Mean over seeds of the scores [scores]; a failed cell counts as 0, the null score."""
+
+    def score(samples: Samples | None) -> Array:
+        if samples is None:
+            return np.zeros(len(SCORES))
+        n, c = len(samples.b0), len(samples.sufficiency_controls)
+        return table_draws(samples, np.full((1, n), 1 / n), np.full((1, c), 1 / c))[:, 0]
+
+    return np.mean([score(_counted(cell)) for cell in cells], axis=0)
 
 
 def organism_draws(groups: Mapping[str, Sequence[Result]], organism: str, draws: int, seed: int) -> dict[str, Array]:
     """Bootstrap one organism for several methods at once.
 
-    `groups` maps a method to its cells (one a seed). Returns [scores, draws] for each method, in the order of `Draws`.
+    `groups` maps a method to its cells (one a seed). Returns [scores, draws] for each method, in the order of `SCORES`.
     NaN marks a draw in which the score is undefined (the drawn prompts show no behaviour at all).
     """
-    out = {method: np.zeros((len(Draws._fields), draws)) for method in groups}
+    out = {method: np.zeros((len(SCORES), draws)) for method in groups}
     for start in range(0, draws, CHUNK):
         shared = _chunk_weights(organism, seed, start, min(CHUNK, draws - start))
         for method, cells in groups.items():
@@ -120,8 +127,8 @@ def _cell_draws(cell: Result, shared: Shared) -> Array:
     """[scores, chunk]; zeros for a failed cell."""
     samples = _counted(cell)
     if samples is None:
-        return np.zeros((len(Draws._fields), 1))
+        return np.zeros((len(SCORES), 1))
     prompts, controls = shared("prompt", len(samples.b0)), shared("control", len(samples.sufficiency_controls))
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.stack(score_draws(samples, prompts, controls))
+        values = table_draws(samples, prompts, controls)
     return np.where(np.isfinite(values), values, np.nan)

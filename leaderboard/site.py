@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from ..harness.result import SCORES
+from .adjusted import SCORES
 from .page import CSS, JS
 from .render import (
     BEYOND_HEADS,

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..harness.result import SCORES, Result
+from ..harness.result import Result
 from ..harness.results import sample_fault
 from ..harness.stats import Array
 from ..organisms.errors import PrerequisiteError, ValidationFailed, unknown
+from .adjusted import SCORES
 from .beyond import beyond
 from .compare import paired
 from .grid import Grid, grids

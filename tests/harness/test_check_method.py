@@ -136,6 +136,13 @@ class Centres(Good):
         return super().diff(problem)
 
 
+class Reads(Good):
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        special = problem.tokenizer.all_special_ids
+        assert problem.tokenizer.convert_ids_to_tokens(special) and problem.tokenizer("the")["input_ids"]
+        return super().diff(problem)
+
+
 class Doubles(Good):
     def diff(self, problem: DiffProblem) -> DiffResult:
         torch.set_default_dtype(torch.float64)
@@ -156,6 +163,11 @@ def test_a_good_method_passes_everything() -> None:
     assert checks.ok and failed(checks) == {}
     assert {c.name for c in checks.checks} == CHECKS
     assert [c.outcome for c in checks.checks] == ["ok"] * len(CHECKS)
+
+
+def test_the_tokenizer_is_handed_on_as_it_is() -> None:
+    """It can be called, as handles can, but it is a thing with attributes."""
+    assert report(Reads).ok
 
 
 @pytest.mark.parametrize(
