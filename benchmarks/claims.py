@@ -14,7 +14,8 @@ import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.result import Result
-from diffbench.leaderboard.rows import Pair, Table, count
+from diffbench.leaderboard.compare import holm
+from diffbench.leaderboard.rows import ALPHA, Pair, Table, count
 from diffbench.leaderboard.store import load_results
 from diffbench.leaderboard.tables import build_table
 from scipy import stats
@@ -76,9 +77,10 @@ def better_than_saes(results: Sequence[Result]) -> Claim:
     """Delta against each SAE baseline, Holm-corrected over these."""
     table = compared(results, ("delta", *SAES))
     pairs = [(s, pair_of(table, "delta", s)) for s in SAES]
-    said = "; ".join(f"{s} {difference(p, 'delta')}" for s, p in pairs)
-    won = [p.separated and p.better == "delta" for _, p in pairs]
-    lost = [p.separated and p.better != "delta" for _, p in pairs]
+    corrected = [float(p) for p in holm([pair.p for _, pair in pairs])]
+    said = "; ".join(f"{s} {difference(pair, 'delta', p)}" for (s, pair), p in zip(pairs, corrected, strict=True))
+    won = [p < ALPHA and pair.better == "delta" for (_, pair), p in zip(pairs, corrected, strict=True)]
+    lost = [p < ALPHA and pair.better != "delta" for (_, pair), p in zip(pairs, corrected, strict=True)]
     verdict: Verdict = "replicates" if all(won) else "does not replicate" if any(lost) else "unresolved"
     return Claim(
         "Delta finds more of what causes the behaviour than SAE baselines",
@@ -95,7 +97,7 @@ def like_adl(results: Sequence[Result]) -> Claim:
     return Claim(
         "Delta matches the activation-difference lens",
         "Delta-Crosscoder, arXiv 2603.04426",
-        f"isolation of delta minus adl {difference(pair, 'delta')} ({basis(table)}); alike: whole interval within ±{ALIKE}",
+        f"isolation of delta minus adl {difference(pair, 'delta', pair.p)} ({basis(table)}); alike: whole interval within ±{ALIKE}",
         alike(pair),
     )
 
@@ -105,7 +107,7 @@ def alike(pair: Pair) -> Verdict:
     _, low, high = pair.difference
     if low is not None and high is not None and max(abs(low), abs(high)) <= ALIKE:
         return "replicates"
-    return "does not replicate" if pair.separated else "unresolved"
+    return "does not replicate" if pair.p < ALPHA else "unresolved"
 
 
 def more_often(results: Sequence[Result]) -> Claim:
@@ -265,20 +267,18 @@ def pair_of(table: Table, a: str, b: str) -> Pair:
     return next(p for p in table.pairs if {p.better, p.worse} == {a, b})
 
 
-def difference(pair: Pair, of: str) -> str:
-    """Signed difference of `of` minus the other, with its interval and corrected p."""
+def difference(pair: Pair, of: str, p: float) -> str:
+    """Signed difference of `of` minus the other, with its interval and a p."""
     value, low, high = (x or 0.0 for x in pair.difference)
     if pair.better != of:
         value, low, high = -value, -high, -low
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}], p {pair.p_holm:.2g}"
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}], p {p:.2g}"
 
 
 def basis(table: Table) -> str:
     """What a comparison stands on."""
     seeds = sorted({r.seeds for r in table.cells})
-    return (
-        f"{count(len(table.organisms), 'organism')}, {'–'.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds a method"
-    )
+    return f"{count(len(table.organisms), 'organism')}, {'–'.join(map(str, sorted({seeds[0], seeds[-1]})))} seed(s) a method"
 
 
 def interval_of(values: Sequence[float]) -> tuple[float, float, float]:

@@ -32,7 +32,7 @@ def cells(quality: dict[str, float], seeds: int = 2) -> list[Result]:
 )
 def test_delta_against_saes(own: float, others: float, verdict: str) -> None:
     claim = claims.better_than_saes(cells({"delta": own, **dict.fromkeys(claims.SAES, others)}))
-    assert claim.verdict == verdict and "12 organisms, 2 seeds" in claim.numbers
+    assert claim.verdict == verdict and "12 organisms, 2 seed(s)" in claim.numbers
     assert ("+0.7" in claim.numbers) == (own > 0.5) and ("-0.7" in claim.numbers) == (own < 0.3)
 
 
@@ -53,7 +53,7 @@ def test_a_partial_matrix_is_compared_on_what_all_have() -> None:
     ]
     table = claims.compared(partial, ("delta", "adl"))
     assert len(table.organisms) == 11 and {r.standing for r in table.overall} == {"ranked"}
-    assert claims.basis(table) == "11 organisms, 1 seeds a method"
+    assert claims.basis(table) == "11 organisms, 1 seed(s) a method"
 
 
 @pytest.mark.parametrize(
