@@ -34,7 +34,7 @@ MOST = 10
 class SupervisedConfig(BaseModel):
     """Options of `supervised`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     per_token: bool = True
     """A finding for each token that the behaviour says (the most frequent first), or one for all of them."""

@@ -218,8 +218,7 @@ def test_time_over_the_budget_fails() -> None:
 
 @pytest.mark.parametrize("name", ["oracle", "supervised", "random"])
 def test_anchors_and_baselines_are_well_behaved(name: str) -> None:
-    found = failed(check_method(load_method(name)))
-    assert set(found) <= {"documented"}, found
+    assert failed(check_method(load_method(name))) == {}
 
 
 def test_the_command_prints_writes_json_and_exits_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
