@@ -210,7 +210,11 @@ def _no_reward(s: Subject) -> Iterator[Check]:
 
 def _invariance(s: Subject) -> Iterator[Check]:
     """The same findings, computed in other ways."""
-    findings = [s.truth, s.noisy(1.0, 0), Finding(s.noise(1), s.truth.gate)]
+    findings = [
+        s.plain,
+        s.noisy(1.0, 0),
+        Finding(s.noise(1), s.truth.gate),
+    ]  # a gated truth is 1 however hard it is pushed
 
     def values(some: Sequence[Finding] = findings, pair: Pair | None = None) -> Array:
         return np.concatenate(point(s.scored(some, scorer=s.scorer(pair, **MINIMAL)).samples))
