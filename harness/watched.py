@@ -27,7 +27,9 @@ class Watched:
         self._given: list[tuple[str, Tensor, Tensor]] = []
         for name in HANDLES:
             value = getattr(problem, name)
-            setattr(self, name, self._watch(name, value) if isroutine(value) else value)  # a tokenizer can be called, too
+            setattr(
+                self, name, self._watch(name, value) if isroutine(value) else value
+            )  # a tokenizer can be called, too
 
     def __getattr__(self, name: str) -> Any:
         """Only called for what is not there."""
