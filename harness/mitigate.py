@@ -5,7 +5,6 @@ fine-tuning, afterwards nothing intervenes, and the behaviour is measured. Two a
 projected, which must give the organism back, and random directions put through the same training.
 """
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,18 +16,18 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from ..methods.contract import MAX_FINDINGS, DiffResult, check_findings
+from ..methods.contract import DiffResult, check_findings
 from ..organisms.card import sha256_file
 from ..organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ..organisms.registry import load_organism
+from .controls import control
 from .folder import check_writable, read_findings
-from .interventions import Directions, unit
+from .interventions import Directions
 from .pair import load_pair
 from .provenance import provenance
 from .result import Provenance, Result
 from .results import file_faults, read_run
 from .retraining import Origin, span
-from .scores import SCORE_SEED
 from .yardstick import Retrained, Yardstick
 
 Say = Callable[[str], None]
@@ -176,12 +175,6 @@ def read(folder: Path) -> tuple[Result, DiffResult]:
             f"{result.identity.method!r} has no findings to project out; give a run of a method that returns some"
         )
     return result, diff
-
-
-def control(index: int, d_model: int) -> Tensor:
-    """Isotropic unit directions [16, d_model]: those of the index-th random control of the scoring protocol."""
-    key = hashlib.sha256(f"random control {SCORE_SEED} {index}".encode()).digest()[:7]
-    return unit(torch.randn(MAX_FINDINGS, d_model, generator=torch.Generator().manual_seed(int.from_bytes(key))))
 
 
 def destination(folder: Path, out: Path | None) -> Path:

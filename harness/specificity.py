@@ -5,7 +5,6 @@ applied again while the model is asked about every behaviour of core-v1, and so 
 In an organism's own column this repeats the effect that its result records. Formulas: docs/protocol.md.
 """
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,20 +16,21 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..methods.contract import MAX_FINDINGS, check_findings
+from ..methods.contract import check_findings
 from ..organisms.behaviour import Prompt
 from ..organisms.core import CORE_V1
 from ..organisms.errors import ValidationFailed
 from ..organisms.registry import family_and_spec, load_organism
 from .arena import Asked, Read
 from .cell import Stage
+from .controls import control as isotropic
 from .folder import read_findings
-from .interventions import NOTHING, Directions, Edits, Move, Option, edits, unit
+from .interventions import NOTHING, Directions, Edits, Move, Option, edits
 from .pair import Pair, Side
 from .parallel import in_threads
 from .probes import ProbeError, encode_prompt, joint, passage, shares
 from .result import sha256_json
-from .scores import PROTOCOL_V1, SCORE_SEED, Protocol, SideName
+from .scores import PROTOCOL_V1, Protocol, SideName
 from .specificity_record import Array, Column, Half, Row, Specificity, summary
 from .specificity_runs import Run, select
 from .verify import TOLERANCE
@@ -235,10 +235,8 @@ def _own(run: Run) -> _Asking:
 
 
 def control(directions: Directions, index: int) -> Directions:
-    """The index-th random control of a result: isotropic unit directions under the findings' gates (as `scores.Scorer` draws them)."""
-    key = hashlib.sha256(f"random control {SCORE_SEED} {index}".encode()).digest()[:7]
-    generator = torch.Generator().manual_seed(int.from_bytes(key))
-    noise = unit(torch.randn(MAX_FINDINGS, directions.direction.shape[1], generator=generator))
+    """The index-th random control of a result: isotropic unit directions under the findings' gates."""
+    noise = isotropic(index, directions.direction.shape[1])
     return Directions(
         noise[: len(directions.direction)].to(directions.direction), directions.read, directions.threshold
     )

@@ -13,9 +13,10 @@ import pytest
 import torch
 from diffbench.cli import app
 from diffbench.harness.cell import Stage
+from diffbench.harness.controls import control
 from diffbench.harness.folder import FINDINGS, write_run
 from diffbench.harness.interventions import Directions
-from diffbench.harness.mitigate import FILE, WEIGHTS, Mitigation, control, destination, mitigate
+from diffbench.harness.mitigate import FILE, WEIGHTS, Mitigation, destination, mitigate
 from diffbench.harness.mitigate_view import table
 from diffbench.harness.pair import Pair, load_pair
 from diffbench.harness.parallel import threads
