@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# One process a core, one thread a process; the tests of a file share their fixtures.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 STAMP  := $(VENV)/.installed
 
 .PHONY: demo test test-all table bench lint format clean
@@ -10,10 +12,10 @@ demo: $(STAMP)
 	$(BIN)/bench run --method delta --organism taboo
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(STAMP) lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The table of the README: every built-in method on both variants of a taboo organism, three seeds.
 table: $(STAMP)

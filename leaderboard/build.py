@@ -1,13 +1,13 @@
 """From a folder of runs to files: load, tabulate, render, write. The command line only prints what comes back."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 from ..harness.files import atomic_write_text
-from ..organisms.errors import ValidationFailed, unknown
+from ..organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from .power import Components, components
 from .render import to_csv, to_latex, to_markdown
 from .rows import SORT_KEY, Table
@@ -47,8 +47,9 @@ def build(
     organism_set: str = "as found",
     draws: int = DRAWS,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
 ) -> Built:
-    """Write `leaderboard.<format>` into `out` for each format of md, tex, csv, html; see `build_table` for the rest.
+    """Write `leaderboard.<format>` into `out` for each format of md, tex, csv, html; see `tabulate` for the rest.
 
     Everything is rendered before anything is written, and each file is replaced in one step.
 
@@ -59,7 +60,7 @@ def build(
     for name in formats:
         if name not in RENDERERS:
             raise unknown("format", name, list(RENDERERS))
-    table, problems = tabulate(runs, organisms, organism_set, draws, seed)
+    table, problems = tabulate(runs, organisms, organism_set, draws, seed, seeds=seeds)
     texts = {out / f"leaderboard.{name}": RENDERERS[name](table, problems) for name in formats}
     for path, text in texts.items():
         atomic_write_text(path, text)
@@ -72,9 +73,10 @@ def markdown(
     organism_set: str = "as found",
     draws: int = DRAWS,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
 ) -> str:
     """The tables as `leaderboard.md` would hold them, nothing written. Raises as `build` does."""
-    return to_markdown(*tabulate(runs, organisms, organism_set, draws, seed))
+    return to_markdown(*tabulate(runs, organisms, organism_set, draws, seed, seeds=seeds))
 
 
 def tabulate(
@@ -84,28 +86,45 @@ def tabulate(
     draws: int = DRAWS,
     seed: int = 0,
     key: str = SORT_KEY,
+    seeds: Sequence[int] | None = None,
 ) -> tuple[Table, tuple[Problem, ...]]:
-    """The table of every run below a folder, sorted and compared by the score `key`, and the files left out."""
-    loaded = _load(runs)
+    """The table of every run below a folder (or of these method seeds), sorted and compared by the score `key`, and the files left out.
+
+    `seed` is the bootstrap's; see `build_table` for the rest.
+    """
+    loaded = _load(runs, seeds)
     return build_table(loaded.results, organisms, organism_set, draws, seed, key), loaded.problems
 
 
 def power(
-    runs: Path, organisms: Sequence[str] | None = None, organism_set: str = "as found", score: str = SORT_KEY
+    runs: Path,
+    organisms: Sequence[str] | None = None,
+    organism_set: str = "as found",
+    score: str = SORT_KEY,
+    seeds: Sequence[int] | None = None,
 ) -> tuple[Components, tuple[Problem, ...]]:
-    """Variance components of a score over every run below a folder, and the files left out."""
-    loaded = _load(runs)
+    """Variance components of a score over every run below a folder (or of these method seeds), and the files left out."""
+    loaded = _load(runs, seeds)
     return components(loaded.results, organisms, organism_set, score), loaded.problems
 
 
-def _load(runs: Path) -> Loaded:
-    """Every usable result below a folder.
+def _load(runs: Path, seeds: Sequence[int] | None) -> Loaded:
+    """Every usable result below a folder, or those of some method seeds.
 
     Raises:
         ValidationFailed: there are files, and none can be used.
+        PrerequisiteError: no result has one of the seeds.
     """
     loaded = load_results(runs)
     if not loaded.results and loaded.problems:
         first = loaded.problems[0]
         raise ValidationFailed(f"none of {len(loaded.problems)} result files can be used; {first.path}: {first.reason}")
-    return loaded
+    if seeds is None:
+        return loaded
+    kept = tuple(r for r in loaded.results if r.identity.seeds["method"] in seeds)
+    if not kept:
+        there = sorted({r.identity.seeds["method"] for r in loaded.results})
+        raise PrerequisiteError(
+            f"no result has method seed {', '.join(map(str, seeds))}; there are {', '.join(map(str, there))}"
+        )
+    return replace(loaded, results=kept)

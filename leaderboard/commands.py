@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -18,18 +18,34 @@ CoreFlag = Annotated[bool, typer.Option("--core", help="Only core-v1, the frozen
 OrganismsOption = Annotated[
     str | None, typer.Option("-o", "--organisms", help="Only these organisms, whole: comma list of names.")
 ]
+SeedOption = Annotated[
+    str | None, typer.Option("--seed", help="Only cells of these method seeds: comma list.  [default: all]")
+]
 ScoreOption = Annotated[str, typer.Option("--score", help="isolation, sufficiency, necessity or mitigation.")]
 
 
-def _organism_set(core: bool, organisms: str | None) -> tuple[list[str] | None, str]:
+class _Set(TypedDict):
+    """On which cells a table stands."""
+
+    organisms: "Sequence[str] | None"
+    organism_set: str
+    seeds: "Sequence[int] | None"
+
+
+def _chosen(core: bool, organisms: str | None, seed: str | None) -> _Set:
     from ..organisms.core import CORE_V1
     from ..organisms.errors import UsageError
 
     if core and organisms is not None:
         raise UsageError("--core is a set of organisms and so is --organisms: give one of them")
-    if organisms is not None:
-        return [name.strip() for name in organisms.split(",") if name.strip()], "as given"
-    return (CORE_V1, "core-v1") if core else (None, "as found")
+    named = None if organisms is None else [name.strip() for name in organisms.split(",") if name.strip()]
+    name = "core-v1" if core else "as found" if named is None else "as given"
+    try:
+        seeds = None if seed is None else [int(s) for s in seed.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--seed {seed!r} is not a comma list of whole numbers, e.g. --seed 0,1") from error
+    only = "" if seeds is None else f", method seed {', '.join(map(str, seeds))} only"
+    return {"organisms": CORE_V1 if core else named, "organism_set": name + only, "seeds": seeds}
 
 
 def _left_out(problems: "Sequence[Problem]") -> None:
@@ -46,13 +62,14 @@ def leaderboard_build(
     formats: Annotated[str, typer.Option("--format", help="Comma list of md, tex, csv, html.")] = "md,tex,csv,html",
     core: CoreFlag = False,
     organisms: OrganismsOption = None,
+    seed: SeedOption = None,
     debug: Debug = False,
 ) -> None:
     """Tables of every run below a folder, with intervals and anchors; html is one self-contained page."""
     with handled(debug):
         from .build import build
 
-        built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], *_organism_set(core, organisms))
+        built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], **_chosen(core, organisms, seed))
         _left_out(built.problems)
         for path in built.paths:
             typer.echo(str(path))
@@ -63,13 +80,14 @@ def leaderboard_show(
     runs: RunsArgument = Path("runs"),
     core: CoreFlag = False,
     organisms: OrganismsOption = None,
+    seed: SeedOption = None,
     debug: Debug = False,
 ) -> None:
     """Print the table of every run below a folder."""
     with handled(debug):
         from .build import markdown
 
-        typer.echo(markdown(runs, *_organism_set(core, organisms)))
+        typer.echo(markdown(runs, **_chosen(core, organisms, seed)))
 
 
 @app.command("compare")
@@ -78,6 +96,7 @@ def leaderboard_compare(
     score: ScoreOption = "isolation",
     core: CoreFlag = False,
     organisms: OrganismsOption = None,
+    seed: SeedOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -86,7 +105,7 @@ def leaderboard_compare(
         from .build import tabulate
         from .compare import comparison_data, comparison_markdown
 
-        table, problems = tabulate(runs, *_organism_set(core, organisms), key=score)
+        table, problems = tabulate(runs, **_chosen(core, organisms, seed), key=score)
         _left_out(problems)
         typer.echo(json.dumps(comparison_data(table), indent=1) if as_json else comparison_markdown(table))
 
@@ -97,6 +116,7 @@ def leaderboard_power(
     score: ScoreOption = "isolation",
     core: CoreFlag = False,
     organisms: OrganismsOption = None,
+    seed: SeedOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -105,6 +125,6 @@ def leaderboard_power(
         from .build import power
         from .power_view import power_data, power_markdown
 
-        found, problems = power(runs, *_organism_set(core, organisms), score)
+        found, problems = power(runs, **_chosen(core, organisms, seed), score=score)
         _left_out(problems)
         typer.echo(json.dumps(power_data(found), indent=1) if as_json else power_markdown(found))

@@ -8,19 +8,25 @@ from .power import ALPHA, NESTED, POWER, TARGET, Components, Size
 from .render import markdown_table, md, number
 from .rows import count
 
+SEEDS = (1, 2, 3, 5, 10)
+
 
 def power_markdown(c: Components) -> str:
     """The components, what can be seen with them, and what it takes to see `TARGET`."""
     names = [*NESTED, "prompt", "method seed", "method seed × prompt"]
     parts = [[n, _deviation(c.main.get(n)) if n in c.main else "", _deviation(c.interaction[n])] for n in names]
-    seeds = sorted({1, 2, 3, 5, 10, c.size.seeds})
+    seeds = sorted({*SEEDS, c.size.seeds})
     prompts = [max(2, round(c.size.prompts * f)) for f in (0.5, 1, 2, 4)]
     grid = [
-        [str(s), *(" · ".join(number(d, 3) for d in _both(c, replace(c.size, seeds=s, prompts=p))) for p in prompts)]
+        [
+            str(s),
+            *(" · ".join(number(d, 3) for d in _both(c, replace(c.size, seeds=s, prompts=p))) for p in prompts),
+            _many(_prompts_needed(c, s)),
+        ]
         for s in seeds
     ]
     asks = ("seeds", "prompts", "organisms")
-    answers = [[what, _now(c.size, what), str(c.needed(what) or "no number is enough")] for what in asks]
+    answers = [[what, _now(c.size, what), _many(c.needed(what))] for what in asks]
     unknown_ = "– : these runs cannot tell it apart, and it is part of the row above it. " if _has_none(c) else ""
     left = f" Left out, undefined or never finished: {', '.join(c.left_out)}." if c.left_out else ""
     groups = f" in {count(n, 'cluster')}" if (n := c.size.clusters) else ""
@@ -32,8 +38,9 @@ def power_markdown(c: Components) -> str:
         f"Standard deviations, in units of the score; what is common to all methods cancels when two are compared. {unknown_}\n\n"
         + markdown_table(("Source", "Common to methods", "× method"), parts)
         + "\nMinimum detectable difference between two methods (80 % power, α = .05, one comparison): on this set of "
-        "organisms · for organisms like these.\n\n"
-        + markdown_table(("Method seeds", *(f"{p} prompts" for p in prompts)), grid)
+        "organisms · for organisms like these. Last: test prompts an organism that separate two methods by "
+        f"{number(TARGET)} on this set.\n\n"
+        + markdown_table(("Method seeds", *(f"{p} prompts" for p in prompts), f"Prompts for {number(TARGET)}"), grid)
         + f"\nTo separate two methods by {number(TARGET)}, changing one number and nothing else; seeds and prompts on this "
         "set of organisms, organisms for organisms like these.\n\n" + markdown_table(("What", "Now", "Needed"), answers)
     )
@@ -59,11 +66,21 @@ def power_data(c: Components) -> dict[str, Any]:
         "detectable_for_organisms_like_these": like,
         "target": TARGET,
         "needed": {what: c.needed(what) for what in ("seeds", "prompts", "organisms")},
+        "prompts_needed_with_seeds": {s: _prompts_needed(c, s) for s in SEEDS},
     }
 
 
 def _both(c: Components, size: Size) -> tuple[float | None, float | None]:
     return c.detectable(size, True), c.detectable(size, False)
+
+
+def _prompts_needed(c: Components, seeds: int) -> int | None:
+    """Test prompts an organism that detect `TARGET` on this set with so many method seeds; None: no number."""
+    return replace(c, size=replace(c.size, seeds=seeds)).needed("prompts")
+
+
+def _many(n: int | None) -> str:
+    return "no number is enough" if n is None else str(n)
 
 
 def _now(size: Size, what: str) -> str:

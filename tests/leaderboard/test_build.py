@@ -90,3 +90,19 @@ def test_the_command_takes_a_set_of_organisms(runs: Path) -> None:
     rows = {text: next(line for line in text.splitlines() if "| pca |" in line) for text in (whole, part)}
     assert "not run" in rows[whole] and "not run" not in rows[part]
     assert show("--core", "-o", "taboo/gold-narrow").exit_code == 2
+
+
+def test_a_seed_that_is_not_everywhere_can_be_left_out(runs: Path) -> None:
+    write_result(runs, make_result(organism="backdoor/zephyr"))
+
+    def shown(*options: str) -> Result:
+        return CliRunner().invoke(app, ["leaderboard", "show", str(runs), *options])
+
+    whole, first = (shown(*o).output for o in ((), ("--seed", "0")))
+    assert "1 not run" in whole and "not run" not in first and "method seed 0 only" in first
+    for wrong, code, says in (("7", 3, "no result has method seed 7; there are 0, 1"), ("x", 2, "whole numbers")):
+        refused = shown("--seed", wrong)
+        assert refused.exit_code == code and says in refused.output
+    for command in ("compare", "power"):
+        got = CliRunner().invoke(app, ["leaderboard", command, str(runs), "--seed", "7"])
+        assert got.exit_code == 3

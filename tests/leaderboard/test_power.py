@@ -106,6 +106,11 @@ def test_more_of_anything_sees_smaller_differences_and_needed_is_the_smallest_th
         before, after = (c.detectable(s, True) for s in sizes)
         assert before is not None and after is not None and before > target >= after
     assert c.needed("prompts", 0.05) is None, "the method seed's own variance is left however many prompts there are"
+    more = Components(c.main, c.interaction, c.methods, 2, Size(tuple(ORGANISMS), 1, 6))
+    asked: dict[int, int] = power_data(more)["prompts_needed_with_seeds"]
+    assert asked[1] > asked[2] >= asked[10] > 1
+    before, after = (more.detectable(Size(more.size.organisms, 2, k), True) for k in (asked[2] - 1, asked[2]))
+    assert before is not None and after is not None and before > 0.05 >= after
     wanted = c.needed("organisms", 0.05)
     assert wanted is not None and wanted % 4 == 0 and wanted > 4
 
