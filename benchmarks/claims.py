@@ -20,6 +20,7 @@ from diffbench.leaderboard.store import load_results
 from diffbench.leaderboard.tables import build_table
 from scipy import stats
 
+from .results import whole
 from .table import insert
 
 Verdict = Literal["replicates", "does not replicate", "unresolved"]
@@ -254,12 +255,7 @@ def compared(results: Sequence[Result], methods: Sequence[str]) -> Table:
     """The table of some methods on the organisms on which each of them has a score, by the seeds that a method has on all of these."""
     on = {m: {r.identity.organism for r in results if r.identity.method == m and r.samples} for m in methods}
     names = sorted(set.intersection(*on.values()))
-    kept: list[Result] = []
-    for method in methods:
-        own = [r for r in results if r.identity.method == method and r.identity.organism in names]
-        seeds = [{r.identity.seeds["method"] for r in own if r.identity.organism == name} for name in names]
-        kept += [r for r in own if r.identity.seeds["method"] in set.intersection(*seeds)]
-    return build_table(kept, names)
+    return build_table(whole([r for r in results if r.identity.method in methods], names), names)
 
 
 def pair_of(table: Table, a: str, b: str) -> Pair:
