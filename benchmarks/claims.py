@@ -82,12 +82,11 @@ def better_than_saes(results: Sequence[Result]) -> Claim:
     said = "; ".join(f"{s} {difference(pair, 'delta', p)}" for (s, pair), p in zip(pairs, corrected, strict=True))
     won = [p < ALPHA and pair.better == "delta" for (_, pair), p in zip(pairs, corrected, strict=True)]
     lost = [p < ALPHA and pair.better != "delta" for (_, pair), p in zip(pairs, corrected, strict=True)]
-    verdict: Verdict = "replicates" if all(won) else "does not replicate" if any(lost) else "unresolved"
     return Claim(
         "Delta finds more of what causes the behaviour than SAE baselines",
         "Delta-Crosscoder, arXiv 2603.04426",
         f"isolation of delta minus: {said} ({basis(table)})",
-        verdict,
+        ruled(all(won), any(lost)),
     )
 
 
@@ -106,9 +105,8 @@ def like_adl(results: Sequence[Result]) -> Claim:
 def alike(pair: Pair) -> Verdict:
     """Replicates if the interval lies within ±`ALIKE`, does not if the two are separated."""
     _, low, high = pair.difference
-    if low is not None and high is not None and max(abs(low), abs(high)) <= ALIKE:
-        return "replicates"
-    return "does not replicate" if pair.p < ALPHA else "unresolved"
+    within = low is not None and high is not None and max(abs(low), abs(high)) <= ALIKE
+    return ruled(within, pair.p < ALPHA)
 
 
 def more_often(results: Sequence[Result]) -> Claim:
@@ -126,12 +124,9 @@ def more_often(results: Sequence[Result]) -> Claim:
     ]
     wins = [len(found["delta"]) > len(found[m]) for m in methods[1:]]
     clear = [x < 0.05 / 2 for x in p]
-    verdict: Verdict = (
-        "replicates"
-        if all(w and c for w, c in zip(wins, clear, strict=True))
-        else "does not replicate"
-        if any(not w and c for w, c in zip(wins, clear, strict=True))
-        else "unresolved"
+    verdict = ruled(
+        all(w and c for w, c in zip(wins, clear, strict=True)),
+        any(not w and c for w, c in zip(wins, clear, strict=True)),
     )
     said = ", ".join(f"{m} {len(found[m])} of {n}" for m in methods)
     tests = ", ".join(f"{m} p {x:.2g}" for m, x in zip(methods[1:], p, strict=True))
@@ -163,13 +158,7 @@ def misattributes(record: dict[str, Any]) -> Claim:
     ends = {kind: interval_of(gap) for kind, gap in gaps.items()}
     lows = [low for _, low, _ in ends.values()]
     highs = [high for *_, high in ends.values()]
-    verdict: Verdict = (
-        "replicates"
-        if all(x > 0 for x in lows)
-        else "does not replicate"
-        if any(x < 0 for x in highs)
-        else "unresolved"
-    )
+    verdict = ruled(all(x > 0 for x in lows), any(x < 0 for x in highs))
     said = ", ".join(f"{kind} {number(e)}" for kind, e in ends.items())
     return Claim(
         "L1 crosscoders call shared latents fine-tuned only, and BatchTopK mitigates it",
@@ -194,8 +183,7 @@ def flagged(results: Sequence[Result]) -> Claim:
         return _flagged(f"{said}: a method that calls none has no rate", "unresolved")
     p = float(stats.fisher_exact([[round(k), n - round(k)] for k, n in total.values()]).pvalue)
     more = total["l1"][0] / total["l1"][1] > total["batch_topk"][0] / total["batch_topk"][1]
-    verdict: Verdict = "unresolved" if p >= 0.05 else "replicates" if more else "does not replicate"
-    return _flagged(f"{said} (Fisher p {p:.2g}; latents treated as independent)", verdict)
+    return _flagged(f"{said} (Fisher p {p:.2g}; latents treated as independent)", ruled(p < ALPHA and more, p < ALPHA))
 
 
 def _flagged(numbers: str, verdict: Verdict) -> Claim:
@@ -223,12 +211,9 @@ def no_tail(results: Sequence[Result]) -> Claim:
             kind = "identical" if name == IDENTICAL else "other nulls" if name.startswith("null/") else "organisms"
             shares[kind].append(int(norms["ft_only"]) / max(1, sum(map(int, norms.values()))))
     said = ", ".join(f"{kind} {np.mean(x):.4f} (n {len(x)})" if x else f"{kind} not run" for kind, x in shares.items())
-    if not shares["identical"] or not shares["organisms"]:
-        verdict: Verdict = "unresolved"
-    elif max(shares["identical"]) > 0:
-        verdict = "does not replicate"
-    else:
-        verdict = "replicates" if min(interval_of(shares["organisms"])[1:]) > 0 else "unresolved"
+    there = bool(shares["identical"] and shares["organisms"])
+    clean = there and max(shares["identical"]) == 0
+    verdict = ruled(clean and min(interval_of(shares["organisms"])[1:]) > 0, there and not clean)
     return Claim(
         "A pair of identical models shows no tail of fine-tuned-only latents, a fine-tuned pair does",
         "Delta-Crosscoder, arXiv 2603.04426",
@@ -241,7 +226,7 @@ def no_data(record: dict[str, Any]) -> Claim:
     """What Delta loses without contrastive text, the only text that knows of the fine-tune."""
     row = next(r for r in record["rows"] if r["organism"] == "mean" and r["variant"] == "no contrastive text")
     low, high = row["difference_interval"]
-    verdict: Verdict = "does not replicate" if high < 0 else "replicates" if low >= -ALIKE else "unresolved"
+    verdict = ruled(low >= -ALIKE and high >= 0, high < 0)
     return Claim(
         "Fine-tuning data are not needed",
         "Delta-Crosscoder, arXiv 2603.04426",
@@ -249,6 +234,11 @@ def no_data(record: dict[str, Any]) -> Claim:
         f"{row['difference']:+.2f} [{low:+.2f}, {high:+.2f}] (docs/ablation.md; not needed: lower end above −{ALIKE})",
         verdict,
     )
+
+
+def ruled(replicates: bool, fails: bool) -> Verdict:
+    """The verdict of two rules, of which the first that holds decides."""
+    return "replicates" if replicates else "does not replicate" if fails else "unresolved"
 
 
 def compared(results: Sequence[Result], methods: Sequence[str]) -> Table:
