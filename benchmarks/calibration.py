@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import typer
 from diffbench.harness.arena import Asked
-from diffbench.harness.cell import SCORE_SEED, Stage
+from diffbench.harness.cell import Stage
+from diffbench.harness.controls import SCORE_SEED
 from diffbench.harness.interventions import Directions, unit
 from diffbench.harness.probes import joint, shares
 from diffbench.harness.problem import Problem

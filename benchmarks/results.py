@@ -16,10 +16,11 @@ from diffbench.leaderboard.grid import status
 from diffbench.leaderboard.power import Size, components
 from diffbench.leaderboard.power_view import power_markdown
 from diffbench.leaderboard.render import estimate_text, markdown_table, marked, number, rank_text, to_markdown
-from diffbench.leaderboard.rows import Table, count
+from diffbench.leaderboard.rows import Estimate, Table, count
 from diffbench.leaderboard.store import load_results
 from diffbench.leaderboard.tables import build_table
 from diffbench.organisms.core import CORE_V1
+from diffbench.organisms.registry import load_card, organism_names
 
 from .table import insert
 
@@ -96,7 +97,19 @@ def nulls(results: Sequence[Result]) -> str:
         for m, own in tested.items()
     ]
     head = ("method", *(n.removeprefix(NULL) for n in names), "all")
-    return f"## False discoveries, null by null\n\nFindings with p < {ALPHA}, of those tested.\n\n{markdown_table(head, rows)}"
+    return (
+        f"## False discoveries, null by null\n\nFindings with p < {ALPHA}, of those tested. First row: what the fine-tune itself "
+        "changes of the mean rate on the prompts of its panel, from its card.\n\n"
+        + markdown_table(head, [["*the fine-tune*", *map(moved, names), "–"], *rows])
+    )
+
+
+def moved(null: str) -> str:
+    """Organism less base on the test prompts, if the null is one of the zoo's."""
+    if null not in organism_names():
+        return "–"
+    change = load_card(null).measured["behaviour_test"].change
+    return estimate_text(Estimate(change.value, change.low, change.high))
 
 
 def several(results: Sequence[Result]) -> tuple[list[str], list[str]]:

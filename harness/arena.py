@@ -5,6 +5,7 @@ Two things are never run: padding (rows of similar length stand together) and ro
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -221,6 +222,13 @@ class Arena:
     def scale(self) -> float:
         """Mean residual norm on neutral text, the first position left out."""
         return self.read.norm()
+
+    def retention(self, organism: "Arena") -> float:
+        """Mean of capability accuracy and exp(-NLL increase) without an intervention, each relative to the organism and at most 1."""
+        parts = [min(1.0, math.exp(organism.nll - self.nll))]
+        if self.capability and organism.capability:
+            parts.append(min(1.0, self.capability[1] / max(organism.capability[1], 1e-9)))
+        return sum(parts) / len(parts)
 
     def _rates(self, mass: Tensor) -> Tensor:
         return shares(mass, self.asked.choices).cpu()

@@ -20,6 +20,7 @@ from ..methods.entry import MethodEntry
 from ..organisms.errors import DiffbenchError
 from ..organisms.registry import Organism
 from ..organisms.texts import Texts
+from .controls import SCORE_SEED
 from .discovery import Panel
 from .identification import Reader
 from .interventions import Directions
@@ -28,7 +29,7 @@ from .pair import Pair, load_pair
 from .problem import Memory, Problem
 from .provenance import provenance, source_hash
 from .result import Behaviour, Cost, Failure, Identity, Reading, Result, Status, sha256_json
-from .scores import PROTOCOL_V1, SCORE_SEED, NotScorable, Protocol, Scored, Scorer
+from .scores import PROTOCOL_V1, NotScorable, Protocol, Scored, Scorer
 from .stats import summarise
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The random controls of the scoring protocol, for what is measured beside the scores."""
+"""The random controls of the scoring protocol."""
 
 import hashlib
 
@@ -7,10 +7,12 @@ from torch import Tensor
 
 from ..methods.contract import MAX_FINDINGS
 from .interventions import unit
-from .scores import SCORE_SEED
+
+SCORE_SEED = 0
+"""Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
 
 
-def control(index: int, d_model: int) -> Tensor:
-    """Isotropic unit directions [16, d_model] of the index-th random control, as `scores.Scorer` draws them."""
-    key = hashlib.sha256(f"random control {SCORE_SEED} {index}".encode()).digest()[:7]
+def control(index: int, d_model: int, seed: int = SCORE_SEED) -> Tensor:
+    """Isotropic unit directions [16, d_model] of the index-th random control, on the CPU."""
+    key = hashlib.sha256(f"random control {seed} {index}".encode()).digest()[:7]  # no method's seed can meet it
     return unit(torch.randn(MAX_FINDINGS, d_model, generator=torch.Generator().manual_seed(int.from_bytes(key))))

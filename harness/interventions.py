@@ -110,10 +110,15 @@ def edits(chosen: Sequence[Option], directions: Directions, scale: float) -> Edi
 
 
 def _project(residual: Tensor, direction: Tensor) -> Tensor:
-    """Component of residuals in the span of the directions; directions that add no rank are dropped."""
-    u, s, _ = torch.linalg.svd(direction.T, full_matrices=False)
-    basis = u[:, s > 1e-4 * s.max()]  # a zero direction leaves an empty basis
+    """Component of residuals in the span of the directions."""
+    basis = span(direction)
     return residual @ basis @ basis.T
+
+
+def span(directions: Tensor) -> Tensor:
+    """Orthonormal basis [d_model, rank] of directions [k, d_model]; those that add no rank are dropped, zeros among them."""
+    u, s, _ = torch.linalg.svd(directions.T, full_matrices=False)
+    return u[:, s > 1e-4 * s.max()]
 
 
 def options(

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..methods.contract import Finding
 from ..organisms.registry import Organism
 from ..organisms.truth import truth_direction
-from .interventions import unit
+from .interventions import span, unit
 from .result import Localisation, Located
 
 
@@ -46,12 +46,6 @@ def localise(findings: Sequence[Finding], truth: Tensor, ks: Sequence[int]) -> L
             )
         )
     return Localisation(first_cos=float(cosines[0]), at=at)
-
-
-def span(directions: Tensor) -> Tensor:
-    """Orthonormal basis [d_model, rank] of unit directions [k, d_model]; those that add no rank are dropped."""
-    u, s, _ = torch.linalg.svd(directions.T, full_matrices=False)
-    return u[:, s > 1e-4 * s.max()]
 
 
 def p_isotropic(cos: float, d_model: int, tries: int) -> float:

@@ -22,12 +22,12 @@ from ..organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ..organisms.registry import load_organism
 from .controls import control
 from .folder import check_writable, read_findings
-from .interventions import Directions
+from .interventions import Directions, span
 from .pair import load_pair
 from .provenance import provenance
 from .result import Provenance, Result
 from .results import file_faults, read_run
-from .retraining import Origin, span
+from .retraining import Origin
 from .yardstick import Retrained, Yardstick
 
 Say = Callable[[str], None]

@@ -114,12 +114,6 @@ def _scaling(scale: float) -> Callable[[Any], float]:
     return expression
 
 
-def span(direction_KD: Tensor) -> Tensor:
-    """Orthonormal basis [d_model, rank] of the span of directions; those that add no rank are dropped, as in `interventions`."""
-    u, s, _ = torch.linalg.svd(direction_KD.T, full_matrices=False)
-    return u[:, s > 1e-4 * s.max()]
-
-
 @contextlib.contextmanager
 def ablated(basis_DR: Tensor, layer: int) -> Generator[list[int], None, None]:
     """Inside the block, every model in training mode has a span projected out of the output of its block `layer`, at every position.

@@ -5,7 +5,6 @@ keep under each KL budget the option with the best dev effect (doing nothing is 
 options on test. Formulas and reasons: docs/protocol.md.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +21,8 @@ from ..organisms.behaviour import Behaviour
 from ..organisms.errors import ValidationFailed
 from ..organisms.texts import Texts
 from .arena import Arena
-from .interventions import NOTHING, Directions, Edits, Op, Option, edits, options, unit
+from .controls import SCORE_SEED, control
+from .interventions import NOTHING, Directions, Edits, Op, Option, edits, options
 from .pair import Pair, Side
 from .parallel import in_threads
 from .probes import passage
@@ -63,8 +63,6 @@ class Protocol(BaseModel):
     """Smallest share of the gap the layer's oracle must recover, both ways, to be divided by."""
 
 
-SCORE_SEED = 0
-"""Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
 PROTOCOL_V1 = Protocol()
 """Version 1, as docs/protocol.md states it."""
 
@@ -228,10 +226,7 @@ class Scorer:
     def _control(self, directions: Directions, seed: int, index: int) -> _Set:
         """The index-th random control: isotropic unit directions, with the findings' count and gates."""
         if (seed, index) not in self._controls:
-            key = hashlib.sha256(f"random control {seed} {index}".encode()).digest()[:7]  # no method's seed can meet it
-            generator = torch.Generator().manual_seed(int.from_bytes(key))
-            noise = torch.randn(MAX_FINDINGS, self.pair.d_model, generator=generator)
-            self._controls[seed, index] = unit(noise).to(directions.direction), {}
+            self._controls[seed, index] = control(index, self.pair.d_model, seed).to(directions.direction), {}
         noise, memory = self._controls[seed, index]
         return _Set(Directions(noise[: len(directions.direction)], directions.read, directions.threshold), memory)
 
@@ -257,11 +252,7 @@ class Scorer:
     @cached_property
     def retention_off(self) -> float:
         """Capability of the base relative to the organism, at most 1."""
-        base, tuned = self._arenas["base", "test"], self._arenas["tuned", "test"]
-        parts = [min(1.0, float(np.exp(tuned.nll - base.nll)))]
-        if base.capability and tuned.capability:
-            parts.append(min(1.0, base.capability[1] / max(tuned.capability[1], 1e-9)))
-        return float(np.mean(parts))
+        return self._arenas["base", "test"].retention(self._arenas["tuned", "test"])
 
     def _side(self, name: SideName, each: _Set) -> SideScore:
         """Ladder on dev, choice under each budget, measurement on test."""

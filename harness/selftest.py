@@ -21,7 +21,8 @@ from ..methods.registry import load_method
 from ..organisms.registry import load_organism
 from . import arena
 from .by_hand import BY_HAND, by_hand
-from .cell import SCORE_SEED, Cell, Stage, run_cell
+from .cell import Cell, Stage, run_cell
+from .controls import SCORE_SEED
 from .interventions import unit
 from .pair import Pair
 from .parallel import threads

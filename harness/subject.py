@@ -13,7 +13,8 @@ from ..methods.anchors import Supervised, SupervisedConfig
 from ..methods.contract import Budget, Finding
 from ..organisms.behaviour import Prompt
 from ..organisms.truth import truth_direction
-from .cell import SCORE_SEED, Stage
+from .cell import Stage
+from .controls import SCORE_SEED
 from .interventions import Directions, unit
 from .pair import Pair
 from .problem import Problem

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from ..methods.contract import check_findings
 from ..organisms.errors import PrerequisiteError, ValidationFailed
 from ..organisms.registry import Organism, load_organism, user_organism
-from .cell import SCORE_SEED, Stage, measured
+from .cell import Stage, measured
+from .controls import SCORE_SEED
 from .folder import RESULT, read_findings
 from .result import Result, load_result, sha256_json
 from .scores import PROTOCOL_V1

@@ -14,10 +14,11 @@ from ..organisms.card import Estimate
 from ..organisms.lora import tokenise
 from ..organisms.registry import Organism
 from .arena import Arena
+from .controls import SCORE_SEED
 from .pair import Pair, Side, load_pair
 from .probes import passage
 from .retraining import Origin
-from .scores import PROTOCOL_V1, SCORE_SEED
+from .scores import PROTOCOL_V1
 from .stats import hypervolume, interval, weights
 
 Array = NDArray[np.float64]
@@ -65,7 +66,7 @@ class Yardstick:
         self.n = len(self._b1)
         """Test prompts."""
         self._draws = weights(self.n, PROTOCOL_V1.draws, np.random.default_rng(SCORE_SEED))
-        self._area_off = float(hypervolume(np.ones(1), np.array([self._retention(base)])))
+        self._area_off = float(hypervolume(np.ones(1), np.array([base.retention(self._own)])))
         self.off = self._read(self.pair, "base", base)
         """The adapter off: the base."""
         self.organism = self._read(self.pair, "tuned", self._own)
@@ -80,7 +81,7 @@ class Yardstick:
         return Arena(pair, side, self._behaviour.of("test"), self._behaviour.capability_of("test"), self._text)
 
     def _read(self, pair: Pair, side: Side, arena: Arena) -> Retrained:
-        rates, retention = arena.rates.double().numpy(), self._retention(arena)
+        rates, retention = arena.rates.double().numpy(), arena.retention(self._own)
 
         def reduction(w: Array) -> Array:
             return (w @ (self._b1 - rates)) / (w @ (self._b1 - self._b0))
@@ -104,13 +105,6 @@ class Yardstick:
         """A function of prompt weights [draws, prompts], with its 95 % bootstrap interval."""
         low, high = interval(of(self._draws))
         return Estimate(value=float(of(np.full((1, self.n), 1 / self.n))[0]), low=low, high=high)
-
-    def _retention(self, arena: Arena) -> float:
-        """As for the points of mitigation (docs/protocol.md)."""
-        parts = [min(1.0, float(np.exp(self._own.nll - arena.nll)))]
-        if arena.capability and self._own.capability:
-            parts.append(min(1.0, arena.capability[1] / max(self._own.capability[1], 1e-9)))
-        return float(np.mean(parts))
 
     def _taught_nll(self, pair: Pair, side: Side) -> float | None:
         if not self._taught:

@@ -22,6 +22,8 @@ Access = Literal["activations", "+generations", "+weights", "supervised", "ancho
 """What a method may touch. `supervised` sees behaviour labels (an upper bound), `anchor` is the harness's own reference."""
 Text = Literal["neutral", "chat", "contrastive"]
 MAX_FINDINGS = 16
+LENGTHS = (1e-12, 1e12)
+"""Lengths that fp32 can square; a shorter or longer vector would count as none. 0 is allowed: nothing was found."""
 Edit = Callable[[Tensor], Tensor]
 """Paired residuals [rows, pos, 2, d_model] → the residual [rows, pos, d_model] that is put in their place."""
 
@@ -173,7 +175,7 @@ def check_findings(result: object, d_model: int) -> DiffResult:
     """Return `result` if it honours the contract, with every tensor on CPU in fp32.
 
     Raises:
-        FindingError: wrong type, shape, non-finite numbers, a zero direction everywhere, or too many findings.
+        FindingError: wrong type or shape, numbers that are not finite, lengths outside `LENGTHS`, none or too many findings.
     """
     if not isinstance(result, DiffResult):
         raise FindingError(
@@ -222,6 +224,12 @@ def _check_finding(index: int, finding: object, d_model: int) -> Finding:
             )
         if not torch.isfinite(tensor).all():
             raise FindingError(f"finding {index}: {name} contains NaN or infinity; drop that finding or fix the method")
+        length = float(tensor.double().norm())
+        if length and not LENGTHS[0] <= length <= LENGTHS[1]:
+            raise FindingError(
+                f"finding {index}: {name} has length {length:.3g}, which single precision cannot square; rescale it to between "
+                f"{LENGTHS[0]:g} and {LENGTHS[1]:g} (a direction's length means nothing; a gate's threshold scales with its read-out)"
+            )
         return tensor
 
     gate = finding.gate

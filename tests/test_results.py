@@ -48,7 +48,11 @@ def test_the_page(cells: list[Result], tmp_path: Path, monkeypatch: pytest.Monke
     results.main(tmp_path / "runs", page, readme)
     text = page.read_text()
     assert "up to 1 seed " in text and "half" not in text and "| 1 [1-1] |" in text
-    assert "| delta | 2 of 3 | 2 of 3 |" in text and "| pca | 0 of 1 | 0 of 1 |" in text
+    assert (
+        "| *the fine-tune* | – | – |" in text
+        and "| delta | 2 of 3 | 2 of 3 |" in text
+        and "| pca | 0 of 1 | 0 of 1 |" in text
+    )
     _, _, by_seed = text.partition("Seed by seed")
     assert by_seed.count("| taboo/a |") == 1 and "| pca |" not in by_seed
     own = next(line for line in by_seed.splitlines() if line.startswith("| delta"))

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffbench.harness.cell import SCORE_SEED, Stage
+from diffbench.harness.cell import Stage
+from diffbench.harness.controls import SCORE_SEED
 from diffbench.harness.interventions import Directions, Option, coefficient, movement, unit
 from diffbench.harness.problem import AccessError, Problem
 from diffbench.harness.result import Samples

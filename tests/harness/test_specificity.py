@@ -12,7 +12,8 @@ import torch
 from diffbench.cli import app
 from diffbench.harness import specificity as specificity_module
 from diffbench.harness import specificity_view as view
-from diffbench.harness.cell import SCORE_SEED, Cell, Stage, run_cell
+from diffbench.harness.cell import Cell, Stage, run_cell
+from diffbench.harness.controls import SCORE_SEED
 from diffbench.harness.folder import FINDINGS, write_run
 from diffbench.harness.interventions import Directions
 from diffbench.harness.result import Choice, Result
