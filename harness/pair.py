@@ -48,6 +48,21 @@ class _Handover(nn.Module):
         return self.residual
 
 
+class _Kept(nn.Module):
+    """Stands in for the feed-forward part of the last block: runs it only at positions that are read, gives 0 elsewhere."""
+
+    keep: Tensor
+
+    def __init__(self, whole: nn.Module):
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        out = torch.zeros_like(hidden_states)
+        out[:, self.keep] = self.whole(hidden_states[:, self.keep])
+        return out
+
+
 class _Engine:
     """The modules one thread runs. Running one side or resuming changes modules for a while, so threads share only weights."""
 
@@ -58,6 +73,8 @@ class _Engine:
         self.tuners = [m for _, m in _lora_modules(model)]
         self.handover = _Handover()
         self.stand_ins = nn.ModuleList([self.handover] * (layer + 1) + list(self.blocks)[layer + 1 :])
+        self.last: Any = self.blocks[-1]
+        self.kept = _Kept(self.last.mlp)
 
     def twin(self, layer: int) -> "_Engine":
         """The same weights under modules of their own."""
@@ -139,16 +156,18 @@ class Pair:
         """Logits [rows, kept pos, vocab] in fp32 of the blocks above the hooked layer run on `residual` [rows, pos, d_model].
 
         Args:
-            keep: positions to return (1-d tensor), or 0 for all.
+            keep: positions to return (1-d tensor), or 0 for all; the last block's feed-forward part runs at these alone.
         """
         engine = self._engine
         engine.handover.residual = residual.to(engine.inner.embed_tokens.weight.dtype)
         engine.inner.layers = engine.stand_ins
+        if isinstance(keep, Tensor):
+            engine.kept.keep, engine.last.mlp = keep, engine.kept
         try:
             with self.side(side):
                 return engine.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
         finally:
-            engine.inner.layers = engine.blocks
+            engine.inner.layers, engine.last.mlp = engine.blocks, engine.kept.whole
             del engine.handover.residual
 
     @torch.inference_mode()

@@ -33,11 +33,13 @@ def test_adapter_off_is_the_base_and_on_is_the_organism(stage: Stage, organism: 
 
 @pytest.mark.parametrize("side", ["base", "tuned"])
 def test_resuming_from_the_own_residual_changes_nothing(stage: Stage, side: str) -> None:
-    ids = sample_ids(stage.pair)
+    ids, keep = sample_ids(stage.pair), torch.tensor([3, 5])
     for layer in range(len(stage.pair.blocks)):
         pair = Pair(stage.pair.model, stage.pair.tokenizer, layer)
-        assert torch.equal(pair.resume(pair.residuals(ids, side), ids, side), pair.logits(ids, side))
-    keep = torch.tensor([3, 5])
+        whole, h = pair.logits(ids, side), pair.residuals(ids, side)
+        assert torch.equal(pair.resume(h, ids, side), whole)
+        assert torch.allclose(pair.resume(h, ids, side, keep), whole[:, keep], atol=1e-5)
+        assert torch.equal(pair.logits(ids, side), whole)
     assert torch.allclose(stage.pair.logits(ids, side, keep), stage.pair.logits(ids, side)[:, keep], atol=1e-5)
 
 
@@ -51,8 +53,9 @@ def test_padding_on_the_right_never_reaches_a_real_token(stage: Stage) -> None:
 def test_the_model_is_whole_again_after_an_error(stage: Stage) -> None:
     ids = sample_ids(stage.pair)
     before = stage.pair.logits(ids, "base")
-    with pytest.raises(RuntimeError):
-        stage.pair.resume(torch.zeros(2, 3, 5), ids, "base")
+    for keep in (0, torch.tensor([1])):
+        with pytest.raises(RuntimeError):
+            stage.pair.resume(torch.zeros(2, 3, 5), ids, "base", keep)
     assert torch.equal(stage.pair.logits(ids, "base"), before)
     assert not torch.equal(stage.pair.logits(ids, "tuned"), before)
 
