@@ -74,11 +74,10 @@ def short(table: Table) -> str:
             f"`{row.method}`" + marked(row).removeprefix(row.method),
             *(estimate_text(row.scores[s]) for s in ("isolation", "mitigation")),
             estimate_text(found[row.method]) if row.method in found else "–",
-            number(row.wall_s, 0),
         ]
         for row in table.overall
     ]
-    head = ("rank", "group", "method", "isolation", "mitigation", "false discoveries on nulls", "s a cell")
+    head = ("rank", "group", "method", "isolation", "mitigation", "false discoveries on nulls")
     return f"{table.header}. {table.verdict}\n\n{markdown_table(head, rows)}"
 
 
