@@ -123,21 +123,16 @@ def several(results: Sequence[Result]) -> tuple[list[str], list[str]]:
 
 
 def seeds(results: Sequence[Result]) -> str:
-    """Isolation seed by seed, where a method has several."""
+    """Isolation seed by seed, where a method has several; results as `load_results` sorts them."""
     methods, organisms = several(results)
     if not methods:
         return ""
-    cells = {
-        (m, o): sorted(
-            (r for r in results if (r.identity.method, r.identity.organism) == (m, o) and r.scores), key=_who
-        )
-        for m in methods
-        for o in organisms
-    }
-    rows = [
-        [m, *(" ".join(number(r.scores.isolation.value) for r in cells[m, o] if r.scores) for o in organisms)]
-        for m in methods
-    ]
+
+    def run(method: str, organism: str) -> str:
+        own = (r for r in results if (r.identity.method, r.identity.organism) == (method, organism))
+        return " ".join(number(r.scores.isolation.value) for r in own if r.scores)
+
+    rows = [[m, *(run(m, o) for o in organisms)] for m in methods]
     return (
         f"## Seed by seed\n\nIsolation of each method seed, in order.\n\n{markdown_table(('method', *organisms), rows)}"
     )
