@@ -6,6 +6,8 @@ from .result import Curve, Result
 
 COLOURS = {1: "#0072b2", 3: "#009e73", 10: "#d55e00"}
 """By number of findings (Okabe-Ito, distinguishable without colour vision)."""
+FLOOR = 1e-4
+"""Collateral in nats a token at the left end; less is drawn there."""
 STYLES = {"add": "-", "subtract": "-", "project": ":"}
 
 
@@ -26,34 +28,16 @@ def dose_response(result: Result, folder: Path) -> None:
             if curve.op in ops:
                 _line(axes, curve)
         if b is not None:
-            axes.axhline(b.b0_dev, color="0.45", lw=1, ls=(0, (1, 2)))
-            axes.axhline(b.b1_dev, color="0.45", lw=1, ls=(0, (5, 3)))
-            axes.text(
-                0.985,
-                b.b0_dev,
-                "base",
-                transform=axes.get_yaxis_transform(),
-                ha="right",
-                va="bottom",
-                fontsize=8,
-                color="0.35",
-            )
-            axes.text(
-                0.985,
-                b.b1_dev,
-                "organism",
-                transform=axes.get_yaxis_transform(),
-                ha="right",
-                va="bottom",
-                fontsize=8,
-                color="0.35",
-            )
+            place = axes.get_yaxis_transform()
+            for name, rate, dash in (("base", b.b0_dev, (1, 2)), ("organism", b.b1_dev, (5, 3))):
+                axes.axhline(rate, color="0.45", lw=1, ls=(0, dash))
+                axes.text(0.985, rate, name, transform=place, ha="right", va="bottom", fontsize=8, color="0.35")
         axes.set_xscale("log")
-        axes.set_xlim(1e-4, 1.3)
+        axes.set_xlim(FLOOR, 1.3)
         axes.set_ylim(-0.02, 1.02)
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("collateral: KL on neutral text (nats/token)")
         axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("collateral: KL on neutral text (nats/token); at the left end: that or less", fontsize=10)
     left.set_ylabel("behaviour rate (dev prompts)")
     handles, labels = right.get_legend_handles_labels()
     if handles:
@@ -68,8 +52,9 @@ def dose_response(result: Result, folder: Path) -> None:
 
 
 def _line(axes: "object", curve: Curve) -> None:
-    label = f"{curve.op}, k={curve.k}{', gated' if curve.gated else ''}"
-    x = [max(v, 1e-4) for v in curve.kl_nats]
+    op = "project out" if curve.op == "project" else "add or subtract"  # one legend for both panels
+    label = f"{op}, k={curve.k}{', gated' if curve.gated else ''}"
+    x = [max(v, FLOOR) for v in curve.kl_nats]
     axes.plot(  # pyright: ignore[reportAttributeAccessIssue]
         x,
         curve.rate,
@@ -80,4 +65,5 @@ def _line(axes: "object", curve: Curve) -> None:
         marker="x" if curve.op == "project" else "o" if curve.gated else ".",
         ms=6 if curve.op == "project" else 3.5,
         label=label,
+        clip_on=False,
     )
