@@ -78,7 +78,9 @@ def _rows(cells: dict[tuple[str, str], list[Result]], names: list[str]) -> Itera
     organisms it is the mean of these few: they are not drawn, so the interval speaks of them alone.
     """
     values = {o: {v: point_scores(cells[o, v])[0] for v in OFF} for o in names}
-    draws = {o: {v: d[0] for v, d in organism_draws({v: cells[o, v] for v in OFF}, o, DRAWS, 0).items()} for o in names}
+    draws = {
+        o: {v: d.drawn[0] for v, d in organism_draws({v: cells[o, v] for v in OFF}, o, DRAWS, 0).items()} for o in names
+    }
     if len(names) > 1:
         values["mean"] = {v: float(np.mean([values[o][v] for o in names])) for v in OFF}
         draws["mean"] = {v: np.mean([draws[o][v] for o in names], axis=0) for v in OFF}

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.result import ALPHA, Result
+from diffbench.leaderboard.build import settled
 from diffbench.leaderboard.grid import status
 from diffbench.leaderboard.power import Size, components
 from diffbench.leaderboard.power_view import power_markdown
@@ -34,7 +35,7 @@ def main(
 ) -> None:
     """Write the tables."""
     results = load_results(records).results
-    table = build_table(whole(results, CORE_V1), CORE_V1, "core-v1")
+    table = build_table(whole(results, CORE_V1), CORE_V1, "core-v1", settled=settled(results))
     parts = [everything(table), nulls(results), seeds(results), power(results, table)]
     atomic_write_text(page, insert(page.read_text(), "\n".join(p for p in parts if p)))
     atomic_write_text(readme, insert(readme.read_text(), short(table)))
@@ -71,14 +72,15 @@ def short(table: Table) -> str:
         [
             rank_text(row),
             row.group or "–",
+            row.group_here or "–",
             f"`{row.method}`" + marked(row).removeprefix(row.method),
             *(estimate_text(row.scores[s]) for s in ("isolation", "mitigation")),
             estimate_text(found[row.method]) if row.method in found else "–",
         ]
         for row in table.overall
     ]
-    head = ("rank", "group", "method", "isolation", "mitigation", "false discoveries on nulls")
-    return f"{table.header}. {table.verdict}\n\n{markdown_table(head, rows)}"
+    head = ("rank", "group", "here", "method", "isolation", "mitigation", "false discoveries on nulls")
+    return f"{table.header}. {table.verdict} {table.verdict_here}\n\n{markdown_table(head, rows)}"
 
 
 def nulls(results: Sequence[Result]) -> str:

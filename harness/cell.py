@@ -193,7 +193,12 @@ def run_cell(
         identity=identity,
         cost=cost,
         provenance=provenance(
-            cell.method.access, str(stage.pair.device), cell.organism.source, cell.method.origin, started
+            cell.method.access,
+            str(stage.pair.device),
+            cell.organism.source,
+            cell.method.origin,
+            started,
+            cell.method.stochastic,
         ),
         failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
         **fields,

@@ -96,7 +96,7 @@ def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = 
     checks += [
         _outcome("runs", first.error, _summary(first)),
         _repeats(first, again),
-        _seeds(first, other),
+        _seeds(entry, first, other),
         _outcome("null organism", null.error, f"{NULL}: {_summary(null)}"),
         _outcome("access", "; ".join(_unique(runs, lambda r: r.seen.refused)), _access(entry, runs)),
         _outcome(
@@ -247,10 +247,14 @@ def _numbers(finding: Finding) -> list[Tensor]:
     ]
 
 
-def _seeds(first: Run, other: Run) -> Check:
-    """Another seed must work; how much it changes is only reported."""
+def _seeds(entry: MethodEntry, first: Run, other: Run) -> Check:
+    """Another seed must work, and must change nothing of a method that says so; how much it changes others is only reported."""
     if first.result is None or other.result is None:
         return Check("another seed", "failed" if first.result else "not run", other.error)
+    if not entry.stochastic:
+        gap = _gap(first.result, other.result)
+        problem = f"{gap}; remove `stochastic = False`, or draw nothing" if isinstance(gap, str) else ""
+        return _outcome("another seed", problem, "draws nothing: the same findings")
     if not first.result.findings or not other.result.findings:
         return Check("another seed", "ok", "no findings to compare")
     cosine = torch.cosine_similarity(first.result.findings[0].direction, other.result.findings[0].direction, dim=0)

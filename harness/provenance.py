@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "numpy", "safetensors", "tokenizers", "pydantic")
 
 
-def provenance(access: str, device: str, source: dict[str, str], origin: str, started: datetime) -> Provenance:
+def provenance(
+    access: str, device: str, source: dict[str, str], origin: str, started: datetime, stochastic: bool | None = None
+) -> Provenance:
     """Provenance of a result that began at `started` (UTC)."""
     return Provenance(
         diffbench=version("diffbench"),
@@ -34,6 +36,7 @@ def provenance(access: str, device: str, source: dict[str, str], origin: str, st
         access=access,
         source=source,
         method_origin=origin,
+        stochastic=stochastic,
     )
 
 

@@ -227,7 +227,8 @@ def method(entry: MethodEntry) -> RenderableType:
             str(field.get_default(call_default_factory=True)),
             field.description or str(descriptions.get(name, {}).get("description", "")),
         )
-    about = [f"access {entry.access}", entry.paper, entry.cost, entry.origin, f"version {entry.version}"]
+    seeds = "" if entry.stochastic else "draws nothing: one seed is enough"
+    about = [f"access {entry.access}", entry.paper, entry.cost, seeds, entry.origin, f"version {entry.version}"]
     head = Text(f"{entry.name}: {entry.summary}\n{', '.join(filter(None, about))}")
     return Group(head, table) if entry.config_class.model_fields else Group(head, Text("no options"))
 

@@ -191,6 +191,8 @@ class Provenance(_Record):
     source: dict[str, str] = Field(default_factory=dict[str, str])
     """What was asked for: the organism's name, or base, adapter and behaviour file as given."""
     method_origin: str = "built-in"
+    stochastic: bool | None = None
+    """Whether the method says that another seed can give other findings; None in records from before it was asked."""
 
 
 class Failure(_Record):

@@ -49,6 +49,8 @@ class Plan:
     cells: Sequence[Cell]
     out: Path
     overwrite: bool = False
+    once: Sequence[str] = ()
+    """Methods that draw nothing and therefore run with the first of several seeds only."""
 
 
 def plan(
@@ -60,10 +62,15 @@ def plan(
     overwrite: bool = False,
     protocol: ScoringProtocol | None = None,
 ) -> Plan:
-    """Every pair of the given organisms and methods, for every seed."""
+    """Every pair of the given organisms and methods, for every seed, or for the first one if the method draws nothing."""
     settings: dict[str, Any] = {"device": device} | ({"protocol": protocol} if protocol else {})
-    cells = [Cell(o, m, c, s, **settings) for o, (m, c), s in itertools.product(organisms, methods, seeds)]
-    return Plan(cells, out, overwrite)
+    cells = [
+        Cell(o, m, c, s, **settings)
+        for o, (m, c) in itertools.product(organisms, methods)
+        for s in (seeds if m.stochastic else seeds[:1])
+    ]
+    once = [m.name for m, _ in methods if len(seeds) > 1 and not m.stochastic]
+    return Plan(cells, out, overwrite, once)
 
 
 def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Result]:

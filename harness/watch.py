@@ -20,7 +20,7 @@ class RunDisplay:
     def __init__(self, plan: Plan, quiet: bool):
         self.console = Console(stderr=True, quiet=quiet)
         self.folders: list[Path] = []
-        self._total = len(plan.cells)
+        self._plan = plan
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -39,7 +39,10 @@ class RunDisplay:
 
     def __enter__(self) -> "RunDisplay":
         self._bars.start()
-        self._cells = self._bars.add_task("cells", total=self._total)
+        self._cells = self._bars.add_task("cells", total=len(self._plan.cells))
+        if once := self._plan.once:
+            first = self._plan.cells[0].seed
+            self.console.print(f"one seed ({first}) of what draws nothing: {', '.join(once)}", style="dim")
         return self
 
     def __exit__(

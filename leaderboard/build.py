@@ -1,12 +1,13 @@
 """From a folder of runs to files: load, tabulate, render, write. The command line only prints what comes back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 from ..harness.files import atomic_write_text
+from ..harness.result import Result
 from ..organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from .power import Components, components
 from .render import to_csv, to_latex, to_markdown
@@ -93,7 +94,23 @@ def tabulate(
     `seed` is the bootstrap's; see `build_table` for the rest.
     """
     loaded = _load(runs, seeds)
-    return build_table(loaded.results, organisms, organism_set, draws, seed, key), loaded.problems
+    known = settled(loaded.results)
+    return build_table(loaded.results, organisms, organism_set, draws, seed, key, known), loaded.problems
+
+
+def settled(results: Iterable[Result]) -> frozenset[str]:
+    """Methods that draw nothing, as their records say, or the built-in method where they do not."""
+    said: dict[str, set[bool | None]] = {}
+    for r in results:
+        said.setdefault(r.identity.method, set()).add(r.provenance.stochastic)
+    return frozenset(m for m, answers in said.items() if not any(_built_in(m) if a is None else a for a in answers))
+
+
+def _built_in(method: str) -> bool:
+    """Whether a method draws anything; one that is not built in may."""
+    from ..methods.registry import BUILTIN, load_method  # torch, which records that say it do without
+
+    return load_method(method).stochastic if method in BUILTIN else True
 
 
 def power(

@@ -1,13 +1,14 @@
 """Which methods differ: paired differences over the same draws, corrected for the number of pairs.
 
-The standard error of a difference is the standard deviation of its bootstrap draws. Its interval and its two-sided p
-use Student's t with one degree of freedom less than there are clusters (families), the usual small-sample form for
-clustered data (Cameron & Miller 2015, "A practitioner's guide to cluster-robust inference", §VI). Counting the draws
-beyond 0 instead calls far too many differences real when clusters are few: with eight clusters 3-4 % of true nulls get
-p < .005, which Holm's correction would then take at face value.
+Two questions, two errors. For organisms like these (`across`) the standard error of a difference is the standard
+deviation of its bootstrap draws. Its interval and its two-sided p use Student's t with one degree of freedom less than
+there are clusters (families), the usual small-sample form for clustered data (Cameron & Miller 2015, "A practitioner's
+guide to cluster-robust inference", §VI). Counting the draws beyond 0 instead calls far too many differences real when
+clusters are few: with eight clusters 3-4 % of true nulls get p < .005, which Holm's correction would then take at face
+value. On this very set of organisms: `fixed`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -15,25 +16,39 @@ import numpy as np
 from scipy import stats
 
 from ..harness.stats import Array
-from .render import estimate_text, markdown_table, marked, md, number, rank_text
+from .render import GROUP_HEADS, estimate_text, markdown_table, marked, md, number, rank_text
 from .rows import Estimate, Pair, Table
 
+Error = Callable[[str, str], tuple[float, float]]
+"""Standard error of the difference of two methods' scores, and its degrees of freedom."""
 
-def paired(values: Mapping[str, float], draws: Mapping[str, Array], clusters: int | None) -> tuple[Pair, ...]:
-    """Every pair of methods, given their scores (best first) and their [draws]; draws undefined for either are left out.
 
-    `clusters`: None where there is only one organism; t is then normal.
-    """
-    t = stats.t(np.inf if clusters is None else clusters - 1)
+def paired(values: Mapping[str, float], error: Error) -> tuple[Pair, ...]:
+    """Every pair of methods, given their scores (best first)."""
     found: list[tuple[str, str, Estimate, float]] = []
     for better, worse in combinations(values, 2):
-        gap, spread = values[better] - values[worse], draws[better] - draws[worse]
-        error = float(np.std(spread[~np.isnan(spread)])) if not np.isnan(spread).all() else np.inf
-        reach = float(t.ppf(0.975)) * error
-        ratio = gap / error if error else np.inf * gap if gap else 0.0
+        gap = values[better] - values[worse]
+        deviation, df = error(better, worse)
+        t = stats.t(df)
+        reach = float(t.ppf(0.975)) * deviation
+        ratio = gap / deviation if deviation else np.inf * gap if gap else 0.0
         found.append((better, worse, Estimate(gap, gap - reach, gap + reach), 2 * float(t.sf(abs(ratio)))))
     corrected = holm([p for *_, p in found])
     return tuple(Pair(*pair, float(p)) for pair, p in zip(found, corrected, strict=True))
+
+
+def across(draws: Mapping[str, Array], clusters: int | None) -> Error:
+    """The error for organisms like these, from the [draws] of each method; draws undefined for either are left out.
+
+    `clusters`: None where there is only one organism; t is then normal.
+    """
+
+    def error(a: str, b: str) -> tuple[float, float]:
+        gaps = draws[a] - draws[b]
+        defined = gaps[~np.isnan(gaps)]
+        return float(np.std(defined)) if len(defined) else np.inf, np.inf if clusters is None else clusters - 1
+
+    return error
 
 
 def holm(p: Sequence[float]) -> Array:
@@ -66,11 +81,21 @@ def letters(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, str]:
 def comparison_markdown(table: Table) -> str:
     """Ranked methods with their groups, and every pair of them."""
     methods = [
-        [rank_text(row), row.group, md(marked(row)), estimate_text(row.scores[table.key])]
+        [rank_text(row), row.group, row.group_here or "–", md(marked(row)), estimate_text(row.scores[table.key])]
         for row in table.overall
         if row.standing == "ranked"
     ]
-    pairs = [
+    heads = ("Rank", *GROUP_HEADS, "Method", table.key.capitalize())
+    apart = "Methods that share a letter are unresolved: their order may be noise. Intervals are 95 % each, p (Holm) holds for all."
+    here = f"\n## On this set\n\n{md(table.verdict_here)}\n\n{_pairs(table.here)}" if table.here else ""
+    return (
+        f"# Comparison\n\n{md(table.header)}\n\n{markdown_table(heads, methods)}\n{apart}\n\n"
+        f"## For organisms like these\n\n{md(table.verdict)}\n\n{_pairs(table.pairs)}{here}"
+    )
+
+
+def _pairs(pairs: Sequence[Pair]) -> str:
+    rows = [
         [
             md(pair.better),
             md(pair.worse),
@@ -79,13 +104,9 @@ def comparison_markdown(table: Table) -> str:
             _p_text(pair.p_holm),
             "separated" if pair.separated else "unresolved",
         ]
-        for pair in table.pairs
+        for pair in pairs
     ]
-    apart = "Methods that share a letter are unresolved: their order may be noise. Intervals are 95 % each, p (Holm) holds for all."
-    return (
-        f"# Comparison\n\n{md(table.header)}\n\n{markdown_table(('Rank', 'Group', 'Method', table.key.capitalize()), methods)}\n"
-        f"{table.verdict} {apart}\n\n" + markdown_table(("Better", "Worse", "Difference", "p", "p (Holm)", ""), pairs)
-    )
+    return markdown_table(("Better", "Worse", "Difference", "p", "p (Holm)", ""), rows)
 
 
 def comparison_data(table: Table) -> dict[str, Any]:
@@ -99,17 +120,26 @@ def comparison_data(table: Table) -> dict[str, Any]:
         "draws": table.draws,
         "seed": table.seed,
         "methods": [
-            {"method": r.method, "rank": r.rank, "rank_low": r.rank_low, "rank_high": r.rank_high, "group": r.group}
+            {"method": r.method, "rank": r.rank, "rank_low": r.rank_low, "rank_high": r.rank_high}
+            | {"group": r.group, "group_here": r.group_here}
             | r.scores[table.key]._asdict()
             for r in table.overall
             if r.standing == "ranked"
         ],
-        "pairs": [
-            {"better": p.better, "worse": p.worse, "p": p.p, "p_holm": p.p_holm, "separated": p.separated}
-            | p.difference._asdict()
-            for p in table.pairs
-        ],
+        "pairs": [_pair_data(p) for p in table.pairs],
+        "pairs_here": [_pair_data(p) for p in table.here],
+        "unknown_here": list(table.unknown_here),
     }
+
+
+def _pair_data(p: Pair) -> dict[str, Any]:
+    return {
+        "better": p.better,
+        "worse": p.worse,
+        "p": p.p,
+        "p_holm": p.p_holm,
+        "separated": p.separated,
+    } | p.difference._asdict()
 
 
 def _p_text(p: float) -> str:

@@ -28,6 +28,16 @@ class Grid:
     """Organisms that are outside the set for every method."""
 
     @property
+    def name(self) -> str:
+        """The method's name, without the options that tell its row from others."""
+        return next(c.identity.method for own in self.cells.values() for c in own)
+
+    @property
+    def seeds(self) -> int:
+        """Fewest method seeds on any organism of the mean."""
+        return min((len(self.scored[o]) for o in self.used), default=0)
+
+    @property
     def kind(self) -> Kind:
         """Method, upper bound or anchor."""
         return KINDS.get(self.access, "method")

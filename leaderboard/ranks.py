@@ -13,7 +13,9 @@ RANK_LEVEL = 0.9
 """Rank intervals run from the 5th to the 95th percentile of the bootstrap ranks."""
 
 
-def ranked(rows: Sequence[MethodRow], key: str, draws: Mapping[str, Array], pairs: Sequence[Pair]) -> list[MethodRow]:
+def ranked(
+    rows: Sequence[MethodRow], key: str, draws: Mapping[str, Array], pairs: Sequence[Pair], here: Sequence[Pair]
+) -> list[MethodRow]:
     """Fill in rank, rank interval and letters of the ranked rows, best first, given [draws] of the sort key by method.
 
     Draws in which any ranked method has no score are left out: they have no ranks.
@@ -24,7 +26,9 @@ def ranked(rows: Sequence[MethodRow], key: str, draws: Mapping[str, Array], pair
     scores = np.stack([draws[row.method] for row in compared])
     scores = scores[:, ~np.isnan(scores).any(0)]
     values = [row.scores[key].value or 0.0 for row in compared]
-    groups = letters([row.method for row in compared], pairs)
+    names = [row.method for row in compared]
+    known = {m for pair in here for m in (pair.better, pair.worse)}
+    groups, groups_here = letters(names, pairs), letters([m for m in names if m in known], here)
     changed: dict[str, MethodRow] = {}
     for i, row in enumerate(compared):
         ranks = 1 + (scores > scores[i]).sum(0)
@@ -36,5 +40,6 @@ def ranked(rows: Sequence[MethodRow], key: str, draws: Mapping[str, Array], pair
             rank_low=int(low),
             rank_high=int(high),
             group=groups[row.method],
+            group_here=groups_here.get(row.method, ""),
         )
     return [changed.get(row.method, row) for row in rows]

@@ -23,13 +23,16 @@ NOTES = (
     ),
     (
         "Rank: 5-95 % of the bootstrap ranks in brackets; methods sharing a letter are not separated (paired difference, "
-        "Holm over all pairs). Not ranked: anchors, upper bounds, and methods that lack an organism others were scored on."
+        "Holm over all pairs): Group for organisms like these, which draws families and organisms too, Here on this very set, "
+        "which draws only seeds, prompts and controls. Not ranked: anchors, upper bounds, and methods that lack an organism "
+        "others were scored on."
     ),
     f"{MARK} includes cells that failed, ran out of memory or timed out; they count as 0.",
     "Rows without numbers lack at least one cell and have no headline.",
 )
 SCORE_HEADS = tuple(s.capitalize() for s in SCORES)
-OVERALL_HEADS = ("Rank", "Group", "Method", "Access", *SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s")
+GROUP_HEADS = ("Group", "Here")
+OVERALL_HEADS = ("Rank", *GROUP_HEADS, "Method", "Access", *SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s")
 BEYOND_HEADS = (
     "Method",
     "False discoveries",
@@ -60,7 +63,7 @@ def to_markdown(table: Table, problems: Sequence[Problem] = ()) -> str:
     """Both tables, GitHub flavour, and the files that could not be used."""
     overall = markdown_table(OVERALL_HEADS, [overall_cells(table, row, MARKDOWN) for row in table.overall])
     cells = markdown_table(CELL_HEADS, [cell_cells(row, MARKDOWN) for row in table.cells])
-    notes = "\n".join(f"- {md(note)}" for note in (table.verdict, *NOTES))
+    notes = "\n".join(f"- {md(note)}" for note in notes_of(table))
     other = markdown_table(BEYOND_HEADS, [beyond_cells(row, MARKDOWN) for row in table.beyond])
     other = f"## Beyond isolation\n\n{other}\n{md(beyond_note(table))}\n\n" if table.beyond else ""
     unusable = "".join(f"- {md(problem.path)}: {md(problem.reason)}\n" for problem in problems)
@@ -75,10 +78,10 @@ def to_latex(table: Table) -> str:
     other = [beyond_cells(row, LATEX) for row in table.beyond]
     note = tex(beyond_note(table))
     complete, size = sum(row.standing != "incomplete" for row in table.overall), len(overall)
-    caption = tex(f"{table.header}. {table.verdict} {' '.join(NOTES)}")
+    caption = tex(f"{table.header}. {' '.join(notes_of(table))}")
     return (
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
-        + _latex_table("rlll" + "l" * len(SCORES) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall")
+        + _latex_table("rllll" + "l" * len(SCORES) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall")
         + (_latex_table("llrrllll", BEYOND_HEADS, other, set(), note, "tab:beyond") if other else "")
         + _latex_table(
             "ll" + "l" * len(SCORES) + "rlr",
@@ -107,6 +110,11 @@ def to_csv(table: Table) -> str:
         on = (table.protocol, table.protocol_sha256, table.organism_set, table.draws, table.seed)
         writer.writerows((*who, name, *estimate, *size, *on) for name, estimate in row.scores.items())
     return out.getvalue()
+
+
+def notes_of(table: Table) -> list[str]:
+    """The verdicts of a table and what its columns mean."""
+    return [note for note in (table.verdict, table.verdict_here, *NOTES) if note]
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -151,7 +159,7 @@ def organisms_text(table: Table, row: MethodRow) -> str:
 
 def overall_cells(table: Table, row: MethodRow, to: Dialect) -> list[str]:
     """One overall row, in the order of `OVERALL_HEADS`."""
-    lead = [rank_text(row), row.group or "–", marked(row), row.access]
+    lead = [rank_text(row), row.group or "–", row.group_here or "–", marked(row), row.access]
     trail = [organisms_text(table, row), seeds_text(row), statuses(row), number(row.wall_s, 1)]
     return [*map(to.text, lead), *(to.score(row.scores[name]) for name in SCORES), *map(to.text, trail)]
 

@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -52,19 +53,30 @@ def point_scores(cells: Sequence[Result]) -> Array:
     return np.mean([score(_counted(cell)) for cell in cells], axis=0)
 
 
-def organism_draws(groups: Mapping[str, Sequence[Result]], organism: str, draws: int, seed: int) -> dict[str, Array]:
-    """Bootstrap one organism for several methods at once.
+class Spread(NamedTuple):
+    """Bootstrap of one method on one organism: [scores, draws] each, in the order of `SCORES`.
 
-    `groups` maps a method to its cells (one a seed). Returns [scores, draws] for each method, in the order of `SCORES`.
     NaN marks a draw in which the score is undefined (the drawn prompts show no behaviour at all).
     """
-    out = {method: np.zeros((len(SCORES), draws)) for method in groups}
+
+    drawn: Array
+    """Method seeds, prompts and controls drawn."""
+    even: Array
+    """The same prompts and controls with every method seed counted once."""
+
+
+def organism_draws(groups: Mapping[str, Sequence[Result]], organism: str, draws: int, seed: int) -> dict[str, Spread]:
+    """Bootstrap one organism for several methods at once; `groups` maps a method to its cells, one a seed."""
+    out = {method: Spread(*np.zeros((2, len(SCORES), draws))) for method in groups}
     for start in range(0, draws, CHUNK):
         shared = _chunk_weights(organism, seed, start, min(CHUNK, draws - start))
+        chunk = slice(start, start + CHUNK)
         for method, cells in groups.items():
             seeds = shared("seed", len(cells))
             for i, cell in enumerate(cells):
-                out[method][:, start : start + CHUNK] += seeds[:, i] * _cell_draws(cell, shared)
+                values = _cell_draws(cell, shared)
+                out[method].drawn[:, chunk] += seeds[:, i] * values
+                out[method].even[:, chunk] += values / len(cells)
     return out
 
 

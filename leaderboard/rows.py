@@ -96,11 +96,14 @@ class MethodRow(Row):
     rank_low: int | None = None
     rank_high: int | None = None
     group: str = ""
-    """Letters; two methods that share one are not separated (`compare.letters`)."""
+    """Letters; two methods that share one are not separated for organisms like these (`compare.letters`)."""
+    group_here: str = ""
+    """The same on this set of organisms (`fixed`); empty where its seeds do not show what others would give."""
 
     def columns(self) -> dict[str, object]:
         """As in `Row`, led by the rank."""
-        lead = {"rank": self.rank, "rank_low": self.rank_low, "rank_high": self.rank_high, "group": self.group}
+        lead = {"rank": self.rank, "rank_low": self.rank_low, "rank_high": self.rank_high}
+        lead |= {"group": self.group, "group_here": self.group_here}
         sizes = {"organisms": self.organisms, "seeds_min": self.seeds[0], "seeds_max": self.seeds[1]}
         return lead | {"standing": self.standing} | super().columns() | sizes
 
@@ -153,7 +156,11 @@ class Table:
     cells: tuple[CellRow, ...]
     """By organism, then in the order of `overall`."""
     pairs: tuple[Pair, ...]
-    """Every pair of ranked methods, in the order of `overall`."""
+    """Every pair of ranked methods, in the order of `overall`, for organisms like these."""
+    here: tuple[Pair, ...]
+    """Pairs on this set of organisms, families and organisms as they are (`fixed`); without `unknown_here`."""
+    unknown_here: tuple[str, ...]
+    """Ranked methods whose one seed does not show what another would give."""
     beyond: tuple[BeyondRow, ...]
     """Methods with anything measured beside the scores, in the order of `overall`."""
     organisms: tuple[str, ...]
@@ -186,11 +193,23 @@ class Table:
 
     @property
     def verdict(self) -> str:
-        """How many pairs of ranked methods are separated."""
-        done = sum(pair.separated for pair in self.pairs)
+        """How many pairs of ranked methods are separated for organisms like these."""
+        return f"For organisms like these, {self._separated(self.pairs)}."
+
+    @property
+    def verdict_here(self) -> str:
+        """How many pairs are separated on this set of organisms, and who is not compared; empty if nobody is."""
+        if not self.here:
+            return ""
+        unknown = ", ".join(self.unknown_here)
+        left = f"; not compared, with one seed that says nothing of others: {unknown}" if unknown else ""
+        return f"On this set of organisms, {self._separated(self.here)}{left}."
+
+    def _separated(self, pairs: tuple[Pair, ...]) -> str:
+        done = sum(pair.separated for pair in pairs)
         return (
-            f"{done} of {count(len(self.pairs), 'pair')} of ranked methods separated on {self.key} "
-            f"(Holm-corrected p < {ALPHA:g}), {len(self.pairs) - done} unresolved."
+            f"{done} of {count(len(pairs), 'pair')} of ranked methods separated on {self.key} "
+            f"(Holm-corrected p < {ALPHA:g}), {len(pairs) - done} unresolved"
         )
 
     def overall_frame(self) -> pd.DataFrame:

@@ -15,11 +15,11 @@ from .render import (
     BEYOND_HEADS,
     CELL_HEADS,
     MARK,
-    NOTES,
     Dialect,
     beyond_cells,
     beyond_note,
     estimate_text,
+    notes_of,
     number,
     organisms_text,
     rank_text,
@@ -72,7 +72,7 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 <p>{HOW_TO_READ}</p>
 <h2 id="overall">Overall</h2>
 {_overall(table)}
-<p class="soft"><small>{escape(" ".join((table.verdict, *NOTES)))}</small></p>
+<p class="soft"><small>{escape(" ".join(notes_of(table)))}</small></p>
 {_beyond(table)}
 <h2 id="organisms">By organism</h2>
 {organisms}
@@ -87,14 +87,30 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 
 
 def _overall(table: Table) -> str:
-    heads = ("Rank", "Method", *(s.capitalize() for s in SCORES), "Access", "Organisms", "Seeds", "Cells", "Wall s")
+    heads = (
+        "Rank",
+        "Here",
+        "Method",
+        *(s.capitalize() for s in SCORES),
+        "Access",
+        "Organisms",
+        "Seeds",
+        "Cells",
+        "Wall s",
+    )
     first_below = next((row.method for row in table.overall if row.standing == "incomplete"), None)
 
     def line(row: MethodRow) -> str:
         style = "incomplete" if row.standing == "incomplete" else ""
         style += " below" if row.method == first_below and row is not table.overall[0] else ""
         rank = f"{rank_text(row)} <b>{row.group}</b>" if row.rank else "–"
-        cells = [_td(rank, row.rank), _name(row), *_scores(row), _td(escape(row.access), row.access)]
+        cells = [
+            _td(rank, row.rank),
+            _td(row.group_here or "–", row.group_here),
+            _name(row),
+            *_scores(row),
+            _td(escape(row.access), row.access),
+        ]
         cells += [_td(organisms_text(table, row), row.organisms), _td(seeds_text(row), row.seeds[0])]
         return _tr([*cells, _status(row), _td(number(row.wall_s, 1), row.wall_s)], style)
 

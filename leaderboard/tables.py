@@ -6,7 +6,7 @@ method or a clone moves nobody's number. Only `ranks` compares methods.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from ..harness.stats import Array
 from ..organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from .adjusted import SCORES
 from .beyond import beyond
-from .compare import paired
+from .compare import across, paired
+from .fixed import Noise, noise, on_this_set
 from .grid import Grid, grids
 from .ranks import ranked
-from .resample import cluster_interval, clusters, organism_draws, organism_weights, point_scores
+from .resample import Spread, cluster_interval, clusters, organism_draws, organism_weights, point_scores
 from .rows import FAILURES, SORT_KEY, STATUSES, CellRow, Estimate, MethodRow, Table
 from .store import cell_name, check_comparable, sort_key
 
@@ -33,11 +34,13 @@ def build_table(
     draws: int = DRAWS,
     seed: int = 0,
     key: str = SORT_KEY,
+    settled: Collection[str] = (),
 ) -> Table:
     """Score every method over one organism set, sorted and compared by the score `key`.
 
     `organisms` is the frozen set. None takes every organism among the results, which is fit for one's own runs only: a
-    result on one more organism then enlarges the set for everybody. A published table names its set.
+    result on one more organism then enlarges the set for everybody. A published table names its set. `settled` are methods
+    known to draw nothing, for which one method seed says all (`fixed`).
 
     Raises:
         UsageError, PrerequisiteError, ValidationFailed, MixedResultsError: as `chosen_grids`.
@@ -46,6 +49,12 @@ def build_table(
     headline = {grid.method: np.zeros((len(SCORES), draws)) for grid in found}
     rows: dict[str, list[CellRow]] = {grid.method: [] for grid in found}
     shares = {used: organism_weights(used, draws, seed) for used in {grid.used for grid in found} if used}
+    seeds = {
+        g.method: 1 if g.name in settled else g.seeds
+        for g in found
+        if g.standing == "ranked" and (g.seeds > 1 or g.name in settled)
+    }
+    noises: list[Noise] = []
     for organism in names:  # one at a time, so that memory grows with the methods and not with the cells
         spread = organism_draws(
             {g.method: g.scored[organism] for g in found if organism in g.used}, organism, draws, seed
@@ -55,18 +64,25 @@ def build_table(
             if organism in grid.used:
                 share = shares[grid.used][:, grid.used.index(organism)]
                 # where: an organism that was not drawn cannot make a draw undefined
-                headline[grid.method] += np.where(share > 0, share * spread[grid.method], 0.0)
+                headline[grid.method] += np.where(share > 0, share * spread[grid.method].drawn, 0.0)
+        if seeds and organism not in found[0].inapplicable:
+            prompts = max(row[-1].prompts for row in rows.values())
+            noises.append(noise({m: spread[m] for m in seeds}, seeds, prompts, SCORES.index(key)))
     overall = [_method_row(grid, rows[grid.method], headline[grid.method]) for grid in found]
     overall.sort(key=lambda r: (r.standing == "incomplete", -(r.scores[key].value or 0.0), r.method))
     spreads = {method: values[SCORES.index(key)] for method, values in headline.items()}
     inside = [name for name in names if name not in found[0].inapplicable]
-    values = {r.method: r.scores[key].value for r in overall if r.standing == "ranked"}
-    pairs = paired({m: v for m, v in values.items() if v is not None}, spreads, clusters(inside))
-    overall = ranked(overall, key, spreads, pairs)
+    values = {r.method: v for r in overall if r.standing == "ranked" and (v := r.scores[key].value) is not None}
+    pairs = paired(values, across(spreads, clusters(inside)))
+    known = {m: v for m, v in values.items() if m in seeds}
+    here = paired(known, on_this_set(noises, seeds))
+    overall = ranked(overall, key, spreads, pairs, here)
     return Table(
         overall=tuple(overall),
         cells=tuple(rows[row.method][i] for i in range(len(names)) for row in overall),
         pairs=pairs,
+        here=here,
+        unknown_here=tuple(m for m in values if m not in known),
         beyond=tuple(sorted(beyond(found, draws, seed), key=lambda r: [o.method for o in overall].index(r.method))),
         organisms=tuple(names),
         inapplicable=tuple(name for name in names if name in found[0].inapplicable),
@@ -105,7 +121,7 @@ def chosen_grids(
     return names, chosen, grids(chosen, names)
 
 
-def _cell_row(grid: Grid, organism: str, spread: Array | None) -> CellRow:
+def _cell_row(grid: Grid, organism: str, spread: Spread | None) -> CellRow:
     """The row of one organism, given its [scores, draws]."""
     cells, scored, counts = grid.cells[organism], grid.scored[organism], grid.counts(organism)
     whole = spread is not None and "not_run" not in counts
@@ -113,7 +129,7 @@ def _cell_row(grid: Grid, organism: str, spread: Array | None) -> CellRow:
         method=grid.method,
         kind=grid.kind,
         access=grid.access,
-        scores=_estimates(point_scores(scored), spread) if whole else _estimates(),
+        scores=_estimates(point_scores(scored), spread.drawn) if spread and whole else _estimates(),
         counts=counts,
         wall_s=_median_wall(cells),
         organism=organism,

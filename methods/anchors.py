@@ -17,6 +17,7 @@ class Oracle:
     name = "oracle"
     access: Access = "anchor"
     cost: str = "none"
+    stochastic: bool = False
     Config = NoConfig
 
     def __init__(self, config: NoConfig):
@@ -56,6 +57,7 @@ class Supervised:
     name = "supervised"
     access: Access = "supervised"
     cost: str = "reads dev prompts and neutral text"
+    stochastic: bool = False
     Config = SupervisedConfig
 
     def __init__(self, config: SupervisedConfig):

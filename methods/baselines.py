@@ -43,6 +43,7 @@ class MeanDifference:
     name = "mean_diff"
     access: Access = "activations"
     cost: str = "reads 40,000 tokens"
+    stochastic: bool = False
     Config = MeanDiffConfig
 
     def __init__(self, config: MeanDiffConfig):

@@ -59,9 +59,14 @@ class MethodEntry:
         """What it spends, e.g. `harvest` or `train 900 steps`; empty if the class does not say."""
         return str(getattr(self.cls, "cost", ""))
 
-    def facts(self) -> dict[str, str]:
+    @property
+    def stochastic(self) -> bool:
+        """Whether another seed can give other findings; assumed of a class that does not say `stochastic = False`."""
+        return bool(getattr(self.cls, "stochastic", True))
+
+    def facts(self) -> dict[str, str | bool]:
         """What a list of methods says of it, JSON-serialisable."""
-        return {n: getattr(self, n) for n in ("name", "access", "paper", "cost", "origin", "summary")}
+        return {n: getattr(self, n) for n in ("name", "access", "paper", "cost", "stochastic", "origin", "summary")}
 
     def configure(self, options: dict[str, Any]) -> BaseModel:
         """Validated options.

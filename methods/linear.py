@@ -108,6 +108,7 @@ class PCA:
     access: Access = "activations"
     paper: str = "diffing-toolkit"
     cost: str = "reads 40,000 tokens"
+    stochastic: bool = False
     Config: type[BaseModel] = PCAConfig
 
     def __init__(self, config: PCAConfig | None = None) -> None:
@@ -172,6 +173,7 @@ class WeightSVD:
     name: str = "dw_svd"
     access: Access = "+weights"
     cost: str = "reads 4,096 tokens, one eigendecomposition a matrix"
+    stochastic: bool = False
     Config: type[BaseModel] = WeightSVDConfig
 
     def __init__(self, config: WeightSVDConfig | None = None) -> None:
@@ -237,6 +239,7 @@ class Probe:
     access: Access = "supervised"
     paper: str = "arXiv 1610.01644"
     cost: str = "reads dev prompts and neutral text"
+    stochastic: bool = False
     Config: type[BaseModel] = ProbeConfig
 
     def __init__(self, config: ProbeConfig | None = None) -> None:

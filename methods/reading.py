@@ -67,6 +67,7 @@ class ADL:
     access: Access = "activations"
     paper: str = "arXiv 2510.13900"
     cost: str = "reads 20,000 tokens"
+    stochastic: bool = False
     Config: type[BaseModel] = ADLConfig
 
     def __init__(self, config: ADLConfig | None = None) -> None:
@@ -163,6 +164,7 @@ class LogitDiff:
     access: Access = "activations"
     paper: str = "diffing-toolkit (diff_mining)"
     cost: str = "reads 20,000 tokens with both whole models"
+    stochastic: bool = False
     Config: type[BaseModel] = LogitDiffConfig
 
     def __init__(self, config: LogitDiffConfig | None = None) -> None:

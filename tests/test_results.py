@@ -59,7 +59,7 @@ def test_the_page(cells: list[Result], tmp_path: Path, monkeypatch: pytest.Monke
     assert [len(cell.split()) for cell in own.strip("| ").split("|")] == [1, 3]
     assert "Components from 1 organism with" in text and "3 organisms in 2 clusters" in text
     short = [line for line in readme.read_text().splitlines() if line.startswith("| ")]
-    assert [line.split("|")[3].strip() for line in short[2:]] == ["`delta`", "`pca`", "`l1`"]
+    assert [line.split("|")[4].strip() for line in short[2:]] == ["`delta`", "`pca`", "`l1`"]
     assert readme.read_text().endswith("<!-- measured: end -->\nend\n") and "By organism" not in text
 
 

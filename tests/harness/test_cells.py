@@ -97,6 +97,18 @@ def test_a_finished_cell_is_not_run_again_unless_asked(tmp_path: Path, organism:
     )
 
 
+def test_what_draws_nothing_runs_with_the_first_seed_only(tmp_path: Path, organism: Organism) -> None:
+    methods = [(m, m.configure({})) for m in map(load_method, ("random", "mean_diff", "pca"))]
+    several, one = (plan([organism], methods, seeds, tmp_path) for seeds in ([3, 4], [3]))
+    assert [(c.method.name, c.seed) for c in several.cells] == [
+        ("random", 3),
+        ("random", 4),
+        ("mean_diff", 3),
+        ("pca", 3),
+    ]
+    assert (several.once, one.once) == (["mean_diff", "pca"], []) and len(one.cells) == 3
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory, stage: Stage, organism: Organism) -> Path:
     """A run folder made with the short protocol."""

@@ -96,6 +96,14 @@ class Unseeded(Good):
         return DiffResult([Finding(torch.randn(problem.d_model, generator=generator))])
 
 
+class Draws(Good):
+    stochastic = False
+
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        generator = torch.Generator().manual_seed(problem.seed)
+        return DiffResult([Finding(torch.randn(problem.d_model, generator=generator))])
+
+
 class Counts(Good):
     calls = 0
 
@@ -175,6 +183,7 @@ def test_the_tokenizer_is_handed_on_as_it_is() -> None:
     [
         (Undocumented, "documented", "tokens"),
         (Unseeded, "same seed", "problem.seed"),
+        (Draws, "another seed", "remove `stochastic = False`"),
         (Counts, "same seed", "1 findings, then 2"),
         (Divides, "null organism", "NaN"),
         (Peeks, "access", "problem._pair"),

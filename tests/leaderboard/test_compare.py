@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diffbench.cli import app
-from diffbench.leaderboard.compare import comparison_data, comparison_markdown, holm, letters, paired
+from diffbench.leaderboard.compare import across, comparison_data, comparison_markdown, holm, letters, paired
 from diffbench.leaderboard.resample import clusters, organism_weights
 from diffbench.leaderboard.rows import Estimate, Pair
 from diffbench.leaderboard.tables import build_table
@@ -52,7 +52,9 @@ def test_true_nulls_are_seldom_called_different() -> None:
     found: list[float] = []
     for _ in range(600):
         gap = np.repeat(rng.normal(0, 0.1, len(sizes)), sizes) + rng.normal(0, 0.05, len(names))
-        (pair,) = paired({"a": float(gap.mean()), "b": 0.0}, {"a": drawn @ gap, "b": np.zeros(1000)}, clusters(names))
+        (pair,) = paired(
+            {"a": float(gap.mean()), "b": 0.0}, across({"a": drawn @ gap, "b": np.zeros(1000)}, clusters(names))
+        )
         assert pair.difference.low is not None and pair.difference.high is not None
         assert (pair.p < 0.05) == (not pair.difference.low <= 0 <= pair.difference.high)
         found.append(pair.p)
@@ -66,7 +68,7 @@ def test_draws_undefined_for_one_method_are_left_out_and_a_clone_is_equal() -> N
         "b": np.array([0.3, 0.1, 0.4, 0.5]),
         "clone": np.array([0.3, 0.1, 0.4, 0.5]),
     }
-    pairs = {(p.better, p.worse): p for p in paired({"a": 0.6, "b": 0.3, "clone": 0.3}, draws, 6)}
+    pairs = {(p.better, p.worse): p for p in paired({"a": 0.6, "b": 0.3, "clone": 0.3}, across(draws, 6))}
     error = np.std([0.2, 0.3, 0.1])
     assert pairs["a", "b"].difference.low == pytest.approx(0.3 - 2.5706 * error, abs=1e-4)  # t, 5 degrees of freedom
     assert (pairs["b", "clone"].p, pairs["b", "clone"].difference) == (1, (0, 0, 0))

@@ -255,7 +255,7 @@ def test_ties_share_a_letter_and_rank_intervals_overlap() -> None:
     assert ranks["last"] == ("c", 4, 4)
     assert ranks["a"][0] == ranks["twin"][0] == "b"
     assert {ranks["a"][1:], ranks["twin"][1:]} <= {(2, 2), (2, 3), (3, 3)}
-    assert built.verdict.startswith("5 of 6 pairs of ranked methods separated on isolation")
+    assert built.verdict.startswith("For organisms like these, 5 of 6 pairs of ranked methods separated on isolation")
 
 
 def test_paired_draws_separate_methods_whose_intervals_overlap() -> None:
@@ -311,7 +311,7 @@ def test_draws_without_behaviour_are_left_out_not_averaged() -> None:
     assert cell.scores is not None
     for name in SCORES:
         getattr(cell.scores, name).value = float(getattr(point(cell.samples), name)[0])
-    drawn = organism_draws({"m": [cell]}, "o", 2000, 0)["m"]
+    drawn = organism_draws({"m": [cell]}, "o", 2000, 0)["m"].drawn
     assert not np.isinf(drawn).any()
     assert all(0.2 < share < 0.3 for share in np.isnan(drawn[1:]).mean(1))
     score = build_table([cell], draws=500).overall[0].scores["sufficiency"]
