@@ -14,6 +14,7 @@ import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.result import Result
+from diffbench.leaderboard.build import settled
 from diffbench.leaderboard.compare import holm
 from diffbench.leaderboard.rows import ALPHA, Pair, Table, count
 from diffbench.leaderboard.store import load_results
@@ -40,6 +41,9 @@ class Claim:
     source: str
     numbers: str
     verdict: Verdict
+    """For organisms like these, where methods are compared."""
+    here: Verdict | None = None
+    """On this very set of organisms; None where the rule has nothing to do with comparing methods, or seeds are too few."""
 
 
 def main(
@@ -70,35 +74,47 @@ def main(
 
 def markdown(claims: Sequence[Claim]) -> str:
     """One row a claim."""
-    lines = ["| claim | source | measured | on the embedded tier |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {c.says} | {c.source} | {c.numbers} | **{c.verdict}** |" for c in claims), "", ""])
+    lines = ["| claim | source | measured | on the embedded tier | on this set |", "|---|---|---|---|---|"]
+    rows = (f"| {c.says} | {c.source} | {c.numbers} | **{c.verdict}** | {c.here or '–'} |" for c in claims)
+    return "\n".join([*lines, *rows, "", ""])
 
 
 def better_than_saes(results: Sequence[Result]) -> Claim:
     """Delta against each SAE baseline, Holm-corrected over these."""
     table = compared(results, ("delta", *SAES))
-    pairs = [(s, pair_of(table, "delta", s)) for s in SAES]
-    corrected = [float(p) for p in holm([pair.p for _, pair in pairs])]
-    said = "; ".join(f"{s} {difference(pair, 'delta', p)}" for (s, pair), p in zip(pairs, corrected, strict=True))
-    won = [p < ALPHA and pair.better == "delta" for (_, pair), p in zip(pairs, corrected, strict=True)]
-    lost = [p < ALPHA and pair.better != "delta" for (_, pair), p in zip(pairs, corrected, strict=True)]
+    said, verdict = _against_saes(table.pairs)
+    said_here, here = _against_saes(table.here) if table.here else ("", None)
     return Claim(
         "Delta finds more of what causes the behaviour than SAE baselines",
         "Delta-Crosscoder, arXiv 2603.04426",
-        f"isolation of delta minus: {said} ({basis(table)})",
-        ruled(all(won), any(lost)),
+        f"isolation of delta minus: {said}{said_here and f'. On this set: {said_here}'} ({basis(table)})",
+        verdict,
+        here,
     )
+
+
+def _against_saes(pairs: Sequence[Pair]) -> tuple[str, Verdict]:
+    """Numbers and verdict."""
+    own = [(s, pair_of(pairs, "delta", s)) for s in SAES]
+    corrected = [float(p) for p in holm([pair.p for _, pair in own])]
+    said = "; ".join(f"{s} {difference(pair, 'delta', p)}" for (s, pair), p in zip(own, corrected, strict=True))
+    won = [p < ALPHA and pair.better == "delta" for (_, pair), p in zip(own, corrected, strict=True)]
+    lost = [p < ALPHA and pair.better != "delta" for (_, pair), p in zip(own, corrected, strict=True)]
+    return said, ruled(all(won), any(lost))
 
 
 def like_adl(results: Sequence[Result]) -> Claim:
     """Equivalence within `ALIKE`."""
     table = compared(results, ("delta", "adl"))
-    pair = pair_of(table, "delta", "adl")
+    pair = pair_of(table.pairs, "delta", "adl")
+    here = pair_of(table.here, "delta", "adl") if table.here else None
+    said = f". On this set: {difference(here, 'delta', here.p)}" if here else ""
     return Claim(
         "Delta matches the activation-difference lens",
         "Delta-Crosscoder, arXiv 2603.04426",
-        f"isolation of delta minus adl {difference(pair, 'delta', pair.p)} ({basis(table)}); alike: whole interval within ±{ALIKE}",
+        f"isolation of delta minus adl {difference(pair, 'delta', pair.p)}{said} ({basis(table)}); alike: whole interval within ±{ALIKE}",
         alike(pair),
+        alike(here) if here else None,
     )
 
 
@@ -170,13 +186,14 @@ def misattributes(record: dict[str, Any]) -> Claim:
 
 def flagged(results: Sequence[Result]) -> Claim:
     """Whether Latent Scaling calls more of L1's fine-tuned-only latents artefacts than of BatchTopK's, on the organisms."""
-    rates = {
-        m: {c.identity.organism: artefacts(c) for c in results if c.identity.method == m} for m in ("l1", "batch_topk")
+    called = {
+        m: [(*x, c.identity.organism) for c in results if c.identity.method == m and (x := artefacts(c)) and x[1]]
+        for m in ("l1", "batch_topk")
     }
-    called = {m: [x for x in of.values() if x and x[1]] for m, of in rates.items()}
-    total = {m: (sum(x[0] for x in of), sum(x[1] for x in of)) for m, of in called.items()}
+    total = {m: (sum(k for k, *_ in of), sum(n for _, n, _ in of)) for m, of in called.items()}
     said = "; ".join(
-        f"{m}: {k:.0f} of {n} latents called fine-tuned only on {len(called[m])} organisms"
+        f"{m}: {k:.0f} of {n} latents called fine-tuned only in {count(len(called[m]), 'run')} on "
+        f"{count(len({o for *_, o in called[m]}), 'organism')}"
         for m, (k, n) in total.items()
     )
     if not all(n for _, n in total.values()):
@@ -245,12 +262,13 @@ def compared(results: Sequence[Result], methods: Sequence[str]) -> Table:
     """The table of some methods on the organisms on which each of them has a score, by the seeds that a method has on all of these."""
     on = {m: {r.identity.organism for r in results if r.identity.method == m and r.samples} for m in methods}
     names = sorted(set.intersection(*on.values()))
-    return build_table(whole([r for r in results if r.identity.method in methods], names), names)
+    of = [r for r in results if r.identity.method in methods]
+    return build_table(whole(of, names), names, settled=settled(of))
 
 
-def pair_of(table: Table, a: str, b: str) -> Pair:
+def pair_of(pairs: Sequence[Pair], a: str, b: str) -> Pair:
     """The comparison of two methods."""
-    return next(p for p in table.pairs if {p.better, p.worse} == {a, b})
+    return next(p for p in pairs if {p.better, p.worse} == {a, b})
 
 
 def difference(pair: Pair, of: str, p: float) -> str:

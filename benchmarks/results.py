@@ -1,23 +1,29 @@
 """`python -m benchmarks.results`: what the published records say, method by method; the tables of docs/results.md and of the README.
 
-The headline stands on the method seeds that are on every organism of core-v1. Where several seeds were run on some organisms only, these
-show how far seeds agree, and their variance components say what core-v1 can separate.
+Everything stands on the method seeds that are on every organism of core-v1.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.result import ALPHA, Result
 from diffbench.leaderboard.build import settled
-from diffbench.leaderboard.grid import status
-from diffbench.leaderboard.power import Size, components
-from diffbench.leaderboard.power_view import power_markdown
-from diffbench.leaderboard.render import estimate_text, markdown_table, marked, number, rank_text, to_markdown
-from diffbench.leaderboard.rows import Estimate, Table, count
+from diffbench.leaderboard.power import components
+from diffbench.leaderboard.power_view import power_tables
+from diffbench.leaderboard.render import (
+    beyond_markdown,
+    estimate_text,
+    markdown_table,
+    marked,
+    number,
+    overall_markdown,
+    rank_text,
+)
+from diffbench.leaderboard.rows import SORT_KEY, Estimate, Table
 from diffbench.leaderboard.store import load_results
 from diffbench.leaderboard.tables import build_table
 from diffbench.organisms.core import CORE_V1
@@ -26,6 +32,8 @@ from diffbench.organisms.registry import load_card, organism_names
 from .table import insert
 
 NULL = "null/"
+FAR = 0.2
+"""Seeds of one organism that are farther apart tell two stories."""
 
 
 def main(
@@ -35,11 +43,18 @@ def main(
 ) -> None:
     """Write the tables."""
     results = load_results(records).results
-    table = build_table(whole(results, CORE_V1), CORE_V1, "core-v1", settled=settled(results))
-    parts = [everything(table), nulls(results), seeds(results), power(results, table)]
-    atomic_write_text(page, insert(page.read_text(), "\n".join(p for p in parts if p)))
+    cells = whole(results, CORE_V1)
+    table = build_table(cells, CORE_V1, "core-v1", settled=settled(results))
+    parts = {
+        "Core-v1": f"{overall_markdown(table)}\n### Beyond isolation\n\n{beyond_markdown(table)}",
+        "False discoveries, null by null": nulls(cells),
+        "Seed by seed": seeds(cells),
+        f"Where the noise of {SORT_KEY} comes from": power_tables(components(common(cells), CORE_V1, "core-v1")),
+    }
+    text = "\n".join(f"## {head}\n\n{part}" for head, part in parts.items())
+    atomic_write_text(page, insert(page.read_text(), text))
     atomic_write_text(readme, insert(readme.read_text(), short(table)))
-    typer.echo("\n".join([*parts, short(table)]))
+    typer.echo(f"{text}\n{short(table)}")
 
 
 def whole(results: Sequence[Result], organisms: Iterable[str]) -> list[Result]:
@@ -55,14 +70,19 @@ def _who(cell: Result) -> tuple[str, int]:
     return cell.identity.method, cell.identity.seeds["method"]
 
 
-def everything(table: Table) -> str:
-    """The leaderboard without its rows by organism."""
-    return (
-        to_markdown(table)
-        .partition("## By organism")[0]
-        .replace("# Leaderboard", "## Core-v1", 1)
-        .replace("## Beyond", "### Beyond")
-    )
+def common(cells: Sequence[Result]) -> list[Result]:
+    """The cells of one seed, and of the seeds that all methods with several have: no method weighs more for having more."""
+    of = _seeds(cells)
+    several = [found for found in of.values() if len(found) > 1]
+    shared = set[int].intersection(*several) if several else set[int]()
+    return [r for r in cells if len(of[r.identity.method]) == 1 or r.identity.seeds["method"] in shared]
+
+
+def _seeds(cells: Sequence[Result]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for r in cells:
+        found.setdefault(r.identity.method, set()).add(r.identity.seeds["method"])
+    return found
 
 
 def short(table: Table) -> str:
@@ -99,9 +119,8 @@ def nulls(results: Sequence[Result]) -> str:
     ]
     head = ("method", *(n.removeprefix(NULL) for n in names), "all")
     return (
-        f"## False discoveries, null by null\n\nFindings with p < {ALPHA}, of those tested. First row: what the fine-tune itself "
-        "changes of the mean rate on the prompts of its panel, from its card.\n\n"
-        + markdown_table(head, [["*the fine-tune*", *map(moved, names), "–"], *rows])
+        f"Findings with p < {ALPHA}, of those tested. First row: what the fine-tune itself changes of the mean rate on the prompts of "
+        "its panel, from its card.\n\n" + markdown_table(head, [["*the fine-tune*", *map(moved, names), "–"], *rows])
     )
 
 
@@ -113,45 +132,32 @@ def moved(null: str) -> str:
     return estimate_text(Estimate(change.value, change.low, change.high))
 
 
-def several(results: Sequence[Result]) -> tuple[list[str], list[str]]:
-    """Methods that have several seeds somewhere (random apart, which has them everywhere), and the organisms where all of these have."""
-    run: dict[tuple[str, str], set[int]] = {}
-    for r in results:
-        if status(r) == "ok" and r.identity.method != "random":
-            run.setdefault((r.identity.method, r.identity.organism), set()).add(r.identity.seeds["method"])
-    methods = sorted({m for (m, _), found in run.items() if len(found) > 1})
-    organisms = sorted({o for _, o in run if methods and all(len(run.get((m, o), ())) > 1 for m in methods)})
-    return methods, organisms
-
-
-def seeds(results: Sequence[Result]) -> str:
-    """Isolation seed by seed, where a method has several; results as `load_results` sorts them."""
-    methods, organisms = several(results)
-    if not methods:
-        return ""
-
-    def run(method: str, organism: str) -> str:
-        own = (r for r in results if (r.identity.method, r.identity.organism) == (method, organism))
-        return " ".join(number(r.scores.isolation.value) for r in own if r.scores)
-
-    rows = [[m, *(run(m, o) for o in organisms)] for m in methods]
+def seeds(cells: Sequence[Result]) -> str:
+    """Isolation seed by seed of the methods that have several, and how far the seeds of one organism are apart."""
+    rows: list[list[str]] = []
+    for method, found in sorted(_seeds(cells).items()):
+        own = {(r.identity.organism, r.identity.seeds["method"]): r for r in cells if r.identity.method == method}
+        organisms = sorted({o for o, _ in own if any(own[o, s].samples for s in found)})
+        if len(found) < 2 or not organisms:
+            continue
+        values = np.array([[_isolation(own[o, s]) for s in sorted(found)] for o in organisms])
+        apart = np.ptp(values, axis=1)
+        headlines = " ".join(number(float(v)) for v in values.mean(0))
+        deviation = number(float(np.sqrt(values.var(axis=1, ddof=1).mean())))
+        worst = f"{organisms[int(apart.argmax())]} ({' '.join(number(float(v)) for v in values[apart.argmax()])})"
+        rows.append([method, headlines, deviation, f"{(apart > FAR).sum()} of {len(organisms)}", worst])
+    if not rows:
+        return "Every method has one seed.\n"
+    head = ("method", "isolation, seed by seed", "deviation", f"apart by > {number(FAR, 1)}", "farthest apart")
     return (
-        f"## Seed by seed\n\nIsolation of each method seed, in order.\n\n{markdown_table(('method', *organisms), rows)}"
+        "Mean isolation over the organisms for each method seed, in order; the standard deviation of the seeds on one organism (root mean "
+        f"square); organisms whose seeds are more than {number(FAR, 1)} apart.\n\n{markdown_table(head, rows)}"
     )
 
 
-def power(results: Sequence[Result], table: Table) -> str:
-    """What core-v1 can separate, by the components of the organisms on which seeds are told apart."""
-    _, organisms = several(results)
-    if not organisms:
-        return ""
-    known = components(whole(results, organisms), organisms, "as given")
-    used = tuple(o for o in table.organisms if o not in table.inapplicable)
-    there = replace(known, size=Size(used, known.size.seeds, known.size.prompts))
-    basis = f"Components from {count(len(organisms), 'organism')} with several seeds ({', '.join(organisms)}); sizes of core-v1."
-    text = power_markdown(there).replace("# Where", "## Where", 1)
-    head, _, rest = text.partition("\n\n")
-    return f"{head}\n\n{basis}\n\n{rest}"
+def _isolation(cell: Result) -> float:
+    """A cell that failed counts as 0, as in the tables."""
+    return (cell.scores.isolation.value or 0.0) if cell.scores else 0.0
 
 
 if __name__ == "__main__":

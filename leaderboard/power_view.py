@@ -12,6 +12,11 @@ SEEDS = (1, 2, 3, 5, 10)
 
 
 def power_markdown(c: Components) -> str:
+    """As `power_tables`, under a heading."""
+    return f"# Where the noise of {c.score} comes from\n\n{power_tables(c)}"
+
+
+def power_tables(c: Components) -> str:
     """The components, what can be seen with them, and what it takes to see `TARGET`."""
     names = [*NESTED, "prompt", "method seed", "method seed × prompt"]
     parts = [[n, _deviation(c.main.get(n)) if n in c.main else "", _deviation(c.interaction[n])] for n in names]
@@ -31,7 +36,6 @@ def power_markdown(c: Components) -> str:
     left = f" Left out, undefined or never finished: {', '.join(c.left_out)}." if c.left_out else ""
     groups = f" in {count(n, 'cluster')}" if (n := c.size.clusters) else ""
     return (
-        f"# Where the noise of {c.score} comes from\n\n"
         f"{count(len(c.methods), 'ranked method')}, {c.seeded} of them with several seeds ({c.size.seeds}); "
         f"{count(len(c.size.organisms), 'organism')}{groups}, {c.size.prompts:.0f} test prompts each (harmonic mean)."
         f"{md(left)}\n\n"

@@ -60,15 +60,25 @@ class Dialect(NamedTuple):
 
 
 def to_markdown(table: Table, problems: Sequence[Problem] = ()) -> str:
-    """Both tables, GitHub flavour, and the files that could not be used."""
-    overall = markdown_table(OVERALL_HEADS, [overall_cells(table, row, MARKDOWN) for row in table.overall])
+    """All tables, GitHub flavour, and the files that could not be used."""
     cells = markdown_table(CELL_HEADS, [cell_cells(row, MARKDOWN) for row in table.cells])
-    notes = "\n".join(f"- {md(note)}" for note in notes_of(table))
-    other = markdown_table(BEYOND_HEADS, [beyond_cells(row, MARKDOWN) for row in table.beyond])
-    other = f"## Beyond isolation\n\n{other}\n{md(beyond_note(table))}\n\n" if table.beyond else ""
+    other = f"## Beyond isolation\n\n{beyond_markdown(table)}\n" if table.beyond else ""
     unusable = "".join(f"- {md(problem.path)}: {md(problem.reason)}\n" for problem in problems)
     unusable = f"\n## Files that could not be used\n\n{unusable}" if problems else ""
-    return f"# Leaderboard\n\n{md(table.header)}\n\n{overall}\n{notes}\n\n{other}## By organism\n\n{cells}{unusable}"
+    return f"# Leaderboard\n\n{overall_markdown(table)}\n{other}## By organism\n\n{cells}{unusable}"
+
+
+def overall_markdown(table: Table) -> str:
+    """What the table stands on, one row a method, and what the columns mean."""
+    rows = markdown_table(OVERALL_HEADS, [overall_cells(table, row, MARKDOWN) for row in table.overall])
+    notes = "".join(f"- {md(note)}\n" for note in notes_of(table))
+    return f"{md(table.header)}\n\n{rows}\n{notes}"
+
+
+def beyond_markdown(table: Table) -> str:
+    """False discovery, localisation and identification, and what the columns mean."""
+    rows = markdown_table(BEYOND_HEADS, [beyond_cells(row, MARKDOWN) for row in table.beyond])
+    return f"{rows}\n{md(beyond_note(table))}\n"
 
 
 def to_latex(table: Table) -> str:

@@ -32,7 +32,7 @@ def cells(quality: dict[str, float], seeds: int = 2) -> list[Result]:
 )
 def test_delta_against_saes(own: float, others: float, verdict: str) -> None:
     claim = claims.better_than_saes(cells({"delta": own, **dict.fromkeys(claims.SAES, others)}))
-    assert claim.verdict == verdict and "12 organisms, 2 seed(s)" in claim.numbers
+    assert claim.verdict == claim.here == verdict and "12 organisms, 2 seed(s)" in claim.numbers
     assert ("+0.7" in claim.numbers) == (own > 0.5) and ("-0.7" in claim.numbers) == (own < 0.3)
 
 
@@ -40,7 +40,9 @@ def test_delta_against_saes(own: float, others: float, verdict: str) -> None:
     ("adl", "verdict"), [(0.5, "replicates"), (0.1, "does not replicate"), (0.9, "does not replicate")]
 )
 def test_delta_like_adl(adl: float, verdict: str) -> None:
-    assert claims.like_adl(cells({"delta": 0.5, "adl": adl})).verdict == verdict
+    claim = claims.like_adl(cells({"delta": 0.5, "adl": adl}))
+    assert claim.verdict == claim.here == verdict and "On this set: " in claim.numbers
+    assert claims.like_adl(cells({"delta": 0.5, "adl": adl}, seeds=1)).here is None
 
 
 def test_a_partial_matrix_is_compared_on_what_all_have() -> None:
@@ -94,9 +96,16 @@ def dictionary(method: str, organism: str, ft_only: int, rate: float | None = No
     )
 
 
+def make_seed(cell: Result, seed: int) -> Result:
+    seeds = cell.identity.seeds | {"method": seed}
+    return cell.model_copy(update={"identity": cell.identity.model_copy(update={"seeds": seeds})})
+
+
 def test_flags_and_tails() -> None:
     l1 = [dictionary("l1", f"taboo/{i}", 20, 0.5) for i in range(3)]
     quiet = [dictionary("batch_topk", f"taboo/{i}", 20, 0.0) for i in range(3)]
+    twice = claims.flagged([*l1, *quiet, make_seed(l1[0], 1)]).numbers
+    assert "l1: 40 of 80 latents called fine-tuned only in 4 runs on 3 organisms" in twice
     silent = [dictionary("batch_topk", "taboo/1", 0)]
     assert claims.flagged(l1 + quiet).verdict == "replicates"
     swapped = [dictionary("l1", "taboo/1", 60, 0.0), dictionary("batch_topk", "taboo/1", 60, 0.5)]
