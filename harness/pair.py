@@ -52,12 +52,14 @@ class _Kept(nn.Module):
     """Stands in for the feed-forward part of the last block: runs it only at positions that are read, gives 0 elsewhere."""
 
     keep: Tensor
+    """[positions] booleans: the ones that are read, the same for every text of a batch."""
 
     def __init__(self, whole: nn.Module):
         super().__init__()
         self.whole = whole
 
     def forward(self, hidden_states: Tensor) -> Tensor:
+        """[batch, positions, d_model] in and out."""
         out = torch.zeros_like(hidden_states)
         out[:, self.keep] = self.whole(hidden_states[:, self.keep])
         return out

@@ -48,7 +48,7 @@ def build(
     organism_set: str = "as found",
     draws: int = DRAWS,
     seed: int = 0,
-    seeds: Sequence[int] | None = None,
+    method_seeds: Sequence[int] | None = None,
 ) -> Built:
     """Write `leaderboard.<format>` into `out` for each format of md, tex, csv, html; see `tabulate` for the rest.
 
@@ -61,7 +61,7 @@ def build(
     for name in formats:
         if name not in RENDERERS:
             raise unknown("format", name, list(RENDERERS))
-    table, problems = tabulate(runs, organisms, organism_set, draws, seed, seeds=seeds)
+    table, problems = tabulate(runs, organisms, organism_set, draws, seed, method_seeds=method_seeds)
     texts = {out / f"leaderboard.{name}": RENDERERS[name](table, problems) for name in formats}
     for path, text in texts.items():
         atomic_write_text(path, text)
@@ -74,10 +74,10 @@ def markdown(
     organism_set: str = "as found",
     draws: int = DRAWS,
     seed: int = 0,
-    seeds: Sequence[int] | None = None,
+    method_seeds: Sequence[int] | None = None,
 ) -> str:
     """The tables as `leaderboard.md` would hold them, nothing written. Raises as `build` does."""
-    return to_markdown(*tabulate(runs, organisms, organism_set, draws, seed, seeds=seeds))
+    return to_markdown(*tabulate(runs, organisms, organism_set, draws, seed, method_seeds=method_seeds))
 
 
 def tabulate(
@@ -87,13 +87,13 @@ def tabulate(
     draws: int = DRAWS,
     seed: int = 0,
     key: str = SORT_KEY,
-    seeds: Sequence[int] | None = None,
+    method_seeds: Sequence[int] | None = None,
 ) -> tuple[Table, tuple[Problem, ...]]:
     """The table of every run below a folder (or of these method seeds), sorted and compared by the score `key`, and the files left out.
 
     `seed` is the bootstrap's; see `build_table` for the rest.
     """
-    loaded = _load(runs, seeds)
+    loaded = _load(runs, method_seeds)
     known = settled(loaded.results)
     return build_table(loaded.results, organisms, organism_set, draws, seed, key, known), loaded.problems
 
@@ -118,14 +118,14 @@ def power(
     organisms: Sequence[str] | None = None,
     organism_set: str = "as found",
     score: str = SORT_KEY,
-    seeds: Sequence[int] | None = None,
+    method_seeds: Sequence[int] | None = None,
 ) -> tuple[Components, tuple[Problem, ...]]:
     """Variance components of a score over every run below a folder (or of these method seeds), and the files left out."""
-    loaded = _load(runs, seeds)
+    loaded = _load(runs, method_seeds)
     return components(loaded.results, organisms, organism_set, score), loaded.problems
 
 
-def _load(runs: Path, seeds: Sequence[int] | None) -> Loaded:
+def _load(runs: Path, method_seeds: Sequence[int] | None) -> Loaded:
     """Every usable result below a folder, or those of some method seeds.
 
     Raises:
@@ -136,12 +136,12 @@ def _load(runs: Path, seeds: Sequence[int] | None) -> Loaded:
     if not loaded.results and loaded.problems:
         first = loaded.problems[0]
         raise ValidationFailed(f"none of {len(loaded.problems)} result files can be used; {first.path}: {first.reason}")
-    if seeds is None:
+    if method_seeds is None:
         return loaded
-    kept = tuple(r for r in loaded.results if r.identity.seeds["method"] in seeds)
+    kept = tuple(r for r in loaded.results if r.identity.seeds["method"] in method_seeds)
     if not kept:
         there = sorted({r.identity.seeds["method"] for r in loaded.results})
         raise PrerequisiteError(
-            f"no result has method seed {', '.join(map(str, seeds))}; there are {', '.join(map(str, there))}"
+            f"no result has method seed {', '.join(map(str, method_seeds))}; there are {', '.join(map(str, there))}"
         )
     return replace(loaded, results=kept)

@@ -29,7 +29,7 @@ class _Set(TypedDict):
 
     organisms: "Sequence[str] | None"
     organism_set: str
-    seeds: "Sequence[int] | None"
+    method_seeds: "Sequence[int] | None"
 
 
 def _chosen(core: bool, organisms: str | None, seed: str | None) -> _Set:
@@ -45,7 +45,7 @@ def _chosen(core: bool, organisms: str | None, seed: str | None) -> _Set:
     except ValueError as error:
         raise UsageError(f"--seed {seed!r} is not a comma list of whole numbers, e.g. --seed 0,1") from error
     only = "" if seeds is None else f", method seed {', '.join(map(str, seeds))} only"
-    return {"organisms": CORE_V1 if core else named, "organism_set": name + only, "seeds": seeds}
+    return {"organisms": CORE_V1 if core else named, "organism_set": name + only, "method_seeds": seeds}
 
 
 def _left_out(problems: "Sequence[Problem]") -> None:
