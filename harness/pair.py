@@ -52,7 +52,7 @@ class _Kept(nn.Module):
     """Stands in for the feed-forward part of the last block: runs it only at positions that are read, gives 0 elsewhere."""
 
     keep: Tensor
-    """[positions] booleans: the ones that are read, the same for every text of a batch."""
+    """[kept pos] indices, the same for every text of a batch."""
 
     def __init__(self, whole: nn.Module):
         super().__init__()

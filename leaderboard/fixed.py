@@ -45,8 +45,10 @@ def on_this_set(noises: Sequence[Noise], seeds: Mapping[str, int]) -> Error:
         variances = np.array([n.covariance[a, a] + n.covariance[b, b] - 2 * n.covariance[a, b] for n in noises])
         variances = np.clip(variances, 0.0, None)
         several = [seeds[m] for m in (a, b) if seeds[m] > 1]
-        free = np.array([min(several, default=n.prompts) - 1 for n in noises])
+        free = np.array([max(1, min(several, default=n.prompts) - 1) for n in noises])
         total = float(variances.sum())
+        if math.isnan(total):  # an organism on which no draw is defined for all methods
+            return math.inf, 1
         squares = float((variances**2 / free).sum())
         return math.sqrt(total) / len(noises), total**2 / squares if squares else math.inf
 

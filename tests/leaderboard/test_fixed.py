@@ -94,3 +94,10 @@ def test_who_draws_nothing_is_what_the_records_say_or_the_built_in_method() -> N
     assert settled([make_result("pca"), make_result("delta"), make_result("mine")]) == {"pca"}
     assert settled([said("mine", False), said("pca", True), said("delta", None)]) == {"mine"}
     assert settled([said("mine", False), said("mine", True)]) == frozenset()
+
+
+def test_an_organism_without_a_defined_draw_leaves_nothing_separated() -> None:
+    nowhere = Spread(np.full((1, 50), np.nan), np.full((1, 50), np.nan))
+    found = noise({"a": nowhere, "b": nowhere}, {"a": 2, "b": 2}, 38, 0)
+    (pair,) = paired({"a": 0.9, "b": 0.1}, on_this_set([found], {"a": 2, "b": 2}))
+    assert pair.p == 1 and not pair.separated
