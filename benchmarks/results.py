@@ -15,6 +15,7 @@ from diffbench.leaderboard.build import settled
 from diffbench.leaderboard.power import components
 from diffbench.leaderboard.power_view import power_tables
 from diffbench.leaderboard.render import (
+    ahead_text,
     beyond_markdown,
     estimate_text,
     markdown_table,
@@ -92,14 +93,14 @@ def short(table: Table) -> str:
         [
             rank_text(row),
             row.group or "–",
-            row.group_here or "–",
+            ahead_text(row),
             f"`{row.method}`" + marked(row).removeprefix(row.method),
             *(estimate_text(row.scores[s]) for s in ("isolation", "mitigation")),
             estimate_text(found[row.method]) if row.method in found else "–",
         ]
         for row in table.overall
     ]
-    head = ("rank", "group", "here", "method", "isolation", "mitigation", "false discoveries on nulls")
+    head = ("rank", "group", "ahead, behind here", "method", "isolation", "mitigation", "false discoveries on nulls")
     return f"{table.header}. {table.verdict} {table.verdict_here}\n\n{markdown_table(head, rows)}"
 
 

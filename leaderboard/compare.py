@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from ..harness.stats import Array
-from .render import GROUP_HEADS, estimate_text, markdown_table, marked, md, number, rank_text
+from .render import GROUP_HEADS, ahead_text, estimate_text, markdown_table, marked, md, number, rank_text
 from .rows import Estimate, Pair, Table
 
 Error = Callable[[str, str], tuple[float, float]]
@@ -81,12 +81,15 @@ def letters(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, str]:
 def comparison_markdown(table: Table) -> str:
     """Ranked methods with their groups, and every pair of them."""
     methods = [
-        [rank_text(row), row.group, row.group_here or "–", md(marked(row)), estimate_text(row.scores[table.key])]
+        [rank_text(row), row.group, ahead_text(row), md(marked(row)), estimate_text(row.scores[table.key])]
         for row in table.overall
         if row.standing == "ranked"
     ]
     heads = ("Rank", *GROUP_HEADS, "Method", table.key.capitalize())
-    apart = "Methods that share a letter are unresolved: their order may be noise. Intervals are 95 % each, p (Holm) holds for all."
+    apart = (
+        "Methods that share a letter are unresolved for organisms like these: their order may be noise. Intervals are 95 % "
+        "each, p (Holm) holds for all."
+    )
     here = f"\n## On this set\n\n{md(table.verdict_here)}\n\n{_pairs(table.here)}" if table.here else ""
     return (
         f"# Comparison\n\n{md(table.header)}\n\n{markdown_table(heads, methods)}\n{apart}\n\n"
@@ -121,7 +124,7 @@ def comparison_data(table: Table) -> dict[str, Any]:
         "seed": table.seed,
         "methods": [
             {"method": r.method, "rank": r.rank, "rank_low": r.rank_low, "rank_high": r.rank_high}
-            | {"group": r.group, "group_here": r.group_here}
+            | {"group": r.group, "ahead_here": r.ahead_here, "behind_here": r.behind_here}
             | r.scores[table.key]._asdict()
             for r in table.overall
             if r.standing == "ranked"

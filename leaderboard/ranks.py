@@ -1,5 +1,6 @@
 """Ranks with their uncertainty and groups of methods that are not separated."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -26,9 +27,10 @@ def ranked(
     scores = np.stack([draws[row.method] for row in compared])
     scores = scores[:, ~np.isnan(scores).any(0)]
     values = [row.scores[key].value or 0.0 for row in compared]
-    names = [row.method for row in compared]
+    groups = letters([row.method for row in compared], pairs)
     known = {m for pair in here for m in (pair.better, pair.worse)}
-    groups, groups_here = letters(names, pairs), letters([m for m in names if m in known], here)
+    apart = [pair for pair in here if pair.separated]
+    ahead, behind = Counter(pair.better for pair in apart), Counter(pair.worse for pair in apart)
     changed: dict[str, MethodRow] = {}
     for i, row in enumerate(compared):
         ranks = 1 + (scores > scores[i]).sum(0)
@@ -40,6 +42,7 @@ def ranked(
             rank_low=int(low),
             rank_high=int(high),
             group=groups[row.method],
-            group_here=groups_here.get(row.method, ""),
+            ahead_here=ahead[row.method] if row.method in known else None,
+            behind_here=behind[row.method] if row.method in known else None,
         )
     return [changed.get(row.method, row) for row in rows]

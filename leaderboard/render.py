@@ -22,16 +22,16 @@ NOTES = (
         "mean over organisms."
     ),
     (
-        "Rank: 5-95 % of the bootstrap ranks in brackets; methods sharing a letter are not separated (paired difference, "
-        "Holm over all pairs): Group for organisms like these, which draws families and organisms too, Here on this very set, "
-        "which draws only seeds, prompts and controls. Not ranked: anchors, upper bounds, and methods that lack an organism "
-        "others were scored on."
+        "Rank: 5-95 % of the bootstrap ranks in brackets. Group: methods sharing a letter are not separated for organisms like "
+        "these (paired difference, Holm over all pairs). Ahead, behind: how many methods a method is separated from on this "
+        "very set, where only seeds, prompts and controls are drawn. Not ranked: anchors, upper bounds, and methods that lack "
+        "an organism others were scored on."
     ),
     f"{MARK} includes cells that failed, ran out of memory or timed out; they count as 0.",
     "Rows without numbers lack at least one cell and have no headline.",
 )
 SCORE_HEADS = tuple(s.capitalize() for s in SCORES)
-GROUP_HEADS = ("Group", "Here")
+GROUP_HEADS = ("Group", "Ahead, behind")
 OVERALL_HEADS = ("Rank", *GROUP_HEADS, "Method", "Access", *SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s")
 BEYOND_HEADS = (
     "Method",
@@ -156,6 +156,11 @@ def rank_text(row: MethodRow) -> str:
     return f"{row.rank} [{row.rank_low}-{row.rank_high}]" if row.rank is not None else "–"
 
 
+def ahead_text(row: MethodRow) -> str:
+    """`12, 1`: methods that it is ahead of and behind on this set; an en dash where it was not compared."""
+    return "–" if row.ahead_here is None else f"{row.ahead_here}, {row.behind_here}"
+
+
 def seeds_text(row: MethodRow) -> str:
     """`3`, or `2-3` where organisms differ."""
     low, high = row.seeds
@@ -169,7 +174,7 @@ def organisms_text(table: Table, row: MethodRow) -> str:
 
 def overall_cells(table: Table, row: MethodRow, to: Dialect) -> list[str]:
     """One overall row, in the order of `OVERALL_HEADS`."""
-    lead = [rank_text(row), row.group or "–", row.group_here or "–", marked(row), row.access]
+    lead = [rank_text(row), row.group or "–", ahead_text(row), marked(row), row.access]
     trail = [organisms_text(table, row), seeds_text(row), statuses(row), number(row.wall_s, 1)]
     return [*map(to.text, lead), *(to.score(row.scores[name]) for name in SCORES), *map(to.text, trail)]
 

@@ -97,13 +97,15 @@ class MethodRow(Row):
     rank_high: int | None = None
     group: str = ""
     """Letters; two methods that share one are not separated for organisms like these (`compare.letters`)."""
-    group_here: str = ""
-    """The same on this set of organisms (`fixed`); empty where its seeds do not show what others would give."""
+    ahead_here: int | None = None
+    """Ranked methods it is separated from and ahead of on this set of organisms (`fixed`); None where its seeds do not
+    show what others would give."""
+    behind_here: int | None = None
 
     def columns(self) -> dict[str, object]:
         """As in `Row`, led by the rank."""
         lead = {"rank": self.rank, "rank_low": self.rank_low, "rank_high": self.rank_high}
-        lead |= {"group": self.group, "group_here": self.group_here}
+        lead |= {"group": self.group, "ahead_here": self.ahead_here, "behind_here": self.behind_here}
         sizes = {"organisms": self.organisms, "seeds_min": self.seeds[0], "seeds_max": self.seeds[1]}
         return lead | {"standing": self.standing} | super().columns() | sizes
 

@@ -16,6 +16,7 @@ from .render import (
     CELL_HEADS,
     MARK,
     Dialect,
+    ahead_text,
     beyond_cells,
     beyond_note,
     estimate_text,
@@ -89,7 +90,7 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 def _overall(table: Table) -> str:
     heads = (
         "Rank",
-        "Here",
+        "Ahead, behind",
         "Method",
         *(s.capitalize() for s in SCORES),
         "Access",
@@ -106,7 +107,7 @@ def _overall(table: Table) -> str:
         rank = f"{rank_text(row)} <b>{row.group}</b>" if row.rank else "–"
         cells = [
             _td(rank, row.rank),
-            _td(row.group_here or "–", row.group_here),
+            _td(ahead_text(row), row.ahead_here),
             _name(row),
             *_scores(row),
             _td(escape(row.access), row.access),

@@ -7,6 +7,7 @@ from diffbench.harness.stats import Array, weights
 from diffbench.leaderboard.build import settled
 from diffbench.leaderboard.compare import paired
 from diffbench.leaderboard.fixed import Noise, noise, on_this_set
+from diffbench.leaderboard.render import ahead_text
 from diffbench.leaderboard.resample import Spread
 from diffbench.leaderboard.tables import build_table
 
@@ -69,8 +70,8 @@ def cells(method: str, quality: float, seeds: int) -> list[Result]:
 def test_a_method_with_one_seed_is_compared_only_if_it_draws_nothing() -> None:
     results = [*cells("delta", 0.8, 3), *cells("pca", 0.4, 1), *cells("mine", 0.2, 1)]
     table = build_table(results, draws=DRAWS, settled={"pca"})
-    groups = {r.method: r.group_here for r in table.overall}
-    assert groups == {"delta": "a", "pca": "b", "mine": ""} and table.unknown_here == ("mine",)
+    places = {r.method: (r.ahead_here, r.behind_here) for r in table.overall}
+    assert places == {"delta": (1, 0), "pca": (0, 1), "mine": (None, None)} and table.unknown_here == ("mine",)
     assert [(p.better, p.worse) for p in table.here] == [("delta", "pca")] and len(table.pairs) == 3
     assert "1 of 1 pair" in table.verdict_here and table.verdict_here.endswith("of others: mine.")
     assert build_table(cells("mine", 0.2, 1) + cells("l1", 0.4, 1), draws=DRAWS).verdict_here == ""
@@ -82,7 +83,7 @@ def test_families_that_disagree_count_only_beyond_the_set() -> None:
     results += [make_result("a", o, s, 0.9 if o == FAMILIES[0] else 0.5, draw="x") for o in FAMILIES for s in range(2)]
     table = build_table(results, draws=DRAWS)
     assert not table.pairs[0].separated and table.here[0].separated
-    assert {r.method: (r.group, r.group_here) for r in table.overall} == {"a": ("a", "a"), "b": ("a", "b")}
+    assert {r.method: (r.group, ahead_text(r)) for r in table.overall} == {"a": ("a", "1, 0"), "b": ("a", "0, 1")}
 
 
 def test_who_draws_nothing_is_what_the_records_say_or_the_built_in_method() -> None:
