@@ -42,7 +42,7 @@ class RunDisplay:
         self._cells = self._bars.add_task("cells", total=len(self._plan.cells))
         if once := self._plan.once:
             first = self._plan.cells[0].seed
-            self.console.print(f"one seed ({first}) of what draws nothing: {', '.join(once)}", style="dim")
+            self.console.print(f"{', '.join(once)}: nothing is drawn, so seed {first} only", style="dim")
         return self
 
     def __exit__(
