@@ -97,12 +97,11 @@ def better_than_saes(results: Sequence[Result]) -> Claim:
 
 def _against_saes(pairs: Sequence[Pair]) -> tuple[str, Verdict]:
     """Numbers and verdict."""
-    own = [(s, pair_of(pairs, "delta", s)) for s in SAES]
-    corrected = [float(p) for p in holm([pair.p for _, pair in own])]
-    said = "; ".join(f"{s} {difference(pair, 'delta', p)}" for (s, pair), p in zip(own, corrected, strict=True))
-    won = [p < ALPHA and pair.better == "delta" for (_, pair), p in zip(own, corrected, strict=True)]
-    lost = [p < ALPHA and pair.better != "delta" for (_, pair), p in zip(own, corrected, strict=True)]
-    return said, ruled(all(won), any(lost))
+    own = [pair_of(pairs, "delta", s) for s in SAES]
+    rows = list(zip(SAES, own, map(float, holm([pair.p for pair in own])), strict=True))
+    said = "; ".join(f"{s} {difference(pair, 'delta', p)}" for s, pair, p in rows)
+    ahead = [pair.better == "delta" for _, pair, p in rows if p < ALPHA]
+    return said, ruled(len(ahead) == len(rows) and all(ahead), not all(ahead))
 
 
 def like_adl(results: Sequence[Result]) -> Claim:

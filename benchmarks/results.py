@@ -101,7 +101,8 @@ def short(table: Table) -> str:
         for row in table.overall
     ]
     head = ("rank", "group", "ahead, behind here", "method", "isolation", "mitigation", "false discoveries on nulls")
-    return f"{table.header}. {table.verdict} {table.verdict_here}\n\n{markdown_table(head, rows)}"
+    verdicts = " ".join(filter(None, (table.verdict, table.verdict_here)))
+    return f"{table.header}. {verdicts}\n\n{markdown_table(head, rows)}"
 
 
 def nulls(results: Sequence[Result]) -> str:

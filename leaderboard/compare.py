@@ -136,13 +136,8 @@ def comparison_data(table: Table) -> dict[str, Any]:
 
 
 def _pair_data(p: Pair) -> dict[str, Any]:
-    return {
-        "better": p.better,
-        "worse": p.worse,
-        "p": p.p,
-        "p_holm": p.p_holm,
-        "separated": p.separated,
-    } | p.difference._asdict()
+    names = ("better", "worse", "p", "p_holm", "separated")
+    return {name: getattr(p, name) for name in names} | p.difference._asdict()
 
 
 def _p_text(p: float) -> str:
