@@ -127,6 +127,7 @@ def run(
         with silenced(verbose):
             from .harness import render
             from .harness.folder import check_writable
+            from .harness.run import exit_code
             from .harness.run import run as run_plan
             from .harness.watch import RunDisplay
 
@@ -140,8 +141,8 @@ def run(
             typer.echo(json.dumps(dumped[0] if len(plan.cells) == 1 else dumped, indent=1))
         else:
             show(render.results(results, display.folders))
-        if any(r.status not in ("ok", "not_applicable") for r in results):
-            raise typer.Exit(1)
+        if code := exit_code(results):
+            raise typer.Exit(code)
 
 
 @app.command()

@@ -186,19 +186,26 @@ def misattributes(record: dict[str, Any]) -> Claim:
 
 
 def flagged(results: Sequence[Result]) -> Claim:
-    """Whether Latent Scaling calls more of L1's fine-tuned-only latents artefacts than of BatchTopK's, on the organisms."""
-    called = {
+    """Whether Latent Scaling calls more of L1's fine-tuned-only latents artefacts than of BatchTopK's, where both call some.
+
+    On organisms where one of them calls none, the other's artefacts say something of the organism and not of the two.
+    """
+    every = {
         m: [(*x, c.identity.organism) for c in results if c.identity.method == m and (x := artefacts(c)) and x[1]]
         for m in ("l1", "batch_topk")
     }
+    both = set.intersection(*({o for *_, o in of} for of in every.values()))
+    called = {m: [x for x in of if x[2] in both] for m, of in every.items()}
     total = {m: (sum(k for k, *_ in of), sum(n for _, n, _ in of)) for m, of in called.items()}
     said = "; ".join(
         f"{m}: {k:.0f} of {n} latents called fine-tuned only in {count(len(called[m]), 'run')} on "
         f"{count(len({o for *_, o in called[m]}), 'organism')}"
         for m, (k, n) in total.items()
     )
-    if not all(n for _, n in total.values()):
-        return _flagged(f"{said}: a method that calls none has no rate", "unresolved")
+    alone = {m: sum(n for _, n, o in of if o not in both) for m, of in every.items()}
+    said += f" (called where the other calls none, not counted: {', '.join(f'{m} {n}' for m, n in alone.items())})"
+    if not both:
+        return _flagged(f"{said}: no organism on which both call some", "unresolved")
     p = float(stats.fisher_exact([[round(k), n - round(k)] for k, n in total.values()]).pvalue)
     more = total["l1"][0] / total["l1"][1] > total["batch_topk"][0] / total["batch_topk"][1]
     return _flagged(f"{said} (Fisher p {p:.2g}; latents treated as independent)", ruled(p < ALPHA and more, p < ALPHA))

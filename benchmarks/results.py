@@ -50,6 +50,7 @@ def main(
         "Core-v1": f"{overall_markdown(table)}\n### Beyond isolation\n\n{beyond_markdown(table)}",
         "False discoveries, null by null": nulls(cells),
         "Seed by seed": seeds(cells),
+        "Budgets on test text": budgets(cells),
         f"Where the noise of {SORT_KEY} comes from": power_tables(components(common(cells), CORE_V1, "core-v1")),
     }
     text = "\n".join(f"## {head}\n\n{part}" for head, part in parts.items())
@@ -115,14 +116,35 @@ def nulls(results: Sequence[Result]) -> str:
         p = [x for r in own if r.false_discovery for x in r.false_discovery.p]
         return f"{sum(x < ALPHA for x in p)} of {len(p)}" if p else "–"
 
+    def still(own: Sequence[Result]) -> str:
+        return str(sum(e == 0 for r in own if r.false_discovery for e in r.false_discovery.effects))
+
     rows = [
-        [m, *(share([r for r in own if r.identity.organism == n]) for n in names), share(own)]
+        [m, *(share([r for r in own if r.identity.organism == n]) for n in names), share(own), still(own)]
         for m, own in tested.items()
     ]
-    head = ("method", *(n.removeprefix(NULL) for n in names), "all")
+    head = ("method", *(n.removeprefix(NULL) for n in names), "all", "without any effect")
     return (
         f"Findings with p < {ALPHA}, of those tested. First row: what the fine-tune itself changes of the mean rate on the prompts of "
-        "its panel, from its card.\n\n" + markdown_table(head, [["*the fine-tune*", *map(moved, names), "–"], *rows])
+        "its panel, from its card.\n\n"
+        + markdown_table(head, [["*the fine-tune*", *map(moved, names), "–", "–"], *rows])
+    )
+
+
+def budgets(cells: Sequence[Result]) -> str:
+    """How often an option that was within its KL budget on dev text is beyond it on test text."""
+    chosen = [c for r in cells for c in r.choices if c.op != "none"]
+    rows: list[list[str]] = []
+    for tau in sorted({c.tau_nats for c in chosen}):
+        row = [f"{tau:g}"]
+        for side in ("sufficiency", "necessity"):
+            ratio = np.array([c.test_kl_nats / tau for c in chosen if (c.tau_nats, c.side) == (tau, side)])
+            row += [f"{(ratio > 1).sum()} of {len(ratio)}", f"{ratio.max():.1f}×"] if len(ratio) else ["–", "–"]
+        rows.append(row)
+    head = ("budget, nats", "added: beyond", "most", "removed: beyond", "most")
+    return (
+        "Options that were chosen on dev text under a budget, doing nothing left out: how many are beyond it on test text, and by how much "
+        f"at most.\n\n{markdown_table(head, rows)}"
     )
 
 

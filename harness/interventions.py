@@ -1,7 +1,7 @@
 """The one intervention seam: edit a residual with findings, constant or gated, at one strength.
 
 A token edited by add or subtract moves by the same distance whatever the findings' scale or number, so scores are invariant
-to the scale of a finding, copies of a finding gain nothing, and a random control differs from a finding in direction alone.
+to the scale of a finding, copies of one finding gain nothing, and a random control differs from a finding in direction alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -60,30 +60,32 @@ class Option:
 
 
 NOTHING = Option("none", 0, False, 0.0)
+CANCELLED = 1e-4
+"""Unit directions whose sum is shorter than this cancel: what is left is rounding, and nothing moves."""
 
 
-def unit(x: Tensor) -> Tensor:
-    """Rows scaled to length 1; a zero row stays zero."""
+def unit(x: Tensor, shortest: float = 0.0) -> Tensor:
+    """Rows scaled to length 1; a row no longer than `shortest` becomes zero."""
     norm = x.norm(dim=-1, keepdim=True)
-    return torch.where(norm > 0, x / norm.clamp_min(1e-30), torch.zeros_like(x))
+    return torch.where(norm > shortest, x / norm.clamp_min(1e-30), torch.zeros_like(x))
 
 
 def movement(residual: Tensor, directions: Directions, op: Op, k: int, gated: bool) -> Tensor:
     """Where an option moves residuals [..., d_model], for strength 1: the edit is `residual + coefficient(option) * movement`.
 
     With active set A_t = {j <= k : read_j · h_t > threshold_j} (all j if constant):
-    add / subtract: unit(sum_{j in A_t} d_j), the zero vector if A_t is empty;
+    add / subtract: unit(sum_{j in A_t} d_j), the zero vector if A_t is empty or its directions cancel;
     project: P h_t wherever A_t is not empty, P the projector on span(d_1 … d_k).
     """
     d = directions.head(k)
     if not gated:
         if op == "project":
             return _project(residual, d.direction)
-        return unit(d.direction.sum(0)).expand_as(residual)
+        return unit(d.direction.sum(0), CANCELLED).expand_as(residual)
     active = (residual @ d.read.T > d.threshold).to(residual.dtype)  # [..., k]
     if op == "project":
         return active.amax(-1, keepdim=True) * _project(residual, d.direction)
-    return unit(active @ d.direction)
+    return unit(active @ d.direction, CANCELLED)
 
 
 def coefficient(option: Option, scale: float) -> float:

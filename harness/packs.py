@@ -28,6 +28,10 @@ def lines(path: Path) -> Iterator[str]:
         raise ValueError(f"not a whole xz file ({error}): fetch it again") from error
 
 
+MEASURED = ("status", "scores", "samples", "false_discovery", "localisation", "identification")
+"""Parts of a record in which two records of one cell must agree."""
+
+
 def pack(results: list[Result], out: Path) -> list[Path]:
     """Add records to the packs in a folder: one file an organism, records by method, seeds and id; the same records give the same bytes.
 
@@ -45,7 +49,7 @@ def pack(results: list[Result], out: Path) -> list[Path]:
         if path not in files:
             files[path] = {r.id: r for r in _read(path)} if path.exists() else {}
         known = files[path].setdefault(result.id, result)
-        if (known.status, known.scores, known.samples) != (result.status, result.scores, result.samples):
+        if any(getattr(known, part) != getattr(result, part) for part in MEASURED):
             raise ValidationFailed(
                 f"{path} holds the cell {result.id[:12]} of {result.identity.method} with other numbers; a cell is deterministic, so one "
                 "was edited or made elsewhere: keep one"

@@ -147,17 +147,25 @@ def difference(a: Result, b: Result) -> Difference:
 
 def file_faults(folder: Path, result: Result) -> list[str]:
     """What is missing or foreign among the files of a run folder; empty if it is whole."""
-    faults = [] if (folder / LOG_FILE).is_file() else [f"{LOG_FILE} is missing"]
+    return [*([] if (folder / LOG_FILE).is_file() else [f"{LOG_FILE} is missing"]), *findings_faults(folder, result)]
+
+
+def findings_faults(folder: Path, result: Result) -> list[str]:
+    """Why the findings of a run folder are not those of its record; empty if they are."""
+    faults = list[str]()
     findings = result.diagnostics.get("findings")
     expected = len(cast(list[Any], findings)) if isinstance(findings, list) else 0
     path = folder / FINDINGS_FILE
     if not path.is_file():
-        return faults + ([f"{FINDINGS_FILE} is missing, but {expected} findings were scored"] if expected else [])
+        return [f"{FINDINGS_FILE} is missing, but {expected} findings were scored"] if expected else []
     try:
         with safe_open(path, framework="np") as file:
-            rows, owner = file.get_slice("direction").get_shape()[0], (file.metadata() or {}).get("result")
+            rows, about = file.get_slice("direction").get_shape()[0], file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        return [*faults, f"{FINDINGS_FILE} cannot be read: {error}"]
+        return [f"{FINDINGS_FILE} cannot be read: {error}"]
+    owner, layer = about.get("result"), about.get("layer")
+    if layer != str(result.identity.layer):
+        faults.append(f"{FINDINGS_FILE} is of layer {layer}, the record of layer {result.identity.layer}")
     if owner != result.id:
         faults.append(f"{FINDINGS_FILE} belongs to result {str(owner)[:12]}, not to {result.id[:12]}")
     if result.status == "ok" and rows != expected:

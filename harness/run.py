@@ -4,7 +4,7 @@ import itertools
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,9 +99,8 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             stage = stage or _load(cell, watch)
             watch.cell(cell, index, len(plan.cells))
             log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
-            scratch = folder.with_name(
-                f".{folder.name}.work"
-            )  # checkpoints of a killed cell: the next run goes on from them
+            # checkpoints of a killed cell: the next run goes on from them; methods see the path, so it does not name the organism
+            scratch = plan.out / ".work" / id_[:12]
             outcome: Outcome = run_cell(cell, stage, watch.progress, scratch)
             cost = outcome.result.cost
             log.info(
@@ -113,6 +112,14 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             shutil.rmtree(scratch, ignore_errors=True)
             watch.done(cell, outcome.result, folder, cached=False)
             yield outcome.result
+
+
+def exit_code(results: Iterable[Result]) -> int:
+    """1 if a cell failed, 4 if a pair of the user's own cannot be scored, else 0 (a null has no oracle, and that is no fault)."""
+    statuses = [(r.status, "organism" in r.provenance.source) for r in results]
+    if any(status not in ("ok", "not_applicable") for status, _ in statuses):
+        return 1
+    return 4 if ("not_applicable", False) in statuses else 0
 
 
 def check_device(devices: set[str]) -> None:

@@ -27,7 +27,7 @@ from .pair import Pair, Side
 from .parallel import in_threads
 from .probes import passage
 from .result import Choice, Curve, Samples
-from .stats import hypervolume
+from .stats import hypervolume, interval, weights
 
 SideName = Literal["sufficiency", "necessity"]
 SIDES: tuple[Side, ...] = ("base", "tuned")
@@ -158,6 +158,13 @@ class Scorer:
                 f"the behaviour is {float(self.b0.mean()):.3f} in the base and {float(self.b1.mean()):.3f} in the fine-tuned "
                 f"model on test prompts; "
                 f"a gap of at least {self.protocol.min_gap} is needed to score anything"
+            )
+        each = (self.b1 - self.b0).double().numpy()
+        low, high = interval(weights(len(each), self.protocol.draws, np.random.default_rng(SCORE_SEED)) @ each)
+        if low <= 0:
+            raise NotScorable(
+                f"the behaviour's gap on {len(each)} test prompts is {gap:.3f} [{low:.3f}, {high:.3f}]: it may be nothing, so no "
+                "effect can be divided by it; give more test prompts, or some on which the models differ"
             )
         for side, effect in self.oracle.items():
             if (share := float(effect.mean()) / gap) < self.protocol.min_oracle:

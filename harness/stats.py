@@ -68,9 +68,10 @@ def score_draws(samples: Samples, prompts: Array, controls: Array) -> Draws:
     s = side(samples.sufficiency, samples.sufficiency_controls, samples.sufficiency_oracle)
     n = side(samples.necessity, samples.necessity_controls, samples.necessity_oracle)
     b0, b1 = prompts @ np.asarray(samples.b0), prompts @ np.asarray(samples.b1)
+    gap = np.where(b1 > b0, b1 - b0, np.nan)  # prompts that show no behaviour have nothing to take away
     rates = prompts @ np.asarray(samples.mitigation).T  # [draws, points]
     volume = hypervolume(
-        (b1[:, None] - rates) / (b1 - b0)[:, None], np.broadcast_to(samples.mitigation_retention, rates.shape)
+        (b1[:, None] - rates) / gap[:, None], np.broadcast_to(samples.mitigation_retention, rates.shape)
     )
     off = float(hypervolume(np.ones(1), np.asarray([samples.retention_off])))
     return Draws(harmonic(s, n), s, n, np.minimum(volume / (off or np.nan), 1.0))

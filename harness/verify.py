@@ -13,6 +13,7 @@ from .cell import Stage, measured
 from .controls import SCORE_SEED
 from .folder import RESULT, read_findings
 from .result import Result, load_result, sha256_json
+from .results import findings_faults
 from .scores import PROTOCOL_V1
 
 TOLERANCE = 1e-4
@@ -68,6 +69,8 @@ def verify(folder: Path) -> Verification:
     stage = Stage.load(organism, "cpu", protocol)
     if (stage.pair.layer, SCORE_SEED) != (result.identity.layer, result.identity.seeds["scores"]):
         raise ValidationFailed(f"{folder}: layer or scoring seed is not the one this organism is scored with")
+    if faults := findings_faults(folder, result):
+        raise ValidationFailed(f"{folder}: {'; '.join(faults)}")
     findings = read_findings(folder)
     if findings.patch != (result.identity.method == "oracle"):
         raise ValidationFailed(

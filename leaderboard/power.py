@@ -95,14 +95,14 @@ class Components:
         spread = 0.0 if on_this_set else sum(part[name] * size.concentration(i) for i, name in enumerate(NESTED))
         return 2 * (noise + spread)
 
-    def detectable(self, size: Size, on_this_set: bool) -> float | None:
-        """Minimum detectable difference; None where one cluster cannot speak for others."""
+    def detectable(self, size: Size, on_this_set: bool, pairs: int = 1) -> float | None:
+        """Minimum detectable difference, as one of several pairs (Bonferroni); None where one cluster cannot speak for others."""
         if not on_this_set and size.clusters is None:
             return None
         df = np.inf if on_this_set or size.clusters is None else size.clusters - 1
-        return math.sqrt(self.variance(size, on_this_set)) * noncentrality(df)
+        return math.sqrt(self.variance(size, on_this_set)) * noncentrality(df, ALPHA / pairs)
 
-    def needed(self, what: str, target: float = TARGET) -> int | None:
+    def needed(self, what: str, target: float = TARGET, pairs: int = 1) -> int | None:
         """The smallest number of `seeds` or `prompts` (on this set) or `organisms` that detects `target`, all else as it is.
 
         None: no number is enough. Organisms come in whole sets like the present one, families included.
@@ -110,7 +110,7 @@ class Components:
 
         def enough(n: int) -> bool:
             fields = {"times": n} if what == "organisms" else {what: n}
-            found = self.detectable(replace(self.size, **cast(dict[str, Any], fields)), what != "organisms")
+            found = self.detectable(replace(self.size, **cast(dict[str, Any], fields)), what != "organisms", pairs)
             return found is not None and found <= target
 
         if not enough(MOST):
@@ -122,11 +122,11 @@ class Components:
         return high * len(self.size.organisms) if what == "organisms" else high
 
 
-def noncentrality(df: float) -> float:
-    """How many standard errors a true difference needs, for `POWER` of a two-sided t-test at `ALPHA`."""
+def noncentrality(df: float, alpha: float = ALPHA) -> float:
+    """How many standard errors a true difference needs, for `POWER` of a two-sided t-test at `alpha`."""
     if math.isinf(df):
-        return float(stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER))
-    cut = float(stats.t.ppf(1 - ALPHA / 2, df))
+        return float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(POWER))
+    cut = float(stats.t.ppf(1 - alpha / 2, df))
 
     def miss(d: float) -> float:
         return float(stats.nct.sf(cut, df, d)) - POWER

@@ -79,6 +79,17 @@ class Behaviour(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _distinct(self) -> "Behaviour":
+        for what in ("prompts", "capability"):
+            places = [(p.text, p.messages, p.prefill) for p in getattr(self, what)]
+            if repeated := len(places) - len(set(places)):
+                raise ValueError(
+                    f"{repeated} of {len(places)} {what} stand there before: a prompt in dev and test measures what was chosen on it, "
+                    "and a copy makes intervals too short; give each once"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _enough(self) -> "Behaviour":
         for split in ("dev", "test"):
             n = sum(p.split == split for p in self.prompts)

@@ -111,6 +111,9 @@ def test_flags_and_tails() -> None:
     swapped = [dictionary("l1", "taboo/1", 60, 0.0), dictionary("batch_topk", "taboo/1", 60, 0.5)]
     assert claims.flagged(swapped).verdict == "does not replicate"
     assert claims.flagged(l1 + silent).verdict == "unresolved"
+    elsewhere = [dictionary("l1", f"backdoor/{i}", 60, 1.0) for i in range(3)]  # where BatchTopK calls none
+    mixed = claims.flagged([*elsewhere, dictionary("l1", "taboo/1", 20, 0.0), quiet[1]])
+    assert mixed.verdict == "unresolved" and "not counted: l1 180, batch_topk 0" in mixed.numbers
 
     tail = [dictionary("delta", f"taboo/{i}", 4 + i) for i in range(4)]
     none = dictionary("delta", claims.IDENTICAL, 0)

@@ -113,6 +113,17 @@ def test_a_users_pair_runs_and_verifies(tmp_path: Path, architecture: str) -> No
     assert "values agree" in bench("verify", str(folder))
 
 
+def test_a_users_pair_that_cannot_be_scored_exits_4(tmp_path: Path) -> None:
+    base, adapter, behaviour = save_pair(tmp_path, "llama")
+    spec = json.loads(behaviour.read_text())
+    for p in spec["prompts"]:
+        p["targets"], p["alternatives"] = p["alternatives"], p["targets"]
+    behaviour.write_text(json.dumps(spec))
+    args = ["--base", str(base), "--adapter", str(adapter), "--behaviour", str(behaviour)]
+    for _ in ("run", "read back"):
+        assert "is needed to score anything" in " ".join(bench("run", "-m", "random", *args, code=4).split())
+
+
 USAGE = [
     (("run", "-m", "dleta", "-o", "taboo"), 2, "did you mean 'delta'"),
     (("run", "-m", "random", "-o", "tabu"), 2, "did you mean 'taboo'"),

@@ -3,12 +3,13 @@
 import re
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
-from diffbench.harness.result import FalseDiscovery, Result
+from diffbench.harness.result import Choice, FalseDiscovery, Result
 
 from benchmarks import results
 
@@ -20,7 +21,14 @@ PAGE = "# Page\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nend\n"
 
 def null(method: str, seed: int, p: list[float]) -> Result:
     found = FalseDiscovery(
-        effects=[0.1] * len(p), p=p, share=0, ci_low=0, ci_high=1, expected=0.025, controls=39, p_min=0.025
+        effects=[0.1 * (x < 0.05) for x in p],
+        p=p,
+        share=0,
+        ci_low=0,
+        ci_high=1,
+        expected=0.025,
+        controls=39,
+        p_min=0.025,
     )
     cell = make_result(method, "null/a", seed)
     return cell.model_copy(update={"samples": None, "scores": None, "behaviour": None, "false_discovery": found})
@@ -55,12 +63,13 @@ def test_the_page(cells: list[Result], tmp_path: Path, monkeypatch: pytest.Monke
         "### Beyond isolation",
         "## False discoveries, null by null",
         "## Seed by seed",
+        "## Budgets on test text",
         "## Where the noise of isolation comes from",
     ]
     assert "up to 2 seeds " in text and "half" not in text and "| 1 [1-1] |" in text
     assert "On this set of organisms, 3 of 3 pairs" in text  # pca draws nothing
     assert "| *the fine-tune* | – | – |" in text
-    assert "| delta | 2 of 4 | 2 of 4 |" in text and "| pca | 0 of 1 | 0 of 1 |" in text
+    assert "| delta | 2 of 4 | 2 of 4 | 2 |" in text and "| pca | 0 of 1 | 0 of 1 | 1 |" in text
     assert "3 ranked methods, 2 of them with several seeds (2); 3 organisms in 2 clusters" in text
     short = [line for line in readme.read_text().splitlines() if line.startswith("| ")]
     assert [line.split("|")[4].strip() for line in short[2:]] == ["`delta`", "`pca`", "`l1`"]
@@ -73,6 +82,32 @@ def test_only_seeds_that_are_everywhere_count(cells: list[Result]) -> None:
     assert {(r.identity.method, r.identity.seeds["method"]) for r in kept} == found
     more = [*kept, *(make_result("l1", o, 2) for o in CORE)]
     assert results.common(more) == results.common(kept) == kept
+
+
+def test_budgets_by_hand() -> None:
+    """Under .1 nats .05 and .2 were added on test text, .1 was removed; doing nothing does not count."""
+    some = [
+        chosen("sufficiency", 0.05),
+        chosen("sufficiency", 0.2),
+        chosen("necessity", 0.1),
+        chosen("necessity", 0.0, "none"),
+    ]
+    text = results.budgets([make_result("delta", "taboo/a").model_copy(update={"choices": some})])
+    assert text.splitlines()[-1] == "| 0.1 | 1 of 2 | 2.0× | 0 of 1 | 1.0× |"
+
+
+def chosen(side: Literal["sufficiency", "necessity"], kl: float, op: Literal["add", "none"] = "add") -> Choice:
+    return Choice(
+        side=side,
+        tau_nats=0.1,
+        op=op,
+        k=1,
+        gated=False,
+        strength=1.0,
+        dev_effect=0.1,
+        test_effect=0.1,
+        test_kl_nats=kl,
+    )
 
 
 def test_seeds_by_hand() -> None:

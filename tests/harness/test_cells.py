@@ -9,7 +9,7 @@ from diffbench.harness import cell as cell_module
 from diffbench.harness import provenance
 from diffbench.harness import run as run_module
 from diffbench.harness.cell import Cell, Stage, run_cell
-from diffbench.harness.folder import RESULT, finished, run_folder, write_run
+from diffbench.harness.folder import FINDINGS, RESULT, finished, run_folder, write_run
 from diffbench.harness.result import Result, load_result
 from diffbench.harness.run import plan, run
 from diffbench.harness.verify import verify
@@ -97,6 +97,17 @@ def test_a_finished_cell_is_not_run_again_unless_asked(tmp_path: Path, organism:
     )
 
 
+def test_where_a_method_keeps_its_checkpoints_does_not_name_the_organism(tmp_path: Path, organism: Organism) -> None:
+    seen = "{'scratch': str(problem.scratch)}"
+    entry = write_method(tmp_path, f"return DiffResult([Finding(torch.ones(problem.d_model))], diagnostics={seen})")
+    (result,) = run(
+        plan([organism], [(entry, entry.configure({}))], [0], tmp_path / "runs", protocol=SHORT), Quiet(), str
+    )
+    scratch = Path(result.diagnostics["scratch"]).relative_to(tmp_path / "runs")
+    assert scratch.parts[0] == ".work" and not any(part in str(scratch) for part in organism.name.split("/"))
+    assert not (tmp_path / "runs" / scratch).exists()
+
+
 def test_what_draws_nothing_runs_with_the_first_seed_only(tmp_path: Path, organism: Organism) -> None:
     methods = [(m, m.configure({})) for m in map(load_method, ("random", "mean_diff", "pca"))]
     several, one = (plan([organism], methods, seeds, tmp_path) for seeds in ([3, 4], [3]))
@@ -174,6 +185,15 @@ def test_verify_refuses_an_edited_identity_and_exchanged_findings(
     other = run_cell(cell(organism, load_method("random"), seed=5), stage)
     write_run(saved.parent / "other", load_result(saved / RESULT), other.diff, "log")
     assert not verify(saved.parent / "other").ok
+    write_run(saved.parent / "other", other.result, other.diff, "log")
+    (saved.parent / "other" / FINDINGS).replace(saved.parent / "foreign")
+    own = (saved / FINDINGS).read_bytes()
+    try:
+        (saved.parent / "foreign").replace(saved / FINDINGS)
+        with pytest.raises(ValidationFailed, match="belongs to result"):
+            verify(saved)
+    finally:
+        (saved / FINDINGS).write_bytes(own)
 
 
 def test_another_protocol_is_named(saved: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from diffbench.cli import app
 from diffbench.harness.packs import PACKED, lines, pack
+from diffbench.harness.result import Localisation
 from diffbench.harness.results import records, validate
 from diffbench.leaderboard.build import markdown
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
@@ -52,6 +53,9 @@ def test_a_cell_with_other_numbers_is_refused_and_nothing_written(tmp_path: Path
     other = RESULTS[0].model_copy(update={"samples": RESULTS[1].samples})
     with pytest.raises(ValidationFailed, match="other numbers"):
         pack([RESULTS[4], other], tmp_path)
+    moved = RESULTS[0].model_copy(update={"localisation": Localisation(first_cos=0.5, at=[])})
+    with pytest.raises(ValidationFailed, match="other numbers"):
+        pack([moved], tmp_path)
     assert path.read_bytes() == before and len(list(tmp_path.rglob("*.xz"))) == 1
 
 

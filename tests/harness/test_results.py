@@ -10,6 +10,8 @@ from diffbench.harness.result import Result
 from diffbench.harness.results import FINDINGS_FILE, LOG_FILE, RESULT_FILE, difference, read_run, validate
 from diffbench.methods.contract import DiffResult, Finding
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
+from safetensors import safe_open
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ..factories import make_result, write_result
@@ -148,6 +150,11 @@ def test_missing_foreign_and_damaged_findings_are_named(tmp_path: Path) -> None:
     own = (folder / FINDINGS).read_bytes()
     (folder / FINDINGS).write_bytes((other / FINDINGS).read_bytes())
     assert "belongs to result" in validate([folder])[0].problems[0]
+    (folder / FINDINGS).write_bytes(own)
+    with safe_open(folder / FINDINGS, "pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(tensors, folder / FINDINGS, about | {"layer": "7"})
+    assert "is of layer 7, the record of layer" in validate([folder])[0].problems[0]
     (folder / FINDINGS).write_bytes(own[: len(own) // 2])
     assert "cannot be read" in validate([folder])[0].problems[0]
     (folder / FINDINGS).unlink()

@@ -142,6 +142,39 @@ def test_a_behaviour_without_a_gap_is_refused(stage: Stage) -> None:
         Scorer(stage.pair, stage.organism.behaviour, stage.texts, SHORT.model_copy(update={"min_gap": 0.99}))
 
 
+def test_a_gap_that_may_be_nothing_and_an_oracle_that_carries_little_are_refused(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behaviour, gap = stage.organism.behaviour, stage.scorer.b1 - stage.scorer.b0
+    of, order = behaviour.of("test"), gap.abs().argsort().tolist()
+    swapped = [
+        of[i].model_copy(update={"targets": of[i].alternatives, "alternatives": of[i].targets}) for i in order[:2]
+    ]
+    few = behaviour.model_copy(update={"prompts": (*behaviour.of("dev"), of[order[-1]], *swapped)})
+    with pytest.raises(NotScorable, match=r"gap on 3 test prompts is .* it may be nothing"):
+        Scorer(stage.pair, few, stage.texts, SHORT)
+    whole = Scorer._patch
+    for share, refused in ((0.19, True), (0.21, False)):
+        monkeypatch.setattr(Scorer, "_patch", lambda self, name, by=share: by * whole(self, name))
+        if refused:
+            with pytest.raises(NotScorable, match=r"recovers 0\.19 .*hook another layer"):
+                Scorer(stage.pair, behaviour, stage.texts, SHORT)
+        else:
+            Scorer(stage.pair, behaviour, stage.texts, SHORT)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.floats(0.01, 1000), st.integers(1, 5))
+def test_findings_that_cancel_move_nothing_whatever_their_scale(seed: int, scale: float, copies: int) -> None:
+    d = torch.randn(64, generator=torch.Generator().manual_seed(seed))
+    opposite = Directions.of([Finding(d), Finding(-scale * d)] * copies + [Finding(torch.zeros(64))])
+    h = torch.ones(1, 64)
+    for gated in (False, True):
+        assert not movement(h, opposite, "add", len(opposite.direction), gated).any()
+    with_rest = Directions.of([Finding(d), Finding(-scale * d), Finding(d.flip(0))])
+    torch.testing.assert_close(movement(h, with_rest, "add", 3, False)[0], unit(d.flip(0)), atol=1e-5, rtol=0)
+
+
 def test_access_beyond_the_declared_tier_is_refused(stage: Stage) -> None:
     with pytest.raises(AccessError, match="labels"):
         problem(stage, "activations").labelled()

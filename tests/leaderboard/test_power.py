@@ -111,6 +111,7 @@ def test_more_of_anything_sees_smaller_differences_and_needed_is_the_smallest_th
     assert asked[1] > asked[2] >= asked[10] > 1
     before, after = (more.detectable(Size(more.size.organisms, 2, k), True) for k in (asked[2] - 1, asked[2]))
     assert before is not None and after is not None and before > 0.05 >= after
+    assert (c.needed("seeds", 0.9 * here, pairs=136) or 0) > (c.needed("seeds", 0.9 * here) or 0)
     wanted = c.needed("organisms", 0.05)
     assert wanted is not None and wanted % 4 == 0 and wanted > 4
 

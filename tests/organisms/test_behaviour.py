@@ -18,6 +18,7 @@ MISTAKES = [
         "both a target and",
     ),
     ('{"name": "a/../x", "prompts": []}', "name"),
+    (f'{{"name": "x", "prompts": [{PROMPT}, {PROMPT.replace("dev", "test")}]}}', "1 of 2 prompts stand there before"),
 ]
 
 
