@@ -51,8 +51,8 @@ def pack(results: list[Result], out: Path) -> list[Path]:
         known = files[path].setdefault(result.id, result)
         if any(getattr(known, part) != getattr(result, part) for part in MEASURED):
             raise ValidationFailed(
-                f"{path} holds the cell {result.id[:12]} of {result.identity.method} with other numbers; a cell is deterministic, so one "
-                "was edited or made elsewhere: keep one"
+                f"{path} holds the cell {result.id[:12]} of {result.identity.method} with other numbers; on one machine a cell is "
+                "deterministic, so one was edited or made on another: keep one"
             )
     for path, of in files.items():
         ordered = sorted(of.values(), key=lambda r: (r.identity.method, sorted(r.identity.seeds.items()), r.id))

@@ -57,7 +57,7 @@ class Difference:
 
     @property
     def contradiction(self) -> bool:
-        """Whether they are the same cell with other outcomes, which a deterministic cell cannot have."""
+        """Whether they are the same cell with other outcomes, which one machine cannot give (training differs between processors)."""
         return self.same_identity and (
             self.status[0] != self.status[1] or any(not _close(a, b) for a, b in self.scores.values())
         )

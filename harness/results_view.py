@@ -83,7 +83,7 @@ def diff(names: tuple[Path, Path], found: Difference) -> RenderableType:
     if found.contradiction:
         parts.append(
             Text(
-                "the same cell with different outcomes: a cell is deterministic, so one was edited or made elsewhere; "
+                "the same cell with different outcomes: on one machine a cell is deterministic, so one was edited or made on another; "
                 "`bench verify` says which one its findings support",
                 style="red",
             )

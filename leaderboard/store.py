@@ -59,7 +59,7 @@ def load_results(runs: Path) -> Loaded:
         elif _measured(result) != _measured(first[result.id][1]):
             raise MixedResultsError(
                 f"{first[result.id][0]} and {name} are the same cell ({result.id[:12]}) with different numbers. "
-                "A cell is deterministic, so one was edited or made elsewhere: keep one and move the other away."
+                "On one machine a cell is deterministic, so one was edited or made on another: keep one and move the other away."
             )
     return Loaded(tuple(sorted(results, key=sort_key)), tuple(problems))
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffbench.harness.interventions import Directions
@@ -33,7 +34,13 @@ def test_remembered_controls_are_those_that_would_be_measured(known: calibration
     slow = Scorer(known.stage.pair, known.stage.organism.behaviour, known.stage.texts, TINY)
     for cosine, gate in ((1.0, "right"), (0.6, "right"), (0.6, "wrong"), (0.6, "absent")):
         finding = Directions.of([Finding(known.at(cosine, 0), known.gates[gate])])
-        assert fast.samples(finding, 0) == slow.samples(finding, 0)
+        ours, theirs = fast.samples(finding, 0), slow.samples(finding, 0)
+        assert [(c.op, c.gated, c.k, c.strength) for c in ours.choices] == [
+            (c.op, c.gated, c.k, c.strength) for c in theirs.choices
+        ]
+        # remembered options leave smaller batches, whose sums some processors round otherwise
+        for name in ("sufficiency", "sufficiency_controls", "necessity", "necessity_controls", "mitigation_controls"):
+            np.testing.assert_allclose(getattr(ours.samples, name), getattr(theirs.samples, name), rtol=0, atol=1e-6)
 
 
 def test_the_page_holds_means_of_what_was_measured(tmp_path: Path) -> None:

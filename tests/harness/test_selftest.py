@@ -117,7 +117,7 @@ def test_controls_that_are_the_truth_are_found(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_score_that_depends_on_the_scale_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Findings that are not made unit vectors push as hard as they are long."""
-    monkeypatch.setattr("diffbench.harness.interventions.unit", lambda x: x)
+    monkeypatch.setattr("diffbench.harness.interventions.unit", lambda x, shortest=0.0: x)
     assert "invariance to a finding's scale: largest difference" in failed(selftest._invariance(subject()))
 
 
