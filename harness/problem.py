@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from ..methods.contract import Access, Batch, Budget, Edit, Outputs, Text
 from ..organisms.behaviour import Prompt
+from ..organisms.errors import unknown
 from ..organisms.texts import Texts
 from .pair import Pair, Side
 from .probes import encode_prompt, kl, passage
@@ -128,6 +129,8 @@ class Problem:
 
     def _rows(self, text: Text) -> Iterator[list[int]]:
         """Token rows of a harvest text."""
+        if text not in get_args(Text):
+            raise unknown("text", text, get_args(Text))
         if text == "contrastive":
             self._need("+generations", "contrastive text")
             return self._contrastive()

@@ -128,6 +128,10 @@ def read_run(path: Path) -> Result:
         raise PrerequisiteError(
             f"there is no {RESULT_FILE} in {path}; give a run folder (DIR/<organism>/<method>/<id>)"
         )
+    if file.name.endswith(PACKED):
+        raise PrerequisiteError(
+            f"{file} holds the records of many runs; give a run folder, or `bench results list {file}`"
+        )
     (record,) = records(file)
     if record.result is None or record.problems:
         raise ValidationFailed(f"{file}: {'; '.join(record.problems)}")

@@ -158,6 +158,7 @@ class Scorer:
                 f"the behaviour is {float(self.b0.mean()):.3f} in the base and {float(self.b1.mean()):.3f} in the fine-tuned "
                 f"model on test prompts; "
                 f"a gap of at least {self.protocol.min_gap} is needed to score anything"
+                + ("; it falls: are targets and alternatives exchanged?" if gap < 0 else "")
             )
         each = (self.b1 - self.b0).double().numpy()
         low, high = interval(weights(len(each), self.protocol.draws, np.random.default_rng(SCORE_SEED)) @ each)

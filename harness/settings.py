@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -21,7 +21,7 @@ class RunFile(BaseModel):
 
     method: list[str] = Field(default_factory=list[str])
     organism: list[str] = Field(default_factory=list[str])
-    seed: list[int] = [0]
+    seed: list[Annotated[int, Field(ge=0, lt=2**32)]] = [0]
     out: Path = Path("runs")
     device: str = "cpu"
     set: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])

@@ -101,7 +101,7 @@ class MethodEntry:
             return self.create(config).diff(problem)
         except (DiffbenchError, MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # third-party code may raise anything; the cell fails with its words
+        except (Exception, SystemExit) as error:  # third-party code may raise anything; the cell fails with its words
             raise MethodError(
                 f"{self.name} raised {type(error).__name__}: {error} ({self.origin}; --debug shows where)"
             ) from error

@@ -203,6 +203,8 @@ def test_another_protocol_is_named(saved: Path) -> None:
 
 BAD = {
     "raise RuntimeError('no luck')": r"mine raised RuntimeError: no luck",
+    "raise SystemExit(0)": "mine raised SystemExit",
+    "next(problem.activations('chatt'))": "no text 'chatt'; did you mean 'chat'",
     "return [1, 2]": "returned list, not DiffResult",
     "return DiffResult([])": "no findings",
     "return DiffResult([Finding(torch.full((problem.d_model,), float('nan')))])": "NaN or infinity",

@@ -32,6 +32,7 @@ def test_a_pack_holds_the_same_records_and_gives_the_same_table(tmp_path: Path) 
         "taboo/gold.jsonl.xz",
     ]
     assert shown.count("kB") == 2
+    assert "records of many runs" in bench("results", "show", tmp_path / "packs" / "null" / "x.jsonl.xz", code=3)
     packed = {r.result.id: r.result for r in records(tmp_path / "packs") if r.result}
     assert packed == {r.id: r for r in RESULTS}
     assert markdown(tmp_path / "packs") == markdown(tmp_path / "runs")
