@@ -32,7 +32,8 @@ def paired(values: Mapping[str, float], error: Error) -> tuple[Pair, ...]:
         t = stats.t(df)
         reach = float(t.ppf(0.975)) * deviation
         ratio = gap / deviation if deviation else np.inf * gap if gap else 0.0
-        found.append((better, worse, Estimate(gap, gap - reach, gap + reach), 2 * float(t.sf(abs(ratio)))))
+        difference = Estimate(gap) if np.isinf(deviation) else Estimate(gap, gap - reach, gap + reach)
+        found.append((better, worse, difference, 2 * float(t.sf(abs(ratio)))))
     corrected = holm([p for *_, p in found])
     return tuple(Pair(*pair, float(p)) for pair, p in zip(found, corrected, strict=True))
 
@@ -40,13 +41,15 @@ def paired(values: Mapping[str, float], error: Error) -> tuple[Pair, ...]:
 def across(draws: Mapping[str, Array], clusters: int | None) -> Error:
     """The error for organisms like these, from the [draws] of each method; draws undefined for either are left out.
 
-    `clusters`: None where there is only one organism; t is then normal.
+    `clusters`: None where there is only one organism, which says nothing of others: the error is then without bound.
     """
 
     def error(a: str, b: str) -> tuple[float, float]:
         gaps = draws[a] - draws[b]
         defined = gaps[~np.isnan(gaps)]
-        return float(np.std(defined)) if len(defined) else np.inf, np.inf if clusters is None else clusters - 1
+        if clusters is None or not len(defined):
+            return np.inf, 1
+        return float(np.std(defined)), clusters - 1
 
     return error
 

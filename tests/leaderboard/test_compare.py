@@ -29,6 +29,15 @@ def test_holm_by_hand() -> None:
     assert len(holm([])) == 0
 
 
+def test_one_organism_says_nothing_of_others_and_may_say_something_of_itself() -> None:
+    results = [make_result(m, "taboo/a", quality=q) for m, q in (("good", 0.9), ("bad", 0.1))]
+    table = build_table(results, draws=200, settled=("good", "bad"))
+    (pair,), (here,) = table.pairs, table.here
+    assert (pair.p, pair.separated) == (1.0, False) and pair.difference.low is None and pair.difference.value > 0.5
+    assert here.separated and here.difference.low > 0
+    assert json.loads(json.dumps(comparison_data(table), allow_nan=False))["clusters"] is None
+
+
 def test_letters_of_differences_that_do_not_chain() -> None:
     """a and c differ, b differs from neither: b shares a letter with both, which one letter a method could not say."""
     assert letters("abc", [verdict("a", "c")]) == {"a": "a", "b": "ab", "c": "b"}
