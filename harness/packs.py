@@ -28,8 +28,10 @@ def lines(path: Path) -> Iterator[str]:
         raise ValueError(f"not a whole xz file ({error}): fetch it again") from error
 
 
-MEASURED = ("status", "scores", "samples", "false_discovery", "localisation", "identification")
-"""Parts of a record in which two records of one cell must agree."""
+def outcome(result: Result) -> tuple[object, ...]:
+    """What two records of one cell must agree on; cost and provenance may differ."""
+    r = result
+    return r.status, r.scores, r.samples, r.false_discovery, r.localisation, r.identification
 
 
 def pack(results: list[Result], out: Path) -> list[Path]:
@@ -49,7 +51,7 @@ def pack(results: list[Result], out: Path) -> list[Path]:
         if path not in files:
             files[path] = {r.id: r for r in _read(path)} if path.exists() else {}
         known = files[path].setdefault(result.id, result)
-        if any(getattr(known, part) != getattr(result, part) for part in MEASURED):
+        if outcome(known) != outcome(result):
             raise ValidationFailed(
                 f"{path} holds the cell {result.id[:12]} of {result.identity.method} with other numbers; on one machine a cell is "
                 "deterministic, so one was edited or made on another: keep one"

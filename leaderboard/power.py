@@ -87,6 +87,11 @@ class Components:
     left_out: tuple[str, ...] = ()
     """Organisms on which the score is undefined for some method or no cell finished."""
 
+    @property
+    def pairs(self) -> int:
+        """Pairs of the methods that are compared."""
+        return math.comb(len(self.methods), 2)
+
     def variance(self, size: Size, on_this_set: bool) -> float:
         """Of the difference between the means of two methods."""
         part = {name: max(value or 0.0, 0.0) for name, value in self.interaction.items()}

@@ -31,8 +31,7 @@ def power_tables(c: Components) -> str:
         for s in seeds
     ]
     asks = ("seeds", "prompts", "organisms")
-    pairs = math.comb(len(c.methods), 2)
-    answers = [[w, _now(c.size, w), _many(c.needed(w)), _many(c.needed(w, pairs=pairs))] for w in asks]
+    answers = [[w, _now(c.size, w), _many(c.needed(w)), _many(c.needed(w, pairs=c.pairs))] for w in asks]
     unknown_ = "– : these runs cannot tell it apart, and it is part of the row above it. " if _has_none(c) else ""
     left = f" Left out, undefined or never finished: {', '.join(c.left_out)}." if c.left_out else ""
     groups = f" in {count(n, 'cluster')}" if (n := c.size.clusters) else ""
@@ -48,7 +47,7 @@ def power_tables(c: Components) -> str:
         + markdown_table(("Method seeds", *(f"{p} prompts" for p in prompts), f"Prompts for {number(TARGET)}"), grid)
         + f"\nTo separate two methods by {number(TARGET)}, changing one number and nothing else; seeds and prompts on this "
         "set of organisms, organisms for organisms like these.\n\n"
-        + markdown_table(("What", "Now", "Needed", f"Needed, one of {count(pairs, 'pair')}"), answers)
+        + markdown_table(("What", "Now", "Needed", f"Needed, one of {count(c.pairs, 'pair')}"), answers)
         + "\nAn average over the methods, those that find nothing included: methods whose seeds scatter more need more. Last column: with "
         "Bonferroni's correction for all pairs of ranked methods, which Holm's is close to for the first few.\n"
     )
@@ -74,9 +73,7 @@ def power_data(c: Components) -> dict[str, Any]:
         "detectable_for_organisms_like_these": like,
         "target": TARGET,
         "needed": {what: c.needed(what) for what in ("seeds", "prompts", "organisms")},
-        "needed_among_all_pairs": {
-            what: c.needed(what, pairs=math.comb(len(c.methods), 2)) for what in ("seeds", "prompts", "organisms")
-        },
+        "needed_among_all_pairs": {what: c.needed(what, pairs=c.pairs) for what in ("seeds", "prompts", "organisms")},
         "prompts_needed_with_seeds": {s: _prompts_needed(c, s) for s in SEEDS},
     }
 

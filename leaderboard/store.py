@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..harness.packs import outcome
 from ..harness.result import Result, sha256_json
 from ..harness.results import records
 from ..organisms.errors import PrerequisiteError, ValidationFailed
@@ -56,7 +57,7 @@ def load_results(runs: Path) -> Loaded:
         elif result.id not in first:
             first[result.id] = name, result
             results.append(result)
-        elif _measured(result) != _measured(first[result.id][1]):
+        elif outcome(result) != outcome(first[result.id][1]):
             raise MixedResultsError(
                 f"{first[result.id][0]} and {name} are the same cell ({result.id[:12]}) with different numbers. "
                 "On one machine a cell is deterministic, so one was edited or made on another: keep one and move the other away."
@@ -107,8 +108,3 @@ def check_comparable(results: Sequence[Result]) -> None:
 def cell_name(result: Result) -> str:
     """Where the record lies in a run folder: `organism/method/id12`."""
     return f"{result.identity.organism}/{result.identity.method}/{result.id[:12]}"
-
-
-def _measured(result: Result) -> tuple[object, ...]:
-    """What two runs of one cell must agree on; cost and provenance may differ."""
-    return result.status, result.scores, result.samples

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffbench.harness.result import Result
+from diffbench.harness.result import Localisation, Result
 from diffbench.leaderboard.store import MixedResultsError, check_comparable, load_results
 from diffbench.organisms.errors import PrerequisiteError
 
@@ -83,6 +83,11 @@ def test_a_copy_of_a_cell_counts_once_and_a_contradiction_is_an_error(tmp_path: 
     with pytest.raises(MixedResultsError, match=r"one/.*three/|three/.*two/") as error:
         load_results(tmp_path)
     assert "different numbers" in str(error.value)
+    located = make_result("pca").model_copy(update={"localisation": Localisation(first_cos=0.5, at=[])})
+    write_result(tmp_path / "null" / "one", make_result("pca"))
+    write_result(tmp_path / "null" / "two", located)
+    with pytest.raises(MixedResultsError, match="different numbers"):
+        load_results(tmp_path / "null")
 
 
 def test_a_missing_folder_says_which_and_what_to_give(tmp_path: Path) -> None:
