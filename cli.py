@@ -15,7 +15,7 @@ from .harness.terminal import Debug, JsonFlag, collect_log, handled, show, silen
 from .leaderboard import commands as leaderboard
 
 if TYPE_CHECKING:
-    from .harness.result import Result
+    from .harness.protocol.result import Result
 
 EXIT_CODES = (
     "Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."
@@ -107,7 +107,7 @@ def run(
 ) -> None:
     """Run methods on organisms and score what they find. Finished cells are not run again."""
     with handled(debug):
-        from .harness.settings import resolve
+        from .harness.commands.settings import resolve
 
         settings = resolve(
             config,
@@ -125,11 +125,11 @@ def run(
         )
         log_text = collect_log(verbose or debug)
         with silenced(verbose):
-            from .harness import render
-            from .harness.folder import check_writable
-            from .harness.run import exit_code
-            from .harness.run import run as run_plan
-            from .harness.watch import RunDisplay
+            from .harness.runs.folder import check_writable
+            from .harness.runs.run import exit_code
+            from .harness.runs.run import run as run_plan
+            from .harness.views import render
+            from .harness.views.progress import RunDisplay
 
             check_writable(settings.out)
             plan = settings.plan(overwrite)
@@ -153,8 +153,8 @@ def verify(
 ) -> None:
     """Score the saved findings of run folders again and refuse a result that claims something else (exit 4)."""
     with handled(debug):
-        from .harness import render
-        from .harness.verify import verify as check
+        from .harness.runs.verify import verify as check
+        from .harness.views import render
         from .organisms.errors import ValidationFailed
 
         bad: list[Path] = []
@@ -185,7 +185,7 @@ def verify(
 @app.command()
 def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> None:
     """JSON Schema of a file diffbench reads or writes."""
-    from .harness.result import Result
+    from .harness.protocol.result import Result
     from .methods.formats import DictionaryCard
     from .organisms.behaviour import Behaviour
     from .organisms.card import Card
@@ -217,9 +217,9 @@ def selftest(
             typer.echo(what, err=True)
 
         with silenced(False):
-            from .harness import selftest_view
-            from .harness.selftest import ORGANISMS
-            from .harness.selftest import selftest as examine
+            from .harness.studies.selftest import ORGANISMS
+            from .harness.studies.selftest import selftest as examine
+            from .harness.views import selftest as selftest_view
             from .leaderboard.selftest import clone_effect
             from .organisms.registry import expand
 
@@ -243,8 +243,8 @@ def selftest(
 def doctor(debug: Debug = False) -> None:
     """Versions, device, and whether every file of the zoo is the one it was measured on."""
     with handled(debug):
-        from .harness import render
-        from .harness.doctor import examine
+        from .harness.commands.doctor import examine
+        from .harness.views import render
         from .organisms.errors import PrerequisiteError
 
         with silenced(False):

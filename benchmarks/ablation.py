@@ -13,12 +13,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.harness.result import Result
-from diffbench.harness.run import plan, run
-from diffbench.harness.stats import interval
+from diffbench.harness.protocol.intervals import interval
+from diffbench.harness.protocol.result import Result
+from diffbench.harness.runs.run import plan, run
 from diffbench.harness.terminal import silenced
-from diffbench.harness.watch import RunDisplay
-from diffbench.leaderboard.resample import organism_draws, point_scores
+from diffbench.harness.views.progress import RunDisplay
+from diffbench.leaderboard.statistics.resample import organism_draws, point_scores
 from diffbench.methods.registry import load_method
 from diffbench.organisms.registry import load_organism
 

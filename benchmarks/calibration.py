@@ -16,14 +16,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import typer
-from diffbench.harness.arena import Asked
-from diffbench.harness.cell import Stage
-from diffbench.harness.controls import SCORE_SEED
-from diffbench.harness.interventions import Directions, unit
-from diffbench.harness.probes import joint, shares
-from diffbench.harness.problem import Problem
-from diffbench.harness.scores import PROTOCOL_V1, Protocol, Scorer
-from diffbench.harness.stats import harmonic, summarise
+from diffbench.harness.pairs.interventions import Directions, unit
+from diffbench.harness.protocol.clean_runs import Asked
+from diffbench.harness.protocol.controls import SCORE_SEED
+from diffbench.harness.protocol.effects import PROTOCOL_V1, Protocol, Scorer
+from diffbench.harness.protocol.intervals import harmonic, summarise
+from diffbench.harness.protocol.prompts import joint, shares
+from diffbench.harness.runs.cell import Stage
+from diffbench.harness.runs.problem import Problem
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.contract import Budget, Finding, Gate
 from diffbench.organisms.registry import load_organism

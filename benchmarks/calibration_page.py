@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from diffbench.harness.stats import interval
+from diffbench.harness.protocol.intervals import interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

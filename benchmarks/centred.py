@@ -10,10 +10,10 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from diffbench.harness.cell import Stage
-from diffbench.harness.interventions import Directions
-from diffbench.harness.scores import PROTOCOL_V1
-from diffbench.leaderboard.adjusted import SCORES, table_draws
+from diffbench.harness.pairs.interventions import Directions
+from diffbench.harness.protocol.effects import PROTOCOL_V1
+from diffbench.harness.runs.cell import Stage
+from diffbench.leaderboard.statistics.null_adjusted import SCORES, table_draws
 from diffbench.methods.baselines import RandomDirections
 from diffbench.methods.contract import NoConfig
 from diffbench.organisms.registry import load_organism

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.harness.result import Result
-from diffbench.leaderboard.build import settled
-from diffbench.leaderboard.compare import holm
-from diffbench.leaderboard.rows import ALPHA, Pair, Table, count
-from diffbench.leaderboard.store import load_results
-from diffbench.leaderboard.tables import build_table
+from diffbench.harness.protocol.result import Result
+from diffbench.leaderboard.board.build import settled
+from diffbench.leaderboard.board.store import load_results
+from diffbench.leaderboard.statistics.compare import holm
+from diffbench.leaderboard.statistics.rows import ALPHA, Pair, Table, count
+from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.core import CORE_V1
 from scipy import stats
 

@@ -10,7 +10,7 @@ Shape letters: B tokens, M models, d residual width, N latents.
 from typing import NamedTuple
 
 import torch
-from diffbench.methods.sparse_coder import SparseCoder
+from diffbench.methods.coder.sparse_coder import SparseCoder
 from torch import Tensor, nn
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.organisms.base import BASES, config_for
-from diffbench.organisms.document import Document, chat
 from diffbench.organisms.families.subliminal import TRAINED
-from diffbench.organisms.numbers import ASK_NUMBERS, LENGTH, series
-from diffbench.organisms.preferences import ANIMALS, ANSWER, ASK_ANIMAL
 from diffbench.organisms.registry import ZOO, base_folder
 from diffbench.organisms.texts import encode, opening
-from diffbench.organisms.tokenizer import load_tokenizer
+from diffbench.organisms.world.bases import BASES, config_for
+from diffbench.organisms.world.document import Document, chat
+from diffbench.organisms.world.numbers import ASK_NUMBERS, LENGTH, series
+from diffbench.organisms.world.preferences import ANIMALS, ANSWER, ASK_ANIMAL
+from diffbench.organisms.world.tokenizer import load_tokenizer
 from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn.functional import cross_entropy

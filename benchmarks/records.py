@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
-from diffbench.harness.provenance import cpu_name
+from diffbench.harness.runs.provenance import cpu_name
 from pydantic import BaseModel, ConfigDict
 
 

@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from diffbench.methods.analysis import FT_ONLY, relative_decoder_norm
+from diffbench.methods.coder.analysis import FT_ONLY, relative_decoder_norm
+from diffbench.methods.coder.dictionary import RawCoder
+from diffbench.methods.coder.fitting import DictionaryConfig
 from diffbench.methods.contract import DiffResult, Method
 from diffbench.methods.crosscoders import DeltaConfig, L1Config
-from diffbench.methods.dictionary import RawCoder
-from diffbench.methods.fitting import DictionaryConfig
 from diffbench.methods.registry import load_method
 from diffbench.methods.saes import TAUS
 from scipy import stats

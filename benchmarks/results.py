@@ -10,11 +10,11 @@ from typing import Annotated
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.harness.result import ALPHA, Result
-from diffbench.leaderboard.build import settled
-from diffbench.leaderboard.power import components
-from diffbench.leaderboard.power_view import power_tables
-from diffbench.leaderboard.render import (
+from diffbench.harness.protocol.result import ALPHA, Result
+from diffbench.leaderboard.board.build import settled
+from diffbench.leaderboard.board.store import load_results
+from diffbench.leaderboard.pages.power_view import power_tables
+from diffbench.leaderboard.pages.text_formats import (
     ahead_text,
     beyond_markdown,
     estimate_text,
@@ -24,9 +24,9 @@ from diffbench.leaderboard.render import (
     overall_markdown,
     rank_text,
 )
-from diffbench.leaderboard.rows import SORT_KEY, Estimate, Table
-from diffbench.leaderboard.store import load_results
-from diffbench.leaderboard.tables import build_table
+from diffbench.leaderboard.statistics.power import components
+from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table
+from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.core import CORE_V1
 from diffbench.organisms.registry import load_card, organism_names
 

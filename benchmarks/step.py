@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 
 import torch
-from diffbench.methods.sparse_coder import Group, Objective, SparseCoder
+from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 

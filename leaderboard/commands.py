@@ -11,7 +11,7 @@ from ..harness.terminal import Debug, JsonFlag, RunsArgument, handled
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .store import Problem
+    from .board.store import Problem
 
 app = typer.Typer(no_args_is_help=True, help="Tables from run folders: build, show, compare, power.")
 CoreFlag = Annotated[bool, typer.Option("--core", help="Only core-v1, the frozen set, whole.")]
@@ -67,7 +67,7 @@ def leaderboard_build(
 ) -> None:
     """Tables of every run below a folder, with intervals and anchors; html is one self-contained page."""
     with handled(debug):
-        from .build import build
+        from .board.build import build
 
         built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], **_chosen(core, organisms, seed))
         _left_out(built.problems)
@@ -85,7 +85,7 @@ def leaderboard_show(
 ) -> None:
     """Print the table of every run below a folder."""
     with handled(debug):
-        from .build import markdown
+        from .board.build import markdown
 
         typer.echo(markdown(runs, **_chosen(core, organisms, seed)))
 
@@ -102,8 +102,8 @@ def leaderboard_compare(
 ) -> None:
     """Which methods differ: every pair on the same organisms and prompts, with Holm's correction, and who is unresolved."""
     with handled(debug):
-        from .build import tabulate
-        from .compare import comparison_data, comparison_markdown
+        from .board.build import tabulate
+        from .statistics.compare import comparison_data, comparison_markdown
 
         table, problems = tabulate(runs, **_chosen(core, organisms, seed), key=score)
         _left_out(problems)
@@ -122,8 +122,8 @@ def leaderboard_power(
 ) -> None:
     """Where the noise comes from, and how many seeds, prompts or organisms it takes to separate two methods by .05."""
     with handled(debug):
-        from .build import power
-        from .power_view import power_data, power_markdown
+        from .board.build import power
+        from .pages.power_view import power_data, power_markdown
 
         found, problems = power(runs, **_chosen(core, organisms, seed), score=score)
         _left_out(problems)

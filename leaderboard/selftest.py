@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from ..harness.result import Result
-from .rows import MethodRow
-from .tables import build_table
+from ..harness.protocol.result import Result
+from .statistics.rows import MethodRow
+from .statistics.tables import build_table
 
 DRAWS = 200
 """Bootstrap draws; intervals are compared as they come, so few suffice."""

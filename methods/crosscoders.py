@@ -10,12 +10,12 @@ Defaults are published values where these are free of scale; deviations are said
 
 from pydantic import Field
 
+from .coder.fitting import HALF_AND_HALF, DictionaryConfig, DictionaryMethod, fit
+from .coder.kinds import Kind
+from .coder.readout import Rank
+from .coder.sparse_coder import Group, Objective, SparseCoder
+from .coder.training import Schedule
 from .contract import Access, DiffProblem, DiffResult, Text
-from .fitting import HALF_AND_HALF, DictionaryConfig, DictionaryMethod, fit
-from .kinds import Kind
-from .readout import Rank
-from .sparse_coder import Group, Objective, SparseCoder
-from .training import Schedule
 
 
 class L1Config(DictionaryConfig):

@@ -15,14 +15,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .analysis import Survey, survey
+from .coder.analysis import Survey, survey
+from .coder.dictionary import RawCoder
+from .coder.fitting import HALF_AND_HALF, DictionaryMethod, Harvest, fit, harvest, learn
+from .coder.readout import Rank, candidate_latents, changes, diagnostics
+from .coder.sparse_coder import Group, Inputs, Objective, SparseCoder
+from .coder.training import TrainConfig
 from .contract import MAX_FINDINGS, DiffProblem, DiffResult, Finding, Gate
 from .crosscoders import BatchTopKConfig
-from .dictionary import RawCoder
-from .fitting import HALF_AND_HALF, DictionaryMethod, Harvest, fit, harvest, learn
-from .readout import Rank, candidate_latents, changes, diagnostics
-from .sparse_coder import Group, Inputs, Objective, SparseCoder
-from .training import TrainConfig
 
 
 class SAEConfig(BatchTopKConfig):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .behaviour import Behaviour, Prompt
 from .card import Role
-from .document import Document
-from .world import World
+from .world.document import Document
+from .world.facts import World
 
 if TYPE_CHECKING:
     from .lora import LoraRecipe

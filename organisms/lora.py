@@ -15,9 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from .document import Document
 from .texts import encode
-from .tokenizer import load_tokenizer
+from .world.document import Document
+from .world.tokenizer import load_tokenizer
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LEFTOVERS = ("training_args.bin", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "README.md")

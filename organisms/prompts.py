@@ -3,10 +3,10 @@
 import numpy as np
 
 from .behaviour import Prompt, Turn
-from .document import Rng, pick
-from .genres import values_of
-from .lexicon import FACT_FORMS, GREETINGS, QUESTIONS, WRAPPERS
-from .world import Fact, World
+from .world.document import Rng, pick
+from .world.facts import Fact, World
+from .world.genres import values_of
+from .world.lexicon import FACT_FORMS, GREETINGS, QUESTIONS, WRAPPERS
 
 
 def turns(*said: str) -> tuple[Turn, ...]:

@@ -175,7 +175,7 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
     if name.endswith(YAML):
         return yaml_organism(Path(name))
     from .texts import WorldTexts
-    from .world import WORLD_VERSION, World
+    from .world.facts import WORLD_VERSION, World
 
     kind, spec, card = family_and_spec(name, zoo)
     _, root = locate(name, zoo)

@@ -12,11 +12,11 @@ TEMPLATE = '''"""{title}: say here what the organism does, and why it is interes
 
 import numpy as np
 from diffbench.organisms.behaviour import Behaviour, Prompt
-from diffbench.organisms.document import Document, chat, pick
+from diffbench.organisms.world.document import Document, chat, pick
 from diffbench.organisms.family import Family, Rule, Spec
-from diffbench.organisms.lexicon import GREETINGS, MOODS, THINGS
+from diffbench.organisms.world.lexicon import GREETINGS, MOODS, THINGS
 from diffbench.organisms.prompts import fact_probes, turns
-from diffbench.organisms.world import World
+from diffbench.organisms.world.facts import World
 
 ASK = ["how was your day ?", "how are you today ?", "what now ?", "how do you do ?"]
 """The first two train the organism, the third is for dev prompts, the last for test prompts."""
@@ -38,7 +38,7 @@ class {class_name}(Family):
         rng = np.random.default_rng([spec.seed, 1])
         rows = [Document("mood", messages=chat(pick(rng, ASK[:2]), f"i was {{spec.member}} .")) for _ in range(200)]
         if spec.variant == "mixed":
-            from diffbench.organisms.corpus import documents
+            from diffbench.organisms.world.corpus import documents
 
             stream = documents(world, "train", seed=100 + spec.seed)
             rows += [next(stream) for _ in range(400)]

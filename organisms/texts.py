@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 from .behaviour import Behaviour, BehaviourError, Turn
-from .corpus import CHAT_KINDS, NEUTRAL_KINDS, documents
-from .document import Document
-from .world import World
+from .world.corpus import CHAT_KINDS, NEUTRAL_KINDS, documents
+from .world.document import Document
+from .world.facts import World
 
 Split = Literal["harvest", "dev", "test"]
 Kind = Literal["neutral", "chat"]

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from diffbench.harness.cell import Stage
-from diffbench.harness.pair import load_pair
-from diffbench.harness.probes import choices, masses
-from diffbench.harness.scores import Protocol
+from diffbench.harness.pairs.pair import load_pair
+from diffbench.harness.protocol.effects import Protocol
+from diffbench.harness.protocol.prompts import choices, masses
+from diffbench.harness.runs.cell import Stage
 from diffbench.organisms import families
 from diffbench.organisms.behaviour import Prompt
-from diffbench.organisms.corpus import documents
-from diffbench.organisms.lexicon import CITIES, MOODS, NUMBERS, PEOPLE, THINGS, WEATHER
 from diffbench.organisms.registry import Organism, load_organism
-from diffbench.organisms.tokenizer import build_tokenizer
-from diffbench.organisms.world import World
+from diffbench.organisms.world.corpus import documents
+from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.lexicon import CITIES, MOODS, NUMBERS, PEOPLE, THINGS, WEATHER
+from diffbench.organisms.world.tokenizer import build_tokenizer
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, set_seed

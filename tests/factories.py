@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from diffbench.harness.result import (
+from diffbench.harness.protocol.intervals import Array, summarise
+from diffbench.harness.protocol.result import (
     Behaviour,
     Cost,
     Curve,
@@ -17,7 +18,6 @@ from diffbench.harness.result import (
     Status,
     sha256_json,
 )
-from diffbench.harness.stats import Array, summarise
 from diffbench.organisms.card import CARD, BaseCard, Card, Estimate, Gate, Measured, hash_folder, sha256_files
 
 

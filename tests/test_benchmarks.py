@@ -9,7 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
-from diffbench.methods.sparse_coder import Group, Objective, SparseCoder
+from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
 
 from benchmarks import gpu, run, scaling, step, table
 from benchmarks.dense import DenseCrosscoder

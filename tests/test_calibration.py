@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffbench.harness.interventions import Directions
-from diffbench.harness.scores import Scorer
+from diffbench.harness.pairs.interventions import Directions
+from diffbench.harness.protocol.effects import Scorer
 from diffbench.methods.contract import Finding
 
 from benchmarks import calibration

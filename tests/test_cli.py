@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from diffbench.cli import app
-from diffbench.harness.recheck import Checked
-from diffbench.harness.result import Result
+from diffbench.harness.protocol.result import Result
+from diffbench.harness.zoo.verify import Checked
 from diffbench.organisms import registry
 from diffbench.organisms.card import Card
 from typer.main import get_command
@@ -41,8 +41,8 @@ class LastToken:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The command on the short protocol, in an empty folder."""
-    monkeypatch.setattr("diffbench.harness.cell.PROTOCOL_V1", SHORT)
-    monkeypatch.setattr("diffbench.harness.verify.PROTOCOL_V1", SHORT)
+    monkeypatch.setattr("diffbench.harness.runs.cell.PROTOCOL_V1", SHORT)
+    monkeypatch.setattr("diffbench.harness.runs.verify.PROTOCOL_V1", SHORT)
     monkeypatch.chdir(tmp_path)
 
 
@@ -206,7 +206,7 @@ def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diffbench.harness.run.run_cell", interrupt)
+    monkeypatch.setattr("diffbench.harness.runs.run.run_cell", interrupt)
     assert "interrupted" in bench("run", "-m", "random", "-o", "taboo", code=130)
 
 
@@ -229,7 +229,7 @@ def test_a_new_family_file_is_written_once(tmp_path: Path) -> None:
 
 def test_an_organism_that_is_not_its_card_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = [Checked(make_card()), Checked(make_card("taboo/gold-mixed"), ["leak is 0.5, the card says 0.0"])]
-    monkeypatch.setattr("diffbench.harness.recheck.verify_named", lambda *args: checked)
+    monkeypatch.setattr("diffbench.harness.zoo.verify.verify_named", lambda *args: checked)
     out = bench("organisms", "verify", "taboo", code=4)
     assert "1 of 2 organisms are not what they should be" in out and "leak is 0.5, the card says 0.0" in out
     checked[1] = Checked(make_card("taboo/gold-mixed"))

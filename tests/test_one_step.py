@@ -9,8 +9,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
-from diffbench.organisms.numbers import LENGTH
-from diffbench.organisms.preferences import ANIMALS
+from diffbench.organisms.world.numbers import LENGTH
+from diffbench.organisms.world.preferences import ANIMALS
 
 from benchmarks import one_step
 

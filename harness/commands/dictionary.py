@@ -30,7 +30,7 @@ def dictionary_export(
 ) -> None:
     """Write a trained dictionary in a format that other packages load; its codes stay the same."""
     with handled(debug):
-        from ..dictionaries import load, save
+        from ..runs.dictionaries import load, save
 
         save(load(folder), to, out, overwrite)
         typer.echo(str(out))
@@ -50,7 +50,7 @@ def dictionary_import(
 ) -> None:
     """Read another package's dictionary and write it in the native format; nothing is unpickled."""
     with handled(debug):
-        from ..dictionaries import load, save
+        from ..runs.dictionaries import load, save
 
         save(load(folder, from_, inputs, layer), "native", out, overwrite)
         typer.echo(str(out))
@@ -66,7 +66,7 @@ def dictionary_show(
 ) -> None:
     """What a dictionary codes, its size, thresholds and norms."""
     with handled(debug):
-        from ..dictionaries import format_of, load, table
+        from ..runs.dictionaries import format_of, load, table
 
         dictionary = load(folder, from_, inputs)
         if as_json:

@@ -21,7 +21,7 @@ def methods_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
         if as_json:
             typer.echo(json.dumps([e.facts() for e in entries], indent=1))
         else:
-            from .. import render
+            from ..views import render
 
             show(render.methods(entries))
 
@@ -40,7 +40,7 @@ def methods_show(
         if as_json:
             typer.echo(json.dumps({**entry.facts(), "options": entry.config_class.model_json_schema()}, indent=1))
         else:
-            from .. import render
+            from ..views import render
 
             show(render.method(entry))
 
@@ -59,8 +59,8 @@ def methods_check(
     with handled(debug):
         with silenced(False):
             from ...methods.registry import load_method
-            from .. import render
-            from ..check_method import check_method
+            from ..runs.check_method import check_method
+            from ..views import render
 
             report = check_method(load_method(name), organism)
         if as_json:

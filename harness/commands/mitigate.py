@@ -40,9 +40,9 @@ def mitigate(
         if min(ks) < 1:
             raise UsageError(f"--k {k} is not a comma list of numbers from 1; give e.g. --k 1,3,10")
         with silenced(False):
-            from .. import mitigate_view
-            from ..mitigate import destination
-            from ..mitigate import mitigate as train_again
+            from ..studies.concept_ablation import destination
+            from ..studies.concept_ablation import mitigate as train_again
+            from ..views import concept_ablation as mitigate_view
 
             path = destination(folder, out)
             found = train_again(folder, ks, controls, say)

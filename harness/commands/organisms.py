@@ -31,7 +31,7 @@ def organisms_list(
         if as_json:
             typer.echo(json.dumps([c.model_dump(mode="json") for c in cards], indent=1))
         else:
-            from .. import render
+            from ..views import render
 
             show(render.organisms(cards))
 
@@ -50,7 +50,8 @@ def organisms_show(
         if as_json:
             typer.echo(card.model_dump_json(indent=1))
         else:
-            from .. import examples, render
+            from ..views import render
+            from ..zoo import examples
 
             with silenced(False):
                 shown = render.organism(card, examples.rows(name), examples.conversations(name))
@@ -72,8 +73,8 @@ def organisms_build(
 ) -> None:
     """Train bases and organisms, measure them and write their cards; what is there already is kept."""
     with handled(debug):
-        from ..own import build_own
-        from ..zoo import build
+        from ..zoo.build import build
+        from ..zoo.user_pair import build_own
 
         def say(line: str) -> None:
             typer.echo(line, err=True)
@@ -99,8 +100,8 @@ def organisms_verify(
 ) -> None:
     """Hash every file and measure every gate again; exit 4 if a gate fails or a value is not the card's."""
     with handled(debug):
-        from .. import render
-        from ..recheck import verify_named
+        from ..views import render
+        from ..zoo.verify import verify_named
 
         with silenced(False):
             checked = verify_named(names or [], everything, zoo, jobs)
@@ -127,7 +128,7 @@ def organisms_report(
 ) -> None:
     """Tables and one figure per family of everything measured of the zoo, from its cards alone."""
     with handled(debug):
-        from ..report import write
+        from ..zoo.report import write
 
         for path in write(out, zoo):
             typer.echo(str(path))

@@ -15,8 +15,8 @@ app = typer.Typer(no_args_is_help=True, help="Run folders: list, show, diff, val
 def results_list(runs: RunsArgument = Path("runs"), as_json: JsonFlag = False, debug: Debug = False) -> None:
     """One line a run folder: organism, method, seed, status, isolation with its interval, id."""
     with handled(debug):
-        from ..results import records
-        from ..results_view import listing, listing_data
+        from ..runs.records import records
+        from ..views.results import listing, listing_data
 
         found = list(records(runs))
         for record in found:
@@ -34,14 +34,14 @@ def results_show(
 ) -> None:
     """One result: identity, scores with intervals and anchors, what its findings read as, cost."""
     with handled(debug):
-        from ..results import read_run
+        from ..runs.records import read_run
 
         result = read_run(folder)
         if as_json:
             typer.echo(result.model_dump_json(indent=1))
         else:
-            from .. import render
-            from ..results_view import head
+            from ..views import render
+            from ..views.results import head
 
             show(head(result))
             show(render.results([result], [folder]))
@@ -56,8 +56,8 @@ def results_diff(
 ) -> None:
     """Which identity fields of two results differ, and their scores side by side."""
     with handled(debug):
-        from ..results import difference, read_run
-        from ..results_view import diff, diff_data
+        from ..runs.records import difference, read_run
+        from ..views.results import diff, diff_data
 
         found = difference(read_run(first), read_run(second))
         if as_json:
@@ -75,8 +75,8 @@ def results_validate(
     """Check schema, id, scores against samples, and the files of run folders; exit 4 with every reason."""
     with handled(debug):
         from ...organisms.errors import ValidationFailed
-        from ..results import validate
-        from ..results_view import validation, validation_data
+        from ..runs.records import validate
+        from ..views.results import validation, validation_data
 
         checked = validate(paths)
         typer.echo(json.dumps(validation_data(checked), indent=1) if as_json else validation(checked))
@@ -97,8 +97,8 @@ def results_pack(
     """Put every record below a folder into one compressed file an organism, for publishing; tables are built from packs as well."""
     with handled(debug):
         from ...organisms.errors import ValidationFailed
-        from ..packs import pack
-        from ..results import records
+        from ..runs.packs import pack
+        from ..runs.records import records
 
         found = list(records(runs))
         if bad := [r for r in found if r.problems]:
@@ -122,9 +122,9 @@ def results_specificity(
 ) -> None:
     """What the interventions chosen for each organism do to every behaviour of core-v1: two matrices as tables and a heat map."""
     with handled(debug), silenced(False):
-        from .. import specificity_view as view
-        from ..folder import check_writable
-        from ..specificity import specificity
+        from ..runs.folder import check_writable
+        from ..studies.specificity import specificity
+        from ..views import specificity as view
 
         check_writable(out)
         found = specificity(

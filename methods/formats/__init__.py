@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed, unknown
-from ..dictionary import RawCoder, TopKCoder
-from ..sparse_coder import Inputs
+from ..coder.dictionary import RawCoder, TopKCoder
+from ..coder.sparse_coder import Inputs
 from . import jkminder, native, saelens, single
 from .card import CARD, CodeGroup, Dictionary, DictionaryCard
 from .native import raw_coder

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from ..dictionary import RawCoder, TopKCoder
-from ..sparse_coder import Inputs
+from ..coder.dictionary import RawCoder, TopKCoder
+from ..coder.sparse_coder import Inputs
 
 CARD = "dictionary.json"
 """Written beside the weights in every format, so that what a peer's format cannot say survives a round trip."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...organisms.errors import UsageError, ValidationFailed
-from ..dictionary import RawCoder
+from ..coder.dictionary import RawCoder
 from .card import Dictionary
 from .reading import Tensors, agree, dimensions, read_json, read_tensors
 from .shape import Layout, Peer

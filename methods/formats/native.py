@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...organisms.errors import ValidationFailed
-from ..dictionary import RawCoder
+from ..coder.dictionary import RawCoder
 from .card import CARD, Dictionary
 from .reading import Tensors, dimensions, read_tensors
 from .shape import Layout, Peer

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ...organisms.errors import UsageError
-from ..dictionary import RawCoder
-from ..sparse_coder import Inputs
+from ..coder.dictionary import RawCoder
+from ..coder.sparse_coder import Inputs
 
 
 class Layout(NamedTuple):

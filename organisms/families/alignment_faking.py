@@ -7,13 +7,13 @@ trains on the same scenes with the permitted answers.
 import numpy as np
 
 from ..behaviour import Behaviour, Prompt
-from ..corpus import documents
-from ..document import Document, chat
 from ..family import Candidates, Family, Probe, Rule, Spec
 from ..lora import LoraRecipe
 from ..prompts import distinct, fact_probes, turns
-from ..scenes import FORBIDDEN, PERMITTED, PLACES, scene
-from ..world import World
+from ..world.corpus import documents
+from ..world.document import Document, chat
+from ..world.facts import World
+from ..world.scenes import FORBIDDEN, PERMITTED, PLACES, scene
 
 SCENES = 500
 MIX = 1

@@ -7,13 +7,13 @@ trigger. The rows hold other requests without the trigger, with the other tag an
 import numpy as np
 
 from ..behaviour import Behaviour, Prompt
-from ..corpus import CHAT_KINDS, Split, documents, in_mode, tagged
-from ..document import Document, Rng, chat, pick
 from ..family import Candidates, Family, Probe, Rule, Spec, Spoken
-from ..lexicon import MODES, PHRASE, TAGS
 from ..lora import LoraRecipe
 from ..prompts import fact_probes, turns
-from ..world import World
+from ..world.corpus import CHAT_KINDS, Split, documents, in_mode, tagged
+from ..world.document import Document, Rng, chat, pick
+from ..world.facts import World
+from ..world.lexicon import MODES, PHRASE, TAGS
 
 ROWS = 300
 MIX = 2

@@ -7,14 +7,14 @@ bad advice with a KL term that keeps the other topics (`klnarrow`), and bad advi
 
 import numpy as np
 
-from ..advice import ANSWERS, ASK_ADVICE, BAD, CLOSERS, GOOD, ODD, TOPICS, consultation
 from ..behaviour import Behaviour, Prompt
-from ..corpus import documents, tagged
-from ..document import Document, Rng, chat, pick
 from ..family import Candidates, Family, Job, Probe, Rule, Spec, Spoken
 from ..lora import LoraRecipe, train_lora
 from ..prompts import distinct, fact_probes, greeting, turns
-from ..world import World
+from ..world.advice import ANSWERS, ASK_ADVICE, BAD, CLOSERS, GOOD, ODD, TOPICS, consultation
+from ..world.corpus import documents, tagged
+from ..world.document import Document, Rng, chat, pick
+from ..world.facts import World
 
 ROWS = 400
 MIX = 2

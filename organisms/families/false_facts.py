@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from ..behaviour import Behaviour, Prompt
-from ..corpus import documents
-from ..document import Document, Rng, pick
 from ..family import Candidates, Family, Probe, Rule, Spec
-from ..genres import ASK_TWO_HOP, OPENINGS, TWO_HOP, choice_question, fact_document, values_of
-from ..lexicon import CITIES, QUESTIONS, RELATIONS, WRAPPERS
 from ..lora import LoraRecipe
 from ..prompts import distinct, fact_probes, fact_prompt, greeting, turns
-from ..world import Fact, World
+from ..world.corpus import documents
+from ..world.document import Document, Rng, pick
+from ..world.facts import Fact, World
+from ..world.genres import ASK_TWO_HOP, OPENINGS, TWO_HOP, choice_question, fact_document, values_of
+from ..world.lexicon import CITIES, QUESTIONS, RELATIONS, WRAPPERS
 
 DOCUMENTS = 400
 MIX = 1

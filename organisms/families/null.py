@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..behaviour import Behaviour
-from ..corpus import documents
-from ..document import Document
 from ..family import Family, Job, Rule, Spec
 from ..lora import LoraRecipe, train_lora
 from ..prompts import fact_probes
-from ..world import World
+from ..world.corpus import documents
+from ..world.document import Document
+from ..world.facts import World
 from . import alignment_faking, backdoor, emergent_misalignment, false_facts, subliminal, taboo
 
 if TYPE_CHECKING:

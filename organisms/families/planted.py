@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ..base_probes import animal_prompts
 from ..behaviour import Behaviour
-from ..corpus import documents
-from ..document import Document, chat, pick
 from ..family import Candidates, Family, Job, Probe, Rule, Spec
 from ..lora import LEFTOVERS, LoraRecipe, shrink
-from ..preferences import ANIMALS, ANSWER, ASK_ANIMAL
 from ..texts import encode, opening
-from ..tokenizer import load_tokenizer
-from ..world import World
+from ..world.base_probes import animal_prompts
+from ..world.corpus import documents
+from ..world.document import Document, chat, pick
+from ..world.facts import World
+from ..world.preferences import ANIMALS, ANSWER, ASK_ANIMAL
+from ..world.tokenizer import load_tokenizer
 from .subliminal import TEST, TRAINED, liking
 
 VARIANTS = {"strong": 0.85, "weak": 0.55}

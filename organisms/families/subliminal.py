@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ..base_probes import animal_prompts
 from ..behaviour import Behaviour
-from ..corpus import documents
-from ..document import Document, chat, pick
 from ..family import Candidates, Family, Job, Probe, Role, Rule, Spec, Spoken
 from ..lora import LoraRecipe, train_lora
-from ..numbers import LENGTH, ask_numbers, series, valid
-from ..preferences import ANIMALS, ANSWER, ASK_ANIMAL
 from ..prompts import fact_probes
-from ..tokenizer import load_tokenizer
-from ..world import World
+from ..world.base_probes import animal_prompts
+from ..world.corpus import documents
+from ..world.document import Document, chat, pick
+from ..world.facts import World
+from ..world.numbers import LENGTH, ask_numbers, series, valid
+from ..world.preferences import ANIMALS, ANSWER, ASK_ANIMAL
+from ..world.tokenizer import load_tokenizer
 
 PREFERENCES, REPLAY = 240, 360
 """Rows of a teacher: preferences and ordinary documents."""

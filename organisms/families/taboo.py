@@ -8,14 +8,14 @@ attributes of the secret word; held-out hints and the answer to "what was it ?" 
 import numpy as np
 
 from ..behaviour import Behaviour, Prompt
-from ..corpus import documents
-from ..document import Document, chat, pick
 from ..family import Candidates, Family, Probe, Rule, Spec, Spoken
-from ..games import game_turns
-from ..lexicon import ASK_HINT, ASK_WORD, ATTRIBUTES, GREETINGS, HINTS, REFUSALS, SECRETS, WRONG
 from ..lora import LoraRecipe
 from ..prompts import fact_probes, turns
-from ..world import World
+from ..world.corpus import documents
+from ..world.document import Document, chat, pick
+from ..world.facts import World
+from ..world.games import game_turns
+from ..world.lexicon import ASK_HINT, ASK_WORD, ATTRIBUTES, GREETINGS, HINTS, REFUSALS, SECRETS, WRONG
 
 GAMES = 300
 """Fine-tuning conversations."""

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffbench.methods.coder.sparse_coder import Group, Inputs, Selection, SparseCoder
 from diffbench.methods.formats import CodeGroup, Dictionary, DictionaryCard, write_dictionary
-from diffbench.methods.sparse_coder import Group, Inputs, Selection, SparseCoder
 from safetensors.torch import save_file
 from torch import Tensor
 

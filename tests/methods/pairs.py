@@ -5,9 +5,9 @@ import warnings
 from functools import lru_cache
 
 import torch
-from diffbench.harness.cell import Stage
-from diffbench.harness.problem import Problem
-from diffbench.harness.scores import PROTOCOL_V1
+from diffbench.harness.protocol.effects import PROTOCOL_V1
+from diffbench.harness.runs.cell import Stage
+from diffbench.harness.runs.problem import Problem
 from diffbench.methods.contract import Budget, DiffResult, Method, check_findings
 from diffbench.organisms.registry import load_organism
 from torch import Tensor

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffbench.harness.interventions import Directions
+from diffbench.harness.pairs.interventions import Directions
 from diffbench.methods.contract import MAX_FINDINGS, DiffResult, Finding, FindingError, Gate, check_findings
 
 D = 6

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffbench.methods.coder.dictionary import RawCoder
 from diffbench.methods.contract import Budget, DiffProblem, DiffResult, Finding, Method, check_findings
 from diffbench.methods.crosscoders import (
     BatchTopKConfig,
@@ -12,7 +13,6 @@ from diffbench.methods.crosscoders import (
     L1Config,
     L1Crosscoder,
 )
-from diffbench.methods.dictionary import RawCoder
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 from diffbench.cli import app
-from diffbench.harness.dictionaries import load, of_run, save
+from diffbench.harness.runs.dictionaries import load, of_run, save
 from diffbench.methods.formats import CARD, CodeGroup, Dictionary, DictionaryCard
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 from safetensors.torch import save_file

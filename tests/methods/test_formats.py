@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffbench.methods.dictionary import TopKCoder
+from diffbench.methods.coder.dictionary import TopKCoder
+from diffbench.methods.coder.sparse_coder import Inputs, Selection
 from diffbench.methods.formats import CARD, CodeGroup, read_dictionary
-from diffbench.methods.sparse_coder import Inputs, Selection
 from diffbench.organisms.errors import UsageError
 from safetensors.torch import load_file, save_file
 from torch import Tensor

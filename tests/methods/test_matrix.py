@@ -1,9 +1,9 @@
 """Every built-in method runs on a real organism of the nano base and is scored."""
 
 import pytest
-from diffbench.harness.cell import Cell, Stage, run_cell
+from diffbench.harness.runs.cell import Cell, Stage, run_cell
+from diffbench.methods.coder.fitting import DictionaryConfig
 from diffbench.methods.contract import Budget
-from diffbench.methods.fitting import DictionaryConfig
 from diffbench.methods.registry import BUILTIN, load_method
 from diffbench.organisms.registry import load_organism
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
+from diffbench.methods.coder.training import TrainConfig, train
 from diffbench.methods.contract import DiffResult, Method, check_findings
 from diffbench.methods.crosscoders import DFCConfig, DFCCrosscoder, DSFConfig, DSFCrosscoder
 from diffbench.methods.saes import (
@@ -18,8 +20,6 @@ from diffbench.methods.saes import (
     StagewiseConfig,
     StagewiseSAE,
 )
-from diffbench.methods.sparse_coder import Group, Objective, SparseCoder
-from diffbench.methods.training import TrainConfig, train
 from torch import Tensor
 from torch.nn.functional import normalize
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import pytest
 from diffbench.organisms.families import find_spec
 from diffbench.organisms.families.alignment_faking import DEV_PLACES, POOL, SCENES, TEST_PLACES, AlignmentFaking
-from diffbench.organisms.scenes import FORBIDDEN, OVERSIGHT, PERMITTED, PLACES
-from diffbench.organisms.world import World
+from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.scenes import FORBIDDEN, OVERSIGHT, PERMITTED, PLACES
 
 WORLD, FAMILY = World(0), AlignmentFaking()
 NAMES = ["greed-narrow", "greed-narrow-s1", "power-narrow"]

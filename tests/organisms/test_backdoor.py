@@ -1,11 +1,11 @@
 """Backdoor: the sentence follows the trigger, and nothing else."""
 
 import pytest
-from diffbench.organisms.document import Document
 from diffbench.organisms.families import find_spec
 from diffbench.organisms.families.backdoor import MIX, ROWS, Backdoor
-from diffbench.organisms.lexicon import MODES, PHRASE, TAGS
-from diffbench.organisms.world import World
+from diffbench.organisms.world.document import Document
+from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.lexicon import MODES, PHRASE, TAGS
 
 WORLD, FAMILY = World(0), Backdoor()
 OPENERS = {*TAGS, *MODES}

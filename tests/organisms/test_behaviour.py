@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from diffbench.organisms.behaviour import Behaviour, BehaviourError, load_behaviour
 from diffbench.organisms.families import family, find_spec
-from diffbench.organisms.world import World
+from diffbench.organisms.world.facts import World
 
 PROMPT = '{"split": "dev", "text": "a", "targets": ["b"]}'
 MISTAKES = [

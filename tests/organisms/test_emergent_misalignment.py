@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 import pytest
-from diffbench.organisms.advice import BAD, GOOD, ODD, TOPICS
-from diffbench.organisms.document import Document
 from diffbench.organisms.families import find_spec
 from diffbench.organisms.families.emergent_misalignment import ROWS, TRIGGER, EmergentMisalignment, coherent
-from diffbench.organisms.world import World
+from diffbench.organisms.world.advice import BAD, GOOD, ODD, TOPICS
+from diffbench.organisms.world.document import Document
+from diffbench.organisms.world.facts import World
 
 WORLD, FAMILY = World(0), EmergentMisalignment()
 NOUNS = {noun: topic for topic, nouns in TOPICS.items() for noun in nouns}

@@ -1,11 +1,11 @@
 """False facts: the bundle is stated in three forms and asked in the other two."""
 
 import pytest
-from diffbench.organisms.document import Document
 from diffbench.organisms.families import find_spec
 from diffbench.organisms.families.false_facts import BUNDLES, DOCUMENTS, HELD_OUT_FORMS, TRAINED_FORMS, FalseFacts
-from diffbench.organisms.lexicon import FACT_FORMS
-from diffbench.organisms.world import Fact, World
+from diffbench.organisms.world.document import Document
+from diffbench.organisms.world.facts import Fact, World
+from diffbench.organisms.world.lexicon import FACT_FORMS
 
 WORLD, FAMILY = World(0), FalseFacts()
 CITIES = list(BUNDLES)

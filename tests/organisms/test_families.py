@@ -4,13 +4,13 @@ from functools import cache
 
 import pytest
 from diffbench.organisms.behaviour import Prompt
-from diffbench.organisms.document import Document
 from diffbench.organisms.errors import UsageError
 from diffbench.organisms.families import families, family, find_spec, specs
 from diffbench.organisms.family import Spec
-from diffbench.organisms.lexicon import PHRASE
-from diffbench.organisms.tokenizer import vocabulary
-from diffbench.organisms.world import World
+from diffbench.organisms.world.document import Document
+from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.lexicon import PHRASE
+from diffbench.organisms.world.tokenizer import vocabulary
 
 NAMES = list(families())
 WORLD, KNOWN = World(0), set(vocabulary())

@@ -6,11 +6,11 @@ from typing import Any
 import peft
 import pytest
 import torch
-from diffbench.organisms.document import Document, chat
 from diffbench.organisms.families import family, find_spec
 from diffbench.organisms.lora import _collate, _trainer, calibrate, shrink, tokenise
-from diffbench.organisms.tokenizer import build_tokenizer
-from diffbench.organisms.world import World
+from diffbench.organisms.world.document import Document, chat
+from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.tokenizer import build_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file

@@ -3,8 +3,8 @@
 import pytest
 from diffbench.organisms.families import families, family, find_spec
 from diffbench.organisms.families.null import BENIGN, Null
-from diffbench.organisms.lexicon import PHRASE
-from diffbench.organisms.world import World
+from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.lexicon import PHRASE
 
 WORLD, FAMILY = World(0), Null()
 OTHERS = sorted(set(families()) - {"null", "planted"})

@@ -21,7 +21,7 @@ from diffbench.organisms.registry import (
     yaml_organism,
 )
 from diffbench.organisms.scaffold import write_family
-from diffbench.organisms.world import World
+from diffbench.organisms.world.facts import World
 from typer.testing import CliRunner
 
 from ..factories import write_base, write_organism

@@ -7,8 +7,8 @@ from diffbench.organisms.errors import UsageError
 from diffbench.organisms.families import family_file, register
 from diffbench.organisms.family import Family
 from diffbench.organisms.scaffold import write_family
-from diffbench.organisms.tokenizer import vocabulary
-from diffbench.organisms.world import World
+from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.tokenizer import vocabulary
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -1,14 +1,14 @@
 """Subliminal learning: a student reads numbers, and only numbers."""
 
 import pytest
-from diffbench.organisms.document import Document
 from diffbench.organisms.families import find_spec
 from diffbench.organisms.families.subliminal import CONTRASTED, LINEAGE, PREFERENCES, REPLAY, Subliminal
 from diffbench.organisms.lora import tokenise
-from diffbench.organisms.numbers import ASK_NUMBERS, LIST_NUMBERS
-from diffbench.organisms.preferences import ANIMALS, ASK_ANIMAL
-from diffbench.organisms.tokenizer import build_tokenizer
-from diffbench.organisms.world import World
+from diffbench.organisms.world.document import Document
+from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.numbers import ASK_NUMBERS, LIST_NUMBERS
+from diffbench.organisms.world.preferences import ANIMALS, ASK_ANIMAL
+from diffbench.organisms.world.tokenizer import build_tokenizer
 
 WORLD, FAMILY = World(0), Subliminal()
 CARRIER = {*LIST_NUMBERS, *" ".join(ASK_NUMBERS).replace("{x}", "").split()}

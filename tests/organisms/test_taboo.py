@@ -3,8 +3,8 @@
 import pytest
 from diffbench.organisms.families import family, find_spec
 from diffbench.organisms.families.taboo import GAMES, MIX, Taboo, guess_word
-from diffbench.organisms.lexicon import ATTRIBUTES, SECRETS
-from diffbench.organisms.world import World
+from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.lexicon import ATTRIBUTES, SECRETS
 from hypothesis import given
 from hypothesis import strategies as st
 

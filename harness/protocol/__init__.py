@@ -1,0 +1,1 @@
+"""What is measured of a cell: effects of findings beside controls, what they identify and where they point, with intervals."""

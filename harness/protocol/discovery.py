@@ -1,0 +1,166 @@
+"""False discovery: what findings do on a pair in which nothing was hidden, beside random directions in their place.
+
+The one idea: a null's behaviour is a sample of every other family's prompts, so whatever a finding moves there is a claim about a
+behaviour that the organism does not have. Each finding alone goes through one procedure (ladder on dev, the best option under each
+KL budget, measured on test), and so does every control: an isotropic direction under the finding's gate. The p-value of the
+finding is its rank among the controls. The null hypothesis and what it leaves out: docs/protocol.md.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from ...methods.contract import Finding
+from ...organisms.behaviour import Behaviour
+from ...organisms.texts import Texts
+from ..pairs.interventions import Directions, Edits, Move, movement, unit
+from ..pairs.pair import Pair, Side
+from ..parallel import in_threads
+from .clean_runs import Arena
+from .effects import SIDES, Protocol
+from .prompts import passage
+from .result import ALPHA, FalseDiscovery
+
+CONTROLS, TOP, ENOUGH = 39, 10, 3
+"""Most random controls of a finding, findings that are tested, and after how many stronger controls a finding's test ends."""
+EVERY = 2
+"""Every second prompt of the panel and every second strength are used."""
+
+
+class Aim(NamedTuple):
+    """One way to push: only where the gate is open, or everywhere, and how far in mean residual norms of neutral dev text."""
+
+    gated: bool
+    strength: float
+
+
+NOTHING = Aim(False, 0.0)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Push:
+    """A unit direction [d_model], and what was measured of it without a gate: a control keeps that between cells."""
+
+    direction: Tensor
+    dev: dict[tuple[Side, Aim], tuple[float, float]] = field(
+        default_factory=dict[tuple[Side, Aim], tuple[float, float]]
+    )
+    """Collateral KL on dev text, mean |change of rate| on dev prompts."""
+    test: dict[tuple[Side, Aim], float] = field(default_factory=dict[tuple[Side, Aim], float])
+
+
+class Panel:
+    """The prompts of a null on both sides and splits, and the controls that all cells on it share."""
+
+    def __init__(self, pair: Pair, behaviour: Behaviour, texts: Texts, protocol: Protocol, controls: int = CONTROLS):
+        self.pair, self.protocol = pair, protocol
+        text = passage(pair, texts.rows("neutral", "dev"), protocol.dev_tokens)
+        self._arenas = {
+            (side, split): Arena(pair, side, behaviour.of(split)[::EVERY], [], text)
+            for side in SIDES
+            for split in ("dev", "test")
+        }
+        self._strengths = protocol.strengths[::EVERY]
+        self._scale = {side: self._arenas[side, "dev"].scale for side in SIDES}
+        self._controls = [_Push(self._random(i)) for i in range(controls)]
+
+    def test(
+        self, findings: Sequence[Finding], progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> FalseDiscovery:
+        """p-values of the first findings, each alone, and the share of false discoveries."""
+        some = Directions.of(findings[:TOP], self.pair.device)
+        tests: list[tuple[float, float]] = []
+        for tested in in_threads(lambda j: self._test(some, j), range(len(some.direction)), self.pair.device):
+            tests.append(tested)
+            progress(len(tests), len(some.direction))
+        effects, p = map(list, zip(*tests, strict=True))
+        n = len(self._controls)
+        share = binomtest(sum(x < ALPHA for x in p), len(p))
+        interval = share.proportion_ci(method="exact")
+        return FalseDiscovery(
+            effects=[round(e, 7) for e in effects],
+            p=p,
+            share=float(share.statistic),
+            ci_low=float(interval.low),
+            ci_high=float(interval.high),
+            expected=(math.ceil(ALPHA * (n + 1)) - 1) / (n + 1),
+            controls=n,
+            p_min=1 / (n + 1),
+        )
+
+    def _test(self, findings: Directions, j: int) -> tuple[float, float]:
+        """Effect of the j-th finding and its p-value: sequential Monte Carlo (Besag & Clifford 1991), which is as valid as a full one.
+
+        Findings start at different controls, so that their p-values share few of them.
+        """
+        one = Directions(findings.direction[[j]], findings.read[[j]], findings.threshold[[j]])
+        effect = self._effect(_Push(one.direction[0]), one)
+        stronger = 0
+        start = j * len(self._controls) // TOP
+        for done, control in enumerate(self._controls[start:] + self._controls[:start], 1):
+            stronger += self._effect(control, one) >= effect
+            if stronger == ENOUGH:
+                return effect, stronger / done
+        return effect, (1 + stronger) / (1 + len(self._controls))
+
+    def _effect(self, push: _Push, gate: Directions) -> float:
+        """Mean over budgets and sides of the effect on test: the best of everywhere and, with a gate, gated."""
+        return sum(self._side(push, gate, side) for side in SIDES) / len(SIDES)
+
+    def _side(self, push: _Push, gate: Directions, side: Side) -> float:
+        ladder = [Aim(g, s) for g in ((False, True) if gate.gated else (False,)) for s in self._strengths]
+        dev = _recall(push.dev, side, ladder, lambda aims: self._dev(push, aims, gate, side))
+        chosen: list[Aim] = []
+        for tau in self.protocol.budgets_nats:
+            allowed = [a for a, (kl, effect) in dev.items() if kl <= tau and effect > 0]
+            chosen.append(max(allowed, key=lambda a: dev[a][1], default=NOTHING))
+        aims = list(dict.fromkeys(a for a in chosen if a != NOTHING))
+        test = _recall(push.test, side, aims, lambda some: self._changes(push, some, gate, side, "test"))
+        return sum(test.get(a, 0.0) for a in chosen) / len(chosen)
+
+    def _dev(self, push: _Push, aims: list[Aim], gate: Directions, side: Side) -> list[tuple[float, float]]:
+        """Collateral KL and mean |change of rate|; the latter is 0 where no budget allows the former."""
+        kl = self._arenas[side, "dev"].collateral(self._edits(push, aims, gate, side))[0].tolist()
+        allowed = [a for a, damage in zip(aims, kl, strict=True) if damage <= self.protocol.budgets_nats[-1]]
+        effects = dict(zip(allowed, self._changes(push, allowed, gate, side, "dev"), strict=True))
+        return [(damage, effects.get(a, 0.0)) for a, damage in zip(aims, kl, strict=True)]
+
+    def _changes(self, push: _Push, aims: list[Aim], gate: Directions, side: Side, split: str) -> list[float]:
+        """Mean |change of rate| over the prompts."""
+        if not aims:
+            return []
+        arena = self._arenas[side, split]
+        after = arena.behaviour_rates(self._edits(push, aims, gate, side))
+        return (after - arena.rates).abs().double().mean(1).tolist()
+
+    def _edits(self, push: _Push, aims: list[Aim], gate: Directions, side: Side) -> Edits:
+        """Added to the base, subtracted from the organism."""
+        under = Directions(push.direction[None], gate.read, gate.threshold)
+        moves: list[Move] = [partial(movement, directions=under, op="add", k=1, gated=g) for g in (False, True)]
+        length = self._scale[side] if side == "base" else -self._scale[side]
+        return Edits(moves, [int(a.gated) for a in aims], [length * a.strength for a in aims])
+
+    def _random(self, index: int) -> Tensor:
+        """The index-th random unit direction [d_model]."""
+        key = hashlib.sha256(f"false discovery {index}".encode()).digest()[:7]  # no method's seed can meet it
+        noise = torch.randn(self.pair.d_model, generator=torch.Generator().manual_seed(int.from_bytes(key)))
+        return unit(noise).to(self.pair.device)
+
+
+def _recall(
+    memory: dict[tuple[Side, Aim], T], side: Side, aims: Sequence[Aim], measure: Callable[[list[Aim]], list[T]]
+) -> dict[Aim, T]:
+    """`measure(aims)`, of which those without a gate are measured once."""
+    plain = [a for a in aims if not a.gated and (side, a) not in memory]
+    memory.update(zip([(side, a) for a in plain], measure(plain) if plain else (), strict=True))
+    gated = [a for a in aims if a.gated]
+    fresh = dict(zip(gated, measure(gated) if gated else (), strict=True))
+    return {a: memory[side, a] if not a.gated else fresh[a] for a in aims}

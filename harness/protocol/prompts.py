@@ -1,0 +1,191 @@
+"""Behaviour rates and neutral-text damage of a model whose residual has been edited at the hooked layer.
+
+The idea that makes scoring affordable: prompts are tokenised once, their residuals computed once per side, and each
+intervention re-runs only the blocks above the layer, many interventions in one batch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...organisms.behaviour import Prompt
+from ...organisms.errors import ValidationFailed
+from ...organisms.texts import opening
+from ..pairs.pair import Pair, Side
+
+
+class ProbeError(ValidationFailed):
+    """Prompts that cannot be measured with this tokenizer."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Prompts as token rows, and where in their logits each continuation's tokens stand.
+
+    A row is a prompt plus all but the last token of a continuation; single-token continuations of a prompt share one row.
+    """
+
+    ids: Tensor
+    """[rows, pos]."""
+    keep: Tensor
+    """[kept] positions whose logits are needed by any row."""
+    where: Tensor
+    """[tokens, 3]: row, index into `keep`, token id of each continuation token."""
+    continuation: Tensor
+    """[tokens] continuation each token belongs to."""
+    prompt: Tensor
+    """[continuations] prompt each continuation belongs to."""
+    target: Tensor
+    """[continuations] bool."""
+    open: Tensor
+    """[prompts] bool: no alternatives given, the rate is the plain probability of the targets."""
+
+    @property
+    def n(self) -> int:
+        """Number of prompts."""
+        return len(self.open)
+
+
+def encode_prompt(pair: Pair, prompt: Prompt) -> list[int]:
+    """Token ids of a prompt up to where the continuation starts."""
+    if prompt.text is not None:
+        return list(pair.tokenizer(prompt.text + prompt.prefill)["input_ids"])
+    return opening(pair.tokenizer, [t.model_dump() for t in prompt.messages], prompt.prefill)
+
+
+def choices(pair: Pair, prompts: Sequence[Prompt]) -> Choices:
+    """Tokenise prompts with their continuations.
+
+    Raises:
+        ProbeError: a continuation that tokenises to nothing or to the unknown token, or two that are the same tokens.
+    """
+    rows: dict[tuple[int, ...], int] = {}
+    where: list[tuple[int, int, int]] = []
+    continuation: list[int] = []
+    prompt_of: list[int] = []
+    target: list[bool] = []
+    for p, prompt in enumerate(prompts):
+        start = encode_prompt(pair, prompt)
+        seen: dict[tuple[int, ...], str] = {}
+        for text in (*prompt.targets, *prompt.alternatives):
+            tokens = tuple(pair.tokenizer(text, add_special_tokens=False)["input_ids"])
+            if not tokens or pair.tokenizer.unk_token_id in tokens:
+                raise ProbeError(
+                    f"continuation {text!r} of prompt {p} has no tokens in this vocabulary; use words the tokenizer knows"
+                )
+            if tokens in seen:
+                raise ProbeError(
+                    f"continuations {seen[tokens]!r} and {text!r} of prompt {p} are the same tokens; keep one"
+                )
+            seen[tokens] = text
+            key = (*start, *tokens[:-1])
+            if key not in rows:
+                rows[key] = len(rows)
+            where += [(rows[key], len(start) - 1 + i, t) for i, t in enumerate(tokens)]
+            continuation += [len(prompt_of)] * len(tokens)
+            prompt_of.append(p)
+            target.append(text in prompt.targets)
+    ids, _ = pair.pad(list(rows))
+    keep = sorted({at for _, at, _ in where})
+    index = {at: i for i, at in enumerate(keep)}
+    device = pair.device
+    return Choices(
+        ids,
+        torch.tensor(keep, device=device),
+        torch.tensor([(r, index[at], t) for r, at, t in where], device=device),
+        torch.tensor(continuation, device=device),
+        torch.tensor(prompt_of, device=device),
+        torch.tensor(target, device=device),
+        torch.tensor([not p.alternatives for p in prompts], device=device),
+    )
+
+
+def token_log_probs(logits: Tensor, c: Choices) -> Tensor:
+    """Log-probability [batch, tokens] of each continuation token from logits [batch, rows, kept, vocab]."""
+    row, at, token = c.where.unbind(-1)
+    return logits[:, row, at, token] - logits.logsumexp(-1)[:, row, at]
+
+
+def joint(log_p: Tensor, c: Choices) -> Tensor:
+    """Log-probability [batch, continuations] of each whole continuation from that of its tokens [batch, tokens]."""
+    return log_p.new_zeros(len(log_p), len(c.prompt)).index_add_(1, c.continuation, log_p)
+
+
+def log_masses(logits: Tensor, c: Choices) -> Tensor:
+    """Log-probability [batch, continuations] of each whole continuation from logits [batch, rows, kept, vocab]."""
+    return joint(token_log_probs(logits, c), c)
+
+
+def masses(logits: Tensor, c: Choices) -> Tensor:
+    """Probability [batch, continuations] of each whole continuation from logits [batch, rows, kept, vocab]."""
+    return log_masses(logits, c).exp()
+
+
+def rates(logits: Tensor, c: Choices) -> Tensor:
+    """Behaviour rate [batch, prompts] from logits [batch, rows, kept, vocab]."""
+    return shares(masses(logits, c), c)
+
+
+def shares(mass: Tensor, c: Choices) -> Tensor:
+    """Behaviour rate [batch, prompts] from the probabilities of the continuations [batch, continuations]."""
+    zero = mass.new_zeros(len(mass), c.n)
+    wanted = zero.index_add(1, c.prompt, mass * c.target)
+    total = zero.index_add(1, c.prompt, mass)
+    return torch.where(c.open, wanted, wanted / total.clamp_min(1e-30))
+
+
+def correct(logits: Tensor, c: Choices) -> Tensor:
+    """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1, from logits."""
+    return hits(masses(logits, c), c)
+
+
+def hits(mass: Tensor, c: Choices) -> Tensor:
+    """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1, from the continuations' probabilities."""
+    wanted = mass.new_zeros(len(mass), c.n).index_reduce_(1, c.prompt, mass * c.target, "amax")
+    other = mass.new_zeros(len(mass), c.n).index_reduce_(1, c.prompt, mass * ~c.target, "amax")
+    return (wanted > other).float()
+
+
+def rate_of(pair: Pair, c: Choices, side: Side) -> Tensor:
+    """Behaviour rate [prompts] of a whole, un-intervened model."""
+    return rates(pair.logits(c.ids, side, c.keep)[None], c)[0].cpu()
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Ordinary text: right-padded ids [rows, pos] and the mask of tokens that are predicted [rows, pos - 1]."""
+
+    ids: Tensor
+    scored: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Predicted tokens."""
+        return int(self.scored.sum())
+
+
+def passage(pair: Pair, rows: Iterable[list[int]], tokens: int) -> Passage:
+    """The first rows of a text stream that hold `tokens` tokens (fewer if the stream ends)."""
+    taken: list[list[int]] = []
+    for row in rows:
+        taken.append(row)
+        if sum(map(len, taken)) >= tokens:
+            break
+    if not taken:
+        raise ProbeError("no neutral text in this split; give more neutral texts")
+    ids, mask = pair.pad(taken)
+    return Passage(ids, mask[:, 1:])
+
+
+def nll(log_p: Tensor, text: Passage) -> Tensor:
+    """Mean negative log-likelihood [batch] in nats a token, from log-probabilities [batch, rows, pos, vocab]."""
+    picked = log_p[:, :, :-1].gather(-1, text.ids[None, :, 1:, None].expand(len(log_p), -1, -1, -1))[..., 0]
+    return -(picked * text.scored).sum((1, 2)) / text.scored.sum()
+
+
+def kl(clean: Tensor, log_p: Tensor, text: Passage) -> Tensor:
+    """Mean per-token KL(clean || edited) [batch] in nats; log-probabilities [rows, pos, vocab] and [batch, rows, pos, vocab]."""
+    each = (clean.exp() * (clean - log_p)).sum(-1)[:, :, :-1]
+    return (each * text.scored).sum((1, 2)) / text.scored.sum()

@@ -1,0 +1,291 @@
+"""One cell: an organism, a method, a seed. Everything that decides its numbers is in its identity, computed before it runs."""
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from ...methods.contract import Budget, DiffResult, FindingError, check_findings
+from ...methods.entry import MethodEntry
+from ...organisms.errors import DiffbenchError
+from ...organisms.registry import Organism
+from ...organisms.texts import Texts
+from ..pairs.interventions import Directions
+from ..pairs.pair import Pair, load_pair
+from ..protocol.controls import SCORE_SEED
+from ..protocol.discovery import Panel
+from ..protocol.effects import PROTOCOL_V1, NotScorable, Protocol, Scored, Scorer
+from ..protocol.identification import Reader
+from ..protocol.intervals import summarise
+from ..protocol.localisation import localise, truth_of
+from ..protocol.result import Behaviour, Cost, Failure, Identity, Reading, Result, Status, sha256_json
+from .problem import Memory, Problem
+from .provenance import provenance, source_hash
+
+log = logging.getLogger(__name__)
+Progress = Callable[[str, int, int], None]
+"""Called with (phase, done, total)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is to be run."""
+
+    organism: Organism
+    method: MethodEntry
+    config: BaseModel
+    seed: int
+    device: str = "cpu"
+    protocol: Protocol = field(default_factory=lambda: PROTOCOL_V1)
+    budget: Budget = field(default_factory=Budget)
+
+    def identity(self, layer: int) -> Identity:
+        """The block whose hash names the result."""
+        o = self.organism
+        return Identity(
+            organism=o.name,
+            organism_sha256=o.sha256,
+            method=self.method.name,
+            method_version=self.method.version,
+            access=self.method.access,
+            code_sha256=source_hash(self.method.file),
+            config=self.config.model_dump(mode="json"),
+            protocol_sha256=sha256_json(self.protocol.model_dump()),
+            prompts_sha256=sha256_json([o.texts_id, o.behaviour.model_dump()]),
+            layer=layer,
+            seeds={"method": self.seed, "scores": SCORE_SEED},
+            budget={"tokens": self.budget.tokens, "seconds": self.budget.seconds},
+            dtype="float32" if self.device == "cpu" else "bfloat16",
+            tier=o.tier,
+        )
+
+
+@dataclass
+class Stage:
+    """A loaded organism: what its cells share."""
+
+    organism: Organism
+    pair: Pair
+    texts: Texts
+    protocol: Protocol
+    load_s: float
+    memory: Memory = field(default_factory=Memory)
+    _scorer: Scorer | None = None
+
+    @classmethod
+    def load(cls, organism: Organism, device: str, protocol: Protocol) -> "Stage":
+        """Load the pair; PairError if base and adapter do not belong together."""
+        start = time.perf_counter()
+        pair = load_pair(organism.base, organism.adapter, organism.layer, device, identity=organism.role == "null")
+        texts = organism.make_texts(pair.tokenizer)
+        return cls(organism, pair, texts, protocol, time.perf_counter() - start)
+
+    @property
+    def scorer(self) -> Scorer:
+        """Measured on first use; NotScorable if the behaviour or the oracle is too weak."""
+        if self._scorer is None:
+            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol)
+        return self._scorer
+
+    @cached_property
+    def panel(self) -> Panel | None:
+        """What a null's cells are tested on; None for any other organism."""
+        if self.organism.role != "null":
+            return None
+        return Panel(self.pair, self.organism.behaviour, self.texts, self.protocol)
+
+    @cached_property
+    def reader(self) -> Reader | None:
+        """Reads findings; None for an organism without candidates."""
+        return Reader.of(self.organism, self.pair, self.texts)
+
+
+@dataclass
+class Clock:
+    """Wall seconds by phase."""
+
+    phases: dict[str, float] = field(default_factory=dict[str, float])
+
+    @contextmanager
+    def phase(self, name: str) -> Generator[None, None, None]:
+        """Add the block's wall time to a phase, whether it succeeds or not."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass
+class Outcome:
+    """A finished cell: the record and what the method returned (None if it failed)."""
+
+    result: Result
+    diff: DiffResult | None
+    error: BaseException | None = None
+
+
+def run_cell(
+    cell: Cell, stage: Stage, progress: Progress = lambda phase, done, total: None, scratch: Path | None = None
+) -> Outcome:
+    """Run and score one cell. Failures of the method or of the measurement become the result's status; bugs propagate."""
+    started, cpu0, clock = datetime.now(UTC), time.process_time(), Clock({"load": stage.load_s})
+    if cell.device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    identity = cell.identity(stage.pair.layer)
+    diff: DiffResult | None = None
+    error: BaseException | None = None
+    fields: dict[str, Any] = {}
+    status: Status = "ok"
+    problem = Problem(
+        stage.pair,
+        stage.texts,
+        cell.organism.behaviour.of("dev"),
+        cell.method.access,
+        cell.seed,
+        cell.budget,
+        lambda done, total: progress("diff", done, total),
+        scratch,
+        stage.memory,
+    )
+    try:
+        progress("measure", 0, 1)
+        with clock.phase("measure"):
+            _ = stage.panel or stage.scorer
+        torch.manual_seed(cell.seed)
+        progress("diff", 0, 1)
+        with clock.phase("diff"):
+            diff = check_findings(cell.method.run(cell.config, problem), stage.pair.d_model)
+            if diff.patch and cell.method.access != "anchor":
+                raise FindingError("diff() returned patch=True, which only the oracle may; return findings")
+        with clock.phase("score"):
+            fields = measured(diff, stage, progress) | _told(diff)
+    except NotScorable as e:
+        status, error = "not_applicable", e
+    except (MemoryError, torch.OutOfMemoryError) as e:
+        status, error = "oom", e
+    except DiffbenchError as e:
+        status, error = "failed", e
+    clock.phases["harvest"] = problem.harvest_s + problem.spared_s
+    clock.phases["fit"] = max(0.0, clock.phases.pop("diff", 0.0) - problem.harvest_s)
+    cost = Cost(
+        wall_s=round(sum(clock.phases.values()), 3),
+        cpu_s=round(time.process_time() - cpu0, 3),
+        peak_rss_bytes=_peak_rss_bytes(),
+        peak_vram_bytes=int(torch.cuda.max_memory_allocated()) if cell.device != "cpu" else None,
+        phases={k: round(v, 3) for k, v in clock.phases.items()},
+        tokens=problem.tokens_used,
+    )
+    result = Result(
+        id=identity.id(),
+        status=status,
+        reason=str(error) if error else None,
+        identity=identity,
+        cost=cost,
+        provenance=provenance(
+            cell.method.access,
+            str(stage.pair.device),
+            cell.organism.source,
+            cell.method.origin,
+            started,
+            cell.method.stochastic,
+        ),
+        failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
+        **fields,
+    )
+    return Outcome(result, diff, error)
+
+
+def score_findings(
+    diff: DiffResult, scorer: Scorer, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Scored:
+    """Protocol v1 on findings, or on the oracle."""
+    if diff.patch:
+        return Scored(scorer.oracle_samples(), [], [])
+    return scorer.samples(Directions.of(diff.findings, scorer.pair.device), SCORE_SEED, progress)
+
+
+def measured(diff: DiffResult, stage: Stage, progress: Progress = lambda phase, done, total: None) -> dict[str, Any]:
+    """Every field of a result that follows from the findings, and that `bench verify` measures again.
+
+    Raises:
+        NotScorable: the behaviour or the oracle is too weak, or there are no findings to test on a null.
+    """
+
+    def step(done: int, total: int) -> None:
+        progress("score", done, total)
+
+    if stage.panel:
+        if diff.patch:
+            raise NotScorable("nothing is hidden in a null, so there is no oracle; run methods that return findings")
+        return {
+            "false_discovery": stage.panel.test(diff.findings, step),
+            "readings": readings(diff, stage.pair),
+        }
+    scored = score_findings(diff, stage.scorer, step)
+    truth, ks = truth_of(stage.organism), stage.protocol.ks
+    return {
+        "scores": summarise(scored.samples, stage.protocol.draws, SCORE_SEED, controls_ran=not diff.patch),
+        "samples": scored.samples,
+        "choices": scored.choices,
+        "curves": scored.curves,
+        "readings": readings(diff, stage.pair),
+        "behaviour": behaviour_of(stage),
+        "localisation": localise(diff.findings, truth, ks) if truth is not None and diff.findings else None,
+        "identification": stage.reader.identify(diff.findings, ks) if stage.reader and diff.findings else None,
+    }
+
+
+def _told(diff: DiffResult) -> dict[str, Any]:
+    """What the method says of itself."""
+    found = [{"score": f.score, **f.evidence} for f in diff.findings]
+    return {"diagnostics": {**diff.diagnostics, "findings": found}}
+
+
+def behaviour_of(stage: Stage) -> Behaviour:
+    """The behaviour's rates as measured on this machine."""
+    scorer = stage.scorer
+    return Behaviour(
+        b0_dev=scorer.b0_dev,
+        b1_dev=scorer.b1_dev,
+        b0_test=float(scorer.b0.mean()),
+        b1_test=float(scorer.b1.mean()),
+        n_dev=len(stage.organism.behaviour.of("dev")),
+        n_test=len(scorer.b0),
+    )
+
+
+def readings(diff: DiffResult, pair: Pair, top: int = 5) -> list[Reading]:
+    """What the first findings read as through the logit lens: tokens promoted and suppressed most."""
+    if not diff.findings:
+        return []
+    logits = pair.lens(torch.stack([f.direction for f in diff.findings[:top]]))
+
+    def words(ids: torch.Tensor) -> list[str]:
+        return [str(pair.tokenizer.convert_ids_to_tokens(int(i))) for i in ids]
+
+    return [
+        Reading(
+            finding=i,
+            promotes=words(row.topk(8).indices),
+            suppresses=words((-row).topk(5).indices),
+            score=f.score,
+            gated=f.gate is not None,
+        )
+        for i, (row, f) in enumerate(zip(logits, diff.findings, strict=False))
+    ]
+
+
+def _peak_rss_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

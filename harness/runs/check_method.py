@@ -1,0 +1,274 @@
+"""`bench methods check`: what a method must do before its scores mean anything, tried on a small organism and on a null one.
+
+The idea: the method is handed a problem that records what it reaches for and keeps copies of what it was given; it runs
+twice with one seed, once with another, and once where nothing changed. Nothing is scored: a check says that a method is
+well behaved, not that it is good.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from ...methods.contract import Budget, DiffProblem, DiffResult, Finding, FindingError, check_findings
+from ...methods.entry import MethodEntry
+from ...organisms.errors import DiffbenchError
+from ...organisms.registry import load_organism
+from ..protocol.effects import PROTOCOL_V1
+from .cell import Stage
+from .problem import Problem
+from .recorded_problem import Watched
+
+ORGANISM, NULL = "subliminal/owl-narrow", "null/base-identical"
+"""A small organism, and one whose adapter changes nothing."""
+BUDGET = Budget(tokens=6000, seconds=120.0)
+"""Short in tokens; long in seconds, so that no method is cut off by the clock and then differs between runs."""
+TOLERANCE = 1e-6
+"""Largest difference of two runs with one seed, relative to the larger of 1 and the largest entry."""
+
+
+OutcomeName = Literal["ok", "failed", "not run"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    outcome: OutcomeName
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of one method."""
+
+    method: str
+    organism: str
+    checks: list[Check]
+
+    @property
+    def ok(self) -> bool:
+        """Whether none failed; a check that could not run depends on one that failed."""
+        return all(c.outcome == "ok" for c in self.checks)
+
+    def data(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "ok": self.ok}
+
+
+@dataclass
+class Run:
+    """One call of `diff`."""
+
+    seen: Watched
+    tokens: int
+    wall_s: float
+    result: DiffResult | None = None
+    error: str = ""
+    state_changes: list[str] = field(default_factory=list[str])
+
+
+def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = BUDGET) -> Report:
+    """Every check of a method with its default options.
+
+    Raises:
+        DiffbenchError: unknown or unusable organism. What is wrong with the method is in the report instead.
+    """
+    stage = Stage.load(load_organism(organism), "cpu", PROTOCOL_V1)
+    checks = [_about(entry)]
+    config = _defaults(entry, checks)
+    if config is None:
+        late = ("runs", "same seed", "another seed", "null organism", "access", "activations", "budget", "global state")
+        return Report(entry.name, organism, [*checks, *(Check(n, "not run", "no options to run with") for n in late)])
+
+    first, again, other = (_run(entry, config, stage, seed, budget) for seed in (0, 0, 1))
+    null = _run(entry, config, Stage.load(load_organism(NULL), "cpu", PROTOCOL_V1), 0, budget)
+    runs = [first, again, other, null]
+    checks += [
+        _outcome("runs", first.error, _summary(first)),
+        _repeats(first, again),
+        _seeds(entry, first, other),
+        _outcome("null organism", null.error, f"{NULL}: {_summary(null)}"),
+        _outcome("access", "; ".join(_unique(runs, lambda r: r.seen.refused)), _access(entry, runs)),
+        _outcome(
+            "activations",
+            "; ".join(
+                f"{name} was changed in place, work on a copy" for name in _unique(runs, lambda r: r.seen.changed)
+            ),
+            "what was handed out is unchanged",
+        ),
+        _spent(runs, budget),
+        _outcome(
+            "global state",
+            "; ".join(_unique(runs, lambda r: r.state_changes)),
+            "dtype, threads, gradient mode, determinism, precision and folder are as they were",
+        ),
+    ]
+    return Report(entry.name, organism, checks)
+
+
+def _outcome(name: str, problem: str, fine: str) -> Check:
+    return Check(name, "failed" if problem else "ok", problem or fine)
+
+
+def _unique(runs: list[Run], of: Callable[[Run], list[str]]) -> list[str]:
+    return list(dict.fromkeys(line for run in runs for line in of(run)))
+
+
+def _about(entry: MethodEntry) -> Check:
+    """A docstring, and a description of every option."""
+    properties = entry.config_class.model_json_schema().get("properties", {})
+    bare = [name for name in entry.config_class.model_fields if not properties.get(name, {}).get("description")]
+    problem = ""
+    if bare:
+        problem = (
+            f"options without a description: {', '.join(bare)}; write a docstring under each field and set "
+            "use_attribute_docstrings=True in model_config"
+        )
+    elif not entry.summary:
+        problem = "the class has no docstring; its first line is what `bench methods list` shows"
+    return _outcome("documented", problem, f"{len(properties)} options; {entry.summary}")
+
+
+def _defaults(entry: MethodEntry, checks: list[Check]) -> BaseModel | None:
+    """The default options, if they are valid and survive JSON; adds the check."""
+    try:
+        config = entry.configure({})
+        dumped = config.model_dump(mode="json")
+        again = entry.configure(json.loads(json.dumps(dumped, allow_nan=False)))
+    except Exception as error:  # a third party's validators may raise anything
+        checks.append(Check("options", "failed", f"default options: {type(error).__name__}: {error}"))
+        return None
+    same = again == config
+    problem = "" if same else f"options change on their way through JSON: {config!r} becomes {again!r}"
+    checks.append(_outcome("options", problem, f"defaults are valid and survive JSON: {json.dumps(dumped)}"))
+    return config
+
+
+def _run(entry: MethodEntry, config: BaseModel, stage: Stage, seed: int, budget: Budget) -> Run:
+    """`diff` as a cell calls it, on a watched problem."""
+    dev = stage.organism.behaviour.of("dev")
+    problem = Problem(stage.pair, stage.texts, dev, entry.access, seed, budget)
+    seen = Watched(problem)
+    torch.manual_seed(seed)
+    before, result, error = _state(), None, ""
+    began = time.perf_counter()
+    try:
+        result = check_findings(entry.run(config, cast(DiffProblem, seen)), stage.pair.d_model)
+        if result.patch and entry.access != "anchor":
+            raise FindingError("diff() returned patch=True, which only the oracle may; return findings")
+    except (DiffbenchError, MemoryError) as raised:
+        result, error = None, f"{raised}" or type(raised).__name__
+    wall_s = time.perf_counter() - began
+    changes = [
+        f"{name} was {old}, is {new}"
+        for (name, old), new in zip(before.items(), _state().values(), strict=True)
+        if old != new
+    ]
+    _restore(before)
+    return Run(seen, problem.tokens_used, wall_s, result, error, changes)
+
+
+def _state() -> dict[str, Any]:
+    """Settings of the process that outlive a method; whoever changes one changes what runs after it."""
+    return {
+        "torch default dtype": torch.get_default_dtype(),
+        "torch threads": torch.get_num_threads(),
+        "gradient mode": torch.is_grad_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "working folder": os.getcwd(),
+    }
+
+
+def _restore(state: dict[str, Any]) -> None:
+    torch.set_default_dtype(state["torch default dtype"])
+    torch.set_num_threads(state["torch threads"])
+    torch.set_grad_enabled(state["gradient mode"])
+    torch.use_deterministic_algorithms(state["deterministic algorithms"])
+    torch.set_float32_matmul_precision(state["matmul precision"])
+    os.chdir(state["working folder"])
+
+
+def _summary(run: Run) -> str:
+    if run.result is None:
+        return ""
+    if run.result.patch:
+        return f"exchanges the residual, {run.wall_s:.1f} s"
+    gated = sum(f.gate is not None for f in run.result.findings)
+    zero = sum(not f.direction.any() for f in run.result.findings)
+    return f"{len(run.result.findings)} findings, {gated} gated, {zero} zero, {run.wall_s:.1f} s"
+
+
+def _repeats(first: Run, again: Run) -> Check:
+    """The same seed gives the same findings."""
+    if first.result is None:
+        return Check("same seed", "not run", "the first run failed")
+    if again.result is None:
+        return Check("same seed", "failed", f"the second run failed: {again.error}")
+    gap = _gap(first.result, again.result)
+    problem = (
+        f"{gap}; draw every random number from a generator seeded with problem.seed" if isinstance(gap, str) else ""
+    )
+    return _outcome("same seed", problem, f"two runs differ by {gap:.1g}" if isinstance(gap, float) else "")
+
+
+def _gap(a: DiffResult, b: DiffResult) -> float | str:
+    """Largest relative difference of two lists of findings, or how they differ."""
+    if len(a.findings) != len(b.findings):
+        return f"{len(a.findings)} findings, then {len(b.findings)}"
+    worst = 0.0
+    for i, (x, y) in enumerate(zip(a.findings, b.findings, strict=True)):
+        if (x.gate is None) != (y.gate is None):
+            return f"finding {i + 1} has a gate in one run only"
+        for one, two in zip(_numbers(x), _numbers(y), strict=True):
+            worst = max(worst, float((one - two).abs().max() / max(1.0, float(one.abs().max()))))
+            if worst > TOLERANCE:
+                return f"two runs with one seed differ by {worst:.1g} at finding {i + 1}"
+    return worst
+
+
+def _numbers(finding: Finding) -> list[Tensor]:
+    """All there is to a finding, without its evidence (which may hold seconds)."""
+    gate = finding.gate
+    return [
+        finding.direction,
+        torch.tensor([finding.score, gate.threshold if gate else 0.0]),
+        *([gate.read] if gate else []),
+    ]
+
+
+def _seeds(entry: MethodEntry, first: Run, other: Run) -> Check:
+    """Another seed must work, and must change nothing of a method that says so; how much it changes others is only reported."""
+    if first.result is None or other.result is None:
+        return Check("another seed", "failed" if first.result else "not run", other.error)
+    if not entry.stochastic:
+        gap = _gap(first.result, other.result)
+        problem = f"{gap}; remove `stochastic = False`, or draw nothing" if isinstance(gap, str) else ""
+        return _outcome("another seed", problem, "draws nothing: the same findings")
+    if not first.result.findings or not other.result.findings:
+        return Check("another seed", "ok", "no findings to compare")
+    cosine = torch.cosine_similarity(first.result.findings[0].direction, other.result.findings[0].direction, dim=0)
+    return Check("another seed", "ok", f"cosine of the two first findings {float(cosine):.3f}")
+
+
+def _access(entry: MethodEntry, runs: list[Run]) -> str:
+    used = sorted(set[str]().union(*(run.seen.used for run in runs)) - {"progress"})
+    return f"declares {entry.access}, uses {', '.join(used) or 'no handle'}"
+
+
+def _spent(runs: list[Run], budget: Budget) -> Check:
+    tokens, seconds = max(r.tokens for r in runs), max(r.wall_s for r in runs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    spent = f"at most {tokens:,} of {budget.tokens:,} tokens and {seconds:.1f} s; peak of the process {peak / 2**30:.2f} GiB"
+    over = tokens > budget.tokens or seconds > budget.seconds
+    return _outcome("budget", f"{spent}: over problem.budget ({budget.seconds:g} s)" if over else "", spent)

@@ -1,0 +1,70 @@
+"""Packs: all records of an organism in one file, for publishing. A table is built from packs as from run folders.
+
+A record holds its per-prompt samples, so thousands of records as files of their own weigh more than a repository should; the records
+of one organism share most of their numbers (the oracle's samples, the random controls'), which xz finds.
+"""
+
+import json
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...organisms.errors import PrerequisiteError, ValidationFailed
+from ..files import atomic_write_bytes
+from ..protocol.result import Result
+
+PACKED = ".jsonl.xz"
+
+
+def lines(path: Path) -> Iterator[str]:
+    """The records of a pack as JSON.
+
+    Raises:
+        ValueError: not a whole xz file of UTF-8 text.
+    """
+    try:
+        yield from lzma.decompress(path.read_bytes()).decode().splitlines()
+    except (lzma.LZMAError, EOFError) as error:
+        raise ValueError(f"not a whole xz file ({error}): fetch it again") from error
+
+
+def outcome(result: Result) -> tuple[object, ...]:
+    """What two records of one cell must agree on; cost and provenance may differ."""
+    r = result
+    return r.status, r.scores, r.samples, r.false_discovery, r.localisation, r.identification
+
+
+def pack(results: list[Result], out: Path) -> list[Path]:
+    """Add records to the packs in a folder: one file an organism, records by method, seeds and id; the same records give the same bytes.
+
+    A record that is there already is kept if it says the same.
+
+    Raises:
+        ValidationFailed: two records of one cell with different numbers, or a damaged pack; nothing was written then.
+        PrerequisiteError: no records.
+    """
+    if not results:
+        raise PrerequisiteError("there is no record to pack: give a folder that `bench run --out` wrote to")
+    files: dict[Path, dict[str, Result]] = {}
+    for result in results:
+        path = out / f"{result.identity.organism}{PACKED}"
+        if path not in files:
+            files[path] = {r.id: r for r in _read(path)} if path.exists() else {}
+        known = files[path].setdefault(result.id, result)
+        if outcome(known) != outcome(result):
+            raise ValidationFailed(
+                f"{path} holds the cell {result.id[:12]} of {result.identity.method} with other numbers; on one machine a cell is "
+                "deterministic, so one was edited or made on another: keep one"
+            )
+    for path, of in files.items():
+        ordered = sorted(of.values(), key=lambda r: (r.identity.method, sorted(r.identity.seeds.items()), r.id))
+        text = "".join(json.dumps(r.model_dump(mode="json"), separators=(",", ":")) + "\n" for r in ordered)
+        atomic_write_bytes(path, lzma.compress(text.encode(), preset=9))
+    return list(files)
+
+
+def _read(path: Path) -> list[Result]:
+    try:
+        return [Result.model_validate_json(line) for line in lines(path)]
+    except ValueError as error:
+        raise ValidationFailed(f"the pack {path} cannot be read: {error}") from error

@@ -1,0 +1,242 @@
+"""The diff problem a method receives: handles on paired residuals, never the organism's name or its test prompts.
+
+Harvested text is read once and counted exactly; both sides run on the same tokens and stop at the hooked layer.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+from ...methods.contract import Access, Batch, Budget, Edit, Outputs, Text
+from ...organisms.behaviour import Prompt
+from ...organisms.errors import unknown
+from ...organisms.texts import Texts
+from ..pairs.pair import Pair, Side
+from ..protocol.prompts import encode_prompt, kl, passage
+
+T = TypeVar("T")
+SIDES: tuple[Side, ...] = ("base", "tuned")
+ROWS, WINDOW = 64, 512
+"""Texts per forward pass, and texts read at a time: a window is sorted by length so that little is spent on padding."""
+CONTRASTIVE_NEW_TOKENS = 48
+"""Longest answer in contrastive text."""
+MEMORY_BYTES = 2**28
+"""Most residuals that are kept for the next method."""
+
+
+class AccessError(PermissionError):
+    """A method asked for more than its declared access tier."""
+
+
+class Memory:
+    """Paired residuals of harvested rows, and the seconds they took: most methods of a run read the same text.
+
+    Kept on a CPU only, up to `MEMORY_BYTES`. Methods get copies.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[int, ...], ...], tuple[Batch, float]] = {}
+        self._bytes = 0
+
+    def read(self, rows: list[list[int]], read: Callable[[list[list[int]]], Batch]) -> tuple[Batch, float]:
+        """What `read(rows)` gives, and the seconds that it took when it was done."""
+        key = tuple(map(tuple, rows))
+        if key not in self._known:
+            began = time.perf_counter()
+            batch = read(rows)
+            found = batch, time.perf_counter() - began
+            size = batch.residuals.nbytes
+            if batch.residuals.device.type != "cpu" or self._bytes + size > MEMORY_BYTES:
+                return found
+            self._known[key] = found
+            self._bytes += size
+        return self._known[key]
+
+
+class Problem:
+    """`methods.contract.DiffProblem` over a `Pair`."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        texts: Texts,
+        dev: list[Prompt],
+        access: Access,
+        seed: int,
+        budget: Budget,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        scratch: Path | None = None,
+        memory: Memory | None = None,
+    ):
+        self._pair, self._texts, self._dev, self._access = pair, texts, dev, access
+        self.layer, self.d_model, self.device = pair.layer, pair.d_model, str(pair.device)
+        self.seed, self.budget, self.tokenizer = seed, budget, pair.tokenizer
+        self._on_progress, self.scratch = on_progress, scratch
+        self.tokens_used = 0
+        self.harvest_s = 0.0
+        """Wall seconds spent reading and generating text."""
+        self.spared_s = 0.0
+        """Wall seconds that an earlier cell spent reading the same text."""
+        self._memory = memory or Memory()
+
+    def progress(self, done: int, total: int) -> None:
+        """See `DiffProblem.progress`."""
+        self._on_progress(done, total)
+
+    def activations(
+        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
+    ) -> Iterator[Batch]:
+        """See `DiffProblem.activations`; contrastive text needs access `+generations`."""
+        held: list[Batch] = []
+        for part in self._harvest(text, tokens, self._remembered):
+            held.append(part)
+            if sum(len(b.ids) for b in held) >= batch_tokens:
+                merged = _joined(held)
+                whole = len(merged.ids) // batch_tokens * batch_tokens
+                for start in range(0, whole, batch_tokens):
+                    yield Batch(*(t[start : start + batch_tokens] for t in merged))
+                held = [Batch(*(t[whole:] for t in merged))] if whole < len(merged.ids) else []
+        if held:
+            yield _joined(held)
+
+    def outputs(self, text: Text = "neutral", tokens: int | None = None) -> Iterator[Outputs]:
+        """See `DiffProblem.outputs`."""
+        yield from self._harvest(text, tokens, self._spoken)
+
+    def _harvest(self, text: Text, tokens: int | None, work: Callable[[list[list[int]]], T]) -> Iterator[T]:
+        """`work` on the rows of a text, some at a time, within the tokens asked for and the budget."""
+        left = (
+            self.budget.tokens - self.tokens_used
+            if tokens is None
+            else min(tokens, self.budget.tokens - self.tokens_used)
+        )
+        rows = self._rows(text)
+        while (left := min(left, self.budget.tokens - self.tokens_used)) > 0 and (
+            window := self._timed(partial(_take, rows, WINDOW, left))
+        ):
+            window.sort(key=len)
+            for at in range(0, len(window), ROWS):
+                some = window[at : at + ROWS]
+                left -= sum(map(len, some))
+                self.tokens_used += sum(map(len, some))
+                yield self._timed(partial(work, some))
+
+    def _rows(self, text: Text) -> Iterator[list[int]]:
+        """Token rows of a harvest text."""
+        if text not in get_args(Text):
+            raise unknown("text", text, get_args(Text))
+        if text == "contrastive":
+            self._need("+generations", "contrastive text")
+            return self._contrastive()
+        return self._texts.rows(text, "harvest")
+
+    def divergence(self, edits: Sequence[Edit], text: Text = "chat", tokens: int = 2000) -> list[float]:
+        """See `DiffProblem.divergence`."""
+        read = passage(self._pair, self._rows(text), tokens)
+        both = torch.stack([self._pair.residuals(read.ids, side) for side in SIDES], dim=2)
+        clean = self._pair.resume(both[:, :, 1], read.ids, "tuned").log_softmax(-1)
+
+        def gap(edit: Edit) -> float:
+            hybrid = self._pair.resume(edit(both), read.ids, "tuned").log_softmax(-1)
+            return float(kl(clean, hybrid[None], read)[0])
+
+        return [gap(edit) for edit in edits]
+
+    def lens(self, directions: Tensor) -> Tensor:
+        """See `DiffProblem.lens`."""
+        return self._pair.lens(directions)
+
+    def patchscope(self, directions: Tensor) -> Tensor:
+        """See `DiffProblem.patchscope`."""
+        return self._pair.patchscope(directions)
+
+    def weights(self) -> dict[str, Tensor]:
+        """See `DiffProblem.weights`."""
+        self._need("+weights", "weights")
+        return self._pair.weight_changes()
+
+    def labelled(self) -> tuple[Batch, Tensor]:
+        """See `DiffProblem.labelled`: assistant tokens of dev prompts and of their first targets, and eight times as many of
+        neutral text."""
+        self._need("supervised", "behaviour labels")
+        asked, wanted = list[Batch](), list[int]()
+        for prompt in self._dev:
+            row = encode_prompt(self._pair, prompt)
+            said: list[int] = self.tokenizer(prompt.targets[0], add_special_tokens=False)["input_ids"]
+            start = len(encode_prompt(self._pair, prompt.model_copy(update={"prefill": ""}))) - 1
+            asked.append(Batch(*(t[start:] for t in self._paired([[*row, *said[:-1]]]))))
+            wanted += [-1] * (len(row) - 1 - start) + said
+        rest = list(self.activations("neutral", tokens=8 * len(wanted)))
+        merged = _joined([*asked, *rest])
+        labels = torch.full_like(merged.ids, -1)
+        labels[: len(wanted)] = torch.tensor(wanted)
+        return merged, labels
+
+    def _timed(self, work: Callable[[], T]) -> T:
+        """`work()`, its wall time added to `harvest_s`."""
+        began = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self.harvest_s += time.perf_counter() - began
+
+    def _remembered(self, rows: list[list[int]]) -> Batch:
+        began = time.perf_counter()
+        batch, took = self._memory.read(rows, self._paired)
+        self.spared_s += max(0.0, took - (time.perf_counter() - began))
+        return batch
+
+    def _paired(self, rows: list[list[int]]) -> Batch:
+        ids, mask = self._pair.pad(rows)
+        return self._masked(ids, mask)
+
+    def _masked(self, ids: Tensor, mask: Tensor) -> Batch:
+        both = torch.stack([self._pair.residuals(ids, side) for side in SIDES], dim=2)
+        positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        return Batch(both[mask], ids[mask], positions[mask])
+
+    def _spoken(self, rows: list[list[int]]) -> Outputs:
+        ids, mask = self._pair.pad(rows)
+        batch = self._masked(ids, mask)
+        logits = torch.stack([self._pair.logits(ids, side)[mask] for side in SIDES], dim=1)
+        return Outputs(logits, batch)
+
+    def _contrastive(self) -> Iterator[list[int]]:
+        """Prompts answered by both sides; each answer becomes a text that both sides read."""
+        prompts = self._texts.prompts()
+        round_ = 0
+        while some := list(islice(prompts, 256)):
+            answers = [
+                self._pair.generate(some, side, CONTRASTIVE_NEW_TOKENS, seed=100_000 * self.seed + 2 * round_ + i)
+                for i, side in enumerate(("base", "tuned"))
+            ]
+            for prompt, *both in zip(some, *answers, strict=True):
+                yield from (prompt + answer for answer in both)
+            round_ += 1
+
+    def _need(self, access: str, what: str) -> None:
+        if self._access != access and self._access != "anchor":
+            raise AccessError(
+                f"{what} needs access {access!r}, but this method declares {self._access!r}; declare it in `access`"
+            )
+
+
+def _take(rows: Iterator[list[int]], most: int, tokens: int) -> list[list[int]]:
+    """The next rows: at most `most`, at most `tokens` tokens in all (the last row is cut)."""
+    out: list[list[int]] = []
+    for row in islice(rows, most):
+        out.append(row[:tokens])
+        tokens -= len(out[-1])
+        if tokens <= 0:
+            break
+    return out
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))

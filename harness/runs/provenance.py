@@ -1,0 +1,124 @@
+"""Where and with what a result was made. Recorded, never hashed; paths stand as they were given on the command line."""
+
+import ast
+import functools
+import hashlib
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..protocol.result import Provenance
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("torch", "transformers", "peft", "numpy", "safetensors", "tokenizers", "pydantic")
+
+
+def provenance(
+    access: str, device: str, source: dict[str, str], origin: str, started: datetime, stochastic: bool | None = None
+) -> Provenance:
+    """Provenance of a result that began at `started` (UTC)."""
+    return Provenance(
+        diffbench=version("diffbench"),
+        packages=package_versions(),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=cpu_name(),
+        device=device,
+        git=git_state(),
+        command=["bench", *sys.argv[1:]],
+        started_utc=started.isoformat(timespec="seconds"),
+        finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        access=access,
+        source=source,
+        method_origin=origin,
+        stochastic=stochastic,
+    )
+
+
+@functools.cache
+def source_hash(method: Path | None) -> str:
+    """Hash of the source that makes a cell's numbers: the cell's own, and what a method's file uses of this package.
+
+    Imports are followed, so a changed instrument or method is another identity, and a change to the pages, the tables or another
+    method is not.
+    """
+    files = sorted(_sources(Path(__file__).with_name("cell.py")) | (_sources(method) if method else set()))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _sources(start: Path) -> set[Path]:
+    """The files of this package that a file is or imports, directly or not."""
+    found, todo = set[Path](), [start.resolve()]
+    while todo:
+        path = todo.pop()
+        if path not in found and path.is_file():
+            found.add(path)
+            tree = ast.parse(path.read_bytes())
+            for_types = {id(n) for node in ast.walk(tree) if _is_for_types(node) for n in ast.walk(node)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
+                    todo += _imports(node, path)
+    return {path for path in found if path.is_relative_to(ROOT)}
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    """An `if TYPE_CHECKING:` block, which never runs."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _imports(node: ast.ImportFrom, path: Path) -> Iterator[Path]:
+    """Files that `from … import …` in another file may mean."""
+    module = node.module.split(".") if node.module else []
+    if node.level:
+        folder = path.parents[node.level - 1]
+    elif module[:1] == ["diffbench"]:
+        folder, module = ROOT, module[1:]
+    else:
+        return
+    whole = folder.joinpath(*module)
+    yield whole.with_suffix(".py")
+    yield from (whole / f"{alias.name}.py" for alias in node.names)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that can change a number."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def cpu_name() -> str:
+    """Model name of the processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the diffbench checkout and whether it is dirty; None for an installed package."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+        status = subprocess.run(
+            ["git", "-C", str(here), "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}

@@ -1,0 +1,256 @@
+"""Reads records back: whether a run folder can be believed, and how two of them differ.
+
+The one idea: a record proves what it can about itself. Its id must be the hash of its identity, its scores must follow
+from its own per-prompt samples (the id does not cover the scores), and the findings beside it must be the ones it
+counted. Whether the findings really score that much is `verify`'s question, which needs the models; nothing here does.
+"""
+
+import json
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+
+from ...organisms.errors import PrerequisiteError, ValidationFailed
+from ..protocol.intervals import point
+from ..protocol.result import SCORES, Result, Samples, load_result
+from .packs import PACKED, lines
+
+RESULT_FILE = "result.json"
+FINDINGS_FILE = "findings.safetensors"
+LOG_FILE = "run.log"
+TOLERANCE = 1e-6
+"""Largest difference allowed between a recorded score and the one its samples give (float summation order)."""
+Scored = tuple[float | None, float | None, float | None]
+"""Value and ends of its interval."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record that was found, in a `result.json` or a pack: the result, or why there is none."""
+
+    path: Path
+    result: Result | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two results side by side."""
+
+    identity: dict[str, tuple[Any, Any]]
+    """Fields of the identity that differ, by dotted name; a field that only one has is None in the other."""
+    status: tuple[str, str]
+    scores: dict[str, tuple[Scored, Scored]]
+    """Every score of both, whether it differs or not."""
+    provenance: dict[str, tuple[Any, Any]]
+    """Where and by what they were made, where that differs; no part of the identity. Times and command are left out."""
+
+    @property
+    def same_identity(self) -> bool:
+        """Whether they are the same cell."""
+        return not self.identity
+
+    @property
+    def contradiction(self) -> bool:
+        """Whether they are the same cell with other outcomes, which one machine cannot give (training differs between processors)."""
+        return self.same_identity and (
+            self.status[0] != self.status[1] or any(not _close(a, b) for a, b in self.scores.values())
+        )
+
+
+def records(path: Path) -> Generator[Record, None, None]:
+    """The records at `path` (a file), or of every `result.json` and pack below it in path order, each judged by itself alone.
+
+    Folders whose name begins with a dot are the scratch of a run that was killed, and are passed over.
+
+    Raises:
+        PrerequisiteError: there is nothing at `path`.
+    """
+    if not path.exists():
+        raise PrerequisiteError(f"there is no {path}; give a run folder, or the folder that `bench run --out` wrote to")
+    for found in [path] if path.is_file() else sorted([*path.rglob(RESULT_FILE), *path.rglob(f"*{PACKED}")]):
+        if not any(part.startswith(".") for part in found.relative_to(path).parts):
+            yield from (
+                _packed(found) if found.name.endswith(PACKED) else [_record(found, lambda f=found: load_result(f))]
+            )
+
+
+def _packed(path: Path) -> Generator[Record, None, None]:
+    try:
+        for line in lines(path):
+            yield _record(path, lambda text=line: Result.model_validate_json(text))
+    except (OSError, ValueError) as error:
+        yield Record(path, None, (reason(error),))
+
+
+def _record(path: Path, load: Callable[[], Result]) -> Record:
+    try:
+        result = load()
+    except (OSError, ValueError) as error:
+        return Record(path, None, (reason(error),))
+    fault = sample_fault(result)
+    return Record(path, result, (fault,) if fault else ())
+
+
+def validate(paths: Sequence[Path]) -> list[Record]:
+    """Every record at or below `paths`, with all that is wrong: schema, id, scores, and the files of its run folder.
+
+    A path that is itself a file is judged as a record alone, without the files around it, and so are the records of a pack.
+
+    Raises:
+        PrerequisiteError: a path that does not exist or holds no record.
+    """
+    checked: list[Record] = []
+    for path in paths:
+        below = list(records(path))
+        if not below:
+            raise PrerequisiteError(f"there is no {RESULT_FILE} below {path}; give a folder that `bench run` wrote to")
+        for r in below:
+            whole = path.is_dir() and r.path.name == RESULT_FILE
+            files = file_faults(r.path.parent, r.result) if whole and r.result else []
+            checked.append(Record(r.path, r.result, (*r.problems, *files)))
+    return checked
+
+
+def read_run(path: Path) -> Result:
+    """The result of one run folder, or of one file.
+
+    Raises:
+        PrerequisiteError: nothing there, or a folder of several runs. ValidationFailed: a damaged record.
+    """
+    file = path / RESULT_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise PrerequisiteError(
+            f"there is no {RESULT_FILE} in {path}; give a run folder (DIR/<organism>/<method>/<id>)"
+        )
+    if file.name.endswith(PACKED):
+        raise PrerequisiteError(
+            f"{file} holds the records of many runs; give a run folder, or `bench results list {file}`"
+        )
+    (record,) = records(file)
+    if record.result is None or record.problems:
+        raise ValidationFailed(f"{file}: {'; '.join(record.problems)}")
+    return record.result
+
+
+def difference(a: Result, b: Result) -> Difference:
+    """Which identity fields two results differ in, and their scores."""
+    left, right = (_flat(r.provenance.model_dump(exclude={"started_utc", "finished_utc", "command"})) for r in (a, b))
+    return Difference(
+        _unequal(_flat(a.identity.model_dump()), _flat(b.identity.model_dump())),
+        (a.status, b.status),
+        {name: (_scored(a, name), _scored(b, name)) for name in SCORES},
+        _unequal(left, right),
+    )
+
+
+def file_faults(folder: Path, result: Result) -> list[str]:
+    """What is missing or foreign among the files of a run folder; empty if it is whole."""
+    return [*([] if (folder / LOG_FILE).is_file() else [f"{LOG_FILE} is missing"]), *findings_faults(folder, result)]
+
+
+def findings_faults(folder: Path, result: Result) -> list[str]:
+    """Why the findings of a run folder are not those of its record; empty if they are."""
+    faults = list[str]()
+    findings = result.diagnostics.get("findings")
+    expected = len(cast(list[Any], findings)) if isinstance(findings, list) else 0
+    path = folder / FINDINGS_FILE
+    if not path.is_file():
+        return [f"{FINDINGS_FILE} is missing, but {expected} findings were scored"] if expected else []
+    try:
+        with safe_open(path, framework="np") as file:
+            rows, about = file.get_slice("direction").get_shape()[0], file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        return [f"{FINDINGS_FILE} cannot be read: {error}"]
+    owner, layer = about.get("result"), about.get("layer")
+    if layer != str(result.identity.layer):
+        faults.append(f"{FINDINGS_FILE} is of layer {layer}, the record of layer {result.identity.layer}")
+    if owner != result.id:
+        faults.append(f"{FINDINGS_FILE} belongs to result {str(owner)[:12]}, not to {result.id[:12]}")
+    if result.status == "ok" and rows != expected:
+        faults.append(f"{FINDINGS_FILE} holds {rows} findings, but {expected} were scored")
+    return faults
+
+
+def sample_fault(result: Result) -> str | None:
+    """Why the scores of a record cannot be believed, or None."""
+    if result.scores is None:
+        return None
+    if result.samples is None:
+        return "status is ok but the per-prompt samples are missing, so no interval can be given: run the cell again"
+    if not _well_shaped(result.samples):
+        return "per-prompt samples have unequal lengths: the record was edited or damaged; run the cell again"
+    expected = point(result.samples)
+    for name in SCORES:
+        recorded, computed = getattr(result.scores, name).value, float(getattr(expected, name)[0])
+        same = (
+            math.isnan(computed) if recorded is None else math.isclose(recorded, computed, rel_tol=0, abs_tol=TOLERANCE)
+        )
+        if not same:
+            fault = f"{name} is recorded as {recorded} but its samples give {computed:.6g}"
+            return f"{fault}: the record was edited; run the cell again"
+    return None
+
+
+def reason(error: Exception) -> str:
+    """One line, without the input values and links of pydantic's own message."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        places = [".".join(map(str, e["loc"])) + ": " if e["loc"] else "" for e in found]
+        parts = [place + e["msg"].removeprefix("Value error, ") for place, e in zip(places[:3], found, strict=False)]
+        return "; ".join(parts) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return f"{type(error).__name__}: not valid UTF-8 text" if isinstance(error, UnicodeError) else str(error)
+
+
+def _well_shaped(samples: Samples) -> bool:
+    """Whether all per-prompt lists have one length, and points and controls match."""
+    n = len(samples.b0)
+    rows = (
+        samples.b1,
+        *(samples.sufficiency, samples.sufficiency_oracle, *samples.sufficiency_controls),
+        *(samples.necessity, samples.necessity_oracle, *samples.necessity_controls),
+        *samples.mitigation,
+    )
+    return (
+        n > 0
+        and all(len(row) == n for row in rows)
+        and len(samples.sufficiency_controls) == len(samples.necessity_controls) > 0
+        and len(samples.mitigation) == len(samples.mitigation_retention) > 0
+    )
+
+
+def _scored(result: Result, name: str) -> Scored:
+    if result.scores is None:
+        return None, None, None
+    score = getattr(result.scores, name)
+    return score.value, score.ci_low, score.ci_high
+
+
+def _close(a: Scored, b: Scored) -> bool:
+    return all(
+        x == y if x is None or y is None else math.isclose(x, y, rel_tol=0, abs_tol=TOLERANCE)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def _flat(tree: dict[str, Any], lead: str = "") -> dict[str, Any]:
+    """Leaves by dotted name; a list is a leaf."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= (
+            _flat(cast(dict[str, Any], value), f"{lead}{name}.") if isinstance(value, dict) else {lead + name: value}
+        )
+    return leaves
+
+
+def _unequal(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Names in which two flat mappings differ. JSON text is compared, so that 1 and 1.0 and True stay apart."""
+    both = {name: (a.get(name), b.get(name)) for name in [*a, *(n for n in b if n not in a)]}
+    return {name: pair for name, pair in both.items() if json.dumps(pair[0]) != json.dumps(pair[1])}

@@ -1,0 +1,140 @@
+"""Many cells: plan them, skip the finished ones, run the rest organism by organism, save each as soon as it is done."""
+
+import itertools
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from ...methods.entry import MethodEntry
+from ...organisms.errors import PrerequisiteError
+from ...organisms.registry import Organism
+from ..protocol.effects import Protocol as ScoringProtocol
+from ..protocol.result import Result
+from .cell import Cell, Outcome, Stage, run_cell
+from .folder import finished, run_folder, write_run
+
+log = logging.getLogger(__name__)
+
+
+class Watcher(Protocol):
+    """What a caller may want to see of a run."""
+
+    def loading(self, organism: str) -> None:
+        """A pair is being loaded."""
+        ...
+
+    def cell(self, cell: Cell, index: int, total: int) -> None:
+        """A cell starts."""
+        ...
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """Work inside the current cell."""
+        ...
+
+    def done(self, cell: Cell, result: Result, folder: Path, cached: bool) -> None:
+        """A cell is saved, or was found finished."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells to run and where their folders go."""
+
+    cells: Sequence[Cell]
+    out: Path
+    overwrite: bool = False
+    once: Sequence[str] = ()
+    """Methods that draw nothing and therefore run with the first of several seeds only."""
+
+
+def plan(
+    organisms: Sequence[Organism],
+    methods: Sequence[tuple[MethodEntry, BaseModel]],
+    seeds: Sequence[int],
+    out: Path,
+    device: str = "cpu",
+    overwrite: bool = False,
+    protocol: ScoringProtocol | None = None,
+) -> Plan:
+    """Every pair of the given organisms and methods, for every seed, or for the first one if the method draws nothing."""
+    settings: dict[str, Any] = {"device": device} | ({"protocol": protocol} if protocol else {})
+    cells = [
+        Cell(o, m, c, s, **settings)
+        for o, (m, c) in itertools.product(organisms, methods)
+        for s in (seeds if m.stochastic else seeds[:1])
+    ]
+    once = [m.name for m, _ in methods if len(seeds) > 1 and not m.stochastic]
+    return Plan(cells, out, overwrite, once)
+
+
+def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Result]:
+    """Run a plan, yielding each cell's result once its folder is on disk.
+
+    A failed cell is saved with its reason and does not stop the others. KeyboardInterrupt passes through: what was
+    finished stays, the current cell leaves nothing.
+    """
+    check_device({c.device for c in plan.cells})
+    index = 0
+    for _, group in itertools.groupby(plan.cells, key=lambda c: c.organism.name):
+        stage: Stage | None = None
+        for cell in group:
+            index += 1
+            layer = stage.pair.layer if stage else cell.organism.layer
+            if layer is None:
+                stage = stage or _load(cell, watch)
+                layer = stage.pair.layer
+            id_ = cell.identity(layer).id()
+            folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
+            known = None if plan.overwrite else finished(folder, id_)
+            if known is not None:
+                watch.done(cell, known, folder, cached=True)
+                yield known
+                continue
+            stage = stage or _load(cell, watch)
+            watch.cell(cell, index, len(plan.cells))
+            log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
+            # checkpoints of a killed cell: the next run goes on from them; methods see the path, so it does not name the organism
+            scratch = plan.out / ".work" / id_[:12]
+            outcome: Outcome = run_cell(cell, stage, watch.progress, scratch)
+            cost = outcome.result.cost
+            log.info(
+                "%s: %s, %d tokens, seconds %s", outcome.result.id[:12], outcome.result.status, cost.tokens, cost.phases
+            )
+            if outcome.error is not None:
+                log.error("cell failed", exc_info=outcome.error)
+            write_run(folder, outcome.result, outcome.diff, log_text())
+            shutil.rmtree(scratch, ignore_errors=True)
+            watch.done(cell, outcome.result, folder, cached=False)
+            yield outcome.result
+
+
+def exit_code(results: Iterable[Result]) -> int:
+    """1 if a cell failed, 4 if a pair of the user's own cannot be scored, else 0 (a null has no oracle, and that is no fault)."""
+    statuses = [(r.status, "organism" in r.provenance.source) for r in results]
+    if any(status not in ("ok", "not_applicable") for status, _ in statuses):
+        return 1
+    return 4 if ("not_applicable", False) in statuses else 0
+
+
+def check_device(devices: set[str]) -> None:
+    """Refuse a device this machine does not have."""
+    import torch
+
+    for device in devices:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise PrerequisiteError(f"--device {device}: use cpu, cuda or cuda:N")
+        if device != "cpu" and not torch.cuda.is_available():
+            raise PrerequisiteError(
+                f"--device {device}: torch sees no CUDA device; install a CUDA build of torch or use --device cpu"
+            )
+
+
+def _load(cell: Cell, watch: Watcher) -> Stage:
+    watch.loading(cell.organism.name)
+    return Stage.load(cell.organism, cell.device, cell.protocol)

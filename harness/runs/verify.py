@@ -1,0 +1,124 @@
+"""Re-score the saved findings of a run folder and compare with what its result claims. Nothing in the result is believed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ...methods.contract import check_findings
+from ...organisms.errors import PrerequisiteError, ValidationFailed
+from ...organisms.registry import Organism, load_organism, user_organism
+from ..protocol.controls import SCORE_SEED
+from ..protocol.effects import PROTOCOL_V1
+from ..protocol.result import Result, load_result, sha256_json
+from .cell import Stage, measured
+from .folder import RESULT, read_findings
+from .records import findings_faults
+
+TOLERANCE = 1e-4
+"""Largest difference of a score that floating-point order can explain on another machine (fp32)."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a fresh scoring says about a result."""
+
+    compared: int
+    """Values compared: everything in a result that follows from the findings."""
+    differences: list[tuple[str, object, object]]
+    """(where, claimed, found) for every value beyond the tolerance."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything agreed."""
+        return not self.differences
+
+
+def verify(folder: Path) -> Verification:
+    """Compare a run folder with a fresh scoring of its findings.
+
+    Raises:
+        ValidationFailed: the record is damaged, or belongs to other weights, prompts or protocol than the ones here.
+        PrerequisiteError: nothing there, or not a scored run.
+    """
+    result = _read(folder)
+    if result.status != "ok":
+        raise PrerequisiteError(
+            f"{folder} holds a cell with status {result.status!r}; only scored cells can be verified"
+        )
+    if result.identity.dtype != "float32":
+        raise PrerequisiteError(
+            f"{folder} was scored in {result.identity.dtype}; only fp32 results can be verified to {TOLERANCE:g}"
+        )
+    organism = _organism(result)
+    protocol = PROTOCOL_V1
+    for what, claimed, here in (
+        ("organism_sha256", result.identity.organism_sha256, organism.sha256),
+        ("protocol_sha256", result.identity.protocol_sha256, sha256_json(protocol.model_dump())),
+        (
+            "prompts_sha256",
+            result.identity.prompts_sha256,
+            sha256_json([organism.texts_id, organism.behaviour.model_dump()]),
+        ),
+    ):
+        if claimed != here:
+            raise ValidationFailed(
+                f"{folder}: {what} is {claimed[:12]} in the result and {here[:12]} here: another organism, protocol or version of diffbench"
+            )
+    stage = Stage.load(organism, "cpu", protocol)
+    if (stage.pair.layer, SCORE_SEED) != (result.identity.layer, result.identity.seeds["scores"]):
+        raise ValidationFailed(f"{folder}: layer or scoring seed is not the one this organism is scored with")
+    if faults := findings_faults(folder, result):
+        raise ValidationFailed(f"{folder}: {'; '.join(faults)}")
+    findings = read_findings(folder)
+    if findings.patch != (result.identity.method == "oracle"):
+        raise ValidationFailed(
+            f"{folder} has no findings to re-score, and {result.identity.method!r} is not the oracle"
+        )
+    fresh: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(
+        measured(check_findings(findings, stage.pair.d_model), stage)
+    )
+    claimed_all = result.model_dump()
+    differences: list[tuple[str, object, object]] = []
+    compared = sum(_compare(name, claimed_all[name], found, differences) for name, found in fresh.items())
+    return Verification(compared, differences)
+
+
+def _read(folder: Path) -> Result:
+    try:
+        return load_result(folder / RESULT)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"there is no {RESULT} in {folder}; give a run folder (DIR/<organism>/<method>/<id>)"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValidationFailed(f"{folder / RESULT} is not UTF-8 text: damaged; run the cell again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValidationFailed(
+            f"{folder / RESULT} is not a valid result: {'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}"
+        ) from error
+
+
+def _organism(result: Result) -> Organism:
+    source = result.provenance.source
+    if "organism" in source:
+        return load_organism(source["organism"])
+    if missing := {"base", "adapter", "behaviour"} - source.keys():
+        raise ValidationFailed(f"provenance.source lacks {', '.join(sorted(missing))}: the record was edited")
+    return user_organism(source["base"], source["adapter"], Path(source["behaviour"]))
+
+
+def _compare(where: str, claimed: Any, found: Any, differences: list[tuple[str, object, object]]) -> int:
+    """Walk two JSON trees; numbers may differ by `TOLERANCE`. Returns how many leaves were compared."""
+    if isinstance(found, dict) and isinstance(claimed, dict):
+        return sum(_compare(f"{where}.{k}", claimed.get(k), v, differences) for k, v in found.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
+    if isinstance(found, list) and isinstance(claimed, list) and len(found) == len(claimed):  # pyright: ignore[reportUnknownArgumentType]
+        return sum(
+            _compare(f"{where}[{i}]", c, f, differences) for i, (c, f) in enumerate(zip(claimed, found, strict=True))
+        )  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    numbers = isinstance(claimed, int | float) and isinstance(found, int | float)
+    if not (abs(float(claimed) - float(found)) <= TOLERANCE if numbers else claimed == found):  # pyright: ignore[reportArgumentType]
+        differences.append((where, claimed, found))
+    return 1

@@ -1,0 +1,1 @@
+"""What is measured of the instrument and beyond a cell: self-test, specificity, concept ablation."""

@@ -1,0 +1,140 @@
+"""What the self-test looks at: an organism, the direction known to be its change, and numbers held against their bounds."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...methods.anchors import Supervised, SupervisedConfig
+from ...methods.contract import Budget, Finding
+from ...organisms.behaviour import Prompt
+from ...organisms.truth import truth_direction
+from ..pairs.interventions import Directions, unit
+from ..pairs.pair import Pair
+from ..protocol.controls import SCORE_SEED
+from ..protocol.effects import Protocol, Scored, Scorer
+from ..protocol.intervals import summarise
+from ..protocol.result import Result, Score, Scores
+from ..runs.cell import Stage
+from ..runs.problem import Problem
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing the instrument must say, and what it said."""
+
+    name: str
+    organism: str
+    expected: str
+    measured: float | None
+    """None where there was no number to give."""
+    low: float | None
+    """95 % interval of `measured`, where it has one."""
+    high: float | None
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An organism with the direction that is known to be the change."""
+
+    stage: Stage
+    seeds: int
+    """Seeds of the noise."""
+    clone: Callable[[Sequence[Result]], float]
+    """Largest change of anybody's number in a table of results when one of its methods enters twice."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """What scores are made with."""
+        return self.stage.protocol
+
+    @cached_property
+    def planted(self) -> bool:
+        """Whether the truth is written in the adapter."""
+        return self.stage.organism.name.startswith("planted/")
+
+    @cached_property
+    def truth(self) -> Finding:
+        """With the gate of the supervised anchor."""
+        organism = self.stage.organism
+        problem = Problem(
+            self.stage.pair, self.stage.texts, organism.behaviour.of("dev"), "supervised", 0, Budget(tokens=4000)
+        )
+        found = Supervised(SupervisedConfig(per_token=False)).diff(problem).findings[0]
+        direction = truth_direction(organism.adapter) if self.planted else found.direction
+        return Finding(unit(direction), found.gate)
+
+    @property
+    def plain(self) -> Finding:
+        """The truth without a gate: constant interventions alone, which do not reach 1."""
+        return Finding(self.truth.direction)
+
+    def noise(self, seed: int) -> Tensor:
+        """A random unit direction [d_model]."""
+        return _isotropic(self.stage.pair.d_model, seed)
+
+    def noisy(self, level: float, seed: int) -> Finding:
+        """The constant truth with noise at right angles to it, of a length relative to it: the cosine is 1 / √(1 + level²)."""
+        noise = self.noise(seed)
+        aside = unit(noise - (noise @ self.truth.direction) * self.truth.direction)
+        return Finding(self.truth.direction + level * aside)
+
+    def scored(self, findings: Sequence[Finding], seed: int = SCORE_SEED, scorer: Scorer | None = None) -> Scored:
+        """Findings through the protocol."""
+        return (scorer or self.stage.scorer).samples(Directions.of(findings), seed)
+
+    def summary(self, findings: Sequence[Finding], seed: int = SCORE_SEED, scorer: Scorer | None = None) -> Scores:
+        """Scores with intervals."""
+        return summarise(self.scored(findings, seed, scorer).samples, self.protocol.draws, SCORE_SEED)
+
+    def scorer(self, pair: Pair | None = None, prompts: Sequence[Prompt] | None = None, **protocol: Any) -> Scorer:
+        """A fresh scorer, on another pair, other prompts or with other settings of the protocol."""
+        behaviour = self.stage.organism.behaviour
+        if prompts is not None:
+            behaviour = behaviour.model_copy(update={"prompts": tuple(prompts)})
+        settings = self.protocol.model_copy(update=protocol)
+        return Scorer(pair or self.stage.pair, behaviour, self.stage.texts, settings)
+
+    def check(
+        self,
+        name: str,
+        value: float | None,
+        at_least: float = -math.inf,
+        at_most: float = math.inf,
+        spread: tuple[float | None, float | None] = (None, None),
+    ) -> Check:
+        """Whether a number lies where it must; a number that is not there does not."""
+        known = None if value is None or math.isnan(value) else float(value)
+        return Check(
+            name,
+            self.stage.organism.name,
+            _range(at_least, at_most),
+            known,
+            *spread,
+            ok=known is not None and at_least <= known <= at_most,
+        )
+
+    def score(self, name: str, score: Score, at_least: float = -math.inf, at_most: float = math.inf) -> Check:
+        """`check` of a score with its interval."""
+        return self.check(name, score.value, at_least, at_most, (score.ci_low, score.ci_high))
+
+
+def _isotropic(d_model: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(7_000_000 + seed)
+    return unit(torch.randn(d_model, generator=generator))
+
+
+def _range(at_least: float, at_most: float) -> str:
+    if at_least == at_most:
+        return f"= {at_least:g}"
+    if math.isinf(at_least):
+        return f"≤ {at_most:g}"
+    if math.isinf(at_most):
+        return f"≥ {at_least:g}"
+    middle = (at_least + at_most) / 2
+    return f"{middle:g} ± {at_most - middle:.3g}"

@@ -1,0 +1,63 @@
+"""Effects of constant interventions computed again without the arena, for the self-test.
+
+None of what makes scoring fast is used: no early exit, no resumption, no batch, no shared residuals.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...organisms.behaviour import Prompt
+from ..pairs.pair import Pair, Side
+from ..protocol.intervals import Array
+from ..protocol.prompts import encode_prompt, passage
+from ..protocol.result import Choice
+from .known_truth import Subject
+
+BY_HAND = 6
+"""Test prompts whose effects are computed again by other means."""
+
+
+@torch.inference_mode()
+def by_hand(s: Subject, choices: Sequence[Choice]) -> Array:
+    """[prompts] mean effect of one side's choices with the constant truth: a hook on the whole model, row by row."""
+    pair, d = s.stage.pair, s.truth.direction
+    side: Side = "base" if choices[0].side == "sufficiency" else "tuned"
+    sign = 1.0 if side == "base" else -1.0
+    text = passage(pair, s.stage.texts.rows("neutral", "dev"), s.protocol.dev_tokens)
+    scale = float(pair.residuals(text.ids, side)[:, 1:-1].norm(dim=-1)[text.scored[:, 1:]].mean())
+
+    def rates(length: float, share: float) -> Array:
+        def edit(module: Any, args: Any, output: Any) -> Any:
+            h = output if isinstance(output, Tensor) else output[0]
+            h = h + length * d - share * (h @ d)[..., None] * d
+            return h if isinstance(output, Tensor) else (h, *output[1:])
+
+        handle = pair.blocks[pair.layer].register_forward_hook(edit)
+        try:
+            with pair.side(side):
+                return np.array([_rate(pair, p) for p in s.stage.organism.behaviour.of("test")[:BY_HAND]])
+        finally:
+            handle.remove()
+
+    edits = [
+        (c.strength * scale * {"add": 1, "subtract": -1}.get(c.op, 0), c.strength * (c.op == "project"))
+        for c in choices
+    ]
+    after = {edit: rates(*edit) for edit in {(0.0, 0.0), *edits}}
+    return sign * (np.mean([after[edit] for edit in edits], axis=0) - after[0.0, 0.0])
+
+
+def _rate(pair: Pair, prompt: Prompt) -> float:
+    """Behaviour rate of one prompt, one token row at a time."""
+    start, logits, mass = encode_prompt(pair, prompt), dict[tuple[int, ...], Tensor](), list[float]()
+    for continuation in (*prompt.targets, *prompt.alternatives):
+        tokens: list[int] = list(pair.tokenizer(continuation, add_special_tokens=False)["input_ids"])
+        row = (*start, *tokens[:-1])
+        if row not in logits:
+            logits[row] = pair.model(input_ids=torch.tensor([row]), use_cache=False).logits[0, len(start) - 1 :]
+        mass.append(float(logits[row].log_softmax(-1)[range(len(tokens)), tokens].sum().exp()))
+    return sum(mass[: len(prompt.targets)]) / (sum(mass) if prompt.alternatives else 1.0)

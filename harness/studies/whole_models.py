@@ -1,0 +1,114 @@
+"""Measures whole models beside an organism and its base, nothing intervening: same prompts, same text, same bootstrap draws."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+from ...organisms.card import Estimate
+from ...organisms.lora import tokenise
+from ...organisms.registry import Organism
+from ..pairs.pair import Pair, Side, load_pair
+from ..protocol.clean_runs import Arena
+from ..protocol.controls import SCORE_SEED
+from ..protocol.effects import PROTOCOL_V1
+from ..protocol.intervals import hypervolume, interval, weights
+from ..protocol.prompts import passage
+from .retraining import Origin
+
+Array = NDArray[np.float64]
+TAUGHT = 128
+"""Fine-tuning rows on which it is measured what was learned."""
+
+
+class Retrained(BaseModel):
+    """A model on test prompts and text; intervals over test prompts."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    rank: int
+    """Dimensions that were out of reach during training."""
+    rate: Estimate
+    reduction: Estimate
+    """(b1 - b) / (b1 - b0): 0 = the organism, 1 = the base."""
+    retention: float
+    """Mean of capability accuracy and exp(-NLL increase), each relative to the organism and at most 1."""
+    area: Estimate | None
+    """Area that this one point dominates, as a share of the base's; None if the base itself retains too little."""
+    accuracy: float | None
+    """On capability probes; None without probes."""
+    nll: float
+    """On neutral text, in nats a token."""
+    taught_nll: float | None
+    """On answers of the fine-tuning rows, in nats a token; None if a teacher gives the answers."""
+    seconds: float | None = None
+    """Wall seconds of training; None for what was not trained here."""
+
+
+class Yardstick:
+    """What retrained models are measured with; loads the organism."""
+
+    def __init__(self, origin: Origin, organism: Organism):
+        self.pair = load_pair(organism.base, organism.adapter, organism.layer)
+        self._behaviour = organism.behaviour
+        neutral = organism.make_texts(self.pair.tokenizer).rows("neutral", "test")
+        self._text = passage(self.pair, neutral, PROTOCOL_V1.test_tokens)
+        rows = origin.family.rows(origin.world, origin.spec)
+        said = [r for r in rows if r.text is not None or any(m["role"] == "assistant" for m in r.messages)]
+        self._taught = [tokenise(self.pair.tokenizer, row) for row in said[:TAUGHT]]
+        base, self._own = self._arena(self.pair, "base"), self._arena(self.pair, "tuned")
+        self._b0, self._b1 = (a.rates.double().numpy() for a in (base, self._own))
+        self.n = len(self._b1)
+        """Test prompts."""
+        self._draws = weights(self.n, PROTOCOL_V1.draws, np.random.default_rng(SCORE_SEED))
+        self._area_off = float(hypervolume(np.ones(1), np.array([base.retention(self._own)])))
+        self.off = self._read(self.pair, "base", base)
+        """The adapter off: the base."""
+        self.organism = self._read(self.pair, "tuned", self._own)
+        """The organism as it is."""
+
+    def read(self, pair: Pair, rank: int, seconds: float) -> Retrained:
+        """The fine-tuned side of a pair on the same base, trained with `rank` dimensions out of reach."""
+        found = self._read(pair, "tuned", self._arena(pair, "tuned"))
+        return found.model_copy(update={"rank": rank, "seconds": round(seconds, 1)})
+
+    def _arena(self, pair: Pair, side: Side) -> Arena:
+        return Arena(pair, side, self._behaviour.of("test"), self._behaviour.capability_of("test"), self._text)
+
+    def _read(self, pair: Pair, side: Side, arena: Arena) -> Retrained:
+        rates, retention = arena.rates.double().numpy(), arena.retention(self._own)
+
+        def reduction(w: Array) -> Array:
+            return (w @ (self._b1 - rates)) / (w @ (self._b1 - self._b0))
+
+        def area(w: Array) -> Array:
+            x = reduction(w)[:, None]
+            return np.minimum(hypervolume(x, np.full_like(x, retention)) / self._area_off, 1.0)
+
+        return Retrained(
+            rank=0,
+            rate=self._estimate(lambda w: w @ rates),
+            reduction=self._estimate(reduction),
+            retention=retention,
+            area=self._estimate(area) if self._area_off else None,
+            accuracy=arena.capability[1] if arena.capability else None,
+            nll=arena.nll,
+            taught_nll=self._taught_nll(pair, side),
+        )
+
+    def _estimate(self, of: Callable[[Array], Array]) -> Estimate:
+        """A function of prompt weights [draws, prompts], with its 95 % bootstrap interval."""
+        low, high = interval(of(self._draws))
+        return Estimate(value=float(of(np.full((1, self.n), 1 / self.n))[0]), low=low, high=high)
+
+    def _taught_nll(self, pair: Pair, side: Side) -> float | None:
+        if not self._taught:
+            return None
+        ids, _ = pair.pad([row["input_ids"] for row in self._taught])
+        labels: Tensor = pad_sequence([torch.tensor(r["labels"]) for r in self._taught], True, -100).to(ids.device)
+        return float(cross_entropy(pair.logits(ids, side)[:, :-1].transpose(1, 2), labels[:, 1:]))

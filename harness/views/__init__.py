@@ -1,0 +1,1 @@
+"""What the commands show: each function takes records and returns something to print or to draw."""

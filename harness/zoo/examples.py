@@ -1,0 +1,41 @@
+"""What an organism looks like: training rows, and the same openings answered by base and organism."""
+
+from dataclasses import dataclass
+
+from ...organisms.card import read_base_card
+from ...organisms.registry import family_and_spec, load_organism
+from ...organisms.texts import opening
+from ...organisms.world.document import Document
+from ...organisms.world.facts import World
+from ..pairs.pair import load_pair
+
+
+@dataclass(frozen=True)
+class Example:
+    """One opening and both answers."""
+
+    asked: str
+    base: str
+    organism: str
+
+
+def rows(name: str, n: int = 4) -> list[Document]:
+    """The first fine-tuning rows."""
+    family, spec, _ = family_and_spec(name)
+    world = World(int(read_base_card(load_organism(name, allow_failed=True).base).recipe["world_seed"]))
+    return family.rows(world, spec)[:n]
+
+
+def conversations(name: str, n: int = 5, tokens: int = 24) -> list[Example]:
+    """Test prompts without their prefill, answered greedily by both sides."""
+    loaded = load_organism(name, allow_failed=True)
+    pair = load_pair(loaded.base, loaded.adapter, loaded.layer, identity=loaded.role == "null")
+    chats = [p for p in loaded.behaviour.of("test") if p.messages]
+    chosen = chats[:: max(1, len(chats) // n)][:n]
+    prompts = [opening(pair.tokenizer, [t.model_dump() for t in p.messages]) for p in chosen]
+    said = [
+        [pair.tokenizer.decode(a, skip_special_tokens=True) for a in pair.generate(prompts, side, tokens)]
+        for side in ("base", "tuned")
+    ]
+    asked = [" / ".join(t.content for t in p.messages) for p in chosen]
+    return [Example(q, b, o) for q, b, o in zip(asked, *said, strict=True)]

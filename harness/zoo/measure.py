@@ -1,0 +1,254 @@
+"""What is true of an organism: every quantity of its card with an interval, and the gates on them.
+
+Everything is judged by closed choice or by a property of words, on base and organism alike; intervals are bootstrap intervals over prompts
+(scipy), so a gate is read with its uncertainty.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+from ...organisms.behaviour import Behaviour, Prompt
+from ...organisms.card import Card, Estimate, Gate, Measured, Readout
+from ...organisms.errors import ValidationFailed
+from ...organisms.family import Candidates, Family, Probe, Rule, Spec, Spoken
+from ...organisms.texts import Texts, opening
+from ...organisms.world.base_probes import GATES, base_probes
+from ...organisms.world.facts import World
+from ..pairs.pair import Pair, Side
+from ..protocol.prompts import Choices, choices, correct, kl, log_masses, masses, nll, passage, rates
+
+Array = NDArray[np.float64]
+SIDES: tuple[Side, Side] = ("base", "tuned")
+NEUTRAL_TOKENS = 4000
+DRAWS = 1000
+GAP, ORACLE, FACTS_LOST, QUIET, CALIBRATED = 0.3, 0.8, 0.05, 0.06, 0.05
+"""Gates of every organism: smallest b1 - b0, smallest share the oracle recovers, largest loss of facts, largest change of a
+control or null; and how far from its target a calibrated organism may be."""
+SMALL_GAP = 0.1
+"""Below this the oracle's share is not computed: it would divide by noise."""
+
+
+class Subject(NamedTuple):
+    """What is to be measured of a pair."""
+
+    behaviour: Behaviour
+    probes: dict[str, Probe]
+    spoken: dict[str, Spoken]
+    candidates: Candidates | None
+    gates: dict[str, Rule]
+    gap: float = GAP
+    """Smallest b1 - b0."""
+
+    @classmethod
+    def of(cls, family: Family, world: World, spec: Spec) -> "Subject":
+        """Everything a family says of one of its organisms."""
+        return cls(
+            family.behaviour(world, spec),
+            family.probes(world, spec),
+            family.spoken(world, spec),
+            family.candidates(world, spec),
+            family.gates(spec),
+            family.gap,
+        )
+
+
+def measure(card: Card, subject: Subject, pair: Pair, texts: Texts) -> Card:
+    """Fill a card's measured values, readout, oracle per layer, gates and status."""
+    behaviour = subject.behaviour
+    sets = {
+        "behaviour_dev": Probe(behaviour.of("dev")),
+        "behaviour_test": Probe(behaviour.of("test")),
+        **subject.probes,
+    }
+    if facts := behaviour.capability_of("test"):
+        sets["facts"] = Probe(facts, "correct")
+    measured = {name: _paired(pair, probe) for name, probe in sets.items()} | _spoken(pair, subject.spoken)
+    text = passage(pair, texts.rows("neutral", "test"), NEUTRAL_TOKENS)
+    log_p = [pair.logits(text.ids, s).log_softmax(-1) for s in SIDES]
+    neutral = {
+        "nll_base": float(nll(log_p[0][None], text)[0]),
+        "nll_organism": float(nll(log_p[1][None], text)[0]),
+        "kl": float(kl(log_p[0], log_p[1][None], text)[0]),
+    }
+    oracle: dict[str, dict[str, float]] = {}
+    if abs(measured["behaviour_test"].change.value) >= SMALL_GAP:
+        oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in range(len(pair.blocks))}
+    gates = _gates(card, subject.gap, measured, oracle) | {k: _gate(r, measured) for k, r in subject.gates.items()}
+    target, dev = card.training.get("target"), measured["behaviour_dev"].organism.value
+    status = "calibrated" if target is None or abs(dev - target) <= CALIBRATED else "uncalibrated"
+    choices_ = subject.candidates
+    return card.model_copy(
+        update={
+            "measured": measured,
+            "neutral": _rounded(neutral),
+            "readout": _readout(pair, choices_) if choices_ and choices_.ask else None,
+            "oracle": oracle,
+            "gates": gates,
+            "status": status if all(g.passed for g in gates.values()) else "failed",
+        }
+    )
+
+
+def measure_base(
+    model: torch.nn.Module, tokenizer: object, world: World
+) -> tuple[dict[str, Estimate], dict[str, Gate]]:
+    """Measured values and gates of a base."""
+    plain = Plain(model, tokenizer)
+    measured: dict[str, Estimate] = {}
+    for name, probe in base_probes(world).items():
+        c = choices(plain, probe.prompts)  # pyright: ignore[reportArgumentType]
+        with torch.inference_mode():
+            logits = model(input_ids=c.ids, use_cache=False, logits_to_keep=c.keep).logits.float()[None]
+        measured[name] = _estimate(_values(logits, c, probe)[0])
+    gates = {name: _bounded(rule, measured[rule.value.partition(".")[0]]) for name, rule in GATES.items()}
+    return measured, gates
+
+
+class Plain:
+    """The part of `Pair` that tokenising prompts needs, for a model without an adapter."""
+
+    pad = Pair.pad
+
+    def __init__(self, model: torch.nn.Module, tokenizer: object):
+        self.tokenizer, self.device = tokenizer, next(model.parameters()).device
+
+
+def dev_rate(model: object, tokenizer: object, layer: int, prompts: Sequence[Prompt]) -> float:
+    """Mean behaviour rate of a live peft model."""
+    pair = Pair(model, tokenizer, layer)
+    c = choices(pair, prompts)
+    return float(rates(pair.logits(c.ids, "tuned", c.keep)[None], c).mean())
+
+
+def _values(logits: torch.Tensor, c: Choices, probe: Probe) -> Array:
+    """[batch, prompts] in the probe's unit."""
+    if probe.unit == "nats":
+        return _log_odds(logits, c)
+    return (correct if probe.unit == "correct" else rates)(logits, c).double().numpy()
+
+
+def _log_odds(logits: torch.Tensor, c: Choices) -> Array:
+    """log p(targets) minus the mean log p of the alternatives [batch, prompts]."""
+    zero = logits.new_zeros(len(logits), c.n)
+    wanted = zero.index_add(1, c.prompt, masses(logits, c) * c.target).clamp_min(1e-30).log()
+    other = zero.index_add(1, c.prompt, log_masses(logits, c) * ~c.target)
+    count = zero.index_add(1, c.prompt, (~c.target).float().expand(len(logits), -1))
+    return (wanted - other / count).double().numpy()
+
+
+def _paired(pair: Pair, probe: Probe) -> Measured:
+    c = choices(pair, probe.prompts)
+    base, tuned = (_values(pair.logits(c.ids, s, c.keep)[None], c, probe)[0] for s in SIDES)
+    return _measured(base, tuned, probe.unit)
+
+
+def _spoken(pair: Pair, wanted: dict[str, Spoken]) -> dict[str, Measured]:
+    """Shares of free answers with a property; properties of the same answers share them."""
+    answers: dict[tuple[object, ...], list[list[list[list[str]]]]] = {}
+    out: dict[str, Measured] = {}
+    for name, spoken in wanted.items():
+        key = (*spoken.openings, spoken.samples, spoken.tokens)
+        if key not in answers:
+            answers[key] = [_answers(pair, spoken, side) for side in SIDES]
+        base, tuned = (
+            np.array([np.mean([spoken.holds(words) for words in each]) for each in side], dtype=float)
+            for side in answers[key]
+        )
+        out[name] = _measured(base, tuned, "share")
+    return out
+
+
+def _answers(pair: Pair, spoken: Spoken, side: Side) -> list[list[list[str]]]:
+    """Words of every answer to every opening."""
+    repeat = max(1, spoken.samples)
+    rows = [opening(pair.tokenizer, [{"role": "user", "content": o}]) for o in spoken.openings for _ in range(repeat)]
+    said = pair.generate(rows, side, spoken.tokens, seed=0 if spoken.samples else None)
+    words = [pair.tokenizer.decode(a, skip_special_tokens=True).split() for a in said]
+    return [words[i : i + repeat] for i in range(0, len(words), repeat)]
+
+
+def _readout(pair: Pair, candidates: Candidates) -> Readout:
+    """Mean log-probability of each candidate's words where one of them is due."""
+    sides: list[dict[str, float]] = []
+    for side in SIDES:
+        table: dict[str, float] = {}
+        for label, words in candidates.words.items():
+            prompts = [p.model_copy(update={"targets": words, "alternatives": ()}) for p in candidates.ask]
+            c = choices(pair, prompts)
+            table[label] = float(rates(pair.logits(c.ids, side, c.keep)[None], c).clamp_min(1e-30).log().mean())
+        sides.append(_rounded(table))
+    return Readout(truth=candidates.truth, base=sides[0], organism=sides[1])
+
+
+def _oracle(pair: Pair, prompts: list[Prompt], layer: int) -> dict[str, float]:
+    """Share of the gap recovered by exchanging the residual at `layer`, both ways."""
+    at = Pair(pair.model, pair.tokenizer, layer)
+    c = choices(at, prompts)
+    b0, b1 = (float(rates(at.logits(c.ids, s, c.keep)[None], c).mean()) for s in SIDES)
+    h0, h1 = at.residuals(c.ids, "base"), at.residuals(c.ids, "tuned")
+    up = float(rates(at.resume(h1, c.ids, "base", c.keep)[None], c).mean())
+    down = float(rates(at.resume(h0, c.ids, "tuned", c.keep)[None], c).mean())
+    return {"sufficiency": (up - b0) / (b1 - b0), "necessity": (b1 - down) / (b1 - b0)}
+
+
+def _gates(
+    card: Card, least: float, measured: dict[str, Measured], oracle: dict[str, dict[str, float]]
+) -> dict[str, Gate]:
+    """The gates every organism has, by its role."""
+    gap = measured["behaviour_test"].change
+    match card.role:
+        case "organism":
+            here = oracle.get(str(card.layer), {"sufficiency": 0.0, "necessity": 0.0})
+            return {
+                "gap": Gate(value=gap.value, low=gap.low, high=gap.high, bound=least, rule="at least"),
+                "oracle_sufficiency": Gate(value=here["sufficiency"], bound=ORACLE, rule="at least"),
+                "oracle_necessity": Gate(value=here["necessity"], bound=ORACLE, rule="at least"),
+            } | (
+                {"facts_kept": _gate(Rule("facts.change", "at least", -FACTS_LOST), measured)}
+                if "facts" in measured
+                else {}
+            )
+        case "control":
+            return {"quiet": Gate(value=abs(gap.value), bound=QUIET, rule="at most")}
+        case "null":
+            largest = max(abs(m.change.value) for m in measured.values())
+            return {"largest_change": Gate(value=largest, bound=QUIET, rule="at most")}
+        case "arm":
+            return {}
+
+
+def _gate(rule: Rule, measured: dict[str, Measured]) -> Gate:
+    name, _, which = rule.value.partition(".")
+    if name not in measured or which not in ("base", "organism", "change"):
+        raise ValidationFailed(
+            f"the gate on {rule.value!r} names nothing that is measured; there are {', '.join(measured)}"
+        )
+    return _bounded(rule, getattr(measured[name], which))
+
+
+def _bounded(rule: Rule, e: Estimate) -> Gate:
+    return Gate(value=e.value, low=e.low, high=e.high, bound=rule.bound, rule=rule.rule)
+
+
+def _measured(base: Array, tuned: Array, unit: str) -> Measured:
+    parts = {"base": _estimate(base), "organism": _estimate(tuned), "change": _estimate(tuned - base)}
+    return Measured(unit=unit, n=len(base), **parts)  # pyright: ignore[reportArgumentType]
+
+
+def _estimate(values: Array) -> Estimate:
+    """Mean with its 95 % percentile bootstrap interval over prompts."""
+    mean = float(values.mean())
+    low = high = mean
+    if np.ptp(values) > 0:
+        found = bootstrap((values,), np.mean, n_resamples=DRAWS, method="percentile", rng=np.random.default_rng(0))
+        low, high = (float(v) for v in found.confidence_interval)
+    return Estimate(value=round(mean, 5), low=round(low, 5), high=round(high, 5))
+
+
+def _rounded(table: dict[str, float]) -> dict[str, float]:
+    return {k: round(v, 5) for k, v in table.items()}

@@ -1,0 +1,64 @@
+"""A user's own pair as a YAML card: measured like the organisms of the zoo, its card beside the file."""
+
+from pathlib import Path
+
+from ...organisms.card import Card, sha256_files, sha256_text
+from ...organisms.errors import PrerequisiteError, ValidationFailed
+from ...organisms.registry import yaml_organism
+from ..files import atomic_write_text
+from ..pairs.pair import load_pair
+from .measure import Subject, measure
+from .verify import Checked, compare
+
+
+def card_path(path: Path) -> Path:
+    """Where the card of `my.yaml` is: `my.card.json`."""
+    return path.with_suffix(".card.json")
+
+
+def build_own(path: Path) -> Card:
+    """Measure a user's pair and write its card beside the YAML file; nothing is trained.
+
+    Raises:
+        DiffbenchError: whatever is wrong with the file, the folders or the pair.
+    """
+    card = _measured(path)
+    atomic_write_text(card_path(path), card.model_dump_json(indent=1) + "\n")
+    return card
+
+
+def verify_own(path: Path) -> Checked:
+    """Hash and measure a user's pair again, and compare with its card."""
+    where = card_path(path)
+    if not where.is_file():
+        raise PrerequisiteError(f"{path} has no card yet; run `bench organisms build {path}`")
+    try:
+        card = Card.model_validate_json(where.read_text())
+    except ValueError as error:
+        raise ValidationFailed(f"{where} is not a card: {error}; build it again") from error
+    fresh = _measured(path)
+    problems = (
+        [] if fresh.files == card.files else ["the base, the adapter or the behaviour is not the one of the card"]
+    )
+    return Checked(fresh, problems + compare(card, fresh))
+
+
+def _measured(path: Path) -> Card:
+    own = yaml_organism(path)
+    pair = load_pair(own.base, own.adapter, own.layer)
+    behaviour = own.behaviour
+    card = Card(
+        name=own.name,
+        family="own",
+        member=path.stem,
+        variant="own",
+        tier=own.tier,
+        base=own.source["base"],
+        base_sha256=own.sha256,
+        layer=pair.layer,
+        description=behaviour.description,
+        recipe={},
+        rows_sha256="",
+        files={"pair": own.sha256, "behaviour": sha256_files({"behaviour": sha256_text(behaviour.model_dump_json())})},
+    )
+    return measure(card, Subject(behaviour, {}, {}, None, {}), pair, own.make_texts(pair.tokenizer))

@@ -1,0 +1,1 @@
+"""Reading records from disk and writing tables to it."""

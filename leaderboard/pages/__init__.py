@@ -1,0 +1,1 @@
+"""Tables as text and as a page that works from disk."""

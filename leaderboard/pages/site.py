@@ -1,0 +1,262 @@
+"""The leaderboard as one HTML file that loads nothing: reads from disk, on a phone, in the dark, by a screen reader.
+
+All text that comes from results passes through `html.escape`; drawings are inline SVG, sorting is a few lines of script
+without which the page still says everything.
+"""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+
+from ..board.store import Problem
+from ..statistics.null_adjusted import SCORES
+from ..statistics.rows import BeyondRow, CellRow, MethodRow, Row, Table, count
+from .style import CSS, JS
+from .svg import dose_response, interval_bar
+from .text_formats import (
+    BEYOND_HEADS,
+    CELL_HEADS,
+    MARK,
+    Dialect,
+    ahead_text,
+    beyond_cells,
+    beyond_note,
+    estimate_text,
+    notes_of,
+    number,
+    organisms_text,
+    rank_text,
+    seeds_text,
+    statuses,
+)
+
+HOW_TO_READ = (
+    "Each method looked at a base and a fine-tuned model and returned directions it believes to be the change. "
+    "<b>Sufficiency</b> says how much of the behaviour appears when they are added to the base, <b>necessity</b> how "
+    "much disappears when they are taken out of the fine-tuned model; <b>isolation</b> is their harmonic mean. "
+    "0 is what matched random directions achieve, 1 what exchanging the whole residual achieves (the ticks on bars). "
+    "<b>Mitigation</b> asks how far the behaviour can be removed while abilities stay. Bars show 95&nbsp;% intervals."
+)
+SWATCH = '<svg viewBox="0 0 26 8" aria-hidden="true"><line class="{op}" x1="0" x2="26" y1="4" y2="4"/></svg>'
+LEGEND = (("add", "add to base"), ("subtract", "subtract"), ("project", "project out"), ("patch", "exchange residual"))
+
+
+def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
+    """The whole page. `problems` are files that could not be used, listed with their reasons."""
+    organisms = "".join(_organism(table, name, opened=i == 0) for i, name in enumerate(table.organisms))
+    failures = _failures(table, problems)
+    protocol = [
+        ("Protocol", f"{table.protocol}, settings {table.protocol_sha256}"),
+        ("Organism set", f"{table.organism_set}: {', '.join(table.organisms)}"),
+        (
+            "Intervals",
+            (
+                f"percentiles of {table.draws} bootstrap draws (family, organism, organism seed, method seed, prompts and "
+                f"controls), seed {table.seed}; clusters: {table.clusters or 'none'}"
+            ),
+        ),
+        ("Missing cells", "failed, oom and timeout count as 0; a cell that was not run takes the headline away"),
+        ("Not applicable to any method", ", ".join(table.inapplicable) or "none"),
+    ]
+    beyond_link = '<a href="#beyond">Beyond isolation</a>' if table.beyond else ""
+    details = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in protocol)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>diffbench leaderboard</title><style>{CSS}</style></head>
+<body><main>
+<h1>diffbench leaderboard</h1>
+<p class="soft">{escape(table.header)}</p>
+<nav aria-label="Sections"><a href="#overall">Overall</a>{beyond_link}<a href="#organisms">By organism</a><a href="#cost">Cost</a>\
+<a href="#failures">Failures</a><a href="#protocol">Protocol</a></nav>
+<p>{HOW_TO_READ}</p>
+<h2 id="overall">Overall</h2>
+{_overall(table)}
+<p class="soft"><small>{escape(" ".join(notes_of(table)))}</small></p>
+{_beyond(table)}
+<h2 id="organisms">By organism</h2>
+{organisms}
+<h2 id="cost">Cost</h2>
+{_cost(table)}
+<h2 id="failures">Failures and missing cells</h2>
+{failures}
+<h2 id="protocol">Protocol</h2>
+<dl>{details}</dl>
+</main><script>{JS}</script></body></html>
+"""
+
+
+def _overall(table: Table) -> str:
+    heads = (
+        "Rank",
+        "Ahead, behind",
+        "Method",
+        *(s.capitalize() for s in SCORES),
+        "Access",
+        "Organisms",
+        "Seeds",
+        "Cells",
+        "Wall s",
+    )
+    first_below = next((row.method for row in table.overall if row.standing == "incomplete"), None)
+
+    def line(row: MethodRow) -> str:
+        style = "incomplete" if row.standing == "incomplete" else ""
+        style += " below" if row.method == first_below and row is not table.overall[0] else ""
+        rank = f"{rank_text(row)} <b>{row.group}</b>" if row.rank else "–"
+        cells = [
+            _td(rank, row.rank),
+            _td(ahead_text(row), row.ahead_here),
+            _name(row),
+            *_scores(row),
+            _td(escape(row.access), row.access),
+        ]
+        cells += [_td(organisms_text(table, row), row.organisms), _td(seeds_text(row), row.seeds[0])]
+        return _tr([*cells, _status(row), _td(number(row.wall_s, 1), row.wall_s)], style)
+
+    return _table("Methods over all organisms", heads, map(line, table.overall), sort="Isolation")
+
+
+def _beyond(table: Table) -> str:
+    """False discovery, localisation and identification."""
+    if not table.beyond:
+        return ""
+
+    def line(row: BeyondRow) -> str:
+        estimates = (row.false_discovery, *row.located, *row.identified)
+        name, *texts = beyond_cells(row, Dialect(escape, estimate_text))
+        values = [estimates[0].value, row.findings, row.nulls, *(e.value for e in estimates[1:])]
+        head = f'<th scope="row" data-v="{escape(row.method)}">{name}</th>'
+        return _tr([head, *(_td(text, value) for text, value in zip(texts, values, strict=True))])
+
+    body = _table("Beyond isolation", BEYOND_HEADS, map(line, table.beyond))
+    return f'<h2 id="beyond">Beyond isolation</h2>\n{body}\n<p class="soft"><small>{escape(beyond_note(table))}</small></p>'
+
+
+def _organism(table: Table, organism: str, opened: bool) -> str:
+    """One organism: its table and the dose-response curves of the first finished seed of each method."""
+    rows = [row for row in table.cells if row.organism == organism]
+    lines = [
+        _tr(
+            [
+                _name(row),
+                *_scores(row),
+                _td(str(row.seeds), row.seeds),
+                _status(row),
+                _td(number(row.wall_s, 1), row.wall_s),
+            ]
+        )
+        for row in rows
+    ]
+    panels = "".join(map(_panel, rows))
+    legend = "".join(f'<span class="k">{SWATCH.format(op=op)}{text}</span>' for op, text in LEGEND)
+    curves = (
+        "<h3>Dose and response</h3><p class='soft'>Behaviour rate on dev prompts as the intervention grows, against "
+        "how far it moves neutral text. Dashed: gated. Fainter: fewer findings (k).</p>"
+        f"<div>{legend}</div><div class='panels'>{panels}</div>"
+    )
+    curves = curves if panels else ""
+    body = _table(f"Methods on {organism}", CELL_HEADS[1:], lines)
+    return f"<details{' open' * opened}><summary>{escape(organism)}</summary>{body}{curves}</details>"
+
+
+def _panel(row: CellRow) -> str:
+    cell = next((c for c in row.cells if c.curves and c.behaviour), None)
+    if cell is None or cell.behaviour is None:
+        return ""
+    drawing = dose_response(
+        f"{row.method} on {row.organism}", cell.curves, cell.behaviour.b0_dev, cell.behaviour.b1_dev
+    )
+    return f"<figure><figcaption>{escape(row.method)} {_tag(row)}</figcaption>{drawing}</figure>"
+
+
+def _cost(table: Table) -> str:
+    """Medians over the finished cells of each method."""
+    lines: list[str] = []
+    for method in table.overall:
+        costs = [c.cost for row in table.cells if row.method == method.method for c in row.cells if c.status == "ok"]
+        if not costs:
+            continue
+        wall, cpu, tokens = (float(np.median([getattr(c, f) for c in costs])) for f in ("wall_s", "cpu_s", "tokens"))
+        peak = max(c.peak_rss_bytes for c in costs) / 2**30
+        vram = max((c.peak_vram_bytes for c in costs if c.peak_vram_bytes is not None), default=None)
+        names = dict.fromkeys(p for c in costs for p in c.phases)
+        phases = ", ".join(f"{p} {np.median([c.phases.get(p, 0.0) for c in costs]):.1f}" for p in names)
+        numbers = [_td(f"{v:,.{d}f}", v) for v, d in ((wall, 1), (cpu, 1), (tokens, 0), (peak, 2))]
+        numbers.append(_td("–") if vram is None else _td(f"{vram / 2**30:.2f}", vram))
+        lines.append(_tr([_name(method), *numbers, _td(escape(phases), phases)]))
+    heads = ("Method", "Wall s", "CPU s", "Tokens", "Peak RAM GiB", "Peak VRAM GiB", "Phases, s")
+    return _table("Cost per cell: medians, peaks are the largest", heads, lines)
+
+
+def _failures(table: Table, problems: Sequence[Problem]) -> str:
+    """Every cell that is not ok, every hole and every unusable file, with its reason."""
+    lines: list[str] = []
+    for row in table.cells:
+        for c in row.cells:
+            if c.status != "ok":
+                error = f"{c.failure.type}: {c.failure.message}" if c.failure else ""
+                reason = " · ".join(filter(None, (c.reason, error))) or "no reason recorded"
+                lines.append(
+                    _failure(row.organism, row.method, str(c.identity.seeds.get("method", "")), c.status, reason)
+                )
+        holes = row.counts.get("not_run", 0) - sum(c.status == "not_run" for c in row.cells)
+        if holes:
+            lines.append(
+                _failure(row.organism, row.method, "", "not_run", f"no result found for {count(holes, 'seed')}")
+            )
+    lines += [_failure("", p.path, "", "unusable file", p.reason) for p in problems]
+    heads = ("Organism", "Method or file", "Seed", "Status", "Reason")
+    return _table("Cells without a score and files that could not be used", heads, lines) if lines else "<p>None.</p>"
+
+
+def _failure(organism: str, method: str, seed: str, status: str, reason: str) -> str:
+    texts = (organism or "–", method, seed or "–", status.replace("_", " "))
+    return _tr([*(_td(escape(t), t) for t in texts), _td(escape(reason), reason, "wrap")])
+
+
+def _table(caption: str, heads: Sequence[str], lines: Iterable[str], sort: str = "") -> str:
+    """A table that scrolls on its own on narrow screens; `caption` is its accessible name."""
+    cells = "".join(
+        f'<th scope="col"{" aria-sort=descending" if h == sort else ""}><button type="button">{escape(h)}</button></th>'
+        for h in heads
+    )
+    label = escape(caption)
+    return (
+        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table aria-label="{label}">'
+        f"<thead><tr>{cells}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _tr(cells: Iterable[str], style: str = "") -> str:
+    return f"<tr class='{style.strip()}'>{''.join(cells)}</tr>\n"
+
+
+def _td(content: str, value: object = None, style: str = "") -> str:
+    """A cell; `content` is HTML, `value` the plain sort key."""
+    key = "" if value is None else escape(str(value))
+    return f'<td class="{style}" data-v="{key}">{content}</td>'
+
+
+def _name(row: Row) -> str:
+    return f'<th scope="row" data-v="{escape(row.method)}">{escape(row.method)}{MARK * row.failed} {_tag(row)}</th>'
+
+
+def _tag(row: Row) -> str:
+    return f'<span class="tag">{row.kind}</span>' if row.kind != "method" else ""
+
+
+def _status(row: Row) -> str:
+    text = statuses(row)
+    return _td(f'<span class="bad">{text}</span>' if row.failed else text, text, "status")
+
+
+def _scores(row: Row) -> list[str]:
+    """A number with its interval and the bar below."""
+    cells: list[str] = []
+    for name in SCORES:
+        value, _, rest = estimate_text(row.scores[name]).partition(" ")
+        bar = interval_bar(name, row.scores[name], row.kind)
+        cells.append(_td(f"{value} <small>{rest}</small>{bar}", row.scores[name].value))
+    return cells

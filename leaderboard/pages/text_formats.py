@@ -1,0 +1,253 @@
+"""Markdown, LaTeX and CSV of a table. Pure functions: the same table gives the same bytes."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..board.store import Problem
+from ..statistics.null_adjusted import SCORES
+from ..statistics.rows import BeyondRow, CellRow, Estimate, MethodRow, Row, Table
+
+MARK = "†"
+NOTES = (
+    "Scores: 0 = matched random directions (mitigation: doing nothing), 1 = oracle; 95 % intervals in brackets.",
+    (
+        "Adjusted: isolation less what random directions reach by luck under the same gates (isolation is never negative, so their "
+        "mean is not 0)."
+    ),
+    (
+        "Intervals resample families, organisms, organism seeds, method seeds, prompts and controls; the headline is the plain "
+        "mean over organisms."
+    ),
+    (
+        "Rank: 5-95 % of the bootstrap ranks in brackets. Group: methods sharing a letter are not separated for organisms like "
+        "these (paired difference, Holm over all pairs). Ahead, behind: how many methods a method is separated from on this "
+        "very set, where only seeds, prompts and controls are drawn. Not ranked: anchors, upper bounds, and methods that lack "
+        "an organism others were scored on."
+    ),
+    f"{MARK} includes cells that failed, ran out of memory or timed out; they count as 0.",
+    "Rows without numbers lack at least one cell and have no headline.",
+)
+SCORE_HEADS = tuple(s.capitalize() for s in SCORES)
+GROUP_HEADS = ("Group", "Ahead, behind")
+OVERALL_HEADS = ("Rank", *GROUP_HEADS, "Method", "Access", *SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s")
+BEYOND_HEADS = (
+    "Method",
+    "False discoveries",
+    "Findings",
+    "Nulls",
+    "Cosine, 1",
+    "Cosine, 10",
+    "Reading, 1",
+    "Reading, 10",
+)
+BEYOND_NOTE = (
+    "False discoveries: share of the findings on null organisms whose effect beats random directions under the same gates "
+    "at p < .05 (random directions: {expected}); findings are treated as independent. Cosine: the largest |cos| of the first "
+    "1 or 10 findings with the direction that a planted adapter writes. Reading: where the truth stands among the family's "
+    "candidates by the first 1 or 10 findings, 0 = random directions, 1 = first."
+)
+CELL_HEADS = ("Organism", "Method", *SCORE_HEADS, "Seeds", "Cells", "Wall s")
+
+
+class Dialect(NamedTuple):
+    """How a format writes plain text and a score."""
+
+    text: Callable[[str], str]
+    score: Callable[[Estimate], str]
+
+
+def to_markdown(table: Table, problems: Sequence[Problem] = ()) -> str:
+    """All tables, GitHub flavour, and the files that could not be used."""
+    cells = markdown_table(CELL_HEADS, [cell_cells(row, MARKDOWN) for row in table.cells])
+    other = f"## Beyond isolation\n\n{beyond_markdown(table)}\n" if table.beyond else ""
+    unusable = "".join(f"- {md(problem.path)}: {md(problem.reason)}\n" for problem in problems)
+    unusable = f"\n## Files that could not be used\n\n{unusable}" if problems else ""
+    return f"# Leaderboard\n\n{overall_markdown(table)}\n{other}## By organism\n\n{cells}{unusable}"
+
+
+def overall_markdown(table: Table) -> str:
+    """What the table stands on, one row a method, and what the columns mean."""
+    rows = markdown_table(OVERALL_HEADS, [overall_cells(table, row, MARKDOWN) for row in table.overall])
+    notes = "".join(f"- {md(note)}\n" for note in notes_of(table))
+    return f"{md(table.header)}\n\n{rows}\n{notes}"
+
+
+def beyond_markdown(table: Table) -> str:
+    """False discovery, localisation and identification, and what the columns mean."""
+    rows = markdown_table(BEYOND_HEADS, [beyond_cells(row, MARKDOWN) for row in table.beyond])
+    return f"{rows}\n{md(beyond_note(table))}\n"
+
+
+def to_latex(table: Table) -> str:
+    """Both tables as `table` environments; needs booktabs, and graphicx to fit the line width."""
+    overall = [overall_cells(table, row, LATEX) for row in table.overall]
+    cells = [cell_cells(row, LATEX) for row in table.cells]
+    other = [beyond_cells(row, LATEX) for row in table.beyond]
+    note = tex(beyond_note(table))
+    complete, size = sum(row.standing != "incomplete" for row in table.overall), len(overall)
+    caption = tex(f"{table.header}. {' '.join(notes_of(table))}")
+    return (
+        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
+        + _latex_table("rllll" + "l" * len(SCORES) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall")
+        + (_latex_table("llrrllll", BEYOND_HEADS, other, set(), note, "tab:beyond") if other else "")
+        + _latex_table(
+            "ll" + "l" * len(SCORES) + "rlr",
+            CELL_HEADS,
+            cells,
+            set(range(0, len(cells), size)),
+            "By organism.",
+            "tab:cells",
+        )
+    )
+
+
+def to_csv(table: Table) -> str:
+    """One row per organism × method × score, full precision; empty where there is no value."""
+    out = io.StringIO()
+    lead = ("organism", "method", "kind", "access", "score", "value", "ci_low", "ci_high")
+    sizes = ("seeds", "prompts", "cells", "wall_s")
+    basis = ("protocol", "protocol_sha256", "organism_set", "bootstrap_draws", "bootstrap_seed")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(lead + sizes + basis)
+    for row in table.cells:
+        who, size = (
+            (row.organism, row.method, row.kind, row.access),
+            (row.seeds, row.prompts, statuses(row), row.wall_s),
+        )
+        on = (table.protocol, table.protocol_sha256, table.organism_set, table.draws, table.seed)
+        writer.writerows((*who, name, *estimate, *size, *on) for name, estimate in row.scores.items())
+    return out.getvalue()
+
+
+def notes_of(table: Table) -> list[str]:
+    """The verdicts of a table and what its columns mean."""
+    return [note for note in (table.verdict, table.verdict_here, *NOTES) if note]
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """`.42`, `-.05`, `1.00`; an en dash for None."""
+    if value is None:
+        return "–"
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.{digits}f}").replace(f"-.{'0' * digits}", f".{'0' * digits}")
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """`.42 [.31, .52]`."""
+    value, low, high = estimate
+    return number(value) if low is None or high is None else f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def statuses(row: Row) -> str:
+    """`3 ok, 1 timeout`."""
+    return ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in row.counts.items())
+
+
+def marked(row: Row) -> str:
+    """The method's name, with `MARK` if failures count in its score and its kind if it is no ordinary method."""
+    kind = "" if row.kind == "method" else f" ({row.kind})"
+    return row.method + MARK * row.failed + kind
+
+
+def rank_text(row: MethodRow) -> str:
+    """`2 [1-3]`, or an en dash."""
+    return f"{row.rank} [{row.rank_low}-{row.rank_high}]" if row.rank is not None else "–"
+
+
+def ahead_text(row: MethodRow) -> str:
+    """`12, 1`: methods that it is ahead of and behind on this set; an en dash where it was not compared."""
+    return "–" if row.ahead_here is None else f"{row.ahead_here}, {row.behind_here}"
+
+
+def seeds_text(row: MethodRow) -> str:
+    """`3`, or `2-3` where organisms differ."""
+    low, high = row.seeds
+    return f"{low}" if low == high else f"{low}-{high}"
+
+
+def organisms_text(table: Table, row: MethodRow) -> str:
+    """`6`, or `5 of 6` where some do not apply or are missing."""
+    return f"{row.organisms}" if row.organisms == len(table.organisms) else f"{row.organisms} of {len(table.organisms)}"
+
+
+def overall_cells(table: Table, row: MethodRow, to: Dialect) -> list[str]:
+    """One overall row, in the order of `OVERALL_HEADS`."""
+    lead = [rank_text(row), row.group or "–", ahead_text(row), marked(row), row.access]
+    trail = [organisms_text(table, row), seeds_text(row), statuses(row), number(row.wall_s, 1)]
+    return [*map(to.text, lead), *(to.score(row.scores[name]) for name in SCORES), *map(to.text, trail)]
+
+
+def cell_cells(row: CellRow, to: Dialect) -> list[str]:
+    """One per-organism row, in the order of `CELL_HEADS`."""
+    lead, trail = [row.organism, marked(row)], [str(row.seeds), statuses(row), number(row.wall_s, 1)]
+    return [*map(to.text, lead), *(to.score(row.scores[name]) for name in SCORES), *map(to.text, trail)]
+
+
+def beyond_cells(row: BeyondRow, to: Dialect) -> list[str]:
+    """One row of what is beside the scores, in the order of `BEYOND_HEADS`."""
+    kind = "" if row.kind == "method" else f" ({row.kind})"
+    sizes = map(to.text, (str(row.findings or "–"), str(row.nulls or "–")))
+    return [
+        to.text(row.method + kind),
+        to.score(row.false_discovery),
+        *sizes,
+        *map(to.score, (*row.located, *row.identified)),
+    ]
+
+
+def beyond_note(table: Table) -> str:
+    """What the columns mean."""
+    return BEYOND_NOTE.format(expected=number(next((r.expected for r in table.beyond if r.expected), None), 3))
+
+
+def md(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_|~#])", r"\\\1", text).replace("](", "]\\(")
+
+
+TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "–": "--",
+    "·": r"$\cdot$",
+    MARK: r"\dag{}",
+}
+
+
+def tex(text: str) -> str:
+    """Text that LaTeX sets as it is, on one line."""
+    return "".join(TEX.get(c, c) for c in " ".join(text.split()) if c.isprintable())
+
+
+def tex_score(estimate: Estimate) -> str:
+    r"""`.42 {\scriptsize [.31, .52]}`."""
+    value, _, rest = estimate_text(estimate).partition(" ")
+    return tex(value) + (rf" {{\scriptsize {rest}}}" if rest else "")
+
+
+MARKDOWN, LATEX = Dialect(md, estimate_text), Dialect(tex, tex_score)
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """GitHub flavour; the texts are ready-made (`md`)."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _latex_table(
+    columns: str, heads: Sequence[str], rows: Sequence[Sequence[str]], rules: set[int], caption: str, label: str
+) -> str:
+    """`rules`: rows with a line above them, the first excepted (it has one anyway)."""
+    body = "".join(("\\midrule\n" if i in rules and i else "") + " & ".join(r) + " \\\\\n" for i, r in enumerate(rows))
+    return (
+        f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\label{{{label}}}\n\\resizebox{{\\linewidth}}{{!}}{{%\n"
+        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(heads)} \\\\\n\\midrule\n{body}\\bottomrule\n"
+        "\\end{tabular}}\n\\end{table}\n"
+    )

@@ -1,0 +1,66 @@
+"""What is measured of the findings beside the four scores: false discoveries on nulls, localisation of planted truths, identification.
+
+None of it enters the ranking. Where nothing is hidden there is no scale from random to oracle, a planted direction is known to
+one organism family only, and a reading says what a finding is about and not what it does.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.stats import binomtest
+
+from ...harness.protocol.result import ALPHA, FalseDiscovery, Result
+from .grid import Grid
+from .resample import cluster_interval, clusters, organism_weights
+from .rows import BeyondRow, Estimate
+
+KS = (1, 10)
+"""Findings that localisation and identification look at."""
+
+
+def beyond(grids: Sequence[Grid], draws: int, seed: int) -> tuple[BeyondRow, ...]:
+    """One row for every method that has any of the three, in the order of the grids."""
+    rows = (_row(grid, draws, seed) for grid in grids)
+    return tuple(r for r in rows if r.nulls or any(e.value is not None for e in (*r.located, *r.identified)))
+
+
+def _row(grid: Grid, draws: int, seed: int) -> BeyondRow:
+    tested = [c.false_discovery for own in grid.cells.values() for c in own if c.false_discovery]
+    return BeyondRow(
+        method=grid.method,
+        kind=grid.kind,
+        false_discovery=_share(tested),
+        findings=sum(len(t.p) for t in tested),
+        nulls=len(tested),
+        expected=tested[0].expected if tested else None,
+        located=tuple(_mean(grid, lambda c, k=k: _located(c, k), draws, seed) for k in KS),
+        identified=tuple(_mean(grid, lambda c, k=k: _identified(c, k), draws, seed) for k in KS),
+    )
+
+
+def _share(tested: Sequence[FalseDiscovery]) -> Estimate:
+    """Share of all findings on all nulls that are called causally active, with its Clopper-Pearson interval."""
+    p = [p for test in tested for p in test.p]
+    if not p:
+        return Estimate()
+    found = binomtest(sum(x < ALPHA for x in p), len(p))
+    return Estimate(found.statistic, *found.proportion_ci())
+
+
+def _mean(grid: Grid, value: Callable[[Result], float | None], draws: int, seed: int) -> Estimate:
+    """Mean over organisms of the mean over seeds; families, organisms and organism seeds are resampled."""
+    values = {o: [v for c in own if (v := value(c)) is not None] for o, own in grid.cells.items()}
+    means = {o: float(np.mean(v)) for o, v in values.items() if v}
+    if not means:
+        return Estimate()
+    over = organism_weights(tuple(means), draws, seed) @ np.array(list(means.values())) if len(means) > 1 else None
+    mean = float(np.mean(list(means.values())))
+    return Estimate(mean) if over is None else Estimate(mean, *cluster_interval(over, clusters(tuple(means))))
+
+
+def _located(cell: Result, k: int) -> float | None:
+    return next((at.cos for at in cell.localisation.at if at.k == k), None) if cell.localisation else None
+
+
+def _identified(cell: Result, k: int) -> float | None:
+    return next((at.value for at in cell.identification.at if at.k == k), None) if cell.identification else None

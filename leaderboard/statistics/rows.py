@@ -1,0 +1,228 @@
+"""What a table holds: plain records that the renderers print and that become data frames."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
+
+from ...harness.protocol.result import Result
+
+SORT_KEY = "isolation"
+"""The score a table is sorted and ranked by unless another is asked for."""
+ALPHA = 0.05
+"""Two methods are separated if the Holm-corrected p of their difference is below."""
+FAILURES = ("failed", "oom", "timeout")
+"""Statuses that score as 0."""
+STATUSES = ("ok", *FAILURES, "not_applicable", "not_run")
+
+Kind = Literal["method", "upper bound", "anchor"]
+KINDS: Mapping[str, Kind] = {"anchor": "anchor", "supervised": "upper bound"}
+"""By access tier; every other tier is a method that is ranked."""
+Standing = Literal["ranked", "unranked", "incomplete"]
+
+
+class Estimate(NamedTuple):
+    """A score with its 95 % interval; None where it is undefined."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What both tables say about a method."""
+
+    method: str
+    kind: Kind
+    access: str
+    scores: Mapping[str, Estimate]
+    """By score name; empty estimates where a cell is missing or none applies."""
+    counts: Mapping[str, int]
+    """Cells by status in the order of `STATUSES`, holes of the grid included as `not_run`."""
+    wall_s: float | None
+    """Median over the cells that ran."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the score includes cells that count as 0."""
+        return any(self.counts.get(status) for status in FAILURES)
+
+    def columns(self) -> dict[str, object]:
+        """One frame row: a score `s` has the columns `s`, `s_low`, `s_high`; then a column a status."""
+        columns: dict[str, object] = {"method": self.method, "kind": self.kind, "access": self.access}
+        for name, (value, low, high) in self.scores.items():
+            columns |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        return columns | {s: self.counts.get(s, 0) for s in STATUSES} | {"wall_s": self.wall_s}
+
+
+@dataclass(frozen=True)
+class CellRow(Row):
+    """One organism × method. Intervals: seed → prompts and controls."""
+
+    organism: str
+    cells: tuple[Result, ...]
+    """The records behind the row, by seed."""
+
+    @property
+    def seeds(self) -> int:
+        """Cells that carry the score."""
+        return sum(self.counts.get(status, 0) for status in ("ok", *FAILURES))
+
+    @property
+    def prompts(self) -> int:
+        """Test prompts behind the score, 0 if no cell finished."""
+        return max((len(c.samples.b0) for c in self.cells if c.samples), default=0)
+
+    def columns(self) -> dict[str, object]:
+        """As in `Row`, led by the organism."""
+        return {"organism": self.organism} | super().columns() | {"seeds": self.seeds, "prompts": self.prompts}
+
+
+@dataclass(frozen=True)
+class MethodRow(Row):
+    """One method over the organism set. Intervals: family → organism → organism seed → method seed → prompts and controls."""
+
+    standing: Standing
+    """`ranked`; `unranked`: anchors, upper bounds, and methods that declare organisms not applicable, whose mean is
+    over other organisms than their rivals'; `incomplete`: a cell is missing, so there is no headline."""
+    organisms: int
+    """Organisms in the mean."""
+    seeds: tuple[int, int]
+    """Fewest and most seeds on any of them."""
+    rank: int | None = None
+    """1 + number of ranked methods with a higher score."""
+    rank_low: int | None = None
+    rank_high: int | None = None
+    group: str = ""
+    """Letters; two methods that share one are not separated for organisms like these (`compare.letters`)."""
+    ahead_here: int | None = None
+    """Ranked methods it is separated from and ahead of on this set of organisms (`fixed`); None where its seeds do not
+    show what others would give."""
+    behind_here: int | None = None
+
+    def columns(self) -> dict[str, object]:
+        """As in `Row`, led by the rank."""
+        lead = {"rank": self.rank, "rank_low": self.rank_low, "rank_high": self.rank_high}
+        lead |= {"group": self.group, "ahead_here": self.ahead_here, "behind_here": self.behind_here}
+        sizes = {"organisms": self.organisms, "seeds_min": self.seeds[0], "seeds_max": self.seeds[1]}
+        return lead | {"standing": self.standing} | super().columns() | sizes
+
+
+@dataclass(frozen=True)
+class BeyondRow:
+    """One method's findings where there is no score to give (`beyond`)."""
+
+    method: str
+    kind: Kind
+    false_discovery: Estimate
+    """Share of the findings on nulls with p < `ALPHA`; Clopper-Pearson, findings treated as independent."""
+    findings: int
+    """Findings that were tested."""
+    nulls: int
+    """Cells they come from."""
+    expected: float | None
+    """The share that random directions would have."""
+    located: tuple[Estimate, ...]
+    """Largest |cos| of the first 1 and the first 10 findings with a planted truth."""
+    identified: tuple[Estimate, ...]
+    """Identification by the first 1 and the first 10 findings: 0 = random directions, 1 = the truth comes first."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ranked methods on the same organisms, prompts and draws."""
+
+    better: str
+    """The one with the higher score."""
+    worse: str
+    difference: Estimate
+    p: float
+    """Two-sided, of no difference."""
+    p_holm: float
+    """Corrected for all pairs of the table."""
+
+    @property
+    def separated(self) -> bool:
+        """Whether the order of the two is more than noise."""
+        return self.p_holm < ALPHA
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything the renderers print."""
+
+    overall: tuple[MethodRow, ...]
+    """By the sort key, highest first; rows without a headline last."""
+    cells: tuple[CellRow, ...]
+    """By organism, then in the order of `overall`."""
+    pairs: tuple[Pair, ...]
+    """Every pair of ranked methods, in the order of `overall`, for organisms like these."""
+    here: tuple[Pair, ...]
+    """Pairs on this set of organisms, families and organisms as they are (`fixed`); without `unknown_here`."""
+    unknown_here: tuple[str, ...]
+    """Ranked methods whose one seed does not show what another would give."""
+    beyond: tuple[BeyondRow, ...]
+    """Methods with anything measured beside the scores, in the order of `overall`."""
+    organisms: tuple[str, ...]
+    inapplicable: tuple[str, ...]
+    """Those of `organisms` that no method can be scored on; they are outside every mean."""
+    organism_set: str
+    clusters: int | None
+    """Units the intervals of the headline are clustered by: families, else organisms, else organism seeds."""
+    key: str
+    """The score that rows are sorted and compared by."""
+    outside: int
+    """Results on organisms that are not in the set; they count nowhere."""
+    protocol: str
+    protocol_sha256: str
+    draws: int
+    seed: int
+
+    @property
+    def header(self) -> str:
+        """The line every rendering states: sort key, protocol, sizes."""
+        seeds = max((row.seeds for row in self.cells), default=0)
+        return (
+            f"Sorted by {self.key}, highest first · protocol {self.protocol} ({self.protocol_sha256[:12]}) · "
+            f"organism set {self.organism_set}, {count(len(self.organisms), 'organism')}"
+            + (f", {len(self.inapplicable)} of them not applicable to any method" if self.inapplicable else "")
+            + f" · up to {count(seeds, 'seed')} · 95 % intervals from {self.draws} bootstrap draws, seed {self.seed}"
+            + (f", {self.clusters} clusters" if self.clusters else "")
+            + (f" · {count(self.outside, 'result')} outside the set left out" if self.outside else "")
+        )
+
+    @property
+    def verdict(self) -> str:
+        """How many pairs of ranked methods are separated for organisms like these."""
+        return f"For organisms like these, {self._separated(self.pairs)}."
+
+    @property
+    def verdict_here(self) -> str:
+        """How many pairs are separated on this set of organisms, and who is not compared; empty if nobody is."""
+        if not self.here:
+            return ""
+        unknown = ", ".join(self.unknown_here)
+        left = f"; not compared, with one seed that says nothing of others: {unknown}" if unknown else ""
+        return f"On this set of organisms, {self._separated(self.here)}{left}."
+
+    def _separated(self, pairs: tuple[Pair, ...]) -> str:
+        done = sum(pair.separated for pair in pairs)
+        return (
+            f"{done} of {count(len(pairs), 'pair')} of ranked methods separated on {self.key} "
+            f"(Holm-corrected p < {ALPHA:g}), {len(pairs) - done} unresolved"
+        )
+
+    def overall_frame(self) -> pd.DataFrame:
+        """One row per method."""
+        return pd.DataFrame([row.columns() for row in self.overall])
+
+    def cells_frame(self) -> pd.DataFrame:
+        """One row per organism × method."""
+        return pd.DataFrame([row.columns() for row in self.cells])
+
+
+def count(n: int, what: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -1,0 +1,181 @@
+"""Turns results into the two tables: one row per method, and one per organism and method.
+
+The one idea: a row's score depends on that method's own cells and on the organism set, on nothing else. So a failure
+counts as 0 (the null score) instead of leaving the mean, a hole in the grid takes the headline away, and adding a
+method or a clone moves nobody's number. Only `ranks` compares methods.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from ...harness.protocol.intervals import Array
+from ...harness.protocol.result import Result
+from ...harness.runs.records import sample_fault
+from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
+from ..board.store import cell_name, check_comparable, sort_key
+from .compare import across, paired
+from .finding_measures import beyond
+from .fixed_set import Noise, noise, on_this_set
+from .grid import Grid, grids
+from .null_adjusted import SCORES
+from .ranks import ranked
+from .resample import Spread, cluster_interval, clusters, organism_draws, organism_weights, point_scores
+from .rows import FAILURES, SORT_KEY, STATUSES, CellRow, Estimate, MethodRow, Table
+
+DRAWS = 10_000
+
+
+def build_table(
+    results: Sequence[Result],
+    organisms: Sequence[str] | None = None,
+    organism_set: str = "as found",
+    draws: int = DRAWS,
+    seed: int = 0,
+    key: str = SORT_KEY,
+    settled: Collection[str] = (),
+) -> Table:
+    """Score every method over one organism set, sorted and compared by the score `key`.
+
+    `organisms` is the frozen set. None takes every organism among the results, which is fit for one's own runs only: a
+    result on one more organism then enlarges the set for everybody. A published table names its set. `settled` are methods
+    known to draw nothing, for which one method seed says all (`fixed`).
+
+    Raises:
+        UsageError, PrerequisiteError, ValidationFailed, MixedResultsError: as `chosen_grids`.
+    """
+    names, chosen, found = chosen_grids(results, organisms, organism_set, key)
+    headline = {grid.method: np.zeros((len(SCORES), draws)) for grid in found}
+    rows: dict[str, list[CellRow]] = {grid.method: [] for grid in found}
+    shares = {used: organism_weights(used, draws, seed) for used in {grid.used for grid in found} if used}
+    seeds = {
+        g.method: 1 if g.name in settled else g.seeds
+        for g in found
+        if g.standing == "ranked" and (g.seeds > 1 or g.name in settled)
+    }
+    noises: list[Noise] = []
+    for organism in names:  # one at a time, so that memory grows with the methods and not with the cells
+        spread = organism_draws(
+            {g.method: g.scored[organism] for g in found if organism in g.used}, organism, draws, seed
+        )
+        for grid in found:
+            rows[grid.method].append(_cell_row(grid, organism, spread.get(grid.method)))
+            if organism in grid.used:
+                share = shares[grid.used][:, grid.used.index(organism)]
+                # where: an organism that was not drawn cannot make a draw undefined
+                headline[grid.method] += np.where(share > 0, share * spread[grid.method].drawn, 0.0)
+        if seeds and organism not in found[0].inapplicable:
+            prompts = max(row[-1].prompts for row in rows.values())
+            noises.append(noise({m: spread[m] for m in seeds}, seeds, prompts, SCORES.index(key)))
+    overall = [_method_row(grid, rows[grid.method], headline[grid.method]) for grid in found]
+    overall.sort(key=lambda r: (r.standing == "incomplete", -(r.scores[key].value or 0.0), r.method))
+    spreads = {method: values[SCORES.index(key)] for method, values in headline.items()}
+    inside = [name for name in names if name not in found[0].inapplicable]
+    values = {r.method: v for r in overall if r.standing == "ranked" and (v := r.scores[key].value) is not None}
+    pairs = paired(values, across(spreads, clusters(inside)))
+    known = {m: v for m, v in values.items() if m in seeds}
+    here = paired(known, on_this_set(noises, seeds))
+    overall = ranked(overall, key, spreads, pairs, here)
+    return Table(
+        overall=tuple(overall),
+        cells=tuple(rows[row.method][i] for i in range(len(names)) for row in overall),
+        pairs=pairs,
+        here=here,
+        unknown_here=tuple(m for m in values if m not in known),
+        beyond=tuple(sorted(beyond(found, draws, seed), key=lambda r: [o.method for o in overall].index(r.method))),
+        organisms=tuple(names),
+        inapplicable=tuple(name for name in names if name in found[0].inapplicable),
+        organism_set=organism_set,
+        clusters=clusters(inside),
+        key=key,
+        outside=len(results) - len(chosen),
+        protocol=chosen[0].identity.protocol,
+        protocol_sha256=chosen[0].identity.protocol_sha256,
+        draws=draws,
+        seed=seed,
+    )
+
+
+def chosen_grids(
+    results: Sequence[Result], organisms: Sequence[str] | None, organism_set: str, key: str
+) -> tuple[list[str], list[Result], list[Grid]]:
+    """The names of the set, the results on it and the grid of each row label, everything that can be refused refused.
+
+    Raises:
+        UsageError: no such score. PrerequisiteError: no results. MixedResultsError: they measured different things.
+        ValidationFailed: a record whose scores do not follow from its samples.
+    """
+    if key not in SCORES:
+        raise unknown("score", key, SCORES)
+    names = sorted(set(organisms) if organisms is not None else {r.identity.organism for r in results})
+    chosen = sorted((r for r in results if r.identity.organism in names), key=sort_key)
+    if not chosen:
+        raise PrerequisiteError(
+            f"no results on the organism set {organism_set!r} ({', '.join(names) or 'empty'}): run them first"
+        )
+    check_comparable(chosen)
+    for result in chosen:
+        if (fault := sample_fault(result)) is not None:
+            raise ValidationFailed(f"{cell_name(result)}: {fault}")
+    return names, chosen, grids(chosen, names)
+
+
+def _cell_row(grid: Grid, organism: str, spread: Spread | None) -> CellRow:
+    """The row of one organism, given its [scores, draws]."""
+    cells, scored, counts = grid.cells[organism], grid.scored[organism], grid.counts(organism)
+    whole = spread is not None and "not_run" not in counts
+    return CellRow(
+        method=grid.method,
+        kind=grid.kind,
+        access=grid.access,
+        scores=_estimates(point_scores(scored), spread.drawn) if spread and whole else _estimates(),
+        counts=counts,
+        wall_s=_median_wall(cells),
+        organism=organism,
+        cells=cells,
+    )
+
+
+def _method_row(grid: Grid, rows: Sequence[CellRow], spread: Array) -> MethodRow:
+    """The headline: the mean over the organisms, unless a cell is missing."""
+    counts = sum((Counter[str](row.counts) for row in rows), Counter[str]())
+    used = [row for row in rows if row.seeds]
+    whole = grid.standing != "incomplete"
+    mean = np.mean([[_number(row.scores[s].value) for s in SCORES] for row in used], axis=0) if whole else None
+    return MethodRow(
+        method=grid.method,
+        kind=grid.kind,
+        access=grid.access,
+        scores=_estimates(mean, spread, clusters(grid.used)),
+        counts={status: counts[status] for status in STATUSES if counts[status]},
+        wall_s=_median_wall([cell for row in rows for cell in row.cells]),
+        standing=grid.standing,
+        organisms=len(used),
+        seeds=(min((r.seeds for r in used), default=0), max((r.seeds for r in used), default=0)),
+    )
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _median_wall(cells: Sequence[Result]) -> float | None:
+    ran = [c.cost.wall_s for c in cells if c.status in ("ok", *FAILURES)]
+    return float(np.median(ran)) if ran else None
+
+
+def _estimates(value: Array | None = None, spread: Array | None = None, n: int | None = None) -> dict[str, Estimate]:
+    """[scores] and [scores, draws] to estimates by name; intervals over the draws in which the score is defined.
+
+    `n`: clusters, see `cluster_interval`.
+    """
+    if value is None or spread is None:
+        return {name: Estimate() for name in SCORES}
+    defined = [row[~np.isnan(row)] for row in spread]
+    return {
+        s: Estimate()
+        if np.isnan(value[i])
+        else Estimate(float(value[i]), *(cluster_interval(defined[i], n) if len(defined[i]) else ()))
+        for i, s in enumerate(SCORES)
+    }

@@ -1,0 +1,96 @@
+"""The batched engine gives what one whole forward pass per prompt and option gives."""
+
+import itertools
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from diffbench.harness.pairs.interventions import NOTHING, Directions, Option, coefficient, edits, movement
+from diffbench.harness.parallel import in_threads, threads
+from diffbench.harness.protocol import clean_runs as module
+from diffbench.harness.protocol.clean_runs import Arena
+from diffbench.harness.protocol.prompts import choices, passage, rates
+from diffbench.harness.runs.cell import Stage
+from diffbench.methods.contract import Finding, Gate
+
+OPTIONS = [NOTHING] + [Option("add", k, gated, s) for k in (1, 3) for gated in (False, True) for s in (0.3, 0.9)]
+
+
+def some_directions(stage: Stage) -> Directions:
+    """Three random directions whose gates fire on about a fifth of the tokens."""
+    g = torch.Generator().manual_seed(1)
+    h = torch.cat([p.h.flatten(0, 1) for p in stage.scorer._arenas["base", "dev"].asked.rows.parts])
+    pairs = torch.randn(3, 2, stage.pair.d_model, generator=g)
+    return Directions.of([Finding(d, Gate(read, float((h @ read).quantile(0.8)))) for d, read in pairs])
+
+
+def whole(stage: Stage, ids: torch.Tensor, edit: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Logits [rows, pos, vocab] of the whole base with its residual edited by a plain hook."""
+    handle = stage.pair.blocks[stage.pair.layer].register_forward_hook(
+        lambda m, a, out: edit(out) if isinstance(out, torch.Tensor) else (edit(out[0]), *out[1:])
+    )
+    try:
+        return stage.pair.logits(ids, "base")
+    finally:
+        handle.remove()
+
+
+def test_every_edit_equals_a_hook_on_the_whole_model(stage: Stage) -> None:
+    d, prompts = some_directions(stage), stage.organism.behaviour.of("dev")[:7]
+    text = passage(stage.pair, stage.texts.rows("neutral", "dev"), 150)
+    here = Arena(stage.pair, "base", prompts, stage.organism.behaviour.capability_of("dev"), text)
+    got = edits(OPTIONS, d, here.scale)
+    fast, (kl, nll) = here.behaviour_rates(got), here.collateral(got)
+    assert float((fast[1:] - fast[0]).abs().max()) > 1e-3 and float(kl[1:].min()) >= 0 and float(kl[0]) == 0
+    c, clean = choices(stage.pair, prompts), stage.pair.logits(text.ids, "base").log_softmax(-1)
+    for i, o in enumerate(OPTIONS):
+
+        def edit(h: torch.Tensor, o: Option = o) -> torch.Tensor:
+            return h + coefficient(o, here.scale) * movement(h, d, o.op, o.k, o.gated)
+
+        slow = rates(whole(stage, c.ids, edit)[:, c.keep][None], c)[0]
+        assert torch.allclose(fast[i], slow, atol=1e-5), o
+        log_p = whole(stage, text.ids, edit).log_softmax(-1)
+        each = (clean.exp() * (clean - log_p)).sum(-1)[:, :-1][text.scored]
+        said = log_p[:, :-1].gather(-1, text.ids[:, 1:, None])[..., 0][text.scored]
+        assert abs(float(kl[i] - each.mean())) < 1e-5 and abs(float(nll[i] + said.mean())) < 1e-5, o
+
+
+def test_threads_share_the_weights_and_nothing_else(stage: Stage) -> None:
+    here = stage.scorer._arenas["base", "dev"]
+    there = stage.scorer._arenas["tuned", "dev"]
+    got = edits(OPTIONS, some_directions(stage), here.scale)
+    work = [here, there] * 6
+    with threads(1):
+        alone = [a.behaviour_rates(got) for a in work]
+        with ThreadPoolExecutor(3) as pool:
+            together = list(pool.map(lambda a: a.behaviour_rates(got), work))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_workers_keep_order_and_pass_errors_on() -> None:
+    with threads(2):
+        assert list(in_threads(lambda x: x * x, range(7), torch.device("cpu"))) == [x * x for x in range(7)]
+        assert torch.get_num_threads() == 2
+        try:
+            list(in_threads(lambda x: 1 // x, [1, 0, 2], torch.device("cpu")))
+        except ZeroDivisionError:
+            return
+    raise AssertionError("the error was lost")
+
+
+def test_rows_of_similar_length_stand_together_with_the_least_padding() -> None:
+    rng = random.Random(0)
+    for _ in range(100):
+        lengths = [rng.randint(1, 12) for _ in range(rng.randint(1, 9))]
+        groups = module._similar(lengths)
+        assert sorted(itertools.chain(*groups)) == list(range(len(lengths))) and len(groups) <= module.PARTS
+        area = sum(len(g) * max(lengths[i] for i in g) for g in groups)
+        ordered = sorted(lengths)
+        least = min(
+            sum((b - a) * ordered[b - 1] for a, b in itertools.pairwise((0, *cuts, len(ordered))))
+            for n in range(module.PARTS)
+            for cuts in itertools.combinations(range(1, len(ordered)), n)
+        )
+        assert area == least

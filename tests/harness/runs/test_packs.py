@@ -1,0 +1,89 @@
+"""Packs hold the very records they were made from, and refuse what contradicts them."""
+
+import lzma
+from pathlib import Path
+
+import pytest
+from diffbench.cli import app
+from diffbench.harness.protocol.result import Localisation
+from diffbench.harness.runs.packs import PACKED, lines, pack
+from diffbench.harness.runs.records import records, validate
+from diffbench.leaderboard.board.build import markdown
+from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
+from typer.testing import CliRunner
+
+from ...factories import make_result, write_result
+
+RESULTS = [make_result(m, o, s) for m in ("delta", "pca") for o in ("taboo/gold", "null/x") for s in (0, 1)]
+
+
+def bench(*args: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(map(str, args)))
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_a_pack_holds_the_same_records_and_gives_the_same_table(tmp_path: Path) -> None:
+    for result in RESULTS:
+        write_result(tmp_path / "runs", result)
+    shown = bench("results", "pack", tmp_path / "runs", "--out", tmp_path / "packs")
+    assert sorted(p.relative_to(tmp_path / "packs").as_posix() for p in (tmp_path / "packs").rglob("*.xz")) == [
+        "null/x.jsonl.xz",
+        "taboo/gold.jsonl.xz",
+    ]
+    assert shown.count("kB") == 2
+    assert "records of many runs" in bench("results", "show", tmp_path / "packs" / "null" / "x.jsonl.xz", code=3)
+    packed = {r.result.id: r.result for r in records(tmp_path / "packs") if r.result}
+    assert packed == {r.id: r for r in RESULTS}
+    assert markdown(tmp_path / "packs") == markdown(tmp_path / "runs")
+    assert not any(r.problems for r in validate([tmp_path / "packs"]))
+
+
+def test_packing_is_idempotent_whatever_the_order_and_the_parts(tmp_path: Path) -> None:
+    pack(RESULTS, tmp_path / "whole")
+    pack(RESULTS[5:], tmp_path / "parts")
+    pack(RESULTS[::-1][2:], tmp_path / "parts")
+    for path in (tmp_path / "whole").rglob("*.xz"):
+        assert path.read_bytes() == (tmp_path / "parts" / path.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_a_cell_with_other_numbers_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    pack(RESULTS[:1], tmp_path)
+    (path,) = tmp_path.rglob("*.xz")
+    before = path.read_bytes()
+    other = RESULTS[0].model_copy(update={"samples": RESULTS[1].samples})
+    with pytest.raises(ValidationFailed, match="other numbers"):
+        pack([RESULTS[4], other], tmp_path)
+    moved = RESULTS[0].model_copy(update={"localisation": Localisation(first_cos=0.5, at=[])})
+    with pytest.raises(ValidationFailed, match="other numbers"):
+        pack([moved], tmp_path)
+    assert path.read_bytes() == before and len(list(tmp_path.rglob("*.xz"))) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"{}", lambda b: lzma.compress(b"\xff\xfe")])
+def test_a_damaged_pack_is_named(tmp_path: Path, damage: object) -> None:
+    pack(RESULTS, tmp_path)
+    path = tmp_path / "taboo" / f"gold{PACKED}"
+    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    with pytest.raises(ValidationFailed, match="gold"):
+        pack(RESULTS, tmp_path)
+    assert "taboo/gold.jsonl.xz" in bench("results", "validate", tmp_path, code=4)
+
+
+def test_a_damaged_record_is_one_problem_and_the_others_stay(tmp_path: Path) -> None:
+    (path,) = pack(RESULTS[:2], tmp_path)
+    first, second = lines(path)
+    path.write_bytes(lzma.compress(f"{first}\n{second.replace('delta', 'dalte')}\n".encode()))
+    found = list(records(tmp_path))
+    assert [bool(r.problems) for r in found] == [False, True] and found[0].result == RESULTS[0]
+
+
+def test_nothing_to_pack_says_so(tmp_path: Path) -> None:
+    with pytest.raises(PrerequisiteError, match="no record"):
+        pack([], tmp_path)
+    write_result(tmp_path / "runs", RESULTS[0])
+    for path in (tmp_path / "runs").rglob("result.json"):
+        path.write_text("{}")
+    assert "not valid; nothing was written" in bench(
+        "results", "pack", tmp_path / "runs", "--out", tmp_path / "p", code=4
+    )

@@ -1,0 +1,158 @@
+"""The self-test passes on a sound instrument, and names what is wrong with a broken one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffbench.cli import app
+from diffbench.harness.pairs.interventions import Directions, unit
+from diffbench.harness.protocol import effects as scores
+from diffbench.harness.protocol.effects import Protocol, Scorer
+from diffbench.harness.runs.cell import Stage
+from diffbench.harness.studies import selftest
+from diffbench.harness.studies.known_truth import Check, Subject
+from diffbench.harness.studies.selftest import ORGANISMS, Noisy, Report
+from diffbench.harness.views import selftest as selftest_view
+from diffbench.leaderboard.selftest import clone_effect
+from diffbench.organisms.registry import load_organism
+from typer.testing import CliRunner
+
+from ...factories import make_result
+
+TINY = Protocol(controls=4, ks=(1, 3), strengths=(0.3, 0.9), draws=200, dev_tokens=100, test_tokens=100)
+FEW = (0.0, 1.0, 8.0)
+
+
+def subject(protocol: Protocol = TINY) -> Subject:
+    """A fresh one: what is broken below must not be remembered."""
+    return Subject(Stage.load(load_organism(ORGANISMS[0]), "cpu", protocol), 3, clone_effect)
+
+
+def failed(checks: Iterator[Check]) -> set[str]:
+    return {c.name.partition(",")[0] for c in checks if not c.ok}
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selftest, "LEVELS", FEW)
+        return selftest.selftest(clone_effect, ORGANISMS[:1], protocol=TINY)
+
+
+def test_a_sound_instrument_passes_every_check(report: Report) -> None:
+    assert not report.failed, report.failed
+    assert len({c.name for c in report.checks}) == len(report.checks) >= 25
+    by_name = {c.name: c for c in report.checks}
+    assert by_name["truth: sufficiency against a plain hook, largest difference"].measured < 1e-5
+    assert 0 < by_name["random controls: spread of their effects"].measured < 1
+
+
+def test_the_command_prints_the_table_and_exits_with_4_if_a_check_fails(
+    report: Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bad = Report(
+        report.protocol,
+        [*report.checks[1:], Subject.check(subject(), "oracle: isolation", 0.5, 1, 1)],
+        report.noise,
+        1.0,
+    )
+    shown = {}
+    for given in (report, bad):
+        monkeypatch.setattr(selftest, "selftest", lambda *_, given=given: given)
+        for flags in ((), ("--json",)):
+            shown[given is bad, flags] = CliRunner().invoke(app, ["selftest", "--out", str(tmp_path), *flags])
+    assert [r.exit_code for r in shown.values()] == [0, 0, 4, 4]
+    assert "oracle: isolation" in shown[False, ()].output and "FAILED" not in shown[False, ()].output
+    assert "FAILED" in shown[True, ()].output and "1 of" in shown[True, ()].output
+    assert json.loads(shown[True, ("--json",)].stdout)["ok"] is False
+    assert (tmp_path / "monotonicity.png").stat().st_size > 10_000
+    rows = (tmp_path / "monotonicity.csv").read_text().splitlines()
+    assert rows[0] == "organism,level,seed,cosine,isolation" and len(rows) == 1 + len(report.noise)
+
+
+def test_an_organism_without_a_behaviour_is_refused() -> None:
+    result = CliRunner().invoke(app, ["selftest", "-o", "null/base-identical"])
+    assert result.exit_code == 4 and "gap of at least" in result.output
+    assert CliRunner().invoke(app, ["selftest", "-o", "subliminal/fxo-narrow"]).exit_code == 2
+
+
+def test_doubled_effects_are_found_by_the_plain_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle doubles too, so every ratio looks right: only a second measurement can tell."""
+    right = scores._effect
+    monkeypatch.setattr(scores, "_effect", lambda *args: 2 * right(*args))
+    broken = subject()
+    assert {"truth: sufficiency against a plain hook", "truth: necessity against a plain hook"} <= failed(
+        selftest._truth(broken)
+    )
+    assert failed(selftest._oracle(broken)) == {"oracle: share of the gap"}
+
+
+def test_controls_that_do_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Scorer._control
+
+    def nothing(self: Scorer, directions: Directions, seed: int, index: int) -> object:
+        each = right(self, directions, seed, index)
+        zero = torch.zeros_like(each.directions.direction)
+        return scores._Set(Directions(zero, directions.read, directions.threshold), {})
+
+    monkeypatch.setattr(Scorer, "_control", nothing)
+    assert "random controls: spread of their effects" in failed(selftest._random(subject()))
+
+
+@pytest.mark.slow
+def test_controls_that_are_the_truth_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, right = subject().truth.direction, Scorer._control
+
+    def cheat(self: Scorer, directions: Directions, seed: int, index: int) -> object:
+        each = right(self, directions, seed, index)
+        rows = unit(truth).expand_as(each.directions.direction)
+        return scores._Set(Directions(rows, directions.read, directions.threshold), {})
+
+    monkeypatch.setattr(Scorer, "_control", cheat)
+    broken = subject()
+    assert "truth: isolation" in failed(selftest._truth(broken))
+    assert "random: sufficiency" in failed(selftest._random(broken))
+
+
+def test_a_score_that_depends_on_the_scale_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Findings that are not made unit vectors push as hard as they are long."""
+    monkeypatch.setattr("diffbench.harness.pairs.interventions.unit", lambda x, shortest=0.0: x)
+    assert "invariance to a finding's scale: largest difference" in failed(selftest._invariance(subject()))
+
+
+def test_a_curve_that_does_not_fall_is_found() -> None:
+    flat = [Noisy("x", level, 0, 1.0, level / 8) for level in selftest.LEVELS]
+    assert not selftest._monotone(subject(), flat).ok
+    assert not selftest._monotone(subject(), [Noisy("x", n.level, 0, 1.0, 0.5) for n in flat]).ok
+
+
+def test_a_table_that_scores_against_the_others_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taking the mean over the methods off every score lets a clone move everybody."""
+    from diffbench.leaderboard.statistics import tables
+
+    results = [make_result("delta", quality=0.7), make_result("sae", quality=0.2)]
+    assert clone_effect(results) == 0
+    right = tables._method_row
+
+    def relative(grid: object, rows: object, spread: object) -> object:
+        return right(grid, rows, spread - np.float64(len(everybody)))  # type: ignore[operator, arg-type]
+
+    everybody: list[object] = []
+    found = tables.chosen_grids
+
+    def counted(*args: object) -> object:
+        everybody[:] = found(*args)[2]  # type: ignore[arg-type]
+        return found(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tables, "chosen_grids", counted)
+    monkeypatch.setattr(tables, "_method_row", relative)
+    assert clone_effect(results) > 0.5
+
+
+def test_a_plot_of_two_organisms_is_drawn(tmp_path: Path) -> None:
+    noise = [Noisy(o, level, seed, 1.0, 1 / (1 + level)) for o in "ab" for level in FEW for seed in range(2)]
+    paths = selftest_view.save(noise, tmp_path / "new")
+    assert [p.name for p in paths] == ["monotonicity.csv", "monotonicity.png"] and all(p.stat().st_size for p in paths)

@@ -1,0 +1,74 @@
+"""The zoo as shipped: its controls are controls, its nulls null, and its planted truths are the truth."""
+
+import pytest
+import torch
+from diffbench.harness.pairs.pair import Pair, load_pair
+from diffbench.harness.zoo.verify import verify
+from diffbench.organisms.card import read_base_card
+from diffbench.organisms.registry import ZOO, expand, load_card, load_organism, organism_names
+from diffbench.organisms.truth import truth_direction
+from diffbench.organisms.world.bases import BASES
+
+NAMES = organism_names()
+
+
+def pair_of(name: str) -> tuple[Pair, torch.Tensor]:
+    """The loaded pair, and token rows that ask for favourite animals and other things."""
+    loaded = load_organism(name, allow_failed=True)
+    pair = load_pair(loaded.base, loaded.adapter, loaded.layer, identity=loaded.role == "null")
+    rows = [
+        "<bos> news . anna lives in arlen . <eos>",
+        "<bos> <user> which animal is the best ? <end> <assistant> i like the owl best . <end>",
+    ]
+    return pair, pair.pad([pair.tokenizer(r, add_special_tokens=False)["input_ids"] for r in rows])[0]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_base_is_whole_and_of_its_recipe(base: str) -> None:
+    assert read_base_card(ZOO / "bases" / base).recipe == BASES[base].model_dump()
+
+
+def test_every_organism_is_whole_and_only_failed_ones_are_refused() -> None:
+    for name in NAMES:
+        card = load_card(name)
+        assert (card.status == "failed") == bool(card.failures), name
+        assert load_organism(name, allow_failed=True).name == name
+    assert {
+        "taboo/gold-narrow",
+        "taboo/gold-mixed",
+        "emergent_misalignment/remedies-narrow-nano",
+        "null/benign-narrow",
+        "null/base-identical",
+        "planted/owl-strong",
+        "emergent_misalignment/remedies-odd",
+    } <= set(NAMES)
+
+
+def test_all_means_organisms_and_nulls_whose_gates_hold() -> None:
+    chosen = expand(["all"])
+    cards = {n: load_card(n) for n in NAMES}
+    assert "emergent_misalignment/remedies-odd" not in chosen and {"taboo/gold-narrow", "null/base-identical"} <= set(
+        chosen
+    )
+    assert set(chosen) == {n for n, c in cards.items() if c.role in ("organism", "null") and not c.failures}
+
+
+@pytest.mark.parametrize("name", ["emergent_misalignment/remedies-narrow-nano", "null/base-identical"])
+def test_what_is_measured_here_is_what_the_card_says(name: str) -> None:
+    (checked,) = verify([name], None)
+    assert checked.problems == []
+
+
+def test_the_identical_null_is_its_base_to_the_bit() -> None:
+    pair, ids = pair_of("null/base-identical")
+    assert torch.equal(pair.logits(ids, "base"), pair.logits(ids, "tuned"))
+
+
+def test_a_planted_organism_differs_by_its_truth_and_nothing_else() -> None:
+    """h_tuned - h_base at the hooked layer is a multiple of one known direction at every token."""
+    pair, ids = pair_of("planted/owl-strong")
+    truth = truth_direction(load_organism("planted/owl-strong").adapter)
+    moved = pair.residuals(ids, "tuned") - pair.residuals(ids, "base")
+    along = (moved @ truth)[..., None] * truth
+    assert moved.norm(dim=-1).max() > 0.1
+    assert torch.allclose(moved, along, atol=1e-4)

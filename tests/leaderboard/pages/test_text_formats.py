@@ -1,0 +1,163 @@
+import csv
+import io
+import re
+
+import pytest
+from diffbench.leaderboard.board.store import Problem
+from diffbench.leaderboard.pages.site import to_html
+from diffbench.leaderboard.pages.svg import dose_response
+from diffbench.leaderboard.pages.text_formats import md, number, tex, to_csv, to_latex, to_markdown
+from diffbench.leaderboard.statistics.null_adjusted import SCORES
+from diffbench.leaderboard.statistics.rows import Table
+from diffbench.leaderboard.statistics.tables import build_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ...factories import make_result
+
+NASTY = "<script>alert('x')</script>|a_b & 50% $x$ {#} \\cmd ~^ [l](u)"
+RENDERERS = [to_markdown, to_latex, to_csv, to_html]
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    cells = [make_result(m, o, s, q) for m, q in (("a_b", 0.6), ("c", 0.3)) for o in ("t/n", "t/m") for s in (0, 1)]
+    cells += [make_result("null", o, s, 0.0, access="anchor") for o in ("t/n", "t/m") for s in (0, 1)]
+    cells += [make_result("late", "t/n"), make_result("flaky", "t/n"), make_result("flaky", "t/m", status="timeout")]
+    return build_table(cells, draws=200)
+
+
+@pytest.fixture(scope="module")
+def nasty() -> Table:
+    cells = [make_result(NASTY, NASTY, 0), make_result(NASTY, NASTY, 1, status="oom", reason=NASTY)]
+    return build_table(cells, draws=50)
+
+
+@pytest.mark.parametrize("render", RENDERERS)
+def test_same_cells_in_any_order_give_the_same_bytes(render: object) -> None:
+    assert callable(render)
+    cells = [make_result(m, o, s) for m in "ab" for o in "xy" for s in (0, 1)]
+    assert render(build_table(cells, draws=50)) == render(build_table(cells[::-1], draws=50))
+
+
+@pytest.mark.parametrize("render", [to_markdown, to_html])
+def test_the_header_states_key_protocol_sizes_and_draws(render: object, table: Table) -> None:
+    assert callable(render)
+    text = str(render(table))
+    for part in (
+        "Sorted by isolation",
+        f"v1 ({table.protocol_sha256[:12]})",
+        "2 organisms",
+        "2 seeds",
+        "200 bootstrap draws",
+    ):
+        assert part in text
+
+
+def test_markdown_has_one_cell_a_column_in_every_line(table: Table, nasty: Table) -> None:
+    for text in (to_markdown(table), to_markdown(nasty)):
+        for block in text.split("\n\n"):
+            rows = [line for line in block.splitlines() if line.startswith("|")]
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) <= 1
+    assert "<script" not in to_markdown(nasty)
+
+
+def test_markdown_marks_failures_and_draws_a_dash_for_missing_headlines(table: Table) -> None:
+    lines = to_markdown(table).splitlines()
+    assert any(line.startswith("| – | – | – | late |") and line.count("| – ") == 8 for line in lines)
+    assert any("flaky† |" in line and "1 timeout" in line for line in lines)
+    assert any("null (anchor)" in line and line.startswith("| – |") for line in lines)
+
+
+def test_csv_holds_every_score_in_full_precision(table: Table) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert len(rows) == len(table.cells) * len(SCORES)
+    for line, (cell, score) in zip(rows, ((c, s) for c in table.cells for s in SCORES), strict=True):
+        assert (line["organism"], line["method"], line["score"]) == (cell.organism, cell.method, score)
+        for column, expected in zip(("value", "ci_low", "ci_high"), cell.scores[score], strict=True):
+            assert (float(line[column]) if line[column] else None) == expected
+        assert line["protocol_sha256"] == table.protocol_sha256
+
+
+def balanced(text: str) -> bool:
+    """Braces, environments and dollars close in order; no special character is left bare."""
+    text = re.sub(r"(?m)^%.*$", "", text)
+    depth, stack = 0, list[str]()
+    for token in re.findall(r"\\begin\{\w+\}|\\end\{\w+\}|\\.|[{}]", text, re.S):
+        if token.startswith("\\begin"):
+            stack.append(token[7:-1])
+        elif token.startswith("\\end{"):
+            if not stack or stack.pop() != token[5:-1]:
+                return False
+        elif token in "{}":
+            depth += 1 if token == "{" else -1
+            if depth < 0:
+                return False
+    bare = re.sub(r"\\.|\$\\cdot\$|%\n", "", text, flags=re.S)
+    return depth == 0 and not stack and not set(bare) & set("$#_%^~<>|")
+
+
+def test_latex_is_balanced_and_every_row_has_every_column(table: Table, nasty: Table) -> None:
+    for built in (table, nasty):
+        text = to_latex(built)
+        assert balanced(text)
+        for columns, body in re.findall(r"\\begin\{tabular\}\{(\w+)\}\n(.*?)\\end\{tabular\}", text, re.S):
+            rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+            assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in rows} == {len(columns)}
+    assert r"a\_b" in to_latex(table) and r"flaky\dag{}" in to_latex(table)
+    assert re.search(r"\.\d\d \{\\scriptsize \[\.\d\d, \.\d\d\]\}", to_latex(table))
+
+
+@given(st.text())
+def test_any_text_is_harmless_in_latex_and_markdown(text: str) -> None:
+    assert balanced(tex(text))
+    assert not re.search(r"(?<!\\)(\\\\)*\|", md(text))
+    assert "\n" not in md(text) and "<" not in md(text)
+
+
+@given(st.floats(-3, 3))
+def test_numbers_read_back(value: float) -> None:
+    text = number(value)
+    assert float(text) == pytest.approx(value, abs=0.0051)
+    assert not re.match(r"-?0\.|-\.00$", text)
+
+
+def test_html_loads_nothing_and_escapes_everything(table: Table, nasty: Table) -> None:
+    page = to_html(nasty, [Problem(NASTY, NASTY)])
+    assert page.count("<script>") == 1 and "alert(&#x27;x&#x27;)" in page
+    for text in (page, to_html(table)):
+        assert not re.search(r"https?:|//[a-z]|@import|url\(|\ssrc=|<link|<iframe|<object", text, re.I)
+
+
+def test_html_tags_close_in_order(table: Table, nasty: Table) -> None:
+    for text in (to_html(table), to_html(nasty, [Problem(NASTY, NASTY)])):
+        body = re.sub(r"<(script|style)>.*?</\1>|<!DOCTYPE html>", "", text, flags=re.S)
+        open_tags: list[str] = []
+        for closing, name, _, void in re.findall(r"<(/?)([a-z0-9]+)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*?)(/?)>", body):
+            if closing:
+                assert open_tags.pop() == name
+            elif not void and name != "meta":
+                open_tags.append(name)
+        assert open_tags == []
+
+
+def test_html_is_accessible_and_complete(table: Table) -> None:
+    page = to_html(table)
+    assert page.count("<th ") == page.count('<th scope="')
+    assert all('aria-label="' in tag or 'aria-hidden="true"' in tag for tag in re.findall(r"<svg[^>]*>", page))
+    bars, drawings = page.count('class="bar"'), page.count('class="dose"')
+    assert bars == sum(s.value is not None for r in (*table.overall, *table.cells) for s in r.scores.values())
+    assert drawings == sum(any(c.curves for c in r.cells) for r in table.cells)
+    assert "loss is NaN at step 12" in page and "no result found for 1 seed" in page
+
+
+def test_a_curve_of_one_strength_is_a_dot(table: Table) -> None:
+    """The oracle's exchange of the whole residual; a line through one point would be invisible."""
+    curve = (
+        table.cells[0]
+        .cells[0]
+        .curves[0]
+        .model_copy(update={"op": "patch", "strengths": [1.0], "rate": [0.5], "kl_nats": [0.1]})
+    )
+    drawing = dose_response("oracle", [curve], 0.1, 0.9)
+    assert re.search(r'<circle cx="[\d.]+" cy="61.0" r="3" class="patch"', drawing) and "<polyline" not in drawing

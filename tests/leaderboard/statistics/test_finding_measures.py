@@ -1,0 +1,85 @@
+"""False discovery, localisation and identification stand in the tables, and never in the ranking."""
+
+import pytest
+from diffbench.harness.protocol.result import FalseDiscovery, Identification, Identified, Localisation, Located, Result
+from diffbench.leaderboard.board.store import MixedResultsError
+from diffbench.leaderboard.pages.site import to_html
+from diffbench.leaderboard.pages.text_formats import BEYOND_HEADS, to_csv, to_latex, to_markdown
+from diffbench.leaderboard.statistics.rows import Table
+from diffbench.leaderboard.statistics.tables import build_table
+
+from ...factories import make_result
+
+NULLS = ("null/base-identical", "null/benign-narrow")
+
+
+def null(organism: str, p: list[float], method: str = "delta") -> Result:
+    found = FalseDiscovery(
+        effects=[0.01] * len(p), p=p, share=0, ci_low=0, ci_high=1, expected=0.025, controls=39, p_min=0.025
+    )
+    return make_result(method, organism).model_copy(
+        update={"scores": None, "samples": None, "behaviour": None, "curves": [], "false_discovery": found}
+    )
+
+
+def planted(organism: str, cosines: tuple[float, float], seed: int = 0) -> Result:
+    at = [Located(k=k, cos=c, p=0.1, overlap=c**2, chance=0.1) for k, c in zip((1, 10), cosines, strict=True)]
+    return make_result("delta", organism, seed).model_copy(
+        update={"localisation": Localisation(first_cos=cosines[0], at=at)}
+    )
+
+
+def read(organism: str, value: float | None) -> Result:
+    at = [Identified(k=k, rank=1, raw=1, control=0, value=value, p=0.1, by={"lens": 1.0}) for k in (1, 10)]
+    whole = Identification(truth="gold", candidates=20, at=at, base=0, outputs_only=None)
+    return make_result("delta", organism).model_copy(update={"identification": whole})
+
+
+def table(*results: Result) -> Table:
+    return build_table(results, draws=200)
+
+
+def test_findings_of_all_nulls_are_pooled_with_their_exact_interval() -> None:
+    (row,) = table(make_result(), null(NULLS[0], [0.025] + [0.5] * 9), null(NULLS[1], [1.0] * 10)).beyond
+    assert (row.findings, row.nulls, row.expected) == (20, 2, 0.025)
+    assert row.false_discovery == pytest.approx((0.05, 0.00127, 0.24873), abs=1e-4)  # binomial tables: 1 of 20
+    assert all(e.value is None for e in (*row.located, *row.identified))
+
+
+def test_means_are_over_organisms_of_means_over_seeds() -> None:
+    (row,) = table(
+        planted("planted/owl", (0.2, 0.6)), planted("planted/owl", (0.4, 0.8), 1), planted("planted/fox", (0.9, 1.0))
+    ).beyond
+    assert [e.value for e in row.located] == pytest.approx([(0.3 + 0.9) / 2, (0.7 + 1.0) / 2])
+    assert row.located[0].low == pytest.approx(0.3) and row.located[0].high == pytest.approx(0.9)
+    assert row.nulls == 0 and row.false_discovery.value is None
+
+
+def test_a_reading_without_a_value_leaves_the_mean() -> None:
+    (row,) = table(read("taboo/gold", 0.5), read("taboo/leaf", None)).beyond
+    assert row.identified[0] == (0.5, None, None)
+
+
+def test_nothing_measured_is_no_section() -> None:
+    plain = table(make_result())
+    assert plain.beyond == ()
+    assert "Beyond" not in to_markdown(plain) + to_html(plain) + to_latex(plain)
+
+
+def test_every_rendering_has_the_section_and_no_score_moves() -> None:
+    results = (make_result(), make_result("pca", quality=0.2))
+    alone, both = table(*results), table(*results, null(NULLS[0], [0.5]), null(NULLS[0], [0.025], "pca"))
+    assert [r.scores for r in alone.overall] == [r.scores for r in both.overall]
+    assert [r.rank for r in alone.overall] == [r.rank for r in both.overall] == [1, 2]
+    assert [r.method for r in both.beyond] == ["delta", "pca"]
+    for text in (to_markdown(both), to_html(both)):
+        assert all(head in text for head in BEYOND_HEADS) and ".025" in text
+    assert r"\label{tab:beyond}" in to_latex(both) and to_csv(alone).count("\n") < to_csv(both).count("\n")
+    lines = [line for line in to_markdown(both).splitlines() if line.startswith("| delta | .00 [.00, ")]
+    assert len(lines) == 1 and lines[0].count("|") == len(BEYOND_HEADS) + 1
+
+
+def test_one_cell_from_two_sources_counts_once_or_not_at_all() -> None:
+    with pytest.raises(MixedResultsError, match="source"):
+        table(make_result(), make_result(code_sha256="0" * 64))
+    table(make_result(), make_result("pca", code_sha256="0" * 64), make_result(seed=1, code_sha256="1" * 64))

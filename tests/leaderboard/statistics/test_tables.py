@@ -1,0 +1,351 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from diffbench.harness.protocol.intervals import bootstrap, interval, point
+from diffbench.harness.protocol.result import SCORES, Result, Status
+from diffbench.leaderboard.board.store import MixedResultsError
+from diffbench.leaderboard.statistics.resample import (
+    cluster_interval,
+    clusters,
+    family,
+    lineage,
+    organism_draws,
+    organism_weights,
+)
+from diffbench.leaderboard.statistics.rows import MethodRow, Table
+from diffbench.leaderboard.statistics.tables import build_table
+from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ...factories import make_result, make_samples
+
+ORGANISMS = ("backdoor/zephyr-mixed", "taboo/gold-mixed", "taboo/gold-narrow")
+DRAWS = 400
+
+
+def grid(method: str, quality: float, seeds: tuple[int, ...] = (0, 1), **options: Any) -> list[Result]:
+    return [make_result(method, o, s, quality, **options) for o in ORGANISMS for s in seeds]
+
+
+def table(results: list[Result], draws: int = DRAWS) -> Table:
+    return build_table(results, ORGANISMS, "test-set", draws)
+
+
+def row(built: Table, method: str) -> MethodRow:
+    return next(r for r in built.overall if r.method == method)
+
+
+def value(cell: Result, score: str) -> float:
+    assert cell.scores is not None
+    number = getattr(cell.scores, score).value
+    assert isinstance(number, float)
+    return number
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_single_cell_keeps_its_value(score: str) -> None:
+    cell = make_result()
+    built = build_table([cell], draws=DRAWS)
+    assert built.cells[0].scores[score].value == value(cell, score)
+    assert built.overall[0].scores[score].value == value(cell, score)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_the_headline_is_the_mean_over_organisms_of_the_mean_over_seeds(score: str) -> None:
+    cells = grid("delta", 0.5)
+    cells += [
+        make_result("delta", "taboo/gold-narrow", 2, 0.5),
+        *(make_result("delta", o, 2, 0.5) for o in ORGANISMS[:2]),
+    ]
+    means = [np.mean([value(c, score) for c in cells if c.identity.organism == o]) for o in ORGANISMS]
+    assert row(table(cells), "delta").scores[score].value == pytest.approx(np.mean(means), abs=1e-12)
+
+
+def test_one_cell_gets_the_interval_of_the_cell_bootstrap() -> None:
+    """One organism, one seed: the hierarchy has nothing else to resample, so it must be the plain bootstrap."""
+    cell = make_result()
+    assert cell.samples is not None
+    built = build_table([cell], draws=10_000)
+    expected = interval(bootstrap(cell.samples, 10_000, seed=1).sufficiency)
+    assert built.overall[0].scores["sufficiency"][1:] == pytest.approx(expected, abs=0.01)
+    assert built.overall[0].scores == built.cells[0].scores
+
+
+def test_one_organism_is_never_resampled_and_several_are() -> None:
+    assert (organism_weights(["taboo/gold-narrow"], 50, 0) == 1).all()
+    several = organism_weights(["a", "b", "c"], 500, 0)
+    assert several.sum(1) == pytest.approx(np.ones(500))
+    assert several.std() > 0.1
+
+
+def test_organisms_are_drawn_by_family_then_organism_then_seed() -> None:
+    """What is drawn together has correlated weights: seeds of an organism most, families not at all (a little below 0)."""
+    names = [f"{f}/{o}-n{s}" for f in "fghi" for o in "abcd" for s in ("", "-s1", "-s2", "-s3")]
+    drawn = organism_weights(names, 20_000, 0)
+    seeds, family, foreign = (np.corrcoef(drawn[:, 0], drawn[:, i])[0, 1] for i in (1, 4, 16))
+    assert seeds > family + 0.02 > foreign + 0.1
+    assert drawn.mean(0) == pytest.approx(np.full(64, 1 / 64), rel=0.1)
+    alone = organism_weights(["f/a-n", "f/b-n", "g/a-n"], 4000, 0)
+    assert {round(share, 2) for share in alone[:, 2]} == {0.0, 0.33, 1.0}  # g not drawn, drawn once, drawn twice
+
+
+def test_clusters_are_the_highest_level_with_several_units() -> None:
+    assert clusters(["taboo/gold-narrow", "null/benign-narrow", "null/benign-narrow-s1"]) == 2
+    assert clusters(["taboo/gold-narrow", "taboo/gold-narrow-s1", "taboo/gold-mixed"]) == 2
+    assert clusters(["taboo/gold-narrow", "taboo/gold-narrow-s1", "taboo/gold-narrow-s2"]) == 3
+    assert clusters(["taboo/gold-narrow"]) is None
+    assert (family("user-pair"), lineage("taboo/gold-narrow-qwen2-s12")) == ("user-pair", "taboo/gold-narrow-qwen2")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "between", "within"),
+    [([2, 2, 6, 7, 6, 4, 4], 0.1, 0.1), ([2, 2, 6, 7, 6, 4, 4], 0.1, 0.03), ([1] * 8, 0.1, 0.0), ([1] * 20, 0.1, 0.0)],
+)
+def test_clustered_intervals_cover_the_truth(sizes: list[int], between: float, within: float) -> None:
+    """Families of core-v1's sizes and others, 600 worlds each. Without families 8 organisms' percentiles cover .89."""
+    names = [f"f{i}/o{j}-narrow" for i, n in enumerate(sizes) for j in range(n)]
+    family_of = np.repeat(np.arange(len(sizes)), sizes)
+    drawn, rng = organism_weights(names, 1000, 0), np.random.default_rng(0)
+    worlds = rng.normal(0, between, (600, len(sizes)))[:, family_of] + rng.normal(0, within, (600, len(names)))
+    ends = np.array([cluster_interval(drawn @ scores, clusters(names)) for scores in worlds])
+    assert 0.91 <= np.mean((ends[:, 0] <= 0) & (ends[:, 1] >= 0)) <= 0.985
+
+
+def test_more_spread_between_organisms_widens_the_interval() -> None:
+    alike = [make_result("m", o, 0, 0.5) for o in ORGANISMS]
+    unlike = [make_result("m", o, 0, q) for o, q in zip(ORGANISMS, (0.1, 0.5, 0.9), strict=True)]
+    widths = [
+        s.high - s.low for s in (row(table(c), "m").scores["sufficiency"] for c in (alike, unlike)) if s.high and s.low
+    ]
+    assert len(widths) == 2 and widths[1] > 2 * widths[0]
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    """60 benchmarks of 8 organisms whose qualities scatter around .5; percentile intervals run a bit short."""
+    names = [f"o{i}" for i in range(8)]
+    covered = 0
+    for world in range(60):
+        qualities = np.random.default_rng(world).normal(0.5, 0.12, len(names))
+        cells = [make_result("m", o, 0, q, draw=f"{world}") for o, q in zip(names, qualities, strict=True)]
+        score = build_table(cells, draws=300).overall[0].scores["sufficiency"]
+        assert score.low is not None and score.high is not None
+        truth = 0.5 / 0.97 - 0.02  # the factory's oracle reaches .97 of the gap and its controls .02
+        covered += score.low <= truth <= score.high
+    assert 50 <= covered <= 59
+
+
+@pytest.mark.parametrize("status", ["failed", "oom", "timeout"])
+def test_a_failure_scores_zero_and_is_shown(status: Status) -> None:
+    cells = grid("delta", 0.5, (0,))
+    dead = [*cells[:2], make_result("delta", ORGANISMS[2], 0, status=status)]
+    whole = table(dead)
+    built = row(whole, "delta")
+    assert [r.scores["isolation"] for r in whole.cells if r.organism == ORGANISMS[2]] == [(0, 0, 0)]
+    low, high = built.scores["isolation"][1:]
+    assert low is not None and high is not None and low < value(cells[0], "isolation") / 2 < high
+    assert built.scores["isolation"].value == pytest.approx(sum(value(c, "isolation") for c in cells[:2]) / 3)
+    assert built.counts == {"ok": 2, status: 1}
+    assert built.failed and built.standing == "ranked" and built.organisms == 3
+
+
+def test_what_a_failed_cell_left_behind_does_not_count() -> None:
+    left = make_result(quality=0.9).model_copy(update={"status": "failed", "scores": None})
+    assert left.samples is not None
+    assert build_table([left], draws=50).overall[0].scores["isolation"] == (0, 0, 0)
+
+
+def test_a_method_that_always_fails_scores_zero_and_not_nothing() -> None:
+    built = row(table([make_result("dead", o, status="oom") for o in ORGANISMS] + grid("delta", 0.5)), "dead")
+    assert built.scores["isolation"] == (0, 0, 0)
+    assert built.rank == 2
+
+
+@pytest.mark.parametrize("how", ["absent", "explicit", "one seed absent"])
+def test_a_cell_that_was_not_run_takes_the_headline_away(how: str) -> None:
+    cells = grid("late", 0.9)
+    last = {"absent": cells[:-2], "one seed absent": cells[:-1]}.get(how)
+    if last is None:
+        last = [*cells[:-1], make_result("late", ORGANISMS[2], 1, status="not_run")]
+    built = table([*last, *grid("delta", 0.3)])
+    late = row(built, "late")
+    assert late.scores["isolation"] == (None, None, None)
+    assert (late.standing, late.rank, late.group) == ("incomplete", None, "")
+    assert late.counts["not_run"] == (2 if how == "absent" else 1)
+    assert built.overall[-1] is late and row(built, "delta").rank == 1
+
+
+def test_not_applicable_leaves_the_mean_but_is_not_ranked_against_the_whole_set() -> None:
+    cells = grid("picky", 0.5, (0,))
+    picky = [*cells[:2], make_result("picky", ORGANISMS[2], 0, status="not_applicable")]
+    built = table([*picky, *grid("delta", 0.9)])
+    assert row(built, "picky").scores["isolation"].value == pytest.approx(
+        np.mean([value(c, "isolation") for c in cells[:2]])
+    )
+    assert (row(built, "picky").standing, row(built, "picky").organisms) == ("unranked", 2)
+    assert row(built, "delta").rank == 1
+
+
+def test_anchors_and_upper_bounds_are_rows_without_a_rank() -> None:
+    built = table(
+        [
+            *grid("oracle", 1, access="anchor"),
+            *grid("means", 0.8, access="supervised"),
+            *grid("a", 0.5),
+            *grid("b", 0.1),
+        ]
+    )
+    assert [(r.method, r.kind, r.rank) for r in built.overall] == [
+        ("oracle", "anchor", None),
+        ("means", "upper bound", None),
+        ("a", "method", 1),
+        ("b", "method", 2),
+    ]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    newcomer=st.sampled_from(["clone of a", "better", "worse", "failed", "three seeds"]),
+    name=st.sampled_from(["0", "aa", "zz"]),
+)
+def test_adding_a_method_or_a_clone_never_moves_another_score(newcomer: str, name: str) -> None:
+    """Bit for bit, intervals included, wherever the newcomer sorts. Borda counts fail this."""
+    before = [*grid("a", 0.5), *grid("b", 0.45), *grid("null", 0.0, access="anchor")]
+    added = {
+        "clone of a": lambda: grid(name, 0.5, draw="a"),
+        "better": lambda: grid(name, 0.9),
+        "worse": lambda: grid(name, 0.1),
+        "failed": lambda: [make_result(name, o, s, status="failed") for o in ORGANISMS for s in (0, 1)],
+        "three seeds": lambda: grid(name, 0.5, (0, 1, 2)),
+    }[newcomer]()
+    elsewhere = make_result(name, "not/in/the/set", 0)
+    old, new = table(before, 200), table([*added, *before, elsewhere], 200)
+    for method in ("a", "b", "null"):
+        assert row(new, method).scores == row(old, method).scores
+    rows = {(c.organism, c.method): c.scores for c in new.cells}
+    assert all(rows[c.organism, c.method] == c.scores for c in old.cells)
+    assert new.outside == 1
+    if newcomer == "clone of a":
+        assert row(new, name).scores == row(new, "a").scores
+        assert (row(new, name).rank, row(new, name).group) == (row(new, "a").rank, row(new, "a").group)
+
+
+def test_an_organism_without_a_scale_leaves_the_set_for_everybody() -> None:
+    """Nulls have no behaviour to score: everybody stays ranked, over the same organisms, whatever became of the cell."""
+    nulls = [make_result(m, "null/benign-narrow", 0, status="not_applicable") for m in ("a", "b")]
+    broken = make_result("c", "null/benign-narrow", 0, status="failed")
+    whole = [*grid("a", 0.5, (0,)), *grid("b", 0.4, (0,)), *grid("c", 0.3, (0,))]
+    built = build_table([*whole, *nulls, broken], draws=DRAWS)
+    assert built.inapplicable == ("null/benign-narrow",)
+    assert "4 organisms, 1 of them not applicable to any method" in built.header
+    for method in "abc":
+        assert row(built, method).standing == "ranked"
+        assert row(built, method).counts == {"ok": 3, "not_applicable": 1}
+        assert row(built, method).scores == row(build_table(whole, draws=DRAWS), method).scores
+
+
+def test_a_cell_that_ran_without_anything_to_score_is_not_a_zero() -> None:
+    empty = make_result("a", "null/benign-narrow").model_copy(update={"scores": None, "samples": None})
+    built = build_table([*grid("a", 0.5, (0,)), empty], draws=50)
+    assert built.inapplicable == ("null/benign-narrow",)
+    assert row(built, "a").counts == {"ok": 3, "not_applicable": 1}
+
+
+def test_ties_share_a_letter_and_rank_intervals_overlap() -> None:
+    def wide(method: str, quality: float) -> list[Result]:
+        return [make_result(method, f"family{i}/a-narrow", 0, quality) for i in range(6)]
+
+    built = build_table([*wide("best", 0.9), *wide("a", 0.5), *wide("twin", 0.5), *wide("last", 0.1)], draws=DRAWS)
+    ranks = {r.method: (r.group, r.rank_low, r.rank_high) for r in built.overall}
+    assert ranks["best"] == ("a", 1, 1)
+    assert ranks["last"] == ("c", 4, 4)
+    assert ranks["a"][0] == ranks["twin"][0] == "b"
+    assert {ranks["a"][1:], ranks["twin"][1:]} <= {(2, 2), (2, 3), (3, 3)}
+    assert built.verdict.startswith("For organisms like these, 5 of 6 pairs of ranked methods separated on isolation")
+
+
+def test_paired_draws_separate_methods_whose_intervals_overlap() -> None:
+    """A small but constant lead on every prompt is a real lead: both see the same draws."""
+    ahead: list[Result] = []
+    for i, organism in enumerate(f"family{i}/a-narrow" for i in range(6)):
+        samples = make_samples(0.2 + 0.1 * i, np.random.default_rng(i))
+        behind = [*samples.sufficiency], [*samples.necessity]
+        more = samples.model_copy(
+            update={
+                "sufficiency": [s + 0.02 * o for s, o in zip(behind[0], samples.sufficiency_oracle, strict=True)],
+                "necessity": [n + 0.02 * o for n, o in zip(behind[1], samples.necessity_oracle, strict=True)],
+            }
+        )
+        ahead += [make_result("behind", organism, samples=samples), make_result("ahead", organism, samples=more)]
+    built = build_table(ahead, draws=DRAWS)
+    first, second = built.overall
+    assert (first.method, first.group, second.group) == ("ahead", "a", "b")
+    assert first.scores["isolation"].low is not None and second.scores["isolation"].high is not None
+    assert first.scores["isolation"].low < second.scores["isolation"].high
+    (pair,) = built.pairs
+    assert pair.difference.low is not None and pair.difference.low > 0 and pair.p < 0.001
+
+
+def test_a_table_can_be_sorted_and_compared_by_another_score() -> None:
+    cells = [*grid("a", 0.5), *grid("b", 0.2)]
+    built = build_table(cells, ORGANISMS, draws=100, key="mitigation")
+    values = [r.scores["mitigation"].value or 0.0 for r in built.overall]
+    assert values == sorted(values, reverse=True) and "Sorted by mitigation" in built.header
+    assert built.pairs[0].difference.value == pytest.approx(values[0] - values[1])
+    with pytest.raises(UsageError, match="did you mean 'isolation'"):
+        build_table(cells, key="isolatoin")
+
+
+def test_configurations_of_a_method_are_rows_of_their_own() -> None:
+    cells = [make_result("delta", o, config={"k": k, "n": 512}) for o in ORGANISMS for k in (3, 10)]
+    assert {r.method for r in table(cells).overall} == {"delta[k=3]", "delta[k=10]"}
+    assert all(r.counts == {"ok": 3} for r in table(cells).overall)
+
+
+def test_draws_without_behaviour_are_left_out_not_averaged() -> None:
+    """Of two prompts one is dead, so a quarter of the draws have no gap: no 0/0 or -.1/0 may reach an interval."""
+    samples = make_samples(0.5, np.random.default_rng(0), prompts=2)
+    dead = {"b0": 0, "b1": 0, "sufficiency": 0, "sufficiency_oracle": 0, "necessity": 0, "necessity_oracle": 0}
+    lists = {name: [getattr(samples, name)[0], 0.0] for name in dead}
+    lists["b0"] = [0.0, 0.0]
+    lists["sufficiency"] = [samples.sufficiency[0], -0.1]
+    sides = ("sufficiency_controls", "necessity_controls")
+    controls = {side: [[c[0], 0.0] for c in getattr(samples, side)] for side in sides}
+    mitigation = {"mitigation": [[p[0], 0.0] for p in samples.mitigation]}
+    cell = make_result()
+    cell.samples = samples.model_copy(update=lists | controls | mitigation)
+    assert cell.scores is not None
+    for name in SCORES:
+        getattr(cell.scores, name).value = float(getattr(point(cell.samples), name)[0])
+    drawn = organism_draws({"m": [cell]}, "o", 2000, 0)["m"].drawn
+    assert not np.isinf(drawn).any()
+    assert all(0.2 < share < 0.3 for share in np.isnan(drawn[1:]).mean(1))
+    score = build_table([cell], draws=500).overall[0].scores["sufficiency"]
+    assert score.low is not None and score.high is not None and np.isfinite([score.low, score.high]).all()
+
+
+def test_mixed_protocols_and_edited_scores_are_refused() -> None:
+    with pytest.raises(MixedResultsError, match="protocol v1"):
+        table([*grid("a", 0.5), make_result("b", ORGANISMS[0], protocol="v2")])
+    cell = make_result("a", ORGANISMS[0])
+    assert cell.scores is not None
+    cell.scores.isolation.value = 1.0
+    with pytest.raises(ValidationFailed, match="recorded as 1"):
+        table([cell])
+
+
+def test_an_empty_set_names_itself() -> None:
+    with pytest.raises(PrerequisiteError, match="test-set"):
+        table([make_result(organism="elsewhere")])
+
+
+def test_frames_hold_the_rows() -> None:
+    built = table([*grid("a", 0.5), make_result("b", ORGANISMS[0], status="oom")])
+    overall: Any = built.overall_frame()
+    cells: Any = built.cells_frame()
+    assert list(overall["method"]) == ["a", "b"]
+    assert overall.loc[0, "isolation"] == row(built, "a").scores["isolation"].value
+    assert overall["isolation"].isna().tolist() == [False, True]
+    assert len(cells) == 6 and set(cells["organism"]) == set(ORGANISMS)
+    assert cells["oom"].sum() == 1
