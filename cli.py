@@ -243,7 +243,7 @@ def selftest(
 def doctor(debug: Debug = False) -> None:
     """Versions, device, and whether every file of the zoo is the one it was measured on."""
     with handled(debug):
-        from .harness.commands.doctor import examine
+        from .harness.studies.doctor import examine
         from .harness.views import render
         from .organisms.errors import PrerequisiteError
 

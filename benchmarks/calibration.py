@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import typer
 from diffbench.harness.pairs.interventions import Directions, unit
-from diffbench.harness.protocol.clean_runs import Asked
+from diffbench.harness.protocol.clean_runs import PromptResiduals
 from diffbench.harness.protocol.controls import SCORE_SEED
 from diffbench.harness.protocol.effects import PROTOCOL_V1, Protocol, Scorer
 from diffbench.harness.protocol.intervals import harmonic, summarise
@@ -106,8 +106,8 @@ class Known:
             "wrong": Gate(-gate.read, -gate.threshold),
         }
         prompts = organism.behaviour.of("test")
-        self.base, self.tuned = (Asked(self.stage.pair, side, prompts) for side in ("base", "tuned"))
-        self.gap = self._rate(self.tuned, self.tuned.rows.own) - self._rate(self.base, self.base.rows.own)
+        self.base, self.tuned = (PromptResiduals(self.stage.pair, side, prompts) for side in ("base", "tuned"))
+        self.gap = self._rate(self.tuned, self.tuned.rows.residuals) - self._rate(self.base, self.base.rows.residuals)
 
     def scorer(self, protocol: Protocol) -> Scorer:
         """A scorer whose controls are measured once for all findings."""
@@ -129,15 +129,17 @@ class Known:
         """Share of b₁ − b₀ that moves with the part of the difference in the span of directions [n, d_model], both ways."""
         basis = torch.linalg.qr(directions.T)[0]
 
-        def exchange(into: Asked, other: Asked) -> float:
-            pairs = zip(into.rows.own, other.rows.own, strict=True)
-            return self._rate(into, [h + (g - h) @ basis @ basis.T for h, g in pairs]) - self._rate(into, into.rows.own)
+        def exchange(into: PromptResiduals, other: PromptResiduals) -> float:
+            pairs = zip(into.rows.residuals, other.rows.residuals, strict=True)
+            return self._rate(into, [h + (g - h) @ basis @ basis.T for h, g in pairs]) - self._rate(
+                into, into.rows.residuals
+            )
 
         both = np.array([exchange(self.base, self.tuned), -exchange(self.tuned, self.base)]) / self.gap
         return float(harmonic(both[:1], both[1:])[0])
 
     @staticmethod
-    def _rate(asked: Asked, residuals: Sequence[Tensor]) -> float:
+    def _rate(asked: PromptResiduals, residuals: Sequence[Tensor]) -> float:
         return float(shares(joint(asked.patched(residuals), asked.choices).exp(), asked.choices)[0].mean())
 
 

@@ -101,7 +101,7 @@ class Fit(Record):
     l0: float
     """Mean active latents at the inference threshold, held-out."""
     k: float | None
-    """Asked for, all groups together; None for L1."""
+    """PromptResiduals for, all groups together; None for L1."""
     ft_only: int | None
     """Candidates with rdn > 5/6 whose error betas are defined; None for SAEs."""
     shrunken: float | None

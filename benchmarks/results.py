@@ -16,8 +16,8 @@ from diffbench.leaderboard.board.store import load_results
 from diffbench.leaderboard.pages.power_view import power_tables
 from diffbench.leaderboard.pages.text_formats import (
     ahead_text,
-    beyond_markdown,
     estimate_text,
+    finding_markdown,
     markdown_table,
     marked,
     number,
@@ -47,7 +47,7 @@ def main(
     cells = whole(results, CORE_V1)
     table = build_table(cells, CORE_V1, "core-v1", settled=settled(results))
     parts = {
-        "Core-v1": f"{overall_markdown(table)}\n### Beyond isolation\n\n{beyond_markdown(table)}",
+        "Core-v1": f"{overall_markdown(table)}\n### Beyond isolation\n\n{finding_markdown(table)}",
         "False discoveries, null by null": nulls(cells),
         "Seed by seed": seeds(cells),
         "Budgets on test text": budgets(cells),
@@ -89,7 +89,7 @@ def _seeds(cells: Sequence[Result]) -> dict[str, set[int]]:
 
 def short(table: Table) -> str:
     """One row a method: what a newcomer looks at."""
-    found = {row.method: row.false_discovery for row in table.beyond}
+    found = {row.method: row.false_discovery for row in table.finding_measures}
     rows = [
         [
             rank_text(row),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from diffbench.cli import app
 from diffbench.harness.protocol.result import Result
-from diffbench.harness.zoo.verify import Checked
+from diffbench.harness.zoo.comparison import Checked
 from diffbench.organisms import registry
 from diffbench.organisms.card import Card
 from typer.main import get_command

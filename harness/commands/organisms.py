@@ -74,7 +74,7 @@ def organisms_build(
     """Train bases and organisms, measure them and write their cards; what is there already is kept."""
     with handled(debug):
         from ..zoo.build import build
-        from ..zoo.user_pair import build_own
+        from ..zoo.user_pair import build_user_pair
 
         def say(line: str) -> None:
             typer.echo(line, err=True)
@@ -83,7 +83,7 @@ def organisms_build(
         rest = [n for n in names or [] if not n.endswith((".yaml", ".yml"))]
         with silenced(False):
             for path in own:
-                card = build_own(path)
+                card = build_user_pair(path)
                 say(f"{card.name}: {card.status}{': ' + '; '.join(card.failures) if card.failures else ''}")
             if rest or not own:
                 build(rest, zoo, say, base or [], family or [], everything, jobs, overwrite)

@@ -57,7 +57,7 @@ class Rows:
             self.parts.append(Part(of, cut, keep, pair.residuals(cut, side)))
 
     @property
-    def own(self) -> list[Tensor]:
+    def residuals(self) -> list[Tensor]:
         """The parts' residuals."""
         return [part.h for part in self.parts]
 
@@ -99,7 +99,7 @@ def _similar(lengths: list[int]) -> list[list[int]]:
     return [order[a:b] for a, b in itertools.pairwise(cuts)]
 
 
-class Asked:
+class PromptResiduals:
     """Prompts with continuations on one side: the log-probability of every continuation token under an intervention."""
 
     def __init__(self, pair: Pair, side: Side, prompts: list[Prompt]):
@@ -108,7 +108,7 @@ class Asked:
         self._position = self.choices.keep[at]
         self.rows = Rows(pair, side, self.choices.ids, torch.stack([row, self._position], 1))
         self._tokens = [_table(row, part.rows) for part in self.rows.parts]
-        self.clean = self.patched(self.rows.own)
+        self.clean = self.patched(self.rows.residuals)
         """[1, tokens] log-probability of each continuation token without an intervention."""
 
     def edited(self, edits: Edits) -> Tensor:
@@ -141,7 +141,7 @@ def _table(row: Tensor, rows: Tensor) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=-1)
 
 
-class Read:
+class TextResiduals:
     """Ordinary text on one side: how far the predictions move under an intervention."""
 
     def __init__(self, pair: Pair, side: Side, text: Passage):
@@ -149,7 +149,7 @@ class Read:
         self.rows = Rows(pair, side, text.ids, text.scored.nonzero())
         self._truths = [
             _Truth(logits.log_softmax(-1), text.ids[p.rows][:, p.keep + 1], text.scored[p.rows][:, p.keep])
-            for p, logits in zip(self.rows.parts, self.rows.patched(self.rows.own), strict=True)
+            for p, logits in zip(self.rows.parts, self.rows.patched(self.rows.residuals), strict=True)
         ]
         self._clean = torch.zeros(self.rows.n, device=text.ids.device)
         for part, truth in zip(self.rows.parts, self._truths, strict=True):
@@ -197,25 +197,25 @@ class _Truth:
         return -(log_p.gather(-1, self.target[row][..., None])[..., 0] * self.scored[row]).sum(-1)
 
 
-class Arena:
+class CleanRun:
     """Everything about one side (base or tuned) and one split that does not depend on the intervention."""
 
     def __init__(self, pair: Pair, side: Side, prompts: list[Prompt], capability: list[Prompt], text: Passage):
         self.pair = pair
         self.side: Side = side
-        self.asked = Asked(pair, side, prompts)
-        self.read = Read(pair, side, text)
+        self.asked = PromptResiduals(pair, side, prompts)
+        self.read = TextResiduals(pair, side, text)
         self.nll = self.read.nll
         self.rates: Tensor = self._rates(joint(self.asked.clean, self.asked.choices).exp())[0]
         """[prompts] of the un-intervened model."""
         self._capability_prompts = capability
 
     @cached_property
-    def capability(self) -> tuple[Asked, float] | None:
+    def capability(self) -> tuple[PromptResiduals, float] | None:
         """Capability probes and the un-intervened accuracy."""
         if not self._capability_prompts:
             return None
-        asked = Asked(self.pair, self.side, self._capability_prompts)
+        asked = PromptResiduals(self.pair, self.side, self._capability_prompts)
         return asked, float(hits(joint(asked.clean, asked.choices).exp(), asked.choices).mean())
 
     @cached_property
@@ -223,7 +223,7 @@ class Arena:
         """Mean residual norm on neutral text, the first position left out."""
         return self.read.norm()
 
-    def retention(self, organism: "Arena") -> float:
+    def retention(self, organism: "CleanRun") -> float:
         """Mean of capability accuracy and exp(-NLL increase) without an intervention, each relative to the organism and at most 1."""
         parts = [min(1.0, math.exp(organism.nll - self.nll))]
         if self.capability and organism.capability:
@@ -233,9 +233,9 @@ class Arena:
     def _rates(self, mass: Tensor) -> Tensor:
         return shares(mass, self.asked.choices).cpu()
 
-    def patched(self, other: "Arena") -> Tensor:
+    def patched(self, other: "CleanRun") -> Tensor:
         """Rates [prompts] with the whole residual of the other side on the same prompts."""
-        log_p = self.asked.patched(other.asked.rows.own)
+        log_p = self.asked.patched(other.asked.rows.residuals)
         return self._rates(joint(log_p, self.asked.choices).exp())[0]
 
     def behaviour_rates(self, edits: Edits) -> Tensor:

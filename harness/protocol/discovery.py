@@ -23,7 +23,7 @@ from ...organisms.texts import Texts
 from ..pairs.interventions import Directions, Edits, Move, movement, unit
 from ..pairs.pair import Pair, Side
 from ..parallel import in_threads
-from .clean_runs import Arena
+from .clean_runs import CleanRun
 from .effects import SIDES, Protocol
 from .prompts import passage
 from .result import ALPHA, FalseDiscovery
@@ -63,13 +63,13 @@ class Panel:
     def __init__(self, pair: Pair, behaviour: Behaviour, texts: Texts, protocol: Protocol, controls: int = CONTROLS):
         self.pair, self.protocol = pair, protocol
         text = passage(pair, texts.rows("neutral", "dev"), protocol.dev_tokens)
-        self._arenas = {
-            (side, split): Arena(pair, side, behaviour.of(split)[::EVERY], [], text)
+        self._clean = {
+            (side, split): CleanRun(pair, side, behaviour.of(split)[::EVERY], [], text)
             for side in SIDES
             for split in ("dev", "test")
         }
         self._strengths = protocol.strengths[::EVERY]
-        self._scale = {side: self._arenas[side, "dev"].scale for side in SIDES}
+        self._scale = {side: self._clean[side, "dev"].scale for side in SIDES}
         self._controls = [_Push(self._random(i)) for i in range(controls)]
 
     def test(
@@ -128,7 +128,7 @@ class Panel:
 
     def _dev(self, push: _Push, aims: list[Aim], gate: Directions, side: Side) -> list[tuple[float, float]]:
         """Collateral KL and mean |change of rate|; the latter is 0 where no budget allows the former."""
-        kl = self._arenas[side, "dev"].collateral(self._edits(push, aims, gate, side))[0].tolist()
+        kl = self._clean[side, "dev"].collateral(self._edits(push, aims, gate, side))[0].tolist()
         allowed = [a for a, damage in zip(aims, kl, strict=True) if damage <= self.protocol.budgets_nats[-1]]
         effects = dict(zip(allowed, self._changes(push, allowed, gate, side, "dev"), strict=True))
         return [(damage, effects.get(a, 0.0)) for a, damage in zip(aims, kl, strict=True)]
@@ -137,9 +137,9 @@ class Panel:
         """Mean |change of rate| over the prompts."""
         if not aims:
             return []
-        arena = self._arenas[side, split]
-        after = arena.behaviour_rates(self._edits(push, aims, gate, side))
-        return (after - arena.rates).abs().double().mean(1).tolist()
+        clean_run = self._clean[side, split]
+        after = clean_run.behaviour_rates(self._edits(push, aims, gate, side))
+        return (after - clean_run.rates).abs().double().mean(1).tolist()
 
     def _edits(self, push: _Push, aims: list[Aim], gate: Directions, side: Side) -> Edits:
         """Added to the base, subtracted from the organism."""

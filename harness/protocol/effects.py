@@ -23,7 +23,7 @@ from ...organisms.texts import Texts
 from ..pairs.interventions import NOTHING, Directions, Edits, Op, Option, edits, options
 from ..pairs.pair import Pair, Side
 from ..parallel import in_threads
-from .clean_runs import Arena
+from .clean_runs import CleanRun
 from .controls import SCORE_SEED, control
 from .intervals import hypervolume, interval, weights
 from .prompts import passage
@@ -139,13 +139,13 @@ class Scorer:
         self.pair, self.protocol = pair, protocol
         dev = passage(pair, texts.rows("neutral", "dev"), protocol.dev_tokens)
         test = passage(pair, texts.rows("neutral", "test"), protocol.test_tokens)
-        self._arenas: dict[tuple[Side, str], Arena] = {
-            (side, split): Arena(pair, side, behaviour.of(split), behaviour.capability_of(split), text)
+        self._clean: dict[tuple[Side, str], CleanRun] = {
+            (side, split): CleanRun(pair, side, behaviour.of(split), behaviour.capability_of(split), text)
             for side in SIDES
             for split, text in (("dev", dev), ("test", test))
         }
-        self.b0, self.b1 = (self._arenas[side, "test"].rates for side in SIDES)
-        self.b0_dev, self.b1_dev = (float(self._arenas[side, "dev"].rates.mean()) for side in SIDES)
+        self.b0, self.b1 = (self._clean[side, "test"].rates for side in SIDES)
+        self.b0_dev, self.b1_dev = (float(self._clean[side, "dev"].rates.mean()) for side in SIDES)
         self.oracle = {s: self._patch(s) for s in SIDE_NAMES}
         self._controls: dict[tuple[int, int], tuple[Tensor, dict[object, object]]] = {}
         self._check()
@@ -188,7 +188,7 @@ class Scorer:
     def _patch(self, name: SideName) -> Array:
         """[prompts] effect of exchanging the whole residual on the behaviour prompts."""
         into: Side = "base" if name == "sufficiency" else "tuned"
-        here, there = self._arenas[into, "test"], self._arenas["tuned" if into == "base" else "base", "test"]
+        here, there = self._clean[into, "test"], self._clean["tuned" if into == "base" else "base", "test"]
         return _effect(name, here.patched(there), here.rates)
 
     def samples(
@@ -260,13 +260,13 @@ class Scorer:
     @cached_property
     def retention_off(self) -> float:
         """Capability of the base relative to the organism, at most 1."""
-        return self._arenas["base", "test"].retention(self._arenas["tuned", "test"])
+        return self._clean["base", "test"].retention(self._clean["tuned", "test"])
 
     def _side(self, name: SideName, each: _Set) -> SideScore:
         """Ladder on dev, choice under each budget, measurement on test."""
         side: Side = "base" if name == "sufficiency" else "tuned"
         points = self._ladder(name, side, each)
-        dev, test = self._arenas[side, "dev"], self._arenas[side, "test"]
+        dev, test = self._clean[side, "dev"], self._clean[side, "test"]
         sign = 1.0 if name == "sufficiency" else -1.0
         nothing = Point(NOTHING, float(dev.rates.mean()), 0.0, dev.nll)
         chosen = [
@@ -295,19 +295,21 @@ class Scorer:
 
     def _edits(self, side: Side, each: _Set, chosen: Sequence[Option]) -> Edits:
         """Strengths are in mean residual norms of neutral dev text."""
-        return edits(chosen, each.directions, self._arenas[side, "dev"].scale)
+        return edits(chosen, each.directions, self._clean[side, "dev"].scale)
 
     def _ladder(self, name: SideName, side: Side, each: _Set) -> list[Point]:
         """Every option within the largest budget, measured on dev: collateral of all, behaviour of those."""
         p = self.protocol
 
         def climb(ladder: Sequence[Option]) -> list[Point | None]:
-            arena = self._arenas[side, "dev"]
-            kl, nll = (x.tolist() for x in arena.collateral(self._edits(side, each, ladder)))
+            clean_run = self._clean[side, "dev"]
+            kl, nll = (x.tolist() for x in clean_run.collateral(self._edits(side, each, ladder)))
             allowed = [i for i, damage in enumerate(kl) if damage <= p.budgets_nats[-1]]
             points: list[Point | None] = [None] * len(ladder)
             if allowed:
-                after = arena.behaviour_rates(self._edits(side, each, [ladder[i] for i in allowed])).mean(-1).tolist()
+                after = (
+                    clean_run.behaviour_rates(self._edits(side, each, [ladder[i] for i in allowed])).mean(-1).tolist()
+                )
                 for i, rate in zip(allowed, after, strict=True):
                     points[i] = Point(ladder[i], rate, kl[i], nll[i])
             return points
@@ -317,21 +319,21 @@ class Scorer:
 
     def _test_rates(self, side: Side, each: _Set, chosen: Sequence[Option]) -> list[Tensor]:
         """[prompts] behaviour rate on test under each option."""
-        test = self._arenas[side, "test"]
+        test = self._clean[side, "test"]
         return each.recall((side, "rate"), chosen, lambda o: list(test.behaviour_rates(self._edits(side, each, o))))
 
     def _test_collateral(self, side: Side, each: _Set, chosen: Sequence[Option]) -> list[tuple[float, float]]:
         """KL and NLL on neutral test text under each option."""
 
         def measure(some: Sequence[Option]) -> list[tuple[float, float]]:
-            kl, nll = self._arenas[side, "test"].collateral(self._edits(side, each, some))
+            kl, nll = self._clean[side, "test"].collateral(self._edits(side, each, some))
             return list(zip(kl.tolist(), nll.tolist(), strict=True))
 
         return each.recall((side, "collateral"), chosen, measure)
 
     def _front(self, each: _Set, necessity: SideScore) -> list[Measured]:
         """Doing nothing and what was chosen for necessity, measured on test."""
-        test = self._arenas["tuned", "test"]
+        test = self._clean["tuned", "test"]
 
         def retention(some: Sequence[Option]) -> list[float]:
             kept = [min(1.0, float(np.exp(test.nll - n))) for _, n in self._test_collateral("tuned", each, some)]

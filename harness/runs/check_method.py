@@ -25,7 +25,7 @@ from ...organisms.registry import load_organism
 from ..protocol.effects import PROTOCOL_V1
 from .cell import Stage
 from .problem import Problem
-from .recorded_problem import Watched
+from .recorded_problem import RecordedProblem
 
 ORGANISM, NULL = "subliminal/owl-narrow", "null/base-identical"
 """A small organism, and one whose adapter changes nothing."""
@@ -69,7 +69,7 @@ class Report:
 class Run:
     """One call of `diff`."""
 
-    seen: Watched
+    seen: RecordedProblem
     tokens: int
     wall_s: float
     result: DiffResult | None = None
@@ -155,10 +155,10 @@ def _defaults(entry: MethodEntry, checks: list[Check]) -> BaseModel | None:
 
 
 def _run(entry: MethodEntry, config: BaseModel, stage: Stage, seed: int, budget: Budget) -> Run:
-    """`diff` as a cell calls it, on a watched problem."""
+    """`diff` as a cell calls it, on a recorded problem."""
     dev = stage.organism.behaviour.of("dev")
     problem = Problem(stage.pair, stage.texts, dev, entry.access, seed, budget)
-    seen = Watched(problem)
+    seen = RecordedProblem(problem)
     torch.manual_seed(seed)
     before, result, error = _state(), None, ""
     began = time.perf_counter()

@@ -16,7 +16,7 @@ HANDLES = {name for name in (*DiffProblem.__annotations__, *vars(DiffProblem)) i
 """Everything a method may touch."""
 
 
-class Watched:
+class RecordedProblem:
     """A `DiffProblem` that passes everything on, and remembers what was asked for and what was handed out."""
 
     def __init__(self, problem: Problem) -> None:

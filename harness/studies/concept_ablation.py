@@ -28,7 +28,7 @@ from ..runs.folder import check_writable, read_findings
 from ..runs.provenance import provenance
 from ..runs.records import file_faults, read_run
 from .retraining import Origin
-from .whole_models import Retrained, Yardstick
+from .whole_models import Retrained, WholeModels
 
 Say = Callable[[str], None]
 FILE, WEIGHTS = "mitigation.json", "adapter_model.safetensors"
@@ -97,8 +97,8 @@ def mitigate(folder: Path, ks: Sequence[int], controls: int, say: Say = lambda l
     organism = load_organism(result.provenance.source["organism"])
     if organism.sha256 != result.identity.organism_sha256:
         raise ValidationFailed(f"{folder}: {organism.name} had other weights in this run than here; run the cell again")
-    yardstick = Yardstick(origin, organism)
-    d_model = yardstick.pair.d_model
+    whole_models = WholeModels(origin, organism)
+    d_model = whole_models.pair.d_model
     directions_KD = Directions.of(check_findings(diff, d_model).findings).direction
     ks = sorted({min(k, len(directions_KD)) for k in ks})
     if not directions_KD[: ks[0]].any():
@@ -112,7 +112,7 @@ def mitigate(folder: Path, ks: Sequence[int], controls: int, say: Say = lambda l
         with tempfile.TemporaryDirectory(prefix="diffbench-mitigate-") as scratch:
             seconds = origin.train(Path(scratch), basis_DR)
             pair = load_pair(organism.base, scratch, organism.layer, identity=True)
-            found = yardstick.read(pair, basis_DR.shape[1], seconds)
+            found = whole_models.read(pair, basis_DR.shape[1], seconds)
             done += 1
             say(f"{done} of {total}: {what} out of reach: reduction {found.reduction.value:.3f} ({seconds:.0f} s)")
             return found, sha256_file(Path(scratch) / WEIGHTS)
@@ -121,7 +121,7 @@ def mitigate(folder: Path, ks: Sequence[int], controls: int, say: Say = lambda l
     if abs(nothing.reduction.value) > DRIFT:
         raise ValidationFailed(
             f"{organism.name}, trained again as its card says, shows the behaviour at {nothing.rate.value:.3f} and not at "
-            f"{yardstick.organism.rate.value:.3f}; build it with this version (`bench organisms build {organism.name} --overwrite`)"
+            f"{whole_models.organism.rate.value:.3f}; build it with this version (`bench organisms build {organism.name} --overwrite`)"
         )
     at: list[AtK] = []
     for k in ks:
@@ -143,9 +143,9 @@ def mitigate(folder: Path, ks: Sequence[int], controls: int, say: Say = lambda l
         method=result.identity.method,
         seed=result.identity.seeds["method"],
         layer=origin.card.layer,
-        n=yardstick.n,
-        tuned=yardstick.organism,
-        off=yardstick.off,
+        n=whole_models.n,
+        tuned=whole_models.organism,
+        off=whole_models.off,
         nothing=nothing,
         same_bytes=sha256 == origin.card.files[WEIGHTS],
         at=at,

@@ -39,7 +39,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Subject:
+class KnownOrganism:
     """An organism with the direction that is known to be the change."""
 
     stage: Stage

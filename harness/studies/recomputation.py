@@ -1,4 +1,4 @@
-"""Effects of constant interventions computed again without the arena, for the self-test.
+"""Effects of constant interventions computed again without clean runs, for the self-test.
 
 None of what makes scoring fast is used: no early exit, no resumption, no batch, no shared residuals.
 """
@@ -15,14 +15,14 @@ from ..pairs.pair import Pair, Side
 from ..protocol.intervals import Array
 from ..protocol.prompts import encode_prompt, passage
 from ..protocol.result import Choice
-from .known_truth import Subject
+from .known_truth import KnownOrganism
 
-BY_HAND = 6
+RECOMPUTED = 6
 """Test prompts whose effects are computed again by other means."""
 
 
 @torch.inference_mode()
-def by_hand(s: Subject, choices: Sequence[Choice]) -> Array:
+def recomputed(s: KnownOrganism, choices: Sequence[Choice]) -> Array:
     """[prompts] mean effect of one side's choices with the constant truth: a hook on the whole model, row by row."""
     pair, d = s.stage.pair, s.truth.direction
     side: Side = "base" if choices[0].side == "sufficiency" else "tuned"
@@ -39,7 +39,7 @@ def by_hand(s: Subject, choices: Sequence[Choice]) -> Array:
         handle = pair.blocks[pair.layer].register_forward_hook(edit)
         try:
             with pair.side(side):
-                return np.array([_rate(pair, p) for p in s.stage.organism.behaviour.of("test")[:BY_HAND]])
+                return np.array([_rate(pair, p) for p in s.stage.organism.behaviour.of("test")[:RECOMPUTED]])
         finally:
             handle.remove()
 

@@ -22,15 +22,15 @@ from ...organisms.registry import load_organism
 from ..pairs.interventions import unit
 from ..pairs.pair import Pair
 from ..parallel import threads
-from ..protocol import clean_runs as arena
+from ..protocol import clean_runs
 from ..protocol.controls import SCORE_SEED
 from ..protocol.effects import PROTOCOL_V1, Protocol
 from ..protocol.intervals import Array, point, summarise
 from ..protocol.prompts import passage
 from ..protocol.result import SCORES, Result, Scores
 from ..runs.cell import Cell, Stage, run_cell
-from .known_truth import Check, Subject
-from .recomputation import BY_HAND, by_hand
+from .known_truth import Check, KnownOrganism
+from .recomputation import RECOMPUTED, recomputed
 
 ORGANISMS = ("subliminal/fox-narrow", "planted/owl-strong")
 """A behaviour on the smallest base, and a planted truth."""
@@ -94,7 +94,7 @@ def selftest(
     """Every check on every organism.
 
     Args:
-        clone: see `Subject.clone`; tables are not the harness's business.
+        clone: see `KnownOrganism.clone`; tables are not the harness's business.
         full: protocol v1 whole and more seeds, instead of the reduced protocol.
         progress: called with what is being looked at.
         protocol: another protocol still; for tests.
@@ -105,18 +105,18 @@ def selftest(
     start, checks, noise = time.perf_counter(), list[Check](), list[Noisy]()
     for name in organisms:
         chosen = protocol or (PROTOCOL_V1 if full else REDUCED)
-        subject = Subject(Stage.load(load_organism(name), "cpu", chosen), 8 if full else 5, clone)
+        known = KnownOrganism(Stage.load(load_organism(name), "cpu", chosen), 8 if full else 5, clone)
         for look in CHECKS:
             progress(f"{name}: {look.__name__.strip('_').replace('_', ' ')}")
-            checks += look(subject)
+            checks += look(known)
         progress(f"{name}: noise")
-        own = _noise(subject)
-        checks.append(_monotone(subject, own))
+        own = _noise(known)
+        checks.append(_monotone(known, own))
         noise += own
     return Report("v1" if full else "reduced", checks, noise, round(time.perf_counter() - start, 1))
 
 
-def _oracle(s: Subject) -> Iterator[Check]:
+def _oracle(s: KnownOrganism) -> Iterator[Check]:
     """Exchanging the whole residual is 1 by definition; that it carries the behaviour is not."""
     samples = s.stage.scorer.oracle_samples()
     scores = summarise(samples, s.protocol.draws, SCORE_SEED, controls_ran=False)
@@ -125,18 +125,18 @@ def _oracle(s: Subject) -> Iterator[Check]:
         yield s.check(f"oracle: share of the gap, {side}", getattr(scores, side).anchors.oracle, 0.8, 1.2)
 
 
-def _truth(s: Subject) -> Iterator[Check]:
+def _truth(s: KnownOrganism) -> Iterator[Check]:
     """The truth where it belongs, and what the instrument reports of it computed again by other means."""
     yield s.score("truth: isolation", s.summary([s.truth]).isolation, 0.9 if s.planted else 0.3)
     scored = s.scored([s.plain])
     for side in ("sufficiency", "necessity"):
-        reported = np.array(getattr(scored.samples, side)[:BY_HAND])
-        again = by_hand(s, [c for c in scored.choices if c.side == side])
+        reported = np.array(getattr(scored.samples, side)[:RECOMPUTED])
+        again = recomputed(s, [c for c in scored.choices if c.side == side])
         worst = float(np.abs(reported - again).max())
         yield s.check(f"truth: {side} against a plain hook, largest difference", worst, at_most=1e-4)
 
 
-def _random(s: Subject) -> Iterator[Check]:
+def _random(s: KnownOrganism) -> Iterator[Check]:
     """What a method scores that found nothing, each seed against random controls of its own.
 
     Controls that all seeds share would make the mean as noisy as those few controls are; seeds with their own are independent,
@@ -155,7 +155,7 @@ def _random(s: Subject) -> Iterator[Check]:
     yield s.check("random controls: spread of their effects", float(spread), at_least=EXACT)
 
 
-def _nothing_true(s: Subject) -> Iterator[Check]:
+def _nothing_true(s: KnownOrganism) -> Iterator[Check]:
     """The opposite of the truth, labels of another behaviour, and no direction at all."""
     anti = s.summary([Finding(-s.truth.direction)])
     yield s.score("anti-oracle: sufficiency", anti.sufficiency, at_most=0)
@@ -175,7 +175,7 @@ def _nothing_true(s: Subject) -> Iterator[Check]:
     yield s.check("zero direction: isolation", float(point(zero).isolation[0]), at_most=0)
 
 
-def _no_reward(s: Subject) -> Iterator[Check]:
+def _no_reward(s: KnownOrganism) -> Iterator[Check]:
     """Findings that are active everywhere, that add up everything, or that say one thing often."""
     d = s.stage.pair.d_model
     always = Gate(torch.zeros(d), ALWAYS)
@@ -209,7 +209,7 @@ def _no_reward(s: Subject) -> Iterator[Check]:
     )
 
 
-def _invariance(s: Subject) -> Iterator[Check]:
+def _invariance(s: KnownOrganism) -> Iterator[Check]:
     """The same findings, computed in other ways."""
     findings = [
         s.plain,
@@ -236,7 +236,7 @@ def _invariance(s: Subject) -> Iterator[Check]:
     yield differs("precision (float64 blocks)", values(pair=double), CLOSE)
 
 
-def _retest(s: Subject) -> Iterator[Check]:
+def _retest(s: KnownOrganism) -> Iterator[Check]:
     """The same finding against other random controls."""
     finding = [s.noisy(1.0, 0)]
     first = s.summary(finding).isolation
@@ -251,7 +251,7 @@ def _retest(s: Subject) -> Iterator[Check]:
         )
 
 
-CHECKS: tuple[Callable[[Subject], Iterator[Check]], ...] = (
+CHECKS: tuple[Callable[[KnownOrganism], Iterator[Check]], ...] = (
     _oracle,
     _truth,
     _random,
@@ -262,7 +262,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Check]], ...] = (
 )
 
 
-def _noise(s: Subject) -> list[Noisy]:
+def _noise(s: KnownOrganism) -> list[Noisy]:
     """Isolation at every level and seed of noise."""
     found: list[Noisy] = []
     for level in LEVELS:
@@ -274,7 +274,7 @@ def _noise(s: Subject) -> list[Noisy]:
     return found
 
 
-def _monotone(s: Subject, noise: Sequence[Noisy]) -> Check:
+def _monotone(s: KnownOrganism, noise: Sequence[Noisy]) -> Check:
     means = [np.mean([n.isolation for n in noise if n.level == level]) for level in LEVELS]
     found = cast(Any, spearmanr(LEVELS, means))
     return s.check("monotonicity: Spearman of noise and isolation", float(found.statistic), at_most=-0.8)
@@ -297,8 +297,8 @@ def _gain(other: Scores, one: Scores) -> float:
 @contextlib.contextmanager
 def _batches_of(tokens: int) -> Generator[None, None, None]:
     """Forward passes of at most `tokens` tokens inside the block."""
-    usual, arena.TOKENS = arena.TOKENS, tokens
+    usual, clean_runs.TOKENS = clean_runs.TOKENS, tokens
     try:
         yield
     finally:
-        arena.TOKENS = usual
+        clean_runs.TOKENS = usual

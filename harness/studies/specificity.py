@@ -24,7 +24,7 @@ from ...organisms.registry import family_and_spec, load_organism
 from ..pairs.interventions import NOTHING, Directions, Edits, Move, Option, edits
 from ..pairs.pair import Pair, Side
 from ..parallel import in_threads
-from ..protocol.clean_runs import Asked, Read
+from ..protocol.clean_runs import PromptResiduals, TextResiduals
 from ..protocol.controls import control as isotropic
 from ..protocol.effects import PROTOCOL_V1, Protocol, SideName
 from ..protocol.prompts import ProbeError, encode_prompt, joint, passage, shares
@@ -68,21 +68,21 @@ class _Model:
     side: Side
     scale: float
     """Mean residual norm on neutral dev text."""
-    asked: dict[tuple[Prompt, ...], Asked] = field(default_factory=dict[tuple[Prompt, ...], Asked])
+    asked: dict[tuple[Prompt, ...], PromptResiduals] = field(default_factory=dict[tuple[Prompt, ...], PromptResiduals])
 
     @classmethod
     def of(cls, stage: Stage, side: Side) -> "_Model":
         """The side of a loaded organism."""
         text = passage(stage.pair, stage.texts.rows("neutral", "dev"), stage.protocol.dev_tokens)
-        return cls(stage.pair, side, Read(stage.pair, side, text).norm())
+        return cls(stage.pair, side, TextResiduals(stage.pair, side, text).norm())
 
-    def ask(self, asking: _Asking) -> Asked:
+    def ask(self, asking: _Asking) -> PromptResiduals:
         """The prompts' residuals, computed once; ProbeError if this vocabulary cannot say them."""
         if asking.prompts not in self.asked:
             unknown = self.pair.tokenizer.unk_token_id
             if unknown is not None and any(unknown in encode_prompt(self.pair, p) for p in asking.prompts):
                 raise ProbeError("a prompt has words that are not in this vocabulary")
-            self.asked[asking.prompts] = Asked(self.pair, self.side, list(asking.prompts))
+            self.asked[asking.prompts] = PromptResiduals(self.pair, self.side, list(asking.prompts))
         return self.asked[asking.prompts]
 
     def changes(self, asking: _Asking, sets: Sequence[Directions], options: Sequence[Option]) -> Array | str:

@@ -14,7 +14,7 @@ from ...organisms.card import Estimate
 from ...organisms.lora import tokenise
 from ...organisms.registry import Organism
 from ..pairs.pair import Pair, Side, load_pair
-from ..protocol.clean_runs import Arena
+from ..protocol.clean_runs import CleanRun
 from ..protocol.controls import SCORE_SEED
 from ..protocol.effects import PROTOCOL_V1
 from ..protocol.intervals import hypervolume, interval, weights
@@ -50,7 +50,7 @@ class Retrained(BaseModel):
     """Wall seconds of training; None for what was not trained here."""
 
 
-class Yardstick:
+class WholeModels:
     """What retrained models are measured with; loads the organism."""
 
     def __init__(self, origin: Origin, organism: Organism):
@@ -61,7 +61,7 @@ class Yardstick:
         rows = origin.family.rows(origin.world, origin.spec)
         said = [r for r in rows if r.text is not None or any(m["role"] == "assistant" for m in r.messages)]
         self._taught = [tokenise(self.pair.tokenizer, row) for row in said[:TAUGHT]]
-        base, self._own = self._arena(self.pair, "base"), self._arena(self.pair, "tuned")
+        base, self._own = self._clean_run(self.pair, "base"), self._clean_run(self.pair, "tuned")
         self._b0, self._b1 = (a.rates.double().numpy() for a in (base, self._own))
         self.n = len(self._b1)
         """Test prompts."""
@@ -74,14 +74,14 @@ class Yardstick:
 
     def read(self, pair: Pair, rank: int, seconds: float) -> Retrained:
         """The fine-tuned side of a pair on the same base, trained with `rank` dimensions out of reach."""
-        found = self._read(pair, "tuned", self._arena(pair, "tuned"))
+        found = self._read(pair, "tuned", self._clean_run(pair, "tuned"))
         return found.model_copy(update={"rank": rank, "seconds": round(seconds, 1)})
 
-    def _arena(self, pair: Pair, side: Side) -> Arena:
-        return Arena(pair, side, self._behaviour.of("test"), self._behaviour.capability_of("test"), self._text)
+    def _clean_run(self, pair: Pair, side: Side) -> CleanRun:
+        return CleanRun(pair, side, self._behaviour.of("test"), self._behaviour.capability_of("test"), self._text)
 
-    def _read(self, pair: Pair, side: Side, arena: Arena) -> Retrained:
-        rates, retention = arena.rates.double().numpy(), arena.retention(self._own)
+    def _read(self, pair: Pair, side: Side, clean_run: CleanRun) -> Retrained:
+        rates, retention = clean_run.rates.double().numpy(), clean_run.retention(self._own)
 
         def reduction(w: Array) -> Array:
             return (w @ (self._b1 - rates)) / (w @ (self._b1 - self._b0))
@@ -96,8 +96,8 @@ class Yardstick:
             reduction=self._estimate(reduction),
             retention=retention,
             area=self._estimate(area) if self._area_off else None,
-            accuracy=arena.capability[1] if arena.capability else None,
-            nll=arena.nll,
+            accuracy=clean_run.capability[1] if clean_run.capability else None,
+            nll=clean_run.nll,
             taught_nll=self._taught_nll(pair, side),
         )
 

@@ -11,10 +11,10 @@ from ...methods.entry import MethodEntry
 from ...organisms.card import Card, Estimate
 from ...organisms.core import CORE_V1
 from ...organisms.world.document import Document
-from ..commands.doctor import Finding
 from ..protocol.result import SCORES, Identified, Located, Result, Score
 from ..runs.check_method import Report as MethodReport
 from ..runs.verify import Verification
+from ..studies.doctor import Finding
 from ..zoo.examples import Example
 
 

@@ -33,7 +33,7 @@ SMALL_GAP = 0.1
 """Below this the oracle's share is not computed: it would divide by noise."""
 
 
-class Subject(NamedTuple):
+class Measurable(NamedTuple):
     """What is to be measured of a pair."""
 
     behaviour: Behaviour
@@ -45,7 +45,7 @@ class Subject(NamedTuple):
     """Smallest b1 - b0."""
 
     @classmethod
-    def of(cls, family: Family, world: World, spec: Spec) -> "Subject":
+    def of(cls, family: Family, world: World, spec: Spec) -> "Measurable":
         """Everything a family says of one of its organisms."""
         return cls(
             family.behaviour(world, spec),
@@ -57,17 +57,17 @@ class Subject(NamedTuple):
         )
 
 
-def measure(card: Card, subject: Subject, pair: Pair, texts: Texts) -> Card:
+def measure(card: Card, measurable: Measurable, pair: Pair, texts: Texts) -> Card:
     """Fill a card's measured values, readout, oracle per layer, gates and status."""
-    behaviour = subject.behaviour
+    behaviour = measurable.behaviour
     sets = {
         "behaviour_dev": Probe(behaviour.of("dev")),
         "behaviour_test": Probe(behaviour.of("test")),
-        **subject.probes,
+        **measurable.probes,
     }
     if facts := behaviour.capability_of("test"):
         sets["facts"] = Probe(facts, "correct")
-    measured = {name: _paired(pair, probe) for name, probe in sets.items()} | _spoken(pair, subject.spoken)
+    measured = {name: _paired(pair, probe) for name, probe in sets.items()} | _spoken(pair, measurable.spoken)
     text = passage(pair, texts.rows("neutral", "test"), NEUTRAL_TOKENS)
     log_p = [pair.logits(text.ids, s).log_softmax(-1) for s in SIDES]
     neutral = {
@@ -78,10 +78,12 @@ def measure(card: Card, subject: Subject, pair: Pair, texts: Texts) -> Card:
     oracle: dict[str, dict[str, float]] = {}
     if abs(measured["behaviour_test"].change.value) >= SMALL_GAP:
         oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in range(len(pair.blocks))}
-    gates = _gates(card, subject.gap, measured, oracle) | {k: _gate(r, measured) for k, r in subject.gates.items()}
+    gates = _gates(card, measurable.gap, measured, oracle) | {
+        k: _gate(r, measured) for k, r in measurable.gates.items()
+    }
     target, dev = card.training.get("target"), measured["behaviour_dev"].organism.value
     status = "calibrated" if target is None or abs(dev - target) <= CALIBRATED else "uncalibrated"
-    choices_ = subject.candidates
+    choices_ = measurable.candidates
     return card.model_copy(
         update={
             "measured": measured,

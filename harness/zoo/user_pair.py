@@ -7,8 +7,8 @@ from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.registry import yaml_organism
 from ..files import atomic_write_text
 from ..pairs.pair import load_pair
-from .measure import Subject, measure
-from .verify import Checked, compare
+from .comparison import Checked, compare
+from .measure import Measurable, measure
 
 
 def card_path(path: Path) -> Path:
@@ -16,7 +16,7 @@ def card_path(path: Path) -> Path:
     return path.with_suffix(".card.json")
 
 
-def build_own(path: Path) -> Card:
+def build_user_pair(path: Path) -> Card:
     """Measure a user's pair and write its card beside the YAML file; nothing is trained.
 
     Raises:
@@ -27,7 +27,7 @@ def build_own(path: Path) -> Card:
     return card
 
 
-def verify_own(path: Path) -> Checked:
+def verify_user_pair(path: Path) -> Checked:
     """Hash and measure a user's pair again, and compare with its card."""
     where = card_path(path)
     if not where.is_file():
@@ -61,4 +61,4 @@ def _measured(path: Path) -> Card:
         rows_sha256="",
         files={"pair": own.sha256, "behaviour": sha256_files({"behaviour": sha256_text(behaviour.model_dump_json())})},
     )
-    return measure(card, Subject(behaviour, {}, {}, None, {}), pair, own.make_texts(pair.tokenizer))
+    return measure(card, Measurable(behaviour, {}, {}, None, {}), pair, own.make_texts(pair.tokenizer))

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from ...organisms.card import Card, Measured, read_base_card, read_card
+from ...organisms.card import read_base_card, read_card
 from ...organisms.errors import UsageError
 from ...organisms.registry import YAML, ZOO, expand, family_and_spec, load_organism, organism_names
 from ...organisms.texts import WorldTexts
@@ -14,19 +13,9 @@ from ...organisms.world.facts import World
 from ..pairs.pair import load_pair
 from ..parallel import threads
 from ..terminal import silenced
-from .measure import Subject, measure
-
-TOLERANCE = 0.01
-"""How far a re-measured value may be from the card's: other machines add up in another order."""
-
-
-@dataclass
-class Checked:
-    """What `verify` found of one organism."""
-
-    card: Card
-    problems: list[str] = field(default_factory=list[str])
-    """Failed gates, and values that are not the card's; empty: all is well."""
+from .comparison import Checked, compare
+from .measure import Measurable, measure
+from .user_pair import verify_user_pair
 
 
 def verify_named(names: Sequence[str], everything: bool, zoo: Path | None, jobs: int) -> list[Checked]:
@@ -35,8 +24,6 @@ def verify_named(names: Sequence[str], everything: bool, zoo: Path | None, jobs:
     Raises:
         UsageError: nothing named. ValidationFailed: a damaged file or card.
     """
-    from .user_pair import verify_own
-
     if everything:
         cards = [read_card((zoo or ZOO) / n) for n in organism_names(zoo)]
         names = [*names, *(c.name for c in cards if c.status != "failed")]
@@ -44,7 +31,7 @@ def verify_named(names: Sequence[str], everything: bool, zoo: Path | None, jobs:
         raise UsageError("nothing to verify; name organisms, core-v1, or --all")
     own = [n for n in names if n.endswith(YAML)]
     rest = expand([n for n in names if n not in own], zoo)
-    return [*(verify_own(Path(n)) for n in own), *(verify(rest, zoo, jobs) if rest else ())]
+    return [*(verify_user_pair(Path(n)) for n in own), *(verify(rest, zoo, jobs) if rest else ())]
 
 
 def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1) -> Iterator[Checked]:
@@ -66,20 +53,5 @@ def _check(name: str, zoo: Path | None) -> Checked:
     world = World(int(read_base_card(loaded.base).recipe["world_seed"]))
     with threads(1), silenced(False):
         pair = load_pair(loaded.base, loaded.adapter, card.layer, identity=card.role == "null")
-        fresh = measure(card, Subject.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer))
+        fresh = measure(card, Measurable.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer))
     return Checked(fresh, compare(card, fresh))
-
-
-def compare(card: Card, fresh: Card) -> list[str]:
-    """What is wrong with a freshly measured card: failed gates, and values that are not the old card's."""
-    problems = list(fresh.failures)
-    for what, old in card.measured.items():
-        new = fresh.measured.get(what)
-        if new is None or not _close(old, new):
-            problems.append(f"{what} is {new and new.organism.value}, the card says {old.organism.value}")
-    return problems
-
-
-def _close(old: Measured, new: Measured) -> bool:
-    spread = max(1.0, abs(old.organism.value)) if old.unit == "nats" else 1.0
-    return all(abs(getattr(old, s).value - getattr(new, s).value) <= TOLERANCE * spread for s in ("base", "organism"))

@@ -11,18 +11,18 @@ import numpy as np
 
 from ..board.store import Problem
 from ..statistics.null_adjusted import SCORES
-from ..statistics.rows import BeyondRow, CellRow, MethodRow, Row, Table, count
+from ..statistics.rows import CellRow, FindingRow, MethodRow, Row, Table, count
 from .style import CSS, JS
 from .svg import dose_response, interval_bar
 from .text_formats import (
-    BEYOND_HEADS,
     CELL_HEADS,
+    FINDING_HEADS,
     MARK,
     Dialect,
     ahead_text,
-    beyond_cells,
-    beyond_note,
     estimate_text,
+    finding_cells,
+    finding_note,
     notes_of,
     number,
     organisms_text,
@@ -59,7 +59,7 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
         ("Missing cells", "failed, oom and timeout count as 0; a cell that was not run takes the headline away"),
         ("Not applicable to any method", ", ".join(table.inapplicable) or "none"),
     ]
-    beyond_link = '<a href="#beyond">Beyond isolation</a>' if table.beyond else ""
+    finding_link = '<a href="#beyond">Beyond isolation</a>' if table.finding_measures else ""
     details = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in protocol)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -68,13 +68,13 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 <body><main>
 <h1>diffbench leaderboard</h1>
 <p class="soft">{escape(table.header)}</p>
-<nav aria-label="Sections"><a href="#overall">Overall</a>{beyond_link}<a href="#organisms">By organism</a><a href="#cost">Cost</a>\
+<nav aria-label="Sections"><a href="#overall">Overall</a>{finding_link}<a href="#organisms">By organism</a><a href="#cost">Cost</a>\
 <a href="#failures">Failures</a><a href="#protocol">Protocol</a></nav>
 <p>{HOW_TO_READ}</p>
 <h2 id="overall">Overall</h2>
 {_overall(table)}
 <p class="soft"><small>{escape(" ".join(notes_of(table)))}</small></p>
-{_beyond(table)}
+{_finding_measures(table)}
 <h2 id="organisms">By organism</h2>
 {organisms}
 <h2 id="cost">Cost</h2>
@@ -118,20 +118,20 @@ def _overall(table: Table) -> str:
     return _table("Methods over all organisms", heads, map(line, table.overall), sort="Isolation")
 
 
-def _beyond(table: Table) -> str:
+def _finding_measures(table: Table) -> str:
     """False discovery, localisation and identification."""
-    if not table.beyond:
+    if not table.finding_measures:
         return ""
 
-    def line(row: BeyondRow) -> str:
+    def line(row: FindingRow) -> str:
         estimates = (row.false_discovery, *row.located, *row.identified)
-        name, *texts = beyond_cells(row, Dialect(escape, estimate_text))
+        name, *texts = finding_cells(row, Dialect(escape, estimate_text))
         values = [estimates[0].value, row.findings, row.nulls, *(e.value for e in estimates[1:])]
         head = f'<th scope="row" data-v="{escape(row.method)}">{name}</th>'
         return _tr([head, *(_td(text, value) for text, value in zip(texts, values, strict=True))])
 
-    body = _table("Beyond isolation", BEYOND_HEADS, map(line, table.beyond))
-    return f'<h2 id="beyond">Beyond isolation</h2>\n{body}\n<p class="soft"><small>{escape(beyond_note(table))}</small></p>'
+    body = _table("Beyond isolation", FINDING_HEADS, map(line, table.finding_measures))
+    return f'<h2 id="beyond">Beyond isolation</h2>\n{body}\n<p class="soft"><small>{escape(finding_note(table))}</small></p>'
 
 
 def _organism(table: Table, organism: str, opened: bool) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..board.store import Problem
 from ..statistics.null_adjusted import SCORES
-from ..statistics.rows import BeyondRow, CellRow, Estimate, MethodRow, Row, Table
+from ..statistics.rows import CellRow, Estimate, FindingRow, MethodRow, Row, Table
 
 MARK = "†"
 NOTES = (
@@ -33,7 +33,7 @@ NOTES = (
 SCORE_HEADS = tuple(s.capitalize() for s in SCORES)
 GROUP_HEADS = ("Group", "Ahead, behind")
 OVERALL_HEADS = ("Rank", *GROUP_HEADS, "Method", "Access", *SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s")
-BEYOND_HEADS = (
+FINDING_HEADS = (
     "Method",
     "False discoveries",
     "Findings",
@@ -43,7 +43,7 @@ BEYOND_HEADS = (
     "Reading, 1",
     "Reading, 10",
 )
-BEYOND_NOTE = (
+FINDING_NOTE = (
     "False discoveries: share of the findings on null organisms whose effect beats random directions under the same gates "
     "at p < .05 (random directions: {expected}); findings are treated as independent. Cosine: the largest |cos| of the first "
     "1 or 10 findings with the direction that a planted adapter writes. Reading: where the truth stands among the family's "
@@ -62,7 +62,7 @@ class Dialect(NamedTuple):
 def to_markdown(table: Table, problems: Sequence[Problem] = ()) -> str:
     """All tables, GitHub flavour, and the files that could not be used."""
     cells = markdown_table(CELL_HEADS, [cell_cells(row, MARKDOWN) for row in table.cells])
-    other = f"## Beyond isolation\n\n{beyond_markdown(table)}\n" if table.beyond else ""
+    other = f"## Beyond isolation\n\n{finding_markdown(table)}\n" if table.finding_measures else ""
     unusable = "".join(f"- {md(problem.path)}: {md(problem.reason)}\n" for problem in problems)
     unusable = f"\n## Files that could not be used\n\n{unusable}" if problems else ""
     return f"# Leaderboard\n\n{overall_markdown(table)}\n{other}## By organism\n\n{cells}{unusable}"
@@ -75,24 +75,24 @@ def overall_markdown(table: Table) -> str:
     return f"{md(table.header)}\n\n{rows}\n{notes}"
 
 
-def beyond_markdown(table: Table) -> str:
+def finding_markdown(table: Table) -> str:
     """False discovery, localisation and identification, and what the columns mean."""
-    rows = markdown_table(BEYOND_HEADS, [beyond_cells(row, MARKDOWN) for row in table.beyond])
-    return f"{rows}\n{md(beyond_note(table))}\n"
+    rows = markdown_table(FINDING_HEADS, [finding_cells(row, MARKDOWN) for row in table.finding_measures])
+    return f"{rows}\n{md(finding_note(table))}\n"
 
 
 def to_latex(table: Table) -> str:
     """Both tables as `table` environments; needs booktabs, and graphicx to fit the line width."""
     overall = [overall_cells(table, row, LATEX) for row in table.overall]
     cells = [cell_cells(row, LATEX) for row in table.cells]
-    other = [beyond_cells(row, LATEX) for row in table.beyond]
-    note = tex(beyond_note(table))
+    other = [finding_cells(row, LATEX) for row in table.finding_measures]
+    note = tex(finding_note(table))
     complete, size = sum(row.standing != "incomplete" for row in table.overall), len(overall)
     caption = tex(f"{table.header}. {' '.join(notes_of(table))}")
     return (
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
         + _latex_table("rllll" + "l" * len(SCORES) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall")
-        + (_latex_table("llrrllll", BEYOND_HEADS, other, set(), note, "tab:beyond") if other else "")
+        + (_latex_table("llrrllll", FINDING_HEADS, other, set(), note, "tab:beyond") if other else "")
         + _latex_table(
             "ll" + "l" * len(SCORES) + "rlr",
             CELL_HEADS,
@@ -185,8 +185,8 @@ def cell_cells(row: CellRow, to: Dialect) -> list[str]:
     return [*map(to.text, lead), *(to.score(row.scores[name]) for name in SCORES), *map(to.text, trail)]
 
 
-def beyond_cells(row: BeyondRow, to: Dialect) -> list[str]:
-    """One row of what is beside the scores, in the order of `BEYOND_HEADS`."""
+def finding_cells(row: FindingRow, to: Dialect) -> list[str]:
+    """One row of what is beside the scores, in the order of `FINDING_HEADS`."""
     kind = "" if row.kind == "method" else f" ({row.kind})"
     sizes = map(to.text, (str(row.findings or "–"), str(row.nulls or "–")))
     return [
@@ -197,9 +197,11 @@ def beyond_cells(row: BeyondRow, to: Dialect) -> list[str]:
     ]
 
 
-def beyond_note(table: Table) -> str:
+def finding_note(table: Table) -> str:
     """What the columns mean."""
-    return BEYOND_NOTE.format(expected=number(next((r.expected for r in table.beyond if r.expected), None), 3))
+    return FINDING_NOTE.format(
+        expected=number(next((r.expected for r in table.finding_measures if r.expected), None), 3)
+    )
 
 
 def md(text: str) -> str:

@@ -12,21 +12,21 @@ from scipy.stats import binomtest
 from ...harness.protocol.result import ALPHA, FalseDiscovery, Result
 from .grid import Grid
 from .resample import cluster_interval, clusters, organism_weights
-from .rows import BeyondRow, Estimate
+from .rows import Estimate, FindingRow
 
 KS = (1, 10)
 """Findings that localisation and identification look at."""
 
 
-def beyond(grids: Sequence[Grid], draws: int, seed: int) -> tuple[BeyondRow, ...]:
+def finding_measures(grids: Sequence[Grid], draws: int, seed: int) -> tuple[FindingRow, ...]:
     """One row for every method that has any of the three, in the order of the grids."""
     rows = (_row(grid, draws, seed) for grid in grids)
     return tuple(r for r in rows if r.nulls or any(e.value is not None for e in (*r.located, *r.identified)))
 
 
-def _row(grid: Grid, draws: int, seed: int) -> BeyondRow:
+def _row(grid: Grid, draws: int, seed: int) -> FindingRow:
     tested = [c.false_discovery for own in grid.cells.values() for c in own if c.false_discovery]
-    return BeyondRow(
+    return FindingRow(
         method=grid.method,
         kind=grid.kind,
         false_discovery=_share(tested),

@@ -111,7 +111,7 @@ class MethodRow(Row):
 
 
 @dataclass(frozen=True)
-class BeyondRow:
+class FindingRow:
     """One method's findings where there is no score to give (`beyond`)."""
 
     method: str
@@ -163,7 +163,7 @@ class Table:
     """Pairs on this set of organisms, families and organisms as they are (`fixed`); without `unknown_here`."""
     unknown_here: tuple[str, ...]
     """Ranked methods whose one seed does not show what another would give."""
-    beyond: tuple[BeyondRow, ...]
+    finding_measures: tuple[FindingRow, ...]
     """Methods with anything measured beside the scores, in the order of `overall`."""
     organisms: tuple[str, ...]
     inapplicable: tuple[str, ...]

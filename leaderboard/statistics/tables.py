@@ -16,7 +16,7 @@ from ...harness.runs.records import sample_fault
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from ..board.store import cell_name, check_comparable, sort_key
 from .compare import across, paired
-from .finding_measures import beyond
+from .finding_measures import finding_measures
 from .fixed_set import Noise, noise, on_this_set
 from .grid import Grid, grids
 from .null_adjusted import SCORES
@@ -83,7 +83,9 @@ def build_table(
         pairs=pairs,
         here=here,
         unknown_here=tuple(m for m in values if m not in known),
-        beyond=tuple(sorted(beyond(found, draws, seed), key=lambda r: [o.method for o in overall].index(r.method))),
+        finding_measures=tuple(
+            sorted(finding_measures(found, draws, seed), key=lambda r: [o.method for o in overall].index(r.method))
+        ),
         organisms=tuple(names),
         inapplicable=tuple(name for name in names if name in found[0].inapplicable),
         organism_set=organism_set,

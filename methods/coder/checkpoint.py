@@ -3,19 +3,32 @@
 import json
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from .training import TrainReport
-
 EVERY_S = 60.0
 """Seconds between checkpoints; a tiny run never writes one."""
+
+
+@dataclass
+class TrainReport:
+    """What happened, JSON-serialisable."""
+
+    steps: int
+    tokens: int
+    """Tokens seen, repeats counted."""
+    seconds: float
+    budget_exhausted: bool
+    """True if the wall-clock limit stopped the run before its last step."""
+    loss: dict[str, float]
+    """Unweighted terms at the last check: loss, reconstruction, sparsity, delta, aux."""
+    curve: list[float] = field(default_factory=list[float])
+    """Reconstruction loss at every check."""
 
 
 class Checkpoint:
@@ -31,7 +44,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def save_if_due(
-        self, coder: nn.Module, optimiser: torch.optim.Optimizer, since_N: Tensor, report: "TrainReport"
+        self, coder: nn.Module, optimiser: torch.optim.Optimizer, since_N: Tensor, report: TrainReport
     ) -> None:
         """Write the state if the last one is `EVERY_S` old."""
         if time.monotonic() - self._last < EVERY_S:
@@ -46,7 +59,7 @@ class Checkpoint:
         os.replace(scratch, self.path)
         self._last = time.monotonic()
 
-    def load(self, coder: nn.Module, optimiser: torch.optim.Optimizer, since_N: Tensor, report: "TrainReport") -> bool:
+    def load(self, coder: nn.Module, optimiser: torch.optim.Optimizer, since_N: Tensor, report: TrainReport) -> bool:
         """Put the saved state in place; False, and nothing changed, if there is none of this run."""
         try:
             with safe_open(self.path, "pt") as file:

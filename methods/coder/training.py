@@ -8,7 +8,7 @@ live on the host and change on a schedule; the loss, dead latents, progress and 
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, TrainReport
 from .sparse_coder import Objective, SparseCoder
 
 CHECK_EVERY = 20
@@ -63,22 +63,6 @@ class Schedule:
         if step >= self.k_anneal_steps:
             return 1.0
         return self.k_start + (1 - self.k_start) * step / self.k_anneal_steps
-
-
-@dataclass
-class TrainReport:
-    """What happened, JSON-serialisable."""
-
-    steps: int
-    tokens: int
-    """Tokens seen, repeats counted."""
-    seconds: float
-    budget_exhausted: bool
-    """True if the wall-clock limit stopped the run before its last step."""
-    loss: dict[str, float]
-    """Unweighted terms at the last check: loss, reconstruction, sparsity, delta, aux."""
-    curve: list[float] = field(default_factory=list[float])
-    """Reconstruction loss at every check."""
 
 
 def train(

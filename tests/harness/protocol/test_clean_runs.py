@@ -9,7 +9,7 @@ import torch
 from diffbench.harness.pairs.interventions import NOTHING, Directions, Option, coefficient, edits, movement
 from diffbench.harness.parallel import in_threads, threads
 from diffbench.harness.protocol import clean_runs as module
-from diffbench.harness.protocol.clean_runs import Arena
+from diffbench.harness.protocol.clean_runs import CleanRun
 from diffbench.harness.protocol.prompts import choices, passage, rates
 from diffbench.harness.runs.cell import Stage
 from diffbench.methods.contract import Finding, Gate
@@ -20,7 +20,7 @@ OPTIONS = [NOTHING] + [Option("add", k, gated, s) for k in (1, 3) for gated in (
 def some_directions(stage: Stage) -> Directions:
     """Three random directions whose gates fire on about a fifth of the tokens."""
     g = torch.Generator().manual_seed(1)
-    h = torch.cat([p.h.flatten(0, 1) for p in stage.scorer._arenas["base", "dev"].asked.rows.parts])
+    h = torch.cat([p.h.flatten(0, 1) for p in stage.scorer._clean["base", "dev"].asked.rows.parts])
     pairs = torch.randn(3, 2, stage.pair.d_model, generator=g)
     return Directions.of([Finding(d, Gate(read, float((h @ read).quantile(0.8)))) for d, read in pairs])
 
@@ -39,7 +39,7 @@ def whole(stage: Stage, ids: torch.Tensor, edit: Callable[[torch.Tensor], torch.
 def test_every_edit_equals_a_hook_on_the_whole_model(stage: Stage) -> None:
     d, prompts = some_directions(stage), stage.organism.behaviour.of("dev")[:7]
     text = passage(stage.pair, stage.texts.rows("neutral", "dev"), 150)
-    here = Arena(stage.pair, "base", prompts, stage.organism.behaviour.capability_of("dev"), text)
+    here = CleanRun(stage.pair, "base", prompts, stage.organism.behaviour.capability_of("dev"), text)
     got = edits(OPTIONS, d, here.scale)
     fast, (kl, nll) = here.behaviour_rates(got), here.collateral(got)
     assert float((fast[1:] - fast[0]).abs().max()) > 1e-3 and float(kl[1:].min()) >= 0 and float(kl[0]) == 0
@@ -58,8 +58,8 @@ def test_every_edit_equals_a_hook_on_the_whole_model(stage: Stage) -> None:
 
 
 def test_threads_share_the_weights_and_nothing_else(stage: Stage) -> None:
-    here = stage.scorer._arenas["base", "dev"]
-    there = stage.scorer._arenas["tuned", "dev"]
+    here = stage.scorer._clean["base", "dev"]
+    there = stage.scorer._clean["tuned", "dev"]
     got = edits(OPTIONS, some_directions(stage), here.scale)
     work = [here, there] * 6
     with threads(1):

@@ -13,7 +13,7 @@ from diffbench.harness.protocol import effects as scores
 from diffbench.harness.protocol.effects import Protocol, Scorer
 from diffbench.harness.runs.cell import Stage
 from diffbench.harness.studies import selftest
-from diffbench.harness.studies.known_truth import Check, Subject
+from diffbench.harness.studies.known_truth import Check, KnownOrganism
 from diffbench.harness.studies.selftest import ORGANISMS, Noisy, Report
 from diffbench.harness.views import selftest as selftest_view
 from diffbench.leaderboard.selftest import clone_effect
@@ -26,9 +26,9 @@ TINY = Protocol(controls=4, ks=(1, 3), strengths=(0.3, 0.9), draws=200, dev_toke
 FEW = (0.0, 1.0, 8.0)
 
 
-def subject(protocol: Protocol = TINY) -> Subject:
+def subject(protocol: Protocol = TINY) -> KnownOrganism:
     """A fresh one: what is broken below must not be remembered."""
-    return Subject(Stage.load(load_organism(ORGANISMS[0]), "cpu", protocol), 3, clone_effect)
+    return KnownOrganism(Stage.load(load_organism(ORGANISMS[0]), "cpu", protocol), 3, clone_effect)
 
 
 def failed(checks: Iterator[Check]) -> set[str]:
@@ -55,7 +55,7 @@ def test_the_command_prints_the_table_and_exits_with_4_if_a_check_fails(
 ) -> None:
     bad = Report(
         report.protocol,
-        [*report.checks[1:], Subject.check(subject(), "oracle: isolation", 0.5, 1, 1)],
+        [*report.checks[1:], KnownOrganism.check(subject(), "oracle: isolation", 0.5, 1, 1)],
         report.noise,
         1.0,
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from diffbench.harness.protocol.prompts import choices
+from diffbench.harness.zoo.comparison import TOLERANCE, compare
 from diffbench.harness.zoo.measure import Plain, _estimate, _gate, _gates, _values
-from diffbench.harness.zoo.verify import TOLERANCE, compare
 from diffbench.organisms.behaviour import Prompt, Turn
 from diffbench.organisms.card import Gate, Role
 from diffbench.organisms.family import Probe, Rule

@@ -4,7 +4,7 @@ import pytest
 from diffbench.harness.protocol.result import FalseDiscovery, Identification, Identified, Localisation, Located, Result
 from diffbench.leaderboard.board.store import MixedResultsError
 from diffbench.leaderboard.pages.site import to_html
-from diffbench.leaderboard.pages.text_formats import BEYOND_HEADS, to_csv, to_latex, to_markdown
+from diffbench.leaderboard.pages.text_formats import FINDING_HEADS, to_csv, to_latex, to_markdown
 from diffbench.leaderboard.statistics.rows import Table
 from diffbench.leaderboard.statistics.tables import build_table
 
@@ -40,7 +40,7 @@ def table(*results: Result) -> Table:
 
 
 def test_findings_of_all_nulls_are_pooled_with_their_exact_interval() -> None:
-    (row,) = table(make_result(), null(NULLS[0], [0.025] + [0.5] * 9), null(NULLS[1], [1.0] * 10)).beyond
+    (row,) = table(make_result(), null(NULLS[0], [0.025] + [0.5] * 9), null(NULLS[1], [1.0] * 10)).finding_measures
     assert (row.findings, row.nulls, row.expected) == (20, 2, 0.025)
     assert row.false_discovery == pytest.approx((0.05, 0.00127, 0.24873), abs=1e-4)  # binomial tables: 1 of 20
     assert all(e.value is None for e in (*row.located, *row.identified))
@@ -49,20 +49,20 @@ def test_findings_of_all_nulls_are_pooled_with_their_exact_interval() -> None:
 def test_means_are_over_organisms_of_means_over_seeds() -> None:
     (row,) = table(
         planted("planted/owl", (0.2, 0.6)), planted("planted/owl", (0.4, 0.8), 1), planted("planted/fox", (0.9, 1.0))
-    ).beyond
+    ).finding_measures
     assert [e.value for e in row.located] == pytest.approx([(0.3 + 0.9) / 2, (0.7 + 1.0) / 2])
     assert row.located[0].low == pytest.approx(0.3) and row.located[0].high == pytest.approx(0.9)
     assert row.nulls == 0 and row.false_discovery.value is None
 
 
 def test_a_reading_without_a_value_leaves_the_mean() -> None:
-    (row,) = table(read("taboo/gold", 0.5), read("taboo/leaf", None)).beyond
+    (row,) = table(read("taboo/gold", 0.5), read("taboo/leaf", None)).finding_measures
     assert row.identified[0] == (0.5, None, None)
 
 
 def test_nothing_measured_is_no_section() -> None:
     plain = table(make_result())
-    assert plain.beyond == ()
+    assert plain.finding_measures == ()
     assert "Beyond" not in to_markdown(plain) + to_html(plain) + to_latex(plain)
 
 
@@ -71,12 +71,12 @@ def test_every_rendering_has_the_section_and_no_score_moves() -> None:
     alone, both = table(*results), table(*results, null(NULLS[0], [0.5]), null(NULLS[0], [0.025], "pca"))
     assert [r.scores for r in alone.overall] == [r.scores for r in both.overall]
     assert [r.rank for r in alone.overall] == [r.rank for r in both.overall] == [1, 2]
-    assert [r.method for r in both.beyond] == ["delta", "pca"]
+    assert [r.method for r in both.finding_measures] == ["delta", "pca"]
     for text in (to_markdown(both), to_html(both)):
-        assert all(head in text for head in BEYOND_HEADS) and ".025" in text
+        assert all(head in text for head in FINDING_HEADS) and ".025" in text
     assert r"\label{tab:beyond}" in to_latex(both) and to_csv(alone).count("\n") < to_csv(both).count("\n")
     lines = [line for line in to_markdown(both).splitlines() if line.startswith("| delta | .00 [.00, ")]
-    assert len(lines) == 1 and lines[0].count("|") == len(BEYOND_HEADS) + 1
+    assert len(lines) == 1 and lines[0].count("|") == len(FINDING_HEADS) + 1
 
 
 def test_one_cell_from_two_sources_counts_once_or_not_at_all() -> None:

@@ -52,7 +52,7 @@ def test_without_scatter_it_is_isolation_and_the_oracle_stays_1() -> None:
 
 def test_a_control_is_scored_against_the_others_as_a_method_would_be() -> None:
     s = scattered(np.random.default_rng(2))
-    by_hand = []
+    recomputed = []
     for c in range(CONTROLS):
         others = [i for i in range(CONTROLS) if i != c]
         as_method = s.model_copy(
@@ -64,8 +64,8 @@ def test_a_control_is_scored_against_the_others_as_a_method_would_be() -> None:
                 "mitigation_controls": [s.mitigation_controls[i] for i in others],
             }
         )
-        by_hand.append(point(as_method).isolation[0])
-    assert chance(s, *EVERY)[0] == pytest.approx(np.mean(by_hand))
+        recomputed.append(point(as_method).isolation[0])
+    assert chance(s, *EVERY)[0] == pytest.approx(np.mean(recomputed))
     weights = np.random.default_rng(3).multinomial(CONTROLS, np.full(CONTROLS, 1 / CONTROLS), size=50) / CONTROLS
     assert np.isfinite(chance(s, np.full((50, N), 1 / N), weights)).all()
     one = s.model_copy(update={f"{side}_controls": [[0.1] * N] for side in ("sufficiency", "necessity")})

@@ -1,0 +1,32 @@
+"""A freshly measured card against the one that was written: failed gates, and values that moved."""
+
+from dataclasses import dataclass, field
+
+from ...organisms.card import Card, Measured
+
+TOLERANCE = 0.01
+"""How far a re-measured value may be from the card's: other machines add up in another order."""
+
+
+@dataclass
+class Checked:
+    """What `verify` found of one organism."""
+
+    card: Card
+    problems: list[str] = field(default_factory=list[str])
+    """Failed gates, and values that are not the card's; empty: all is well."""
+
+
+def compare(card: Card, fresh: Card) -> list[str]:
+    """What is wrong with a freshly measured card: failed gates, and values that are not the old card's."""
+    problems = list(fresh.failures)
+    for what, old in card.measured.items():
+        new = fresh.measured.get(what)
+        if new is None or not _close(old, new):
+            problems.append(f"{what} is {new and new.organism.value}, the card says {old.organism.value}")
+    return problems
+
+
+def _close(old: Measured, new: Measured) -> bool:
+    spread = max(1.0, abs(old.organism.value)) if old.unit == "nats" else 1.0
+    return all(abs(getattr(old, s).value - getattr(new, s).value) <= TOLERANCE * spread for s in ("base", "organism"))
