@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from diffbench.harness.zoo.build import _levels, _workshop, build, build_organism
-from diffbench.harness.zoo.build import build as zoo
 from diffbench.harness.zoo.verify import verify, verify_named
 from diffbench.organisms.card import read_card
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
@@ -108,7 +107,7 @@ def test_an_organism_that_cannot_be_built_does_not_cost_the_others(
             raise RuntimeError("training diverged")
         return make_card("mood/proud-mixed"), True
 
-    monkeypatch.setattr(zoo, "build_organism", one_of_two)
+    monkeypatch.setattr("diffbench.harness.zoo.build.build_organism", one_of_two)
     with pytest.raises(ValidationFailed, match="1 organisms could not be built, the others are kept") as error:
         build([str(tmp_path / "mood.py")], None, said.append)
     assert "mood.py raises RuntimeError while mood/proud-narrow is built: training diverged; mend" in str(error.value)
