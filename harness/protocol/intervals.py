@@ -122,19 +122,10 @@ def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True
         own, null, oracle, p = raw[name]
         p = p if controls_ran else None
         point_value = float(getattr(value, name)[0])
-        if np.isnan(point_value):
-            return Score(
-                value=None,
-                ci_low=None,
-                ci_high=None,
-                n=n,
-                anchors=Anchors(null=null, oracle=oracle),
-                raw=own,
-                p_random=p,
-            )
-        low, high = interval(getattr(spread, name))
+        known = not np.isnan(point_value)
+        low, high = interval(getattr(spread, name)) if known else (None, None)
         return Score(
-            value=point_value,
+            value=point_value if known else None,
             ci_low=low,
             ci_high=high,
             n=n,
