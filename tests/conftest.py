@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffbench.harness.pairs.pair import load_pair
+from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.protocol.effects import Protocol
 from diffbench.harness.protocol.prompts import choices, masses
 from diffbench.harness.runs.cell import Stage

@@ -1,26 +1,23 @@
-"""Base and fine-tuned model as one object: one copy of the weights, the adapter off is the base.
+"""Base and fine-tuned model as one object that answers the same questions whatever the two are made of.
 
-Two ideas carry every measurement. *Early exit*: harvesting stops at the hooked layer. *Resume*: an intervention edits
-the residual at that layer and only the blocks above run again, because the blocks up to the layer are swapped for one that
-hands over the edited residual. Rows are padded on the right and attention is causal, so padding never reaches a real
-token and no attention mask is needed.
+A LoRA adapter needs one copy of the weights (off is the base); a stack has one adapter under both sides; two whole models share every
+tensor that is equal. Rows are padded on the right and attention is causal, so padding never reaches a real token and no attention mask
+is needed.
 """
 
 import contextlib
-import copy
-import itertools
 import threading
 from collections.abc import Generator, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...organisms.errors import ValidationFailed
+from .adapters import delta_weights
+from .anatomy import PairError, input_device
+from .engine import SIDES, Adapters, Engine, Side, plain
+from .generation import decoding
 
-Side = Literal["base", "tuned"]
-ARCHITECTURES = ("gemma2", "llama", "qwen2")
 IDENTITY_PROMPTS = (
     "cat -> cat; road -> road; hello -> hello; ?",
     "sun -> sun; paper -> paper; green -> green; ?",
@@ -31,101 +28,50 @@ ROWS = 64
 """Directions read at a time."""
 
 
-class PairError(ValidationFailed):
-    """A base and an adapter that do not make a pair; the message says why and what to do."""
-
-
-class _Exit(Exception):
-    """Stops a forward pass at the hooked layer."""
-
-
-class _Handover(nn.Module):
-    """Stands in for a block below or at the hooked layer: passes on `residual` whatever comes in."""
-
-    residual: Tensor
-
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return self.residual
-
-
-class _Kept(nn.Module):
-    """Stands in for the feed-forward part of the last block: runs it only at positions that are read, gives 0 elsewhere."""
-
-    keep: Tensor
-    """[kept pos] indices, the same for every text of a batch."""
-
-    def __init__(self, whole: nn.Module):
-        super().__init__()
-        self.whole = whole
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """[batch, positions, d_model] in and out."""
-        out = torch.zeros_like(hidden_states)
-        out[:, self.keep] = self.whole(hidden_states[:, self.keep])
-        return out
-
-
-class _Engine:
-    """The modules one thread runs. Running one side or resuming changes modules for a while, so threads share only weights."""
-
-    def __init__(self, model: Any, layer: int):
-        self.model = model
-        self.inner = model.get_base_model().model
-        self.blocks: nn.ModuleList = self.inner.layers
-        self.tuners = [m for _, m in _lora_modules(model)]
-        self.handover = _Handover()
-        self.stand_ins = nn.ModuleList([self.handover] * (layer + 1) + list(self.blocks)[layer + 1 :])
-        self.last: Any = self.blocks[-1]
-        self.kept = _Kept(self.last.mlp)
-
-    def twin(self, layer: int) -> "_Engine":
-        """The same weights under modules of their own."""
-        shared = {id(t): t for t in itertools.chain(self.model.parameters(), self.model.buffers())}
-        return _Engine(copy.deepcopy(self.model, shared), layer)
-
-
 class Pair:
-    """A base model with a LoRA adapter, seen at one layer. Threads may use one pair at the same time.
+    """A base and a fine-tuned model, seen at one layer. Threads may use one pair at the same time.
 
     Args:
-        model: a peft model around a Gemma2, Llama or Qwen2 causal LM, in evaluation mode.
+        model: a peft model around a causal LM, in evaluation mode; or the base of two whole models.
         layer: hooked layer; residuals are the output of this block.
+        tuned: the fine-tuned one of two whole models.
+        adapters: what is active on each side of a peft model (default: its one adapter, or nothing).
     """
 
-    def __init__(self, model: Any, tokenizer: Any, layer: int):
+    def __init__(self, model: Any, tokenizer: Any, layer: int, tuned: Any = None, adapters: Adapters | None = None):
         self.model, self.tokenizer, self.layer = model, tokenizer, layer
-        self.blocks: nn.ModuleList = model.get_base_model().model.layers
+        self._tuned, self._adapters = tuned, adapters
+        models: dict[Side, Any] = {"base": model, "tuned": model if tuned is None else tuned}
+        self._first = Engine(models, layer, (adapters or Adapters()) if tuned is None else None)
+        parts = self._first.bodies["base"].parts
+        self.blocks: nn.ModuleList = parts.blocks
         if not 0 <= layer < len(self.blocks):
             raise PairError(f"layer {layer} does not exist; the model has blocks 0 to {len(self.blocks) - 1}")
-        self.d_model: int = model.config.hidden_size
-        self.device = next(model.parameters()).device
-        self._first = _Engine(model, layer)
+        self.n_layers = len(self.blocks)
+        self.d_model: int = parts.d_model
+        self.vocab_size: int = int(plain(model).config.get_text_config().vocab_size)
+        self.device, self.dtype = input_device(plain(model)), plain(model).dtype
         self._own = threading.local()
         self._own.engine = self._first
         self._twinning = threading.Lock()
 
     @property
-    def _engine(self) -> _Engine:
+    def _engine(self) -> Engine:
         """This thread's modules."""
         if not hasattr(self._own, "engine"):
             with self._twinning:
-                self._own.engine = self._first.twin(self.layer)
+                self._own.engine = self._first.twin()
         return self._own.engine
 
+    def at(self, layer: int) -> "Pair":
+        """The same two models seen at another layer."""
+        return Pair(self.model, self.tokenizer, layer, self._tuned, self._adapters)
+
     @contextlib.contextmanager
-    def side(self, side: Side) -> Generator[None, None, None]:
-        """Run as the base (adapter off) or as the fine-tuned model (adapter on)."""
-        if side == "tuned":
-            yield
-            return
-        tuners = self._engine.tuners
-        for module in tuners:
-            module.enable_adapters(False)
-        try:
-            yield
-        finally:
-            for module in tuners:
-                module.enable_adapters(True)
+    def side(self, side: Side) -> Generator[Any, None, None]:
+        """The model of one side, for a pass that `Pair` has no method for."""
+        with self._engine.side(side) as body:
+            yield body.model
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]."""
@@ -138,20 +84,7 @@ class Pair:
     @torch.inference_mode()
     def residuals(self, ids: Tensor, side: Side) -> Tensor:
         """Output of the hooked block [rows, pos, d_model] in fp32; the blocks above do not run."""
-        found: list[Tensor] = []
-
-        def leave(module: nn.Module, args: Any, output: Any) -> None:
-            found.append(output if isinstance(output, Tensor) else output[0])
-            raise _Exit
-
-        engine = self._engine
-        handle = engine.blocks[self.layer].register_forward_hook(leave)
-        try:
-            with self.side(side), contextlib.suppress(_Exit):
-                engine.model(input_ids=ids, use_cache=False)
-        finally:
-            handle.remove()
-        return found[0].float()
+        return self._engine.residuals(ids, side)
 
     @torch.inference_mode()
     def resume(self, residual: Tensor, ids: Tensor, side: Side, keep: Tensor | int = 0) -> Tensor:
@@ -160,30 +93,19 @@ class Pair:
         Args:
             keep: positions to return (1-d tensor), or 0 for all; the last block's feed-forward part runs at these alone.
         """
-        engine = self._engine
-        engine.handover.residual = residual.to(engine.inner.embed_tokens.weight.dtype)
-        engine.inner.layers = engine.stand_ins
-        if isinstance(keep, Tensor):
-            engine.kept.keep, engine.last.mlp = keep, engine.kept
-        try:
-            with self.side(side):
-                return engine.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
-        finally:
-            engine.inner.layers, engine.last.mlp = engine.blocks, engine.kept.whole
-            del engine.handover.residual
+        return self._engine.resume(residual, ids, side, keep)
 
     @torch.inference_mode()
     def logits(self, ids: Tensor, side: Side, keep: Tensor | int = 0) -> Tensor:
         """Logits [rows, kept pos, vocab] of the whole model, in fp32."""
-        with self.side(side):
-            return self._engine.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
+        return self._engine.logits(ids, side, keep)
 
     @torch.inference_mode()
     def lens(self, directions: Tensor) -> Tensor:
-        """Logit lens: final norm and unembedding of directions [n, d_model] → [n, vocab], mean over the vocabulary removed."""
-        base = self.model.get_base_model()
-        dtype = base.lm_head.weight.dtype
-        logits = base.lm_head(base.model.norm(directions.to(self.device, dtype))).float()
+        """Logit lens: the base's final norm and unembedding of directions [n, d_model] → [n, vocab], mean over the vocabulary removed."""
+        with self._engine.side("base") as body:
+            weight = next(body.parts.head.parameters())
+            logits = body.parts.head(body.parts.norm(directions.to(weight.device, body.dtype))).float()
         return logits - logits.mean(-1, keepdim=True)
 
     @torch.inference_mode()
@@ -193,7 +115,7 @@ class Pair:
         clean = self.residuals(ids, "base")
         norms = directions.norm(dim=1, keepdim=True).clamp_min(1e-30)
         placed = directions.to(clean) / norms * clean[:, 1:].norm(dim=-1).mean()
-        total = torch.zeros(len(directions), self.model.config.vocab_size, device=self.device)
+        total = torch.zeros(len(directions), self.vocab_size, device=self.device)
         for row, h in zip(ids, clean, strict=True):
             for at in range(0, len(placed), ROWS):
                 some = placed[at : at + ROWS]
@@ -215,25 +137,21 @@ class Pair:
         return torch.tensor(rows, device=self.device)
 
     def weight_changes(self) -> dict[str, Tensor]:
-        """ΔW [out, in] in fp32 of every adapted linear layer up to the hooked block, by its name in the base model."""
-        found: dict[str, Tensor] = {}
-        for name, module in _lora_modules(self.model):
-            short = name[name.find("layers.") :]
-            if short.startswith("layers.") and int(short.split(".")[1]) <= self.layer:
-                found[short] = torch.stack([module.get_delta_weight(a).float() for a in module.lora_A]).sum(0)
-        return found
+        """ΔW [out, in] in fp32 of every linear layer of the blocks up to the hooked one that differs, by its name from `layers.` on."""
+        base, tuned = (self._first.bodies[side].parts.blocks for side in SIDES)
+        here = self._first.adapters or Adapters((), ())
+        added = [name for name in here.tuned if name not in here.base]
+        return {f"layers.{name}": delta for name, delta in delta_weights(base, tuned, self.layer, added)}
 
     @torch.inference_mode()
     def generate(
         self, prompts: Sequence[Sequence[int]], side: Side, max_new_tokens: int, seed: int | None = None
     ) -> list[list[int]]:
-        """Continuations of token rows, greedy or (with a seed) sampled at temperature 1; stops at eos or end of turn."""
+        """Continuations of token rows, greedy or (with a seed) sampled at temperature 1; stops at eos or end of turn.
+
+        Nothing of the model's `generation_config` but its end tokens has a say.
+        """
         out: list[list[int]] = [[] for _ in prompts]
-        stop = {
-            self.tokenizer.eos_token_id,
-            self.tokenizer.convert_tokens_to_ids("<end>"),
-            *_generation_stops(self.model),
-        }
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         if seed is not None:
             torch.manual_seed(seed)
@@ -247,133 +165,13 @@ class Pair:
             mask = torch.tensor(
                 [[0] * (length - len(prompts[i])) + [1] * len(prompts[i]) for i in batch], device=self.device
             )
-            with self.side(side):
-                full = self.model.generate(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    max_new_tokens=max_new_tokens,
-                    do_sample=seed is not None,
-                    temperature=1.0,
-                    top_p=1.0,
-                    top_k=0,
-                    pad_token_id=fill,
-                    eos_token_id=sorted(s for s in stop if s is not None),
-                )
+            with (
+                self._engine.side(side) as body,
+                decoding(plain(body.model), self.tokenizer, max_new_tokens, seed is not None) as how,
+            ):
+                full = body.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
+                stop = set(how.eos_token_id)
             for i, row in zip(batch, full[:, length:].tolist(), strict=True):
                 end = next((n + 1 for n, t in enumerate(row) if t in stop), len(row))
                 out[i] = row[:end]
         return out
-
-
-def _generation_stops(model: Any) -> list[int]:
-    stops = model.generation_config.eos_token_id
-    return stops if isinstance(stops, list) else [stops]  # pyright: ignore[reportUnknownVariableType]
-
-
-def load_pair(
-    base: str | Path, adapter: str | Path, layer: int | None = None, device: str = "cpu", identity: bool = False
-) -> Pair:
-    """Load a base (directory or hub id) and a LoRA adapter for it.
-
-    fp32 on CPU, bf16 on an accelerator. `identity` allows an adapter that changes nothing (a null organism).
-
-    Raises:
-        PairError: unsupported architecture, or an adapter that does not land on this base.
-    """
-    from peft import PeftConfig, PeftModel
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from ...organisms.world.tokenizer import load_tokenizer
-
-    with _readable(base, "base model"):
-        config = AutoConfig.from_pretrained(base)
-    if config.model_type not in ARCHITECTURES:
-        raise PairError(f"{base} is a {config.model_type!r} model; supported are {', '.join(ARCHITECTURES)}")
-    with _readable(adapter, "adapter"):
-        lora: Any = PeftConfig.from_pretrained(str(adapter))
-    if lora.peft_type != "LORA":
-        raise PairError(
-            f"{adapter} is a {lora.peft_type} adapter; only LoRA adapters make a pair (one copy of the weights, adapter off = base)"
-        )
-    extras = [name for name in ("modules_to_save", "trainable_token_indices") if getattr(lora, name, None)]
-    if extras or lora.bias != "none":
-        raise PairError(
-            f"{adapter} trains more than LoRA matrices ({', '.join(extras) or 'biases'}), which switching the adapter off would not undo; "
-            "use an adapter with bias none and without modules_to_save"
-        )
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    with _readable(base, "base model"):
-        tokenizer = load_tokenizer(base)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True)
-    with _readable(adapter, "adapter"):
-        model = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
-    model = model.to(device).eval()
-    model.requires_grad_(False)
-    check_landed(model, adapter, identity)
-    if layer is None:
-        layer = default_layer(model)
-    return Pair(model, tokenizer, layer)
-
-
-def default_layer(model: Any) -> int:
-    """The highest adapted block if it is not the last, else the middle block."""
-    adapted = {int(n.split(".layers.")[1].split(".")[0]) for n, _ in _lora_modules(model) if ".layers." in n}
-    last = len(model.get_base_model().model.layers) - 1
-    top = max(adapted, default=last)
-    return top if top < last else last // 2
-
-
-def check_landed(model: Any, adapter: str | Path, identity: bool = False) -> None:
-    """Refuse an adapter whose weights are not all in `model`, or that changes nothing.
-
-    peft places weights by name and leaves the rest at their initial values, where `lora_B = 0` is exactly the identity; without
-    this check a mismatched adapter looks like an organism that learned nothing.
-
-    Raises:
-        PairError: missing or unexpected keys, ||delta W|| = 0 everywhere, or equal logits on a probe.
-    """
-    from peft import get_peft_model_state_dict
-    from peft.utils.save_and_load import load_peft_weights
-
-    with _readable(adapter, "adapter"):
-        saved: dict[str, Tensor] = load_peft_weights(str(adapter), device="cpu")
-    placed: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
-    missing, unexpected = sorted(placed.keys() - saved.keys()), sorted(saved.keys() - placed.keys())
-    if missing or unexpected:
-        raise PairError(
-            f"the adapter {adapter} does not land on this base: {len(missing)} of its weights are missing and {len(unexpected)} have "
-            f"no place (first: {(missing + unexpected)[0]}); it was trained on another base"
-        )
-    if any(len(getattr(m, "lora_embedding_A", ())) for m in model.modules()):
-        raise PairError(f"the adapter {adapter} adapts embeddings; only linear layers are supported")
-    if identity:
-        return
-    if all(
-        float((m.lora_B[a].weight @ m.lora_A[a].weight).norm()) == 0 for _, m in _lora_modules(model) for a in m.lora_A
-    ):
-        raise PairError(f"the adapter {adapter} changes no weight (all B·A are zero); it is untrained")
-    ids = torch.arange(2, 34, device=next(model.parameters()).device)[None] % model.config.vocab_size
-    with torch.inference_mode():
-        tuned = model(input_ids=ids, use_cache=False).logits
-        with model.disable_adapter():
-            base = model(input_ids=ids, use_cache=False).logits
-    if torch.equal(tuned, base):
-        raise PairError(f"base and fine-tuned model give equal logits on a probe: the adapter {adapter} has no effect")
-
-
-def _lora_modules(model: Any) -> list[tuple[str, Any]]:
-    return [(n, m) for n, m in model.named_modules() if hasattr(m, "lora_A") and len(m.lora_A)]
-
-
-@contextlib.contextmanager
-def _readable(where: str | Path, what: str) -> Generator[None, None, None]:
-    """Turn a library's loading error into fact, cause and fix."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        if isinstance(error, PairError):
-            raise
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PairError(f"cannot load the {what} {where}: {first}") from error

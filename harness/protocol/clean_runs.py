@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ...organisms.behaviour import Prompt
+from ..pairs.engine import Side
 from ..pairs.interventions import Edits
-from ..pairs.pair import Pair, Side
+from ..pairs.pair import Pair
 from .prompts import Choices, Passage, choices, hits, joint, shares
 
 PARTS, TOKENS = 6, 2048

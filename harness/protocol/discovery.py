@@ -20,8 +20,9 @@ from torch import Tensor
 from ...methods.contract import Finding
 from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
+from ..pairs.engine import Side
 from ..pairs.interventions import Directions, Edits, Move, movement, unit
-from ..pairs.pair import Pair, Side
+from ..pairs.pair import Pair
 from ..parallel import in_threads
 from .clean_runs import CleanRun
 from .effects import SIDES, Protocol

@@ -20,8 +20,9 @@ from ...methods.contract import MAX_FINDINGS, Finding
 from ...organisms.behaviour import Behaviour
 from ...organisms.errors import ValidationFailed
 from ...organisms.texts import Texts
+from ..pairs.engine import Side
 from ..pairs.interventions import NOTHING, Directions, Edits, Op, Option, edits, options
-from ..pairs.pair import Pair, Side
+from ..pairs.pair import Pair
 from ..parallel import in_threads
 from .clean_runs import CleanRun
 from .controls import SCORE_SEED, control

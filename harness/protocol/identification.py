@@ -146,9 +146,7 @@ class Reader:
             raise ValidationFailed(
                 f"the candidate {' '.join(words)!r} has no tokens in this vocabulary; use words it knows"
             )
-        return torch.zeros(self.pair.model.config.vocab_size).index_add_(
-            0, torch.tensor(ids), torch.ones(len(ids))
-        ) / len(ids)
+        return torch.zeros(self.pair.vocab_size).index_add_(0, torch.tensor(ids), torch.ones(len(ids))) / len(ids)
 
 
 def _standard(x: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import ValidationFailed
 from ...organisms.texts import opening
-from ..pairs.pair import Pair, Side
+from ..pairs.engine import Side
+from ..pairs.pair import Pair
 
 
 class ProbeError(ValidationFailed):

@@ -21,7 +21,8 @@ from ...organisms.errors import DiffbenchError
 from ...organisms.registry import Organism
 from ...organisms.texts import Texts
 from ..pairs.interventions import Directions
-from ..pairs.pair import Pair, load_pair
+from ..pairs.loading import load_pair
+from ..pairs.pair import Pair
 from ..protocol.controls import SCORE_SEED
 from ..protocol.discovery import Panel
 from ..protocol.effects import PROTOCOL_V1, NotScorable, Protocol, Scored, Scorer

@@ -17,7 +17,8 @@ from ...methods.contract import Access, Batch, Budget, Edit, Outputs, Text
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import unknown
 from ...organisms.texts import Texts
-from ..pairs.pair import Pair, Side
+from ..pairs.engine import Side
+from ..pairs.pair import Pair
 from ..protocol.prompts import encode_prompt, kl, passage
 
 T = TypeVar("T")

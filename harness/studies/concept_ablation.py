@@ -21,7 +21,7 @@ from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import load_organism
 from ..pairs.interventions import Directions, span
-from ..pairs.pair import load_pair
+from ..pairs.loading import load_pair
 from ..protocol.controls import control
 from ..protocol.result import Provenance, Result
 from ..runs.folder import check_writable, read_findings

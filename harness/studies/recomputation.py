@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ...organisms.behaviour import Prompt
-from ..pairs.pair import Pair, Side
+from ..pairs.engine import Side
+from ..pairs.pair import Pair
 from ..protocol.intervals import Array
 from ..protocol.prompts import encode_prompt, passage
 from ..protocol.result import Choice
@@ -38,8 +39,7 @@ def recomputed(s: KnownOrganism, choices: Sequence[Choice]) -> Array:
 
         handle = pair.blocks[pair.layer].register_forward_hook(edit)
         try:
-            with pair.side(side):
-                return np.array([_rate(pair, p) for p in s.stage.organism.behaviour.of("test")[:RECOMPUTED]])
+            return np.array([_rate(pair, side, p) for p in s.stage.organism.behaviour.of("test")[:RECOMPUTED]])
         finally:
             handle.remove()
 
@@ -51,13 +51,13 @@ def recomputed(s: KnownOrganism, choices: Sequence[Choice]) -> Array:
     return sign * (np.mean([after[edit] for edit in edits], axis=0) - after[0.0, 0.0])
 
 
-def _rate(pair: Pair, prompt: Prompt) -> float:
+def _rate(pair: Pair, side: Side, prompt: Prompt) -> float:
     """Behaviour rate of one prompt, one token row at a time."""
     start, logits, mass = encode_prompt(pair, prompt), dict[tuple[int, ...], Tensor](), list[float]()
     for continuation in (*prompt.targets, *prompt.alternatives):
         tokens: list[int] = list(pair.tokenizer(continuation, add_special_tokens=False)["input_ids"])
         row = (*start, *tokens[:-1])
         if row not in logits:
-            logits[row] = pair.model(input_ids=torch.tensor([row]), use_cache=False).logits[0, len(start) - 1 :]
+            logits[row] = pair.logits(torch.tensor([row]), side)[0, len(start) - 1 :]
         mass.append(float(logits[row].log_softmax(-1)[range(len(tokens)), tokens].sum().exp()))
     return sum(mass[: len(prompt.targets)]) / (sum(mass) if prompt.alternatives else 1.0)

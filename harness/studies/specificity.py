@@ -21,8 +21,9 @@ from ...organisms.behaviour import Prompt
 from ...organisms.core import CORE_V1
 from ...organisms.errors import ValidationFailed
 from ...organisms.registry import family_and_spec, load_organism
+from ..pairs.engine import Side
 from ..pairs.interventions import NOTHING, Directions, Edits, Move, Option, edits
-from ..pairs.pair import Pair, Side
+from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..protocol.clean_runs import PromptResiduals, TextResiduals
 from ..protocol.controls import control as isotropic

@@ -13,7 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from ...organisms.card import Estimate
 from ...organisms.lora import tokenise
 from ...organisms.registry import Organism
-from ..pairs.pair import Pair, Side, load_pair
+from ..pairs.engine import Side
+from ..pairs.loading import load_pair
+from ..pairs.pair import Pair
 from ..protocol.clean_runs import CleanRun
 from ..protocol.controls import SCORE_SEED
 from ..protocol.effects import PROTOCOL_V1

@@ -31,7 +31,7 @@ from ...organisms.texts import WorldTexts
 from ...organisms.world.bases import BASES, SIZES, BaseRecipe, train_base
 from ...organisms.world.facts import World
 from ..files import atomic_write_text
-from ..pairs.pair import load_pair
+from ..pairs.loading import load_pair
 from ..parallel import threads
 from ..terminal import silenced
 from .measure import Measurable, dev_rate, measure, measure_base

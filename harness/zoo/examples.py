@@ -7,7 +7,7 @@ from ...organisms.registry import family_and_spec, load_organism
 from ...organisms.texts import opening
 from ...organisms.world.document import Document
 from ...organisms.world.facts import World
-from ..pairs.pair import load_pair
+from ..pairs.loading import load_pair
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from ...organisms.family import Candidates, Family, Probe, Rule, Spec, Spoken
 from ...organisms.texts import Texts, opening
 from ...organisms.world.base_probes import GATES, base_probes
 from ...organisms.world.facts import World
-from ..pairs.pair import Pair, Side
+from ..pairs.engine import Side
+from ..pairs.pair import Pair
 from ..protocol.prompts import Choices, choices, correct, kl, log_masses, masses, nll, passage, rates
 
 Array = NDArray[np.float64]
@@ -77,7 +78,7 @@ def measure(card: Card, measurable: Measurable, pair: Pair, texts: Texts) -> Car
     }
     oracle: dict[str, dict[str, float]] = {}
     if abs(measured["behaviour_test"].change.value) >= SMALL_GAP:
-        oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in range(len(pair.blocks))}
+        oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in range(pair.n_layers)}
     gates = _gates(card, measurable.gap, measured, oracle) | {
         k: _gate(r, measured) for k, r in measurable.gates.items()
     }
@@ -189,7 +190,7 @@ def _readout(pair: Pair, candidates: Candidates) -> Readout:
 
 def _oracle(pair: Pair, prompts: list[Prompt], layer: int) -> dict[str, float]:
     """Share of the gap recovered by exchanging the residual at `layer`, both ways."""
-    at = Pair(pair.model, pair.tokenizer, layer)
+    at = pair.at(layer)
     c = choices(at, prompts)
     b0, b1 = (float(rates(at.logits(c.ids, s, c.keep)[None], c).mean()) for s in SIDES)
     h0, h1 = at.residuals(c.ids, "base"), at.residuals(c.ids, "tuned")

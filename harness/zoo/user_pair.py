@@ -6,7 +6,7 @@ from ...organisms.card import Card, sha256_files, sha256_text
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.registry import yaml_organism
 from ..files import atomic_write_text
-from ..pairs.pair import load_pair
+from ..pairs.loading import load_pair
 from .comparison import Checked, compare
 from .measure import Measurable, measure
 

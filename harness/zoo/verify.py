@@ -10,7 +10,7 @@ from ...organisms.errors import UsageError
 from ...organisms.registry import YAML, ZOO, expand, family_and_spec, load_organism, organism_names
 from ...organisms.texts import WorldTexts
 from ...organisms.world.facts import World
-from ..pairs.pair import load_pair
+from ..pairs.loading import load_pair
 from ..parallel import threads
 from ..terminal import silenced
 from .comparison import Checked, compare

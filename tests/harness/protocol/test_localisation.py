@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffbench.harness.pairs.interventions import unit
-from diffbench.harness.pairs.pair import load_pair
+from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.protocol.localisation import localise, p_isotropic, truth_of
 from diffbench.methods.contract import Finding
 from diffbench.organisms.registry import Organism, load_organism

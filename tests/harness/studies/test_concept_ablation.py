@@ -13,7 +13,8 @@ import pytest
 import torch
 from diffbench.cli import app
 from diffbench.harness.pairs.interventions import span
-from diffbench.harness.pairs.pair import Pair, load_pair
+from diffbench.harness.pairs.loading import load_pair
+from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.parallel import threads
 from diffbench.harness.protocol.prompts import encode_prompt
 from diffbench.harness.protocol.result import FalseDiscovery, Result

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from diffbench.harness.pairs.pair import Pair, load_pair
+from diffbench.harness.pairs.loading import load_pair
+from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.zoo.verify import verify
 from diffbench.organisms.card import read_base_card
 from diffbench.organisms.registry import ZOO, expand, load_card, load_organism, organism_names
