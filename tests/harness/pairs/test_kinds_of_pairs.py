@@ -128,9 +128,10 @@ def test_a_base_that_was_changed_under_the_adapter_is_told_by_the_number(tmp_pat
 def test_blocks_that_are_no_plain_sequence_are_told_by_the_number(tmp_path: Path) -> None:
     base = save_base(tmp_path / "base")
     pair = load_pair(base, save_adapter(tmp_path / "adapter", base), 2)
-    first: list[torch.Tensor] = [torch.zeros(1, 1, 32)]
-    pair.blocks[0].register_forward_hook(lambda m, a, out: first.append(out))
-    pair.blocks[3].register_forward_hook(lambda m, a, out: out + 9 * first.pop() if len(first) > 1 else out)
+    first: list[torch.Tensor] = []
+    pair.model.register_forward_pre_hook(lambda module, args: first.clear())
+    pair.blocks[0].register_forward_hook(lambda module, args, out: first.append(out))
+    pair.blocks[3].register_forward_hook(lambda module, args, out: out + 9 * first[0] if first else out)
     with pytest.raises(
         PairError, match="resuming the base model after block 2 from its own residual gives other logits"
     ):
