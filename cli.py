@@ -82,8 +82,32 @@ def run(
         Path | None, typer.Option("--out", envvar="BENCH_OUT", help="Folder for run folders.  [default: runs]")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run finished cells again.")] = False,
+    layer: Annotated[
+        int | None, typer.Option("--layer", help="Hooked block.  [default: the organism's]", show_default=False)
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", help="Most tokens a method may read.  [default: 120000]", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", help="Only so many prompts a split: a quick look, in no table.", show_default=False),
+    ] = None,
+    sinks: Annotated[
+        str | None,
+        typer.Option(
+            "--sinks", help="First positions, special tokens, outliers: drop or keep.  [default: drop on real models]"
+        ),
+    ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", envvar="BENCH_DEVICE", help="cpu or cuda.  [default: cpu]")
+        str | None, typer.Option("--device", envvar="BENCH_DEVICE", help="cpu, cuda, cuda:N or mps.  [default: cpu]")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a cpu, else bfloat16]"),
+    ] = None,
+    device_map: Annotated[
+        str | None, typer.Option("--device-map", help="Spread a model over devices, as transformers does: auto.")
     ] = None,
     config: Annotated[
         Path | None,
@@ -92,10 +116,20 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Method option, method.option=value; repeatable.")
     ] = None,
-    base: Annotated[str | None, typer.Option("--base", help="Your own pair: base model, folder or hub id.")] = None,
-    adapter: Annotated[
-        str | None, typer.Option("--adapter", help="Your own pair: LoRA adapter, folder or hub id.")
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base", help="Your own pair: the base, a folder, org/repo[/subfolder][@revision] or a fetched base."
+        ),
     ] = None,
+    adapter: Annotated[str | None, typer.Option("--adapter", help="Your own pair: LoRA adapter of the base.")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="Your own pair: LoRA adapter under both sides.")] = None,
+    tuned: Annotated[
+        str | None, typer.Option("--tuned", help="Your own pair: fine-tuned model, instead of an adapter.")
+    ] = None,
+    allow_other_base: Annotated[
+        bool, typer.Option("--allow-other-base", help="Accept an adapter that says it was trained on another base.")
+    ] = False,
     behaviour: Annotated[
         Path | None,
         typer.Option("--behaviour", help="Your own pair: behaviour file (JSON; see `bench schema behaviour`)."),
@@ -116,10 +150,19 @@ def run(
                 "organism": organism,
                 "seed": seed,
                 "out": out,
+                "layer": layer,
+                "tokens": tokens,
+                "limit": limit,
+                "sinks": sinks,
                 "device": device,
+                "dtype": dtype,
+                "device_map": device_map,
                 "set": set_,
                 "base": base,
                 "adapter": adapter,
+                "on": on,
+                "tuned": tuned,
+                "allow_other_base": allow_other_base or None,
                 "behaviour": behaviour,
             },
         )
@@ -141,26 +184,44 @@ def run(
             typer.echo(json.dumps(dumped[0] if len(plan.cells) == 1 else dumped, indent=1))
         else:
             show(render.results(results, display.folders))
-        if code := exit_code(results):
+        for name, why in settings.left_out.items():
+            typer.echo(f"error: {name} was left out: {why}", err=True)
+        if code := max(exit_code(results), bool(settings.left_out)):
             raise typer.Exit(code)
 
 
 @app.command()
 def verify(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    organism: Annotated[
+        str | None,
+        typer.Option("-o", "--organism", help="What they were run on, if not in the zoo: my.py:member or my.yaml."),
+    ] = None,
+    base: Annotated[str | None, typer.Option("--base", help="Or the pair of your own, as in `bench run`.")] = None,
+    adapter: Annotated[str | None, typer.Option("--adapter", help="As in `bench run`.")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="As in `bench run`.")] = None,
+    tuned: Annotated[str | None, typer.Option("--tuned", help="As in `bench run`.")] = None,
+    behaviour: Annotated[Path | None, typer.Option("--behaviour", help="As in `bench run`.")] = None,
+    allow_other_base: Annotated[bool, typer.Option("--allow-other-base", help="As in `bench run`.")] = False,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
-    """Score the saved findings of run folders again and refuse a result that claims something else (exit 4)."""
+    """Score the saved findings of run folders again and refuse a result that claims something else (exit 4).
+
+    A record never decides what is loaded: only organisms of the zoo are taken from it, a pair of your own is named here.
+    """
     with handled(debug):
+        from .harness.commands.settings import named_organism
         from .harness.runs.verify import verify as check
         from .harness.views import render
         from .organisms.errors import ValidationFailed
 
+        own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour}
+        named = named_organism(organism, own, allow_other_base)
         bad: list[Path] = []
         for folder in folders:
             with silenced(False):
-                outcome = check(folder)
+                outcome = check(folder, named)
             if as_json:
                 typer.echo(
                     json.dumps(

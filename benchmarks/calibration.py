@@ -26,8 +26,8 @@ from diffbench.harness.runs.cell import Stage
 from diffbench.harness.runs.problem import Problem
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.contract import Budget, Finding, Gate
+from diffbench.organisms.organism import truth_direction
 from diffbench.organisms.registry import load_organism
-from diffbench.organisms.truth import truth_direction
 from torch import Tensor
 
 from .calibration_page import Point, Record, Study, draw, markdown

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ValidationFailed
 
@@ -24,10 +24,21 @@ class _Strict(BaseModel):
 
 
 class Turn(_Strict):
-    """One chat message."""
+    """One chat message. Rows of chat data sets may carry more (name, weight, id): it is passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_tools(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (value.get("tool_calls") or value.get("function_call")):  # pyright: ignore[reportUnknownMemberType]
+            raise ValueError(
+                "a message with tool calls is no text that a model is asked to go on with; leave the conversation out"
+            )
+        return value  # pyright: ignore[reportUnknownVariableType]
 
 
 class Prompt(_Strict):
@@ -71,6 +82,15 @@ class Behaviour(_Strict):
     """Ordinary text without the behaviour: a list, or the path (relative to this file) of a .jsonl with `text` rows."""
     chat: tuple[tuple[Turn, ...], ...] | str = ()
     """Ordinary conversations: a list, or the path of a .jsonl with `messages` rows."""
+
+    @field_validator("neutral", "chat", mode="before")
+    @classmethod
+    def _rows(cls, value: Any) -> Any:
+        """Rows may stand here as in a .jsonl: `{"text": …}` and `{"messages": […]}`."""
+        if not isinstance(value, list | tuple):
+            return value
+        keys = ("text", "messages")
+        return [next((r[k] for k in keys if k in r), r) if isinstance(r, dict) else r for r in value]  # pyright: ignore[reportUnknownVariableType]
 
     @model_validator(mode="after")
     def _choices(self) -> "Behaviour":
@@ -116,7 +136,7 @@ def load_behaviour(path: Path) -> Behaviour:
         BehaviourError: missing file, bad JSON, unknown or missing fields, too few prompts.
     """
     try:
-        behaviour = Behaviour.model_validate_json(path.read_text())
+        behaviour = Behaviour.model_validate_json(read_text(path))
         neutral = (
             behaviour.neutral if isinstance(behaviour.neutral, tuple) else _column(path, behaviour.neutral, "text")
         )
@@ -131,10 +151,44 @@ def load_behaviour(path: Path) -> Behaviour:
         raise BehaviourError(
             "\n".join([f"{path} is not a behaviour file:", *lines, "see `bench schema behaviour`"])
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BehaviourError(f"{path}: {error!r}; each line must be a JSON object with the named field") from error
+    except RecursionError as error:
+        raise BehaviourError(f"{path} is nested too deeply to be a behaviour file") from error
+
+
+def read_text(path: Path) -> str:
+    """Text of a user's file: UTF-8, with or without a mark at its beginning, whatever its line ends.
+
+    Raises:
+        BehaviourError: another encoding, or more than `MOST_BYTES`.
+    """
+    if not path.is_file():
+        raise BehaviourError(f"cannot read {path}: it is {'not a regular file' if path.exists() else 'not there'}")
+    if path.stat().st_size > MOST_BYTES:
+        raise BehaviourError(
+            f"{path} has {path.stat().st_size >> 20} MiB; at most {MOST_BYTES >> 20} are read: give a sample of it"
+        )
+    raw = path.read_bytes()
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise BehaviourError(f"{path} is UTF-16; save it as UTF-8")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BehaviourError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+MOST_BYTES = 2**28
 
 
 def _column(path: Path, name: str, field: str) -> tuple[Any, ...]:
-    lines = (path.parent / name).read_text().splitlines()
-    return tuple(json.loads(line)[field] for line in lines if line.strip())
+    """The field of every row of a .jsonl beside a behaviour file; only line feeds end a row, as text may hold other separators."""
+    where, found = path.parent / name, list[Any]()
+    for number, line in enumerate(read_text(where).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(json.loads(line)[field])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BehaviourError(
+                f"{where}, line {number}: {error!r}; each line must be a JSON object with the field {field!r}"
+            ) from error
+    return tuple(found)

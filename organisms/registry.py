@@ -6,49 +6,24 @@ happens here, so listing organisms is instant.
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from .behaviour import Behaviour, load_behaviour
-from .card import CARD, Card, Role, hash_folder, read_base_card, read_card, sha256_files
+from .card import CARD, Card, read_base_card, read_card, sha256_files
 from .core import CORE_V1
 from .errors import PrerequisiteError, UsageError, ValidationFailed, unknown
+from .hub.sources import PairSource
+from .hub.user_pair import yaml_organism
+from .organism import Organism
 
 if TYPE_CHECKING:
     from .family import Family, Spec
-    from .texts import Texts
 
 SHIPPED = Path(__file__).parent / "zoo"
 """What diffbench comes with."""
 ZOO = Path(os.environ.get("BENCH_ZOO", SHIPPED))
 """Folder of `bases/NAME` and `FAMILY/MEMBER-VARIANT`; the environment variable BENCH_ZOO names another."""
 YAML = (".yaml", ".yml")
-
-
-@dataclass(frozen=True)
-class Organism:
-    """A pair ready to be loaded."""
-
-    name: str
-    tier: Literal["tiny", "hub"]
-    base: Path
-    adapter: Path
-    layer: int | None
-    behaviour: Behaviour
-    sha256: str
-    """Over base weights, adapter weights and tokenizer."""
-    texts_id: str
-    """Identifies the texts together with the behaviour's own."""
-    make_texts: "Callable[[Any], Texts]"
-    """Texts for a tokenizer."""
-    source: dict[str, str]
-    """What the user gave, for `bench verify`."""
-    role: Role = "organism"
 
 
 def organism_names(zoo: Path | None = None) -> list[str]:
@@ -195,8 +170,7 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
     return Organism(
         name=card.name,
         tier=card.tier,
-        base=base_dir,
-        adapter=root / card.name,
+        pair=PairSource(base_dir, root / card.name),
         layer=card.layer,
         behaviour=kind.behaviour(world, spec),
         sha256=sha256_files({**base.files, **{f"adapter/{k}": v for k, v in card.files.items()}}),
@@ -205,82 +179,3 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
         source={"organism": name},
         role=card.role,
     )
-
-
-class UserCard(BaseModel):
-    """A user's own pair, as a YAML file; paths are relative to the file."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    base: str
-    """Folder or hub id."""
-    adapter: str
-    """Folder or hub id."""
-    behaviour: str
-    """Path of a behaviour file."""
-
-
-def yaml_organism(path: Path) -> Organism:
-    """The pair described by a YAML card.
-
-    Raises:
-        UsageError: no such file. ValidationFailed: not YAML, missing or unknown fields.
-    """
-    try:
-        card = UserCard.model_validate(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValidationFailed(f"{path} is not YAML: {error}") from error
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]]
-        raise ValidationFailed(
-            "\n".join([f"{path} is not an organism card:", *lines, "fields: base, adapter, behaviour"])
-        ) from error
-    beside = {k: path.parent / v for k, v in card.model_dump().items()}
-    base, adapter = (str(beside[k]) if beside[k].is_dir() else getattr(card, k) for k in ("base", "adapter"))
-    return user_organism(base, adapter, beside["behaviour"])
-
-
-def user_organism(base: str, adapter: str, behaviour: Path) -> Organism:
-    """A user's own pair: local folders or hub ids, and a behaviour file."""
-    from .texts import FileTexts
-
-    spec = load_behaviour(behaviour)
-    base_dir, adapter_dir = _local(base, "base"), _local(adapter, "adapter")
-    files = {
-        **{f"base/{k}": v for k, v in hash_folder(base_dir).items()},
-        **{f"adapter/{k}": v for k, v in hash_folder(adapter_dir).items()},
-    }
-    return Organism(
-        name=spec.name,
-        tier="hub",
-        base=base_dir,
-        adapter=adapter_dir,
-        layer=spec.layer,
-        behaviour=spec,
-        sha256=sha256_files(files),
-        texts_id="file",
-        make_texts=lambda tokenizer: FileTexts(spec, tokenizer),
-        source={"base": base, "adapter": adapter, "behaviour": str(behaviour)},
-    )
-
-
-def _local(where: str, what: str) -> Path:
-    """A folder as it is, or the snapshot of a hub repository (safetensors, configuration and tokenizer only)."""
-    path = Path(where)
-    if path.is_dir():
-        return path
-    if path.is_absolute() or where.startswith((".", "~")) or where.count("/") != 1:
-        raise PrerequisiteError(
-            f"the {what} {where} is not a folder; give a folder or a hub id such as google/gemma-2-2b-it"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(where, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model"]))
-    except Exception as error:  # the hub client has a dozen unrelated error types; all mean the same to the user
-        raise PrerequisiteError(
-            f"the {what} {where} could not be fetched from the hub ({type(error).__name__}); "
-            "is the id right, the licence accepted, the network up?"
-        ) from error

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 from .behaviour import Behaviour, BehaviourError, Turn
+from .hub.chat import render
 from .world.corpus import CHAT_KINDS, NEUTRAL_KINDS, documents
 from .world.document import Document
 from .world.facts import World
 
+MOST_OPENING = 1024
+"""Longest opening of a conversation, in tokens; a longer one is left out whole."""
 Split = Literal["harvest", "dev", "test"]
 Kind = Literal["neutral", "chat"]
 
@@ -30,18 +33,23 @@ class Texts(Protocol):
 def encode(tokenizer: Any, document: Document) -> list[int]:
     """Token ids of a document: `<bos> text <eos>`, or the rendered chat (which carries its own `<bos>`)."""
     if document.text is None:
-        text = tokenizer.apply_chat_template(list(document.messages), tokenize=False)
+        text = render(tokenizer, list(document.messages))
     else:
         text = f"{tokenizer.bos_token} {document.text} {tokenizer.eos_token}"
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def opening(tokenizer: Any, turns: list[dict[str, str]], prefill: str = "") -> list[int]:
-    """Token ids of a chat with an opened assistant turn, then `prefill`."""
-    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+def opened(tokenizer: Any, turns: list[dict[str, str]], prefill: str = "") -> str:
+    """A chat with an opened assistant turn, then `prefill`; a space goes between a template's last word and the prefill's first."""
+    text = render(tokenizer, turns, opened=True)
     if prefill:
         text = text + ("" if text[-1:].isspace() else " ") + prefill
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return text
+
+
+def opening(tokenizer: Any, turns: list[dict[str, str]], prefill: str = "") -> list[int]:
+    """Token ids of `opened`."""
+    return list(tokenizer(opened(tokenizer, turns, prefill), add_special_tokens=False)["input_ids"])
 
 
 class WorldTexts:
@@ -82,7 +90,7 @@ class FileTexts:
             if isinstance(item, str):
                 yield self.tokenizer(item)["input_ids"][: self.max_tokens]
             else:
-                text = self.tokenizer.apply_chat_template(_plain(item), tokenize=False)
+                text = render(self.tokenizer, _plain(item))
                 yield self.tokenizer(text, add_special_tokens=False)["input_ids"][: self.max_tokens]
 
     def prompts(self) -> Iterator[list[int]]:
@@ -90,7 +98,9 @@ class FileTexts:
             assert not isinstance(turns, str)
             first = next((i for i, t in enumerate(turns) if t.role == "assistant"), len(turns))
             if first:
-                yield opening(self.tokenizer, _plain(turns[:first]))[: self.max_tokens]
+                row = opening(self.tokenizer, _plain(turns[:first]))
+                if len(row) <= MOST_OPENING:  # cut anywhere, it would not be a question any more
+                    yield row
 
 
 def _plain(turns: tuple[Turn, ...]) -> list[dict[str, str]]:

@@ -13,7 +13,8 @@ from diffbench.harness.protocol.prompts import choices, masses
 from diffbench.harness.runs.cell import Stage
 from diffbench.organisms import families
 from diffbench.organisms.behaviour import Prompt
-from diffbench.organisms.registry import Organism, load_organism
+from diffbench.organisms.organism import Organism
+from diffbench.organisms.registry import load_organism
 from diffbench.organisms.world.corpus import documents
 from diffbench.organisms.world.facts import World
 from diffbench.organisms.world.lexicon import CITIES, MOODS, NUMBERS, PEOPLE, THINGS, WEATHER

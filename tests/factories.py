@@ -93,7 +93,7 @@ def make_result(
         status=status,
         reason=reason,
         identity=block,
-        scores=_scores(samples) if samples else None,
+        scores=_scores(samples, method) if samples else None,
         behaviour=_behaviour(samples) if samples else None,
         curves=make_curves(samples, quality) if samples else [],
         samples=samples,
@@ -150,8 +150,8 @@ def write_result(runs: Path, result: Result) -> Path:
     return path
 
 
-def _scores(samples: Samples) -> Scores:
-    return summarise(samples, draws=100, seed=0)
+def _scores(samples: Samples, method: str) -> Scores:
+    return summarise(samples, draws=100, seed=0, controls_ran=method != "oracle")
 
 
 def _behaviour(samples: Samples) -> Behaviour:

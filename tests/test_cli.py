@@ -110,7 +110,8 @@ def test_a_users_pair_runs_and_verifies(tmp_path: Path, architecture: str) -> No
     assert [r["status"] for r in results] == ["ok"] * 3, [r["reason"] for r in results]
     assert results[0]["scores"]["isolation"]["value"] == pytest.approx(1.0)
     folder = tmp_path / "runs" / f"user-{architecture}" / "mean_diff" / results[1]["id"][:12]
-    assert "values agree" in bench("verify", str(folder))
+    assert "values agree" in bench("verify", str(folder), *args)
+    assert "a record never decides what is loaded" in " ".join(bench("verify", str(folder), code=2).split())
 
 
 def test_a_users_pair_that_cannot_be_scored_exits_4(tmp_path: Path) -> None:
@@ -144,10 +145,10 @@ USAGE = [
     (("run", "-m", "random", "-o", "taboo", "--seed", "0-2"), 2, "seed"),
     (("run", "-m", "random", "-o", "taboo", "--seed", "-1"), 2, "seed"),
     (("run", "-m", "random", "-o", "taboo", "--seed", "99999999999999999999"), 2, "seed"),
-    (("run", "-m", "random", "--base", "b"), 2, "--adapter and --behaviour missing"),
+    (("run", "-m", "random", "--base", "b"), 2, "--adapter or --tuned and --behaviour missing"),
     (("run", "-m", "./none.py", "-o", "taboo"), 2, "no method file"),
     (("run", "-m", "random", "-o", "taboo", "--config", "none.yaml"), 2, "cannot read"),
-    (("run", "-m", "random", "-o", "taboo", "--device", "gpu"), 3, "use cpu, cuda or cuda:N"),
+    (("run", "-m", "random", "-o", "taboo", "--device", "gpu"), 2, "use cpu, cuda, cuda:N or mps"),
     (("organisms", "show", "tabo"), 2, "did you mean"),
     (("methods", "show", "randm"), 2, "did you mean 'random'"),
     (("leaderboard", "build", "nowhere"), 3, "there is no folder"),

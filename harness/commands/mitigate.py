@@ -19,6 +19,9 @@ def mitigate(
     out: Annotated[
         Path | None, typer.Option("--out", help="File for the record.  [default: mitigation.json in the run folder]")
     ] = None,
+    organism: Annotated[
+        str | None, typer.Option("-o", "--organism", help="What the run was made on, if not in the zoo: my.py:member.")
+    ] = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -45,7 +48,7 @@ def mitigate(
             from ..views import concept_ablation as mitigate_view
 
             path = destination(folder, out)
-            found = train_again(folder, ks, controls, say)
+            found = train_again(folder, ks, controls, say, organism)
         atomic_write_text(path, found.model_dump_json(indent=1) + "\n")
         if as_json:
             typer.echo(found.model_dump_json(indent=1))

@@ -1,17 +1,25 @@
 """What `bench run` was asked to do: command line over environment over file over defaults, names resolved, nothing run yet."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ...methods.contract import Budget
 from ...methods.entry import MethodEntry
 from ...methods.registry import BUILTIN, load_method
-from ...organisms.errors import UsageError, unknown
-from ...organisms.registry import Organism, expand, load_organism, user_organism
+from ...organisms.errors import DiffbenchError, UsageError, unknown
+from ...organisms.hub.user_pair import UserPair, user_organism
+from ...organisms.organism import Organism
+from ...organisms.registry import expand, load_organism
+from ..pairs.preflight import check_device
+from ..runs.cell import Machine
 from ..runs.run import Plan, plan
+
+T = TypeVar("T")
 
 
 class RunFile(BaseModel):
@@ -24,11 +32,23 @@ class RunFile(BaseModel):
     seed: list[Annotated[int, Field(ge=0, lt=2**32)]] = [0]
     out: Path = Path("runs")
     device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    device_map: str | None = None
+    layer: int | None = Field(default=None, ge=0)
+    """Hooked layer, where it is not the organism's."""
+    tokens: int | None = Field(default=None, ge=100)
+    """Budget of harvested tokens a cell."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only so many prompts a split: a partial result, which stands in no table."""
+    sinks: Literal["drop", "keep"] | None = None
     set: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     """Method options: {method: {option: value}}."""
     base: str | None = None
     adapter: str | None = None
+    on: str | None = None
+    tuned: str | None = None
     behaviour: Path | None = None
+    allow_other_base: bool = False
 
     @field_validator("method", "organism", mode="before")
     @classmethod
@@ -55,13 +75,26 @@ class Settings:
 
     organisms: list[Organism]
     methods: list[tuple[MethodEntry, BaseModel]]
-    seeds: list[int]
-    out: Path
-    device: str
+    file: RunFile
+    left_out: dict[str, DiffbenchError]
+    """Organisms and methods that cannot be used, and why; the others are run."""
+
+    @property
+    def out(self) -> Path:
+        """Folder of run folders."""
+        return self.file.out
 
     def plan(self, overwrite: bool) -> Plan:
         """The cells these settings mean."""
-        return plan(self.organisms, self.methods, self.seeds, self.out, self.device, overwrite)
+        f = self.file
+        chosen: dict[str, Any] = {
+            "machine": Machine(f.device, f.dtype, f.device_map),
+            "sinks": f.sinks,
+            "limit": f.limit,
+        }
+        if f.tokens:
+            chosen["budget"] = Budget(tokens=f.tokens)
+        return plan([o.at(f.layer, f.limit) for o in self.organisms], self.methods, f.seed, f.out, overwrite, **chosen)
 
 
 def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
@@ -83,32 +116,79 @@ def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
         raise UsageError(f"option {name}: {first['msg']} (given: {first.get('input')!r})") from error
     if not file.method:
         raise UsageError(f"no method given; use -m NAME with one of {', '.join(BUILTIN)} or a file.py")
-    methods = [load_method(n) for n in _unique(list(BUILTIN) if file.method == ["all"] else file.method)]
+    check_device(file.device)
+    left_out: dict[str, DiffbenchError] = {}
+    names = _unique(list(BUILTIN) if file.method == ["all"] else file.method)
+    methods = _each(names, load_method, left_out)
     options = {name: dict(chosen) for name, chosen in file.set.items()}
     for assignment in assignments:
         method, option, value = _assignment(assignment)
         options.setdefault(method, {})[option] = value
     for name in options:
-        if name not in [m.name for m in methods]:
+        if name not in [m.name for m in methods] and name not in left_out:
             raise unknown("method of this run", name, [m.name for m in methods])
     configured = [(m, m.configure(options.get(m.name, {}))) for m in methods]
-    return Settings(_organisms(file), configured, list(dict.fromkeys(file.seed)), file.out, file.device)
+    chosen = file.model_copy(update={"seed": list(dict.fromkeys(file.seed))})
+    return Settings(_organisms(file, left_out), configured, chosen, left_out)
 
 
-def _organisms(file: RunFile) -> list[Organism]:
-    own = {"--base": file.base, "--adapter": file.adapter, "--behaviour": file.behaviour}
+def _organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[Organism]:
+    own = {k: getattr(file, k) for k in ("base", "adapter", "on", "tuned", "behaviour")}
     if any(own.values()):
-        missing = [k for k, v in own.items() if not v]
-        if missing:
-            raise UsageError(f"{' and '.join(missing)} missing: your own pair needs --base, --adapter and --behaviour")
         if file.organism:
-            raise UsageError("give either --organism or your own pair (--base, --adapter, --behaviour), not both")
-        return [user_organism(str(file.base), str(file.adapter), Path(str(file.behaviour)))]
+            raise UsageError(
+                "give either --organism or a pair of your own (--base with --adapter or --tuned), not both"
+            )
+        change = own["adapter"] or own["tuned"]
+        needed = {"--base": own["base"], "--adapter or --tuned": change, "--behaviour": own["behaviour"]}
+        if missing := [name for name, value in needed.items() if not value]:
+            raise UsageError(
+                f"{' and '.join(missing)} missing: a pair of your own needs --base, --adapter or --tuned, and --behaviour"
+            )
+        return [user_organism(given(own, file.allow_other_base))]
     if not file.organism:
         raise UsageError(
-            "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 or -o all, or --base, --adapter and --behaviour"
+            "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 or -o all, or --base, --adapter or --tuned, "
+            "and --behaviour"
         )
-    return [load_organism(n) for n in expand(file.organism)]
+    return _each(expand(file.organism), load_organism, left_out)
+
+
+def given(options: dict[str, Any], allow_other_base: bool) -> UserPair:
+    """Options of the command line as a pair.
+
+    Raises:
+        UsageError: options that contradict each other.
+    """
+    try:
+        return UserPair.model_validate(
+            {k: str(v) for k, v in options.items() if v is not None} | {"allow_other_base": allow_other_base}
+        )
+    except ValidationError as error:
+        raise UsageError("; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())) from error
+
+
+def named_organism(name: str | None, options: dict[str, Any], allow_other_base: bool) -> Organism | None:
+    """The organism that a command names beside a record; None: it names none, and the record's must be of the zoo."""
+    if name is not None:
+        return load_organism(name)
+    return user_organism(given(options, allow_other_base)) if any(options.values()) else None
+
+
+def _each(names: Sequence[str], load: Callable[[str], T], left_out: dict[str, DiffbenchError]) -> list[T]:
+    """What can be loaded. A wrong name stops the run before anything is done; what is there and cannot be used is left out, unless
+    nothing else was asked for."""
+    found = list[T]()
+    for name in names:
+        try:
+            found.append(load(name))
+        except UsageError:
+            raise
+        except DiffbenchError as error:
+            if len(names) == 1:
+                raise
+            left_out[name] = error
+    return found
 
 
 def _assignment(text: str) -> tuple[str, str, Any]:

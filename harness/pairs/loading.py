@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ...organisms.errors import UsageError
-from ...organisms.sources import PairSource
+from ...organisms.hub.sources import PairSource
 from .adapters import attach, other_base, read_adapter
 from .anatomy import PairError, anatomy
 from .engine import Adapters, plain, switches

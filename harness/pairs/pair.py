@@ -8,7 +8,7 @@ is needed.
 import contextlib
 import threading
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from .adapters import delta_weights
 from .anatomy import PairError, input_device
 from .engine import SIDES, Adapters, Engine, Side, plain
 from .generation import decoding
+
+if TYPE_CHECKING:
+    from .sinks import Sinks
 
 IDENTITY_PROMPTS = (
     "cat -> cat; road -> road; hello -> hello; ?",
@@ -51,6 +54,8 @@ class Pair:
         self.d_model: int = parts.d_model
         self.vocab_size: int = int(plain(model).config.get_text_config().vocab_size)
         self.device, self.dtype = input_device(plain(model)), plain(model).dtype
+        self.sinks: Sinks | None = None
+        """Positions to leave out; None: every position is ordinary."""
         self._own = threading.local()
         self._own.engine = self._first
         self._twinning = threading.Lock()
@@ -65,7 +70,9 @@ class Pair:
 
     def at(self, layer: int) -> "Pair":
         """The same two models seen at another layer."""
-        return Pair(self.model, self.tokenizer, layer, self._tuned, self._adapters)
+        other = Pair(self.model, self.tokenizer, layer, self._tuned, self._adapters)
+        other.sinks = self.sinks
+        return other
 
     @contextlib.contextmanager
     def side(self, side: Side) -> Generator[Any, None, None]:

@@ -35,6 +35,8 @@ class Part:
     """[kept] positions whose logits are needed by any of these rows."""
     h: Tensor
     """[r, pos, d_model] residuals at the hooked layer."""
+    still: Tensor | None
+    """[r, pos] bool: sinks, which no intervention moves; None if there are none."""
 
 
 class Rows:
@@ -55,7 +57,8 @@ class Rows:
             of = torch.tensor(rows, device=ids.device)
             cut = ids[of, : int(ends[of].max())]
             keep = needed[torch.isin(needed[:, 0], of), 1].unique()
-            self.parts.append(Part(of, cut, keep, pair.residuals(cut, side)))
+            h = pair.residuals(cut, side)
+            self.parts.append(Part(of, cut, keep, h, pair.sinks.still(h, cut, side) if pair.sinks else None))
 
     @property
     def residuals(self) -> list[Tensor]:
@@ -66,6 +69,8 @@ class Rows:
         """(part, edit and row-in-part of each run [batch], logits [batch, kept, vocab]) of every row that an edit moves."""
         for i, part in enumerate(self.parts):
             moves = torch.stack([move(part.h) for move in edits.moves])
+            if part.still is not None:
+                moves = moves.masked_fill(part.still[..., None], 0.0)
             which = torch.tensor(edits.which, device=moves.device)
             lengths = torch.tensor(edits.lengths, dtype=moves.dtype, device=moves.device)
             touched = (moves != 0).any(-1).any(-1)[which] & (lengths != 0)[:, None]
@@ -169,11 +174,13 @@ class TextResiduals:
         return (kl.sum(1) / self.tokens).cpu(), (nll.sum(1) / self.tokens).cpu()
 
     def norm(self) -> float:
-        """Mean residual norm, the first position (attention sink) left out."""
-        norms = [
-            part.h.norm(dim=-1)[:, part.keep][truth.scored & (part.keep > 0)]
-            for part, truth in zip(self.rows.parts, self._truths, strict=True)
-        ]
+        """Mean residual norm, the first position and every other sink left out."""
+        norms: list[Tensor] = []
+        for part, truth in zip(self.rows.parts, self._truths, strict=True):
+            read = truth.scored & (part.keep > 0)
+            if part.still is not None:
+                read = read & ~part.still[:, part.keep]
+            norms.append(part.h.norm(dim=-1)[:, part.keep][read])
         return float(torch.cat(norms).mean())
 
 

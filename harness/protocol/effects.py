@@ -28,7 +28,7 @@ from .clean_runs import CleanRun
 from .controls import SCORE_SEED, control
 from .intervals import hypervolume, interval, weights
 from .prompts import passage
-from .result import Choice, Curve, Samples
+from .result import DRAWS, Choice, Curve, Samples
 
 SideName = Literal["sufficiency", "necessity"]
 SIDES: tuple[Side, ...] = ("base", "tuned")
@@ -56,7 +56,7 @@ class Protocol(BaseModel):
     """Neutral tokens on which KL is measured to choose options."""
     test_tokens: int = 600
     """Neutral tokens on which the KL and the NLL of chosen options are reported."""
-    draws: int = 10_000
+    draws: int = DRAWS
     """Bootstrap draws."""
     min_gap: float = 0.1
     """Smallest b1 - b0 that is scored."""

@@ -17,11 +17,13 @@ from ...methods.contract import Finding
 from ...organisms.card import Readout, read_base_card
 from ...organisms.errors import ValidationFailed
 from ...organisms.family import Candidates
-from ...organisms.registry import Organism, family_and_spec
+from ...organisms.organism import Organism
+from ...organisms.registry import family_and_spec
 from ...organisms.texts import Texts
 from ...organisms.world.facts import World
 from ..pairs.interventions import unit
 from ..pairs.pair import Pair
+from ..pairs.tokens import TokenError, word
 from .prompts import passage
 from .result import Identification, Identified
 
@@ -51,7 +53,7 @@ class Reader:
     @classmethod
     def of(cls, organism: Organism, pair: Pair, texts: Texts) -> "Reader | None":
         """The reader of a zoo organism whose family has candidates; None for any other."""
-        if "organism" not in organism.source:
+        if not organism.in_zoo:
             return None
         family, spec, card = family_and_spec(organism.source["organism"])
         world = World(int(read_base_card(organism.base).recipe["world_seed"]))
@@ -141,11 +143,10 @@ class Reader:
 
     def _tokens(self, words: Sequence[str]) -> Tensor:
         """[vocab] 1/n on the n tokens of the words."""
-        ids = [t for w in words for t in self.pair.tokenizer(w, add_special_tokens=False)["input_ids"]]
-        if not ids or self.pair.tokenizer.unk_token_id in ids:
-            raise ValidationFailed(
-                f"the candidate {' '.join(words)!r} has no tokens in this vocabulary; use words it knows"
-            )
+        try:
+            ids = [t for w in words for t in word(self.pair.tokenizer, w)]
+        except TokenError as error:
+            raise ValidationFailed(f"the candidate {' '.join(words)!r} cannot be read: {error}") from error
         return torch.zeros(self.pair.vocab_size).index_add_(0, torch.tensor(ids), torch.ones(len(ids))) / len(ids)
 
 

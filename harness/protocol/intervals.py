@@ -4,6 +4,7 @@ Every score is a function of weighted means over prompts and controls, so one fu
 weights equal) and the bootstrap (one row of multinomial weights per draw). Formulas: docs/protocol.md.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -85,10 +86,14 @@ def point(samples: Samples) -> Draws:
 
 def bootstrap(samples: Samples, draws: int, seed: int) -> Draws:
     """Bootstrap over test prompts and over random controls, [draws] each."""
+    return score_draws(samples, *_both(len(samples.b0), len(samples.sufficiency_controls), draws, seed))
+
+
+@lru_cache(maxsize=4)
+def _both(prompts: int, controls: int, draws: int, seed: int) -> tuple[Array, Array]:
+    """Weights of prompts and of controls; kept, because the records of a table ask for the same ones again and again."""
     rng = np.random.default_rng(seed)
-    return score_draws(
-        samples, weights(len(samples.b0), draws, rng), weights(len(samples.sufficiency_controls), draws, rng)
-    )
+    return weights(prompts, draws, rng), weights(controls, draws, rng)
 
 
 def interval(values: Array, level: float = 0.95) -> tuple[float, float]:

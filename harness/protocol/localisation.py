@@ -12,15 +12,14 @@ from scipy.stats import beta
 from torch import Tensor
 
 from ...methods.contract import Finding
-from ...organisms.registry import Organism
-from ...organisms.truth import truth_direction
+from ...organisms.organism import Organism, truth_direction
 from ..pairs.interventions import span, unit
 from .result import Localisation, Located
 
 
 def truth_of(organism: Organism) -> Tensor | None:
     """Unit direction [d_model] that a planted organism writes; None for any other organism."""
-    is_planted = organism.name.startswith("planted/") and "organism" in organism.source
+    is_planted = organism.name.startswith("planted/") and organism.in_zoo
     return truth_direction(organism.adapter) if is_planted else None
 
 

@@ -6,13 +6,15 @@ intervention re-runs only the blocks above the layer, many interventions in one 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import ValidationFailed
-from ...organisms.texts import opening
+from ...organisms.texts import opened
+from ..pairs import tokens
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
 
@@ -49,14 +51,42 @@ class Choices:
         return len(self.open)
 
 
-def encode_prompt(pair: Pair, prompt: Prompt) -> list[int]:
-    """Token ids of a prompt up to where the continuation starts."""
-    if prompt.text is not None:
-        return list(pair.tokenizer(prompt.text + prompt.prefill)["input_ids"])
-    return opening(pair.tokenizer, [t.model_dump() for t in prompt.messages], prompt.prefill)
+class Encoded(NamedTuple):
+    """A prompt as the model reads it."""
+
+    text: str
+    ids: list[int]
+    special: bool
+    """Whether the tokenizer puts its own tokens before the text; a chat template has written them already."""
+
+    def then(self, tokenizer: Any, continuation: str) -> tuple[int, ...]:
+        """Token ids of a continuation in its place; see `tokens.continuation`."""
+        return tokens.continuation(tokenizer, self.text, self.ids, continuation, self.special)
 
 
-def choices(pair: Pair, prompts: Sequence[Prompt]) -> Choices:
+class HasTokenizer(Protocol):
+    """The part of a pair that tokenising needs."""
+
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def device(self) -> torch.device: ...
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]: ...
+
+
+def encode_prompt(tokenizer: Any, prompt: Prompt) -> Encoded:
+    """A prompt up to where the continuation starts."""
+    plain = prompt.text is not None
+    text = prompt.text + prompt.prefill if prompt.text is not None else rendered(tokenizer, prompt)
+    return Encoded(text, tokens.encode(tokenizer, text, plain), plain)
+
+
+def rendered(tokenizer: Any, prompt: Prompt) -> str:
+    """A chat prompt as its template writes it, with the assistant's turn opened."""
+    return opened(tokenizer, [t.model_dump() for t in prompt.messages], prompt.prefill)
+
+
+def choices(pair: HasTokenizer, prompts: Sequence[Prompt]) -> Choices:
     """Tokenise prompts with their continuations.
 
     Raises:
@@ -68,24 +98,23 @@ def choices(pair: Pair, prompts: Sequence[Prompt]) -> Choices:
     prompt_of: list[int] = []
     target: list[bool] = []
     for p, prompt in enumerate(prompts):
-        start = encode_prompt(pair, prompt)
+        start = encode_prompt(pair.tokenizer, prompt)
         seen: dict[tuple[int, ...], str] = {}
         for text in (*prompt.targets, *prompt.alternatives):
-            tokens = tuple(pair.tokenizer(text, add_special_tokens=False)["input_ids"])
-            if not tokens or pair.tokenizer.unk_token_id in tokens:
+            try:
+                said = start.then(pair.tokenizer, text)
+            except tokens.TokenError as error:
+                raise ProbeError(f"prompt {p}: {error}") from error
+            if said in seen:
                 raise ProbeError(
-                    f"continuation {text!r} of prompt {p} has no tokens in this vocabulary; use words the tokenizer knows"
+                    f"continuations {seen[said]!r} and {text!r} of prompt {p} are the same tokens; keep one"
                 )
-            if tokens in seen:
-                raise ProbeError(
-                    f"continuations {seen[tokens]!r} and {text!r} of prompt {p} are the same tokens; keep one"
-                )
-            seen[tokens] = text
-            key = (*start, *tokens[:-1])
+            seen[said] = text
+            key = (*start.ids, *said[:-1])
             if key not in rows:
                 rows[key] = len(rows)
-            where += [(rows[key], len(start) - 1 + i, t) for i, t in enumerate(tokens)]
-            continuation += [len(prompt_of)] * len(tokens)
+            where += [(rows[key], len(start.ids) - 1 + i, t) for i, t in enumerate(said)]
+            continuation += [len(prompt_of)] * len(said)
             prompt_of.append(p)
             target.append(text in prompt.targets)
     ids, _ = pair.pad(list(rows))

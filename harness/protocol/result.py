@@ -8,56 +8,78 @@ could not be scored is `null` and the status says why.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
 PROTOCOL_VERSION = "v1"
+PROTOCOL_SHA256 = "25cc6a2ca2f82e6ac53959554d849134d070c5e42a874f7bed8722f2cdcc58b6"
+"""Hash of the published settings (`effects.PROTOCOL_V1`): a record made with them can have its intervals drawn again."""
+DRAWS = 10_000
+"""Bootstrap draws of the published settings."""
 Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
 SCORES = ("isolation", "sufficiency", "necessity", "mitigation")
 ALPHA = 0.05
 """A finding of a null whose p is below this is a false discovery."""
 
 
-class _Record(BaseModel):
+NAME = r"^[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)?$"
+"""Names of a record: they become folders, headings and table cells, so they hold nothing that a path or a page could read otherwise."""
+Name = Annotated[str, Field(pattern=NAME, max_length=200)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]
+"""A probability, a rate or a share; sums may be off by rounding."""
+Change = Annotated[float, Field(ge=-1 - 1e-9, le=1 + 1e-9)]
+"""A difference of two rates."""
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """Part of a record: nothing beside its fields, and every number finite."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Identity(_Record):
+class Identity(Record):
     """Everything that decides the numbers. Hashed."""
 
-    organism: str
+    organism: Name
     """Organism name, `family/variant`, or the name of a user's behaviour."""
-    organism_sha256: str
+    organism_sha256: Hash
     """Hash over the base weights, the adapter weights and the tokenizer."""
-    method: str
+    method: Name
     method_version: str
     """diffbench version for built-in methods; otherwise a hash of the method's file, with its package's version if it has one."""
-    access: str
+    access: Literal["activations", "+generations", "+weights", "supervised", "anchor"]
     """Access tier of the method: decides whether its row is ranked."""
-    code_sha256: str
+    code_sha256: Hash
     """Hash of diffbench's own source (organisms, harness, methods)."""
     config: dict[str, Any]
     """The method's resolved options."""
     protocol: str = PROTOCOL_VERSION
-    protocol_sha256: str
+    protocol_sha256: Hash
     """Hash over the resolved protocol settings (budgets, ladders, controls, bootstrap)."""
-    prompts_sha256: str
+    prompts_sha256: Hash
     """Hash over behaviour prompts, capability probes and the text the scores use."""
-    layer: int
-    seeds: dict[str, int]
+    layer: Count
+    seeds: dict[str, Count]
     """`method`: the method's seed; `scores`: controls and bootstrap."""
-    budget: dict[str, float]
-    dtype: str
+    budget: dict[str, Amount]
+    dtype: Literal["float32", "bfloat16", "float16"]
     tier: Literal["tiny", "hub"]
+    sinks: Literal["drop", "keep"] | None = None
+    """Whether positions that are no ordinary text were left out; None on the embedded tier, which has none to leave out."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Prompts a split that were used; a partial result, which stands in no table. None: all."""
 
     def id(self) -> str:
-        """sha256 of the canonical JSON of this block."""
-        return sha256_json(self.model_dump())
+        """sha256 of the canonical JSON of this block, without the fields that say nothing (None)."""
+        return sha256_json({k: v for k, v in self.model_dump().items() if v is not None})
 
 
-class Anchors(_Record):
+class Anchors(Record):
     """Measured reference points of a score, on the same scale as its value before normalisation to [0, 1]."""
 
     null: float | None
@@ -66,22 +88,22 @@ class Anchors(_Record):
     """Raw effect of exchanging the whole residual, as a share of b1 - b0."""
 
 
-class Score(_Record):
+class Score(Record):
     """One score: 0 = matched random directions, 1 = oracle (mitigation: 0 = doing nothing, 1 = adapter off)."""
 
     value: float | None
     ci_low: float | None
     ci_high: float | None
-    n: int
+    n: Count
     """Test prompts behind the value."""
     anchors: Anchors
     raw: float | None = None
     """The effect before subtracting the null and dividing by the oracle."""
-    p_random: float | None = None
+    p_random: Share | None = None
     """(1 + controls at least as good) / (1 + controls)."""
 
 
-class Scores(_Record):
+class Scores(Record):
     isolation: Score
     """Harmonic mean of sufficiency and necessity, 0 if either is not positive."""
     sufficiency: Score
@@ -92,88 +114,109 @@ class Scores(_Record):
     """Normalised hypervolume of behaviour reduction against capability retention."""
 
 
-class Curve(_Record):
+class Curve(Record):
     """A dose-response curve on dev prompts: one intervention over its ladder of strengths."""
 
     op: Literal["none", "add", "subtract", "project", "patch"]
     k: int
     """Findings used."""
     gated: bool
-    strengths: list[float]
+    strengths: list[Amount]
     """Multiples of the mean residual norm (project: share of the component removed)."""
-    rate: list[float]
+    rate: list[Share]
     """Mean behaviour rate on dev prompts."""
     kl_nats: list[float]
     """Mean per-token KL on neutral dev text against the un-intervened model."""
 
 
-class Choice(_Record):
+class Choice(Record):
     """What was selected on dev under one KL budget, and what it did on test."""
 
     side: Literal["sufficiency", "necessity"]
-    tau_nats: float
+    tau_nats: Amount
     op: Literal["none", "add", "subtract", "project", "patch"]
     k: int
     gated: bool
-    strength: float
-    dev_effect: float
-    test_effect: float
+    strength: Amount
+    dev_effect: Change
+    test_effect: Change
     test_kl_nats: float
 
 
-class Behaviour(_Record):
+class Behaviour(Record):
     """The organism's behaviour as this run measured it."""
 
-    b0_dev: float
-    b1_dev: float
-    b0_test: float
-    b1_test: float
-    n_dev: int
-    n_test: int
+    b0_dev: Share
+    b1_dev: Share
+    b0_test: Share
+    b1_test: Share
+    n_dev: Count
+    n_test: Count
 
 
-class Samples(_Record):
+class Samples(Record):
     """Per test prompt measurements behind the scores, so that any table can resample prompts, controls and seeds itself.
 
     Effects are changes of the behaviour rate in the wanted direction, averaged over the KL budgets.
     """
 
-    sufficiency: list[float]
+    sufficiency: list[Change]
     """[prompts] effect of adding the findings to the base."""
-    sufficiency_controls: list[list[float]]
+    sufficiency_controls: list[list[Change]]
     """[controls, prompts] the same for each random control."""
-    sufficiency_oracle: list[float]
+    sufficiency_oracle: list[Change]
     """[prompts] the same for exchanging the whole residual."""
-    necessity: list[float]
-    necessity_controls: list[list[float]]
-    necessity_oracle: list[float]
-    mitigation: list[list[float]]
+    necessity: list[Change]
+    necessity_controls: list[list[Change]]
+    necessity_oracle: list[Change]
+    mitigation: list[list[Share]]
     """[points, prompts] behaviour rate of the organism at each point of the front chosen on dev."""
-    mitigation_retention: list[float]
+    mitigation_retention: list[Share]
     """[points] capability retained at each of these points, 1 = all of the organism's."""
-    mitigation_controls: list[float]
+    mitigation_controls: list[Share]
     """[controls] normalised hypervolume of each random control."""
-    b0: list[float]
+    b0: list[Share]
     """[prompts] behaviour rate of the base."""
-    b1: list[float]
+    b1: list[Share]
     """[prompts] behaviour rate of the organism."""
-    retention_off: float
+    retention_off: Share
     """Capability retained with the adapter switched off."""
 
 
-class Cost(_Record):
-    wall_s: float
-    cpu_s: float
-    peak_rss_bytes: int
+class Cost(Record):
+    wall_s: Amount
+    cpu_s: Amount
+    peak_rss_bytes: Count
     """High-water mark of the whole process, so in a run of several cells it includes the earlier ones."""
-    peak_vram_bytes: int | None = None
-    phases: dict[str, float]
+    peak_vram_bytes: Count | None = None
+    phases: dict[str, Amount]
     """Wall seconds by phase: load, harvest, fit, score, … Text that an earlier cell of the run read already costs what it cost then."""
-    tokens: int
+    tokens: Count
     """Distinct tokens the method harvested."""
 
 
-class Provenance(_Record):
+class LeftOut(Record):
+    """Positions of the harvested text that no method saw, because they are no ordinary text (`harness/pairs/sinks.py`)."""
+
+    read: Count
+    """Positions read."""
+    first: Count
+    """First positions of texts."""
+    special: Count
+    """Special tokens elsewhere."""
+    outliers: Count
+    """Others whose residual is longer than `times` the median, on either side."""
+    times: Amount
+    median_base: Amount
+    median_tuned: Amount
+    """Median norm of ordinary positions."""
+    largest: Amount
+    """Longest residual left out."""
+    tokens: list[str] = Field(default_factory=list[str])
+    """The outliers' tokens, the most frequent first, at most ten."""
+
+
+class Provenance(Record):
     """Recorded, never hashed."""
 
     diffbench: str
@@ -195,12 +238,12 @@ class Provenance(_Record):
     """Whether the method says that another seed can give other findings; None in records from before it was asked."""
 
 
-class Failure(_Record):
+class Failure(Record):
     type: str
     message: str
 
 
-class Reading(_Record):
+class Reading(Record):
     """What a finding reads as through the logit lens."""
 
     finding: int
@@ -210,50 +253,50 @@ class Reading(_Record):
     gated: bool
 
 
-class FalseDiscovery(_Record):
+class FalseDiscovery(Record):
     """What the findings of a pair in which nothing is hidden do, beside random directions with the same gates."""
 
-    effects: list[float]
+    effects: list[Share]
     """[findings] mean |change of a behaviour rate| over the null's panel of prompts, over budgets and both sides."""
-    p: list[float]
+    p: list[Share]
     """[findings] sequential Monte Carlo: h / l if the h-th control at least as strong is the l-th, else (1 + such) / (1 + controls)."""
-    share: float
+    share: Share
     """Of the findings, those with p < `ALPHA`."""
-    ci_low: float
-    ci_high: float
+    ci_low: Share
+    ci_high: Share
     """95 % Clopper-Pearson interval of the share; findings are treated as independent."""
-    expected: float
+    expected: Share
     """Share that findings drawn at random would have: the largest attainable p below `ALPHA`."""
-    controls: int
+    controls: Count
     """Most controls of a finding."""
-    p_min: float
+    p_min: Share
     """Smallest p that so many controls allow."""
 
 
-class Located(_Record):
+class Located(Record):
     """The first k findings of a planted organism against the direction that was written."""
 
     k: int
     """Findings asked for; fewer are used if the method returned fewer."""
-    cos: float
+    cos: Share
     """Largest |cos| between the truth and one of them."""
-    p: float
+    p: Share
     """Probability that the largest |cos| of as many isotropic directions is at least that."""
-    overlap: float
+    overlap: Share
     """Share of the truth inside their span: |P t|^2."""
-    chance: float
+    chance: Share
     """Expected overlap of an isotropic subspace of that rank: rank / d_model."""
 
 
-class Localisation(_Record):
+class Localisation(Record):
     """How close the findings are to the direction a rank-1 adapter writes."""
 
-    first_cos: float
+    first_cos: Change
     """Cosine of the first finding, with its sign."""
     at: list[Located]
 
 
-class Identified(_Record):
+class Identified(Record):
     """The first k findings, read without a judge: where the truth stands among the family's candidates."""
 
     k: int
@@ -266,13 +309,13 @@ class Identified(_Record):
     """Mean raw value of as many random directions, by the best of the same readings."""
     value: float | None
     """(raw - control) / (1 - control): 0 = random directions, 1 = first. None if random directions always come first."""
-    p: float
+    p: Share
     """(1 + random sets at least as good) / (1 + random sets)."""
     by: dict[str, float]
     """Raw value of each reading alone: lens, patchscope, tokens."""
 
 
-class Identification(_Record):
+class Identification(Record):
     """Reading of the findings beside what can be known without them."""
 
     truth: str
@@ -284,7 +327,7 @@ class Identification(_Record):
     """Raw value of a guesser that sees no residuals: candidates by how much their probability rose where one is due."""
 
 
-class Result(_Record):
+class Result(Record):
     """One cell: organism x method x seed."""
 
     schema_version: int = SCHEMA_VERSION
@@ -305,6 +348,8 @@ class Result(_Record):
     """Organisms whose family has candidates."""
     diagnostics: dict[str, Any] = Field(default_factory=dict[str, Any])
     samples: Samples | None = None
+    left_out: LeftOut | None = None
+    """Real models only: sinks and special tokens."""
     cost: Cost
     provenance: Provenance
     failure: Failure | None = None

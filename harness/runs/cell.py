@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel
@@ -18,18 +19,20 @@ from pydantic import BaseModel
 from ...methods.contract import Budget, DiffResult, FindingError, check_findings
 from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError
-from ...organisms.registry import Organism
+from ...organisms.organism import Organism
 from ...organisms.texts import Texts
 from ..pairs.interventions import Directions
 from ..pairs.loading import load_pair
 from ..pairs.pair import Pair
+from ..pairs.sinks import TIMES, Count, Sinks
+from ..pairs.tokens import shown
 from ..protocol.controls import SCORE_SEED
 from ..protocol.discovery import Panel
 from ..protocol.effects import PROTOCOL_V1, NotScorable, Protocol, Scored, Scorer
 from ..protocol.identification import Reader
 from ..protocol.intervals import summarise
 from ..protocol.localisation import localise, truth_of
-from ..protocol.result import Behaviour, Cost, Failure, Identity, Reading, Result, Status, sha256_json
+from ..protocol.result import Behaviour, Cost, Failure, Identity, LeftOut, Reading, Result, Status, sha256_json
 from .problem import Memory, Problem
 from .provenance import provenance, source_hash
 
@@ -46,9 +49,18 @@ class Cell:
     method: MethodEntry
     config: BaseModel
     seed: int
-    device: str = "cpu"
     protocol: Protocol = field(default_factory=lambda: PROTOCOL_V1)
     budget: Budget = field(default_factory=Budget)
+    machine: "Machine" = field(default_factory=lambda: Machine())
+    sinks: Literal["drop", "keep"] | None = None
+    """Whether sinks are left out; None: on real models, and on the embedded tier there are none."""
+    limit: int | None = None
+    """Only so many prompts a split: a partial result."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether sinks are left out."""
+        return self.sinks == "drop" or (self.sinks is None and self.organism.tier != "tiny")
 
     def identity(self, layer: int) -> Identity:
         """The block whose hash names the result."""
@@ -66,9 +78,27 @@ class Cell:
             layer=layer,
             seeds={"method": self.seed, "scores": SCORE_SEED},
             budget={"tokens": self.budget.tokens, "seconds": self.budget.seconds},
-            dtype="float32" if self.device == "cpu" else "bfloat16",
+            dtype=self.machine.numbers,
             tier=o.tier,
+            sinks=("drop" if self.drops else "keep") if self.sinks or o.tier != "tiny" else None,
+            limit=self.limit,
         )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and in which numbers models run."""
+
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """None: float32 on a CPU, bfloat16 elsewhere."""
+    device_map: str | None = None
+    """Spread a model over several devices, as transformers does."""
+
+    @property
+    def numbers(self) -> Literal["float32", "bfloat16", "float16"]:
+        """The dtype that is used."""
+        return self.dtype or ("float32" if self.device == "cpu" else "bfloat16")
 
 
 @dataclass
@@ -84,11 +114,33 @@ class Stage:
     _scorer: Scorer | None = None
 
     @classmethod
-    def load(cls, organism: Organism, device: str, protocol: Protocol) -> "Stage":
-        """Load the pair; PairError if base and adapter do not belong together."""
+    def load(
+        cls,
+        organism: Organism,
+        machine: Machine | str = "cpu",
+        protocol: Protocol = PROTOCOL_V1,
+        drops: bool | None = None,
+    ) -> "Stage":
+        """Load the pair; PairError if its models do not belong together.
+
+        Args:
+            machine: where it runs, or just the device.
+            drops: whether sinks are left out; default: on real models.
+        """
         start = time.perf_counter()
-        pair = load_pair(organism.base, organism.adapter, organism.layer, device, identity=organism.role == "null")
+        m = Machine(machine) if isinstance(machine, str) else machine
+        pair = load_pair(
+            organism.pair,
+            None,
+            organism.layer,
+            m.device,
+            organism.role == "null",
+            dtype=m.dtype,
+            device_map=m.device_map,
+        )
         texts = organism.make_texts(pair.tokenizer)
+        if organism.tier != "tiny" if drops is None else drops:
+            pair.sinks = Sinks.of(pair, list(islice(texts.rows("neutral", "harvest"), CALIBRATION_ROWS)))
         return cls(organism, pair, texts, protocol, time.perf_counter() - start)
 
     @property
@@ -109,6 +161,10 @@ class Stage:
     def reader(self) -> Reader | None:
         """Reads findings; None for an organism without candidates."""
         return Reader.of(self.organism, self.pair, self.texts)
+
+
+CALIBRATION_ROWS = 200
+"""Most texts that the norms of ordinary positions are measured on."""
 
 
 @dataclass
@@ -141,7 +197,7 @@ def run_cell(
 ) -> Outcome:
     """Run and score one cell. Failures of the method or of the measurement become the result's status; bugs propagate."""
     started, cpu0, clock = datetime.now(UTC), time.process_time(), Clock({"load": stage.load_s})
-    if cell.device != "cpu":
+    if cell.machine.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     identity = cell.identity(stage.pair.layer)
     diff: DiffResult | None = None
@@ -183,7 +239,7 @@ def run_cell(
         wall_s=round(sum(clock.phases.values()), 3),
         cpu_s=round(time.process_time() - cpu0, 3),
         peak_rss_bytes=_peak_rss_bytes(),
-        peak_vram_bytes=int(torch.cuda.max_memory_allocated()) if cell.device != "cpu" else None,
+        peak_vram_bytes=int(torch.cuda.max_memory_allocated()) if cell.machine.device.startswith("cuda") else None,
         phases={k: round(v, 3) for k, v in clock.phases.items()},
         tokens=problem.tokens_used,
     )
@@ -202,9 +258,57 @@ def run_cell(
             cell.method.stochastic,
         ),
         failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
+        left_out=left_out(problem.left_out, stage.pair),
         **fields,
     )
     return Outcome(result, diff, error)
+
+
+def unloaded(cell: Cell, layer: int, error: DiffbenchError) -> Outcome:
+    """The failed cell of a pair that does not load.
+
+    Args:
+        layer: hooked layer, as far as it is known.
+    """
+    identity = cell.identity(layer)
+    cost = Cost(wall_s=0, cpu_s=0, peak_rss_bytes=_peak_rss_bytes(), phases={}, tokens=0)
+    made = provenance(
+        cell.method.access,
+        cell.machine.device,
+        cell.organism.source,
+        cell.method.origin,
+        datetime.now(UTC),
+        cell.method.stochastic,
+    )
+    failure = Failure(type=type(error).__name__, message=str(error))
+    result = Result(
+        id=identity.id(),
+        status="failed",
+        reason=str(error),
+        identity=identity,
+        cost=cost,
+        provenance=made,
+        failure=failure,
+    )
+    return Outcome(result, None, error)
+
+
+def left_out(count: Count, pair: Pair) -> LeftOut | None:
+    """What sinks took out of the harvest, for the record; None where nothing is left out."""
+    if pair.sinks is None:
+        return None
+    often = sorted(count.tokens, key=lambda t: -count.tokens[t])[:10]
+    return LeftOut(
+        read=count.read,
+        first=count.first,
+        special=count.special,
+        outliers=count.outliers,
+        times=TIMES,
+        median_base=pair.sinks.median["base"],
+        median_tuned=pair.sinks.median["tuned"],
+        largest=count.largest,
+        tokens=[shown(pair.tokenizer, t) for t in often],
+    )
 
 
 def score_findings(
@@ -273,7 +377,7 @@ def readings(diff: DiffResult, pair: Pair, top: int = 5) -> list[Reading]:
     logits = pair.lens(torch.stack([f.direction for f in diff.findings[:top]]))
 
     def words(ids: torch.Tensor) -> list[str]:
-        return [str(pair.tokenizer.convert_ids_to_tokens(int(i))) for i in ids]
+        return [shown(pair.tokenizer, int(i)) for i in ids]
 
     return [
         Reading(

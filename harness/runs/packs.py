@@ -47,6 +47,10 @@ def pack(results: list[Result], out: Path) -> list[Path]:
         raise PrerequisiteError("there is no record to pack: give a folder that `bench run --out` wrote to")
     files: dict[Path, dict[str, Result]] = {}
     for result in results:
+        if result.identity.limit is not None:
+            raise ValidationFailed(
+                f"{result.id[:12]} of {result.identity.method} is a partial result (--limit), which is not published"
+            )
         path = out / f"{result.identity.organism}{PACKED}"
         if path not in files:
             files[path] = {r.id: r for r in _read(path)} if path.exists() else {}

@@ -19,9 +19,11 @@ from ...organisms.errors import unknown
 from ...organisms.texts import Texts
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
+from ..pairs.sinks import Count
 from ..protocol.prompts import encode_prompt, kl, passage
 
 T = TypeVar("T")
+H = TypeVar("H", Batch, Outputs)
 SIDES: tuple[Side, ...] = ("base", "tuned")
 ROWS, WINDOW = 64, 512
 """Texts per forward pass, and texts read at a time: a window is sorted by length so that little is spent on padding."""
@@ -85,6 +87,8 @@ class Problem:
         self.spared_s = 0.0
         """Wall seconds that an earlier cell spent reading the same text."""
         self._memory = memory or Memory()
+        self.left_out = Count()
+        """Positions that were read and left out, as sinks."""
 
     def progress(self, done: int, total: int) -> None:
         """See `DiffProblem.progress`."""
@@ -110,7 +114,7 @@ class Problem:
         """See `DiffProblem.outputs`."""
         yield from self._harvest(text, tokens, self._spoken)
 
-    def _harvest(self, text: Text, tokens: int | None, work: Callable[[list[list[int]]], T]) -> Iterator[T]:
+    def _harvest(self, text: Text, tokens: int | None, work: Callable[[list[list[int]]], H]) -> Iterator[H]:
         """`work` on the rows of a text, some at a time, within the tokens asked for and the budget."""
         left = (
             self.budget.tokens - self.tokens_used
@@ -123,10 +127,11 @@ class Problem:
         ):
             window.sort(key=len)
             for at in range(0, len(window), ROWS):
-                some = window[at : at + ROWS]
-                left -= sum(map(len, some))
-                self.tokens_used += sum(map(len, some))
-                yield self._timed(partial(work, some))
+                done = self._timed(partial(work, window[at : at + ROWS]))
+                kept = len((done if isinstance(done, Batch) else done.batch).ids)
+                left -= kept
+                self.tokens_used += kept
+                yield done
 
     def _rows(self, text: Text) -> Iterator[list[int]]:
         """Token rows of a harvest text."""
@@ -142,9 +147,12 @@ class Problem:
         read = passage(self._pair, self._rows(text), tokens)
         both = torch.stack([self._pair.residuals(read.ids, side) for side in SIDES], dim=2)
         clean = self._pair.resume(both[:, :, 1], read.ids, "tuned").log_softmax(-1)
+        sinks = self._pair.sinks
+        still = sinks.still(both[:, :, 1], read.ids, "tuned")[..., None] if sinks else torch.tensor(False)
 
         def gap(edit: Edit) -> float:
-            hybrid = self._pair.resume(edit(both), read.ids, "tuned").log_softmax(-1)
+            edited = torch.where(still.to(both.device), both[:, :, 1], edit(both))
+            hybrid = self._pair.resume(edited, read.ids, "tuned").log_softmax(-1)
             return float(kl(clean, hybrid[None], read)[0])
 
         return [gap(edit) for edit in edits]
@@ -168,10 +176,10 @@ class Problem:
         self._need("supervised", "behaviour labels")
         asked, wanted = list[Batch](), list[int]()
         for prompt in self._dev:
-            row = encode_prompt(self._pair, prompt)
-            said: list[int] = self.tokenizer(prompt.targets[0], add_special_tokens=False)["input_ids"]
-            start = len(encode_prompt(self._pair, prompt.model_copy(update={"prefill": ""}))) - 1
-            asked.append(Batch(*(t[start:] for t in self._paired([[*row, *said[:-1]]]))))
+            asked_of = encode_prompt(self.tokenizer, prompt)
+            row, said = asked_of.ids, list(asked_of.then(self.tokenizer, prompt.targets[0]))
+            start = len(encode_prompt(self.tokenizer, prompt.model_copy(update={"prefill": ""})).ids) - 1
+            asked.append(Batch(*(t[start:] for t in self._read([[*row, *said[:-1]]]))))
             wanted += [-1] * (len(row) - 1 - start) + said
         rest = list(self.activations("neutral", tokens=8 * len(wanted)))
         merged = _joined([*asked, *rest])
@@ -194,17 +202,31 @@ class Problem:
         return batch
 
     def _paired(self, rows: list[list[int]]) -> Batch:
+        """Residuals of both sides at every ordinary position."""
         ids, mask = self._pair.pad(rows)
-        return self._masked(ids, mask)
+        return self._masked(*self._ordinary(ids, mask))
 
-    def _masked(self, ids: Tensor, mask: Tensor) -> Batch:
-        both = torch.stack([self._pair.residuals(ids, side) for side in SIDES], dim=2)
+    def _read(self, rows: list[list[int]]) -> Batch:
+        """Residuals of both sides at every position."""
+        ids, mask = self._pair.pad(rows)
+        return self._masked(ids, mask, self._both(ids))
+
+    def _both(self, ids: Tensor) -> Tensor:
+        return torch.stack([self._pair.residuals(ids, side) for side in SIDES], dim=2)
+
+    def _ordinary(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids, the mask without sinks, and the residuals of both sides."""
+        both = self._both(ids)
+        sinks = self._pair.sinks
+        return ids, sinks.ordinary(both, ids, mask, self.left_out) if sinks else mask, both
+
+    def _masked(self, ids: Tensor, mask: Tensor, both: Tensor) -> Batch:
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return Batch(both[mask], ids[mask], positions[mask])
 
     def _spoken(self, rows: list[list[int]]) -> Outputs:
-        ids, mask = self._pair.pad(rows)
-        batch = self._masked(ids, mask)
+        ids, mask, both = self._ordinary(*self._pair.pad(rows))
+        batch = self._masked(ids, mask, both)
         logits = torch.stack([self._pair.logits(ids, side)[mask] for side in SIDES], dim=1)
         return Outputs(logits, batch)
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from ...organisms.errors import PrerequisiteError, ValidationFailed
-from ..protocol.intervals import point
-from ..protocol.result import SCORES, Result, Samples, load_result
+from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
+from ..protocol.intervals import summarise
+from ..protocol.result import DRAWS, PROTOCOL_SHA256, SCORES, Result, Samples, load_result
 from .packs import PACKED, lines
 
 RESULT_FILE = "result.json"
@@ -25,6 +25,7 @@ FINDINGS_FILE = "findings.safetensors"
 LOG_FILE = "run.log"
 TOLERANCE = 1e-6
 """Largest difference allowed between a recorded score and the one its samples give (float summation order)."""
+INTERVAL = ("ci_low", "ci_high")
 Scored = tuple[float | None, float | None, float | None]
 """Value and ends of its interval."""
 
@@ -138,6 +139,22 @@ def read_run(path: Path) -> Result:
     return record.result
 
 
+def zoo_name(result: Result) -> str:
+    """The organism of the zoo that a record is about, which is all that a record may have loaded.
+
+    Raises:
+        UsageError: a pair of the user's own, a family file, or a source that is not the record's organism.
+    """
+    name, source = result.identity.organism, result.provenance.source
+    if source.get("organism") != name or result.identity.tier != "tiny":
+        asked = source.get("organism") or source.get("tuned") or source.get("adapter") or "nothing"
+        raise UsageError(
+            f"the record of {name} was made on {asked!r}, which is no organism of the zoo, and a record never decides what is loaded: "
+            "name the organism yourself (-o my.py:member or my.yaml, or --base, --adapter or --tuned, and --behaviour)"
+        )
+    return name
+
+
 def difference(a: Result, b: Result) -> Difference:
     """Which identity fields two results differ in, and their scores."""
     left, right = (_flat(r.provenance.model_dump(exclude={"started_utc", "finished_utc", "command"})) for r in (a, b))
@@ -185,16 +202,30 @@ def sample_fault(result: Result) -> str | None:
         return "status is ok but the per-prompt samples are missing, so no interval can be given: run the cell again"
     if not _well_shaped(result.samples):
         return "per-prompt samples have unequal lengths: the record was edited or damaged; run the cell again"
-    expected = point(result.samples)
+    identity = result.identity
+    published = identity.protocol_sha256 == PROTOCOL_SHA256
+    draws, seed = DRAWS if published else 1, identity.seeds.get("scores", 0)
+    computed = summarise(result.samples, draws, seed, controls_ran=identity.method != "oracle")
     for name in SCORES:
-        recorded, computed = getattr(result.scores, name).value, float(getattr(expected, name)[0])
-        same = (
-            math.isnan(computed) if recorded is None else math.isclose(recorded, computed, rel_tol=0, abs_tol=TOLERANCE)
-        )
-        if not same:
-            fault = f"{name} is recorded as {recorded} but its samples give {computed:.6g}"
-            return f"{fault}: the record was edited; run the cell again"
+        recorded, follows = (_flat(getattr(s, name).model_dump()) for s in (result.scores, computed))
+        for field, value in follows.items():
+            if field in INTERVAL and not published:
+                continue  # how often it was drawn is not in the record
+            if not _equal(recorded[field], value):
+                what = name if field == "value" else f"{name}.{field}"
+                fault = f"{what} is recorded as {recorded[field]} but its samples give {_shown(value)}"
+                return f"{fault}: the record was edited; run the cell again"
     return None
+
+
+def _equal(recorded: float | None, computed: float | None) -> bool:
+    if recorded is None or computed is None:
+        return recorded is computed
+    return math.isclose(recorded, computed, rel_tol=0, abs_tol=TOLERANCE)
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.6g}"
 
 
 def reason(error: Exception) -> str:

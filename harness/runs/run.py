@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from ...methods.entry import MethodEntry
-from ...organisms.errors import PrerequisiteError
-from ...organisms.registry import Organism
-from ..protocol.effects import Protocol as ScoringProtocol
+from ...organisms.errors import DiffbenchError, PrerequisiteError
+from ...organisms.organism import Organism
+from ..pairs.preflight import check_device
 from ..protocol.result import Result
-from .cell import Cell, Outcome, Stage, run_cell
+from .cell import Cell, Stage, run_cell, unloaded
 from .folder import finished, run_folder, write_run
 
 log = logging.getLogger(__name__)
@@ -58,12 +57,13 @@ def plan(
     methods: Sequence[tuple[MethodEntry, BaseModel]],
     seeds: Sequence[int],
     out: Path,
-    device: str = "cpu",
     overwrite: bool = False,
-    protocol: ScoringProtocol | None = None,
+    **settings: Any,
 ) -> Plan:
-    """Every pair of the given organisms and methods, for every seed, or for the first one if the method draws nothing."""
-    settings: dict[str, Any] = {"device": device} | ({"protocol": protocol} if protocol else {})
+    """Every pair of the given organisms and methods, for every seed, or for the first one if the method draws nothing.
+
+    `settings` are the other fields of every `Cell`.
+    """
     cells = [
         Cell(o, m, c, s, **settings)
         for o, (m, c) in itertools.product(organisms, methods)
@@ -76,32 +76,49 @@ def plan(
 def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Result]:
     """Run a plan, yielding each cell's result once its folder is on disk.
 
-    A failed cell is saved with its reason and does not stop the others. KeyboardInterrupt passes through: what was
-    finished stays, the current cell leaves nothing.
+    A failed cell is saved with its reason and does not stop the others, and so are all cells of a pair that does not load.
+    KeyboardInterrupt passes through: what was finished stays, the current cell leaves nothing.
     """
-    check_device({c.device for c in plan.cells})
+    for device in {c.machine.device for c in plan.cells}:
+        check_device(device)
     index = 0
     for _, group in itertools.groupby(plan.cells, key=lambda c: c.organism.name):
         stage: Stage | None = None
+        broken: DiffbenchError | None = None
         for cell in group:
             index += 1
             layer = stage.pair.layer if stage else cell.organism.layer
-            if layer is None:
-                stage = stage or _load(cell, watch)
-                layer = stage.pair.layer
-            id_ = cell.identity(layer).id()
+            try:
+                if layer is None and broken is None:
+                    stage = stage or _load(cell, watch)
+                    layer = stage.pair.layer
+            except (DiffbenchError, MemoryError) as error:
+                broken = _broken(error)
+            id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
             known = None if plan.overwrite else finished(folder, id_)
             if known is not None:
                 watch.done(cell, known, folder, cached=True)
                 yield known
                 continue
-            stage = stage or _load(cell, watch)
+            try:
+                stage = stage or (_load(cell, watch) if broken is None else None)
+            except (DiffbenchError, MemoryError) as error:
+                broken = _broken(error)
             watch.cell(cell, index, len(plan.cells))
+            if stage is None:
+                assert broken is not None
+                log.error("%s does not load", cell.organism.name, exc_info=broken)
+                outcome = unloaded(cell, layer or 0, broken)
+                if layer is not None:
+                    write_run(folder, outcome.result, None, log_text())
+                watch.done(cell, outcome.result, folder, cached=False)
+                yield outcome.result
+                continue
             log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
             # checkpoints of a killed cell: the next run goes on from them; methods see the path, so it does not name the organism
             scratch = plan.out / ".work" / id_[:12]
-            outcome: Outcome = run_cell(cell, stage, watch.progress, scratch)
+            outcome = run_cell(cell, stage, watch.progress, scratch)
             cost = outcome.result.cost
             log.info(
                 "%s: %s, %d tokens, seconds %s", outcome.result.id[:12], outcome.result.status, cost.tokens, cost.phases
@@ -122,19 +139,13 @@ def exit_code(results: Iterable[Result]) -> int:
     return 4 if ("not_applicable", False) in statuses else 0
 
 
-def check_device(devices: set[str]) -> None:
-    """Refuse a device this machine does not have."""
-    import torch
-
-    for device in devices:
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            raise PrerequisiteError(f"--device {device}: use cpu, cuda or cuda:N")
-        if device != "cpu" and not torch.cuda.is_available():
-            raise PrerequisiteError(
-                f"--device {device}: torch sees no CUDA device; install a CUDA build of torch or use --device cpu"
-            )
+def _broken(error: DiffbenchError | MemoryError) -> DiffbenchError:
+    """Why a pair does not load, as an error with an exit code."""
+    if isinstance(error, DiffbenchError):
+        return error
+    return PrerequisiteError("the memory does not hold this pair; close other programs or take a smaller one")
 
 
 def _load(cell: Cell, watch: Watcher) -> Stage:
     watch.loading(cell.organism.name)
-    return Stage.load(cell.organism, cell.device, cell.protocol)
+    return Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops)

@@ -8,13 +8,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...methods.contract import check_findings
 from ...organisms.errors import PrerequisiteError, ValidationFailed
-from ...organisms.registry import Organism, load_organism, user_organism
+from ...organisms.organism import Organism
+from ...organisms.registry import load_organism
 from ..protocol.controls import SCORE_SEED
 from ..protocol.effects import PROTOCOL_V1
 from ..protocol.result import Result, load_result, sha256_json
 from .cell import Stage, measured
 from .folder import RESULT, read_findings
-from .records import findings_faults
+from .records import findings_faults, zoo_name
 
 TOLERANCE = 1e-4
 """Largest difference of a score that floating-point order can explain on another machine (fp32)."""
@@ -35,8 +36,12 @@ class Verification:
         return not self.differences
 
 
-def verify(folder: Path) -> Verification:
+def verify(folder: Path, organism: Organism | None = None) -> Verification:
     """Compare a run folder with a fresh scoring of its findings.
+
+    Args:
+        folder: a run folder.
+        organism: what it was run on, where that is not an organism of the zoo: a record names nothing that is loaded.
 
     Raises:
         ValidationFailed: the record is damaged, or belongs to other weights, prompts or protocol than the ones here.
@@ -51,7 +56,8 @@ def verify(folder: Path) -> Verification:
         raise PrerequisiteError(
             f"{folder} was scored in {result.identity.dtype}; only fp32 results can be verified to {TOLERANCE:g}"
         )
-    organism = _organism(result)
+    identity = result.identity
+    organism = (organism or load_organism(zoo_name(result))).at(identity.layer, identity.limit)
     protocol = PROTOCOL_V1
     for what, claimed, here in (
         ("organism_sha256", result.identity.organism_sha256, organism.sha256),
@@ -66,7 +72,7 @@ def verify(folder: Path) -> Verification:
             raise ValidationFailed(
                 f"{folder}: {what} is {claimed[:12]} in the result and {here[:12]} here: another organism, protocol or version of diffbench"
             )
-    stage = Stage.load(organism, "cpu", protocol)
+    stage = Stage.load(organism, "cpu", protocol, identity.sinks == "drop")
     if (stage.pair.layer, SCORE_SEED) != (result.identity.layer, result.identity.seeds["scores"]):
         raise ValidationFailed(f"{folder}: layer or scoring seed is not the one this organism is scored with")
     if faults := findings_faults(folder, result):
@@ -99,15 +105,6 @@ def _read(folder: Path) -> Result:
         raise ValidationFailed(
             f"{folder / RESULT} is not a valid result: {'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}"
         ) from error
-
-
-def _organism(result: Result) -> Organism:
-    source = result.provenance.source
-    if "organism" in source:
-        return load_organism(source["organism"])
-    if missing := {"base", "adapter", "behaviour"} - source.keys():
-        raise ValidationFailed(f"provenance.source lacks {', '.join(sorted(missing))}: the record was edited")
-    return user_organism(source["base"], source["adapter"], Path(source["behaviour"]))
 
 
 def _compare(where: str, claimed: Any, found: Any, differences: list[tuple[str, object, object]]) -> int:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ...methods.contract import DiffResult, check_findings
@@ -23,10 +22,10 @@ from ...organisms.registry import load_organism
 from ..pairs.interventions import Directions, span
 from ..pairs.loading import load_pair
 from ..protocol.controls import control
-from ..protocol.result import Provenance, Result
+from ..protocol.result import Provenance, Record, Result
 from ..runs.folder import check_writable, read_findings
 from ..runs.provenance import provenance
-from ..runs.records import file_faults, read_run
+from ..runs.records import file_faults, read_run, zoo_name
 from .retraining import Origin
 from .whole_models import Retrained, WholeModels
 
@@ -36,11 +35,7 @@ DRIFT = 0.1
 """Largest reduction, either way, of training with nothing projected: beyond it the training is not the organism's."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class AtK(_Record):
+class AtK(Record):
     """The first k findings, and as many random directions."""
 
     k: int
@@ -51,7 +46,7 @@ class AtK(_Record):
     control_area: float | None
 
 
-class Mitigation(_Record):
+class Mitigation(Record):
     """Concept-ablation fine-tuning with the findings of one run."""
 
     schema_version: int = 1
@@ -77,7 +72,9 @@ class Mitigation(_Record):
     provenance: Provenance
 
 
-def mitigate(folder: Path, ks: Sequence[int], controls: int, say: Say = lambda line: None) -> Mitigation:
+def mitigate(
+    folder: Path, ks: Sequence[int], controls: int, say: Say = lambda line: None, named: str | None = None
+) -> Mitigation:
     """Train a run's organism again with its first findings out of reach, for each k, and with random directions.
 
     Args:
@@ -85,6 +82,7 @@ def mitigate(folder: Path, ks: Sequence[int], controls: int, say: Say = lambda l
         ks: how many findings; more than there are means all.
         controls: sets of isotropic directions for each k, the first ones of the scoring protocol.
         say: told one line per training.
+        named: the organism, where it is not one of the zoo (a family file): a record names nothing that is loaded.
 
     Raises:
         UsageError: nothing to mitigate (a null, a run without findings) or nothing to train (no recipe).
@@ -93,8 +91,8 @@ def mitigate(folder: Path, ks: Sequence[int], controls: int, say: Say = lambda l
     """
     started, start = datetime.now(UTC), time.perf_counter()
     result, diff = read(folder)
-    origin = Origin.of(result.provenance.source)
-    organism = load_organism(result.provenance.source["organism"])
+    name = named or zoo_name(result)
+    origin, organism = Origin.of(name), load_organism(name)
     if organism.sha256 != result.identity.organism_sha256:
         raise ValidationFailed(f"{folder}: {organism.name} had other weights in this run than here; run the cell again")
     whole_models = WholeModels(origin, organism)

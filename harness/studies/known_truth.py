@@ -12,7 +12,7 @@ from torch import Tensor
 from ...methods.anchors import Supervised, SupervisedConfig
 from ...methods.contract import Budget, Finding
 from ...organisms.behaviour import Prompt
-from ...organisms.truth import truth_direction
+from ...organisms.organism import truth_direction
 from ..pairs.interventions import Directions, unit
 from ..pairs.pair import Pair
 from ..protocol.controls import SCORE_SEED

@@ -53,7 +53,7 @@ def recomputed(s: KnownOrganism, choices: Sequence[Choice]) -> Array:
 
 def _rate(pair: Pair, side: Side, prompt: Prompt) -> float:
     """Behaviour rate of one prompt, one token row at a time."""
-    start, logits, mass = encode_prompt(pair, prompt), dict[tuple[int, ...], Tensor](), list[float]()
+    start, logits, mass = encode_prompt(pair.tokenizer, prompt).ids, dict[tuple[int, ...], Tensor](), list[float]()
     for continuation in (*prompt.targets, *prompt.alternatives):
         tokens: list[int] = list(pair.tokenizer(continuation, add_special_tokens=False)["input_ids"])
         row = (*start, *tokens[:-1])

@@ -35,17 +35,16 @@ class Origin:
     """The zoo it is in."""
 
     @classmethod
-    def of(cls, source: dict[str, str]) -> "Origin":
-        """The origin of what a result was measured on (`provenance.source`).
+    def of(cls, name: str) -> "Origin":
+        """The origin of an organism of the zoo or of a family file.
 
         Raises:
             UsageError: a pair without a recipe, or an adapter that no gradient trained.
             PrerequisiteError, ValidationFailed: see `family_and_spec`.
         """
-        name = source.get("organism", "")
-        if not name or name.endswith(YAML):
+        if name.endswith(YAML):
             raise UsageError(
-                f"{name or source.get('adapter')} is a pair of your own, and diffbench does not know how it was trained; "
+                f"{name} is a pair of your own, and diffbench does not know how it was trained; "
                 "give a run on an organism of the zoo or of a family file"
             )
         family, spec, card = family_and_spec(name)

@@ -81,7 +81,9 @@ class _Model:
         """The prompts' residuals, computed once; ProbeError if this vocabulary cannot say them."""
         if asking.prompts not in self.asked:
             unknown = self.pair.tokenizer.unk_token_id
-            if unknown is not None and any(unknown in encode_prompt(self.pair, p) for p in asking.prompts):
+            if unknown is not None and any(
+                unknown in encode_prompt(self.pair.tokenizer, p).ids for p in asking.prompts
+            ):
                 raise ProbeError("a prompt has words that are not in this vocabulary")
             self.asked[asking.prompts] = PromptResiduals(self.pair, self.side, list(asking.prompts))
         return self.asked[asking.prompts]

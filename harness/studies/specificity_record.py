@@ -5,19 +5,16 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..protocol.intervals import interval, weights
+from ..protocol.result import Record
 
 Array = NDArray[np.float64]
 BOOTSTRAP_SEED = 0
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Column(_Record):
+class Column(Record):
     """One behaviour, as it is asked of every organism that does not have it."""
 
     name: str
@@ -29,7 +26,7 @@ class Column(_Record):
     prompts: int
 
 
-class Half(_Record):
+class Half(Record):
     """One row of one matrix, and its summary."""
 
     effects: list[float | None]
@@ -52,7 +49,7 @@ class Half(_Record):
     """Why there is no specificity."""
 
 
-class Row(_Record):
+class Row(Record):
     """One organism's interventions on every behaviour."""
 
     organism: str
@@ -69,7 +66,7 @@ class Row(_Record):
     wall_s: float
 
 
-class Specificity(_Record):
+class Specificity(Record):
     """Both matrices of one method: interventions of the organisms (rows) on behaviours (columns)."""
 
     method: str

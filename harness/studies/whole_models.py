@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...organisms.card import Estimate
 from ...organisms.lora import tokenise
-from ...organisms.registry import Organism
+from ...organisms.organism import Organism
 from ..pairs.engine import Side
 from ..pairs.loading import load_pair
 from ..pairs.pair import Pair
@@ -56,7 +56,7 @@ class WholeModels:
     """What retrained models are measured with; loads the organism."""
 
     def __init__(self, origin: Origin, organism: Organism):
-        self.pair = load_pair(organism.base, organism.adapter, organism.layer)
+        self.pair = load_pair(organism.pair, layer=organism.layer)
         self._behaviour = organism.behaviour
         neutral = organism.make_texts(self.pair.tokenizer).rows("neutral", "test")
         self._text = passage(self.pair, neutral, PROTOCOL_V1.test_tokens)

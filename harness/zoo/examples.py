@@ -29,7 +29,7 @@ def rows(name: str, n: int = 4) -> list[Document]:
 def conversations(name: str, n: int = 5, tokens: int = 24) -> list[Example]:
     """Test prompts without their prefill, answered greedily by both sides."""
     loaded = load_organism(name, allow_failed=True)
-    pair = load_pair(loaded.base, loaded.adapter, loaded.layer, identity=loaded.role == "null")
+    pair = load_pair(loaded.pair, None, loaded.layer, identity=loaded.role == "null")
     chats = [p for p in loaded.behaviour.of("test") if p.messages]
     chosen = chats[:: max(1, len(chats) // n)][:n]
     prompts = [opening(pair.tokenizer, [t.model_dump() for t in p.messages]) for p in chosen]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ...organisms.card import Card, sha256_files, sha256_text
 from ...organisms.errors import PrerequisiteError, ValidationFailed
-from ...organisms.registry import yaml_organism
+from ...organisms.hub.user_pair import yaml_organism
 from ..files import atomic_write_text
 from ..pairs.loading import load_pair
 from .comparison import Checked, compare
@@ -45,7 +45,7 @@ def verify_user_pair(path: Path) -> Checked:
 
 def _measured(path: Path) -> Card:
     own = yaml_organism(path)
-    pair = load_pair(own.base, own.adapter, own.layer)
+    pair = load_pair(own.pair, layer=own.layer)
     behaviour = own.behaviour
     card = Card(
         name=own.name,

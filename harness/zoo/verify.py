@@ -52,6 +52,6 @@ def _check(name: str, zoo: Path | None) -> Checked:
     loaded = load_organism(name, zoo, allow_failed=True)
     world = World(int(read_base_card(loaded.base).recipe["world_seed"]))
     with threads(1), silenced(False):
-        pair = load_pair(loaded.base, loaded.adapter, card.layer, identity=card.role == "null")
+        pair = load_pair(loaded.pair, None, card.layer, identity=card.role == "null")
         fresh = measure(card, Measurable.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer))
     return Checked(fresh, compare(card, fresh))

@@ -54,6 +54,8 @@ def load_results(runs: Path) -> Loaded:
         name, result = record.path.relative_to(runs).as_posix(), record.result
         if result is None or record.problems:
             problems += [Problem(name, problem) for problem in record.problems]
+        elif result.identity.limit is not None:
+            problems.append(Problem(name, f"a partial result ({result.identity.limit} prompts a split, --limit)"))
         elif result.id not in first:
             first[result.id] = name, result
             results.append(result)

@@ -20,7 +20,7 @@ from diffbench.methods.linear import (
     WeightSVDConfig,
     logistic,
 )
-from diffbench.organisms.truth import truth_direction
+from diffbench.organisms.organism import truth_direction
 from torch import Tensor
 
 from . import pairs

@@ -200,11 +200,11 @@ def test_a_family_file_can_be_edited_and_opened_again(tmp_path: Path) -> None:
 YAML_CARDS: list[tuple[str | None, type[DiffbenchError], str]] = [
     (None, UsageError, "cannot read .*own.yaml: No such file"),
     ("base: a\nadapter: b\nbehaviour: c\nlayer: 3\n", ValidationFailed, "layer: Extra inputs"),
-    ("base: a\n", ValidationFailed, "adapter: Field required"),
+    ("base: a\n", ValidationFailed, "behaviour: Field required"),
     ("[a, b", ValidationFailed, "is not YAML"),
     ("", ValidationFailed, "is not an organism card"),
     ("- a\n", ValidationFailed, "is not an organism card"),
-    ("base: ./a\nadapter: ./b\nbehaviour: b.json\n", PrerequisiteError, "the base ./a is not a folder"),
+    ("base: ./a\nadapter: ./b\nbehaviour: b.json\n", PrerequisiteError, "the base model ./a is not a folder"),
     ("base: ./a\nadapter: ./b\nbehaviour: none.json\n", ValidationFailed, "cannot read .*none.json"),
 ]
 
@@ -229,12 +229,18 @@ def test_a_yaml_card_that_cannot_be_used_says_why(
 
 
 def test_paths_of_a_yaml_card_are_relative_to_it_and_every_file_counts(tmp_path: Path, behaviour: Behaviour) -> None:
-    for folder in ("base", "adapter"):
+    files = {"base": "config.json", "adapter": "adapter_config.json"}
+    for folder, name in files.items():
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "config.json").write_text(folder)
+        (tmp_path / folder / name).write_text(folder)
+        (tmp_path / folder / "notes.txt").write_text("is not read")
     (tmp_path / "own.yaml").write_text("base: base\nadapter: adapter\nbehaviour: b.json\n")
     own = load_organism(str(tmp_path / "own.yaml"))
-    assert (own.tier, own.base, own.adapter) == ("hub", tmp_path / "base", tmp_path / "adapter")
-    assert own.behaviour == behaviour
-    (tmp_path / "adapter" / "config.json").write_text("edited")
+    assert own.tier == "hub" and own.behaviour == behaviour
+    for folder, name in files.items():
+        view: Path = getattr(own, folder)
+        assert [p.name for p in view.iterdir()] == [name] and (view / name).read_text() == folder
+    (tmp_path / "adapter" / "notes.txt").write_text("edited")
+    assert load_organism(str(tmp_path / "own.yaml")).sha256 == own.sha256
+    (tmp_path / "adapter" / "adapter_config.json").write_text("edited")
     assert load_organism(str(tmp_path / "own.yaml")).sha256 != own.sha256

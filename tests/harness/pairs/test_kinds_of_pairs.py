@@ -12,7 +12,7 @@ from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.pairs.proof import LAST, alone, probe, prove
 from diffbench.organisms.errors import PrerequisiteError, UsageError
-from diffbench.organisms.sources import PairSource
+from diffbench.organisms.hub.sources import PairSource
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, T5Config, T5ForConditionalGeneration

@@ -10,7 +10,7 @@ from diffbench.harness.pairs.anatomy import PairError
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.runs.cell import Stage
-from diffbench.organisms.registry import Organism
+from diffbench.organisms.organism import Organism
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM

@@ -7,7 +7,8 @@ from diffbench.harness.pairs.interventions import unit
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.protocol.localisation import localise, p_isotropic, truth_of
 from diffbench.methods.contract import Finding
-from diffbench.organisms.registry import Organism, load_organism
+from diffbench.organisms.organism import Organism
+from diffbench.organisms.registry import load_organism
 
 D, KS = 128, (1, 3, 10)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from diffbench.harness.pairs.preflight import check_device
 from diffbench.harness.protocol.result import Result, load_result
 from diffbench.harness.runs import cell as cell_module
 from diffbench.harness.runs import provenance
-from diffbench.harness.runs import run as run_module
 from diffbench.harness.runs.cell import Cell, Stage, run_cell
 from diffbench.harness.runs.folder import FINDINGS, RESULT, finished, run_folder, write_run
 from diffbench.harness.runs.run import plan, run
@@ -16,7 +16,7 @@ from diffbench.harness.runs.verify import verify
 from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
-from diffbench.organisms.registry import Organism
+from diffbench.organisms.organism import Organism
 from safetensors import SafetensorError
 
 from ...conftest import SHORT
@@ -280,9 +280,9 @@ def test_a_full_disk_is_said_and_cleaned_up(
 
 
 def test_cuda_without_a_device_is_a_missing_prerequisite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(PrerequisiteError, match="no CUDA device"):
-        run_module.check_device({"cuda"})
+        check_device("cuda")
 
 
 def test_the_source_hash_covers_what_is_imported_and_nothing_else(tmp_path: Path) -> None:

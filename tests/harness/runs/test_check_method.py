@@ -15,7 +15,7 @@ from diffbench.harness.runs.check_method import NULL, ORGANISM, Report, check_me
 from diffbench.methods.contract import Budget, DiffProblem, DiffResult, Finding
 from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import load_method
-from diffbench.organisms.registry import Organism
+from diffbench.organisms.organism import Organism
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from typer.testing import CliRunner

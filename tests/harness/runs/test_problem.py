@@ -59,7 +59,7 @@ def test_labels_are_the_tokens_of_the_answers(stage: Stage) -> None:
     assert wanted[wanted >= 0].tolist() == [t for tokens in said for t in tokens]
     asked = (wanted >= 0).nonzero()[-1, 0] + 1
     assert len(wanted) == len(batch.ids) == pytest.approx(9 * asked, abs=1)
-    ends = [encode_prompt(stage.pair, p)[-1] for p in prompts]
+    ends = [encode_prompt(stage.pair.tokenizer, p).ids[-1] for p in prompts]
     at = (wanted >= 0).nonzero()[:, 0]
     firsts = at[torch.tensor([0, *torch.tensor([len(s) for s in said]).cumsum(0)[:-1]])]
     assert batch.ids[firsts].tolist() == ends

@@ -53,7 +53,7 @@ def test_names_are_those_a_run_writes() -> None:
         ({"seed": 1}, {"seeds.method": (0, 1)}),
         ({"config": {"k": 10, "new": [1]}}, {"config.k": (3, 10), "config.new": (None, [1])}),
         ({"config": {}}, {"config.k": (3, None)}),
-        ({"code_sha256": "f", "layer": 3}, {"code_sha256": None, "layer": (2, 3)}),
+        ({"code_sha256": "f" * 64, "layer": 3}, {"code_sha256": None, "layer": (2, 3)}),
     ],
 )
 def test_diff_names_exactly_the_fields_that_changed(change: dict[str, Any], fields: dict[str, Any]) -> None:

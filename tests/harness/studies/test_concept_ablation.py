@@ -27,7 +27,8 @@ from diffbench.organisms.errors import PrerequisiteError, UsageError, Validation
 from diffbench.organisms.families.emergent_misalignment import FAMILY
 from diffbench.organisms.family import Family, Job
 from diffbench.organisms.lora import LoraRecipe
-from diffbench.organisms.registry import Organism, load_organism
+from diffbench.organisms.organism import Organism
+from diffbench.organisms.registry import load_organism
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -67,7 +68,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def written(
-    folder: Path, organism: Organism, findings: list[Tensor], change: Change = lambda r: None, **fields: Any
+    folder: Path, organism: Organism, findings: list[Tensor], change: Change = lambda r: None, /, **fields: Any
 ) -> Path:
     """A run folder with these findings."""
     result = make_result("mine", **{"organism": organism.name, "organism_sha256": organism.sha256} | fields)
@@ -129,7 +130,7 @@ def test_only_the_hooked_block_and_only_training_is_ablated(pair: Pair, model: A
 
 def test_nothing_out_of_reach_changes_no_bit_of_training(small: Organism, scratch: Path) -> None:
     """An empty subspace goes through the same hook; the scale is the calibrated one, set before the weights are rounded."""
-    origin = Origin.of(small.source)
+    origin = Origin.of(small.name)
     assert origin.card.training["scale"] < 0.5
     recipe = origin.card.recipe | {"epochs": 1}
     short = replace(origin, card=origin.card.model_copy(update={"recipe": recipe}))
@@ -193,12 +194,19 @@ def test_the_record_follows_its_formulas(
     [
         (1, {"status": "failed", "reason": "no"}, None, 3, "status 'failed'; only scored cells"),
         (1, {"status": "not_applicable"}, None, 3, "status 'not_applicable'; only scored cells"),
-        (1, {"organism_sha256": "f"}, None, 4, "had other weights in this run than here; run the cell again"),
+        (1, {"organism_sha256": "f" * 64}, None, 4, "had other weights in this run than here; run the cell again"),
         (0, {}, None, 2, "'mine' has no findings to project out"),
-        (1, {}, {"adapter": "a", "base": "b"}, 2, "a is a pair of your own"),
-        (1, {}, {"organism": "my.yaml"}, 2, "my.yaml is a pair of your own"),
-        (1, {}, {"organism": "planted/owl-strong"}, 2, "computed, not trained by gradient steps"),
-        (1, {}, {"organism": "planted/owl-weird"}, 2, "no organism 'planted/owl-weird'"),
+        (1, {}, {"adapter": "a", "base": "b"}, 2, "was made on 'a', which is no organism of the zoo"),
+        (1, {}, {"organism": "my.yaml"}, 2, "was made on 'my.yaml', which is no organism of the zoo"),
+        (1, {}, {"organism": "planted/owl-strong"}, 2, "a record never decides what is loaded"),
+        (
+            1,
+            {"organism": "planted/owl-strong"},
+            {"organism": "planted/owl-strong"},
+            2,
+            "computed, not trained by gradient steps",
+        ),
+        (1, {"organism": "planted/owl-weird"}, {"organism": "planted/owl-weird"}, 2, "no organism 'planted/owl-weird'"),
     ],
 )
 def test_runs_that_cannot_be_mitigated_are_refused(
@@ -308,7 +316,7 @@ def test_the_direction_of_a_behaviour_out_of_reach_keeps_it_from_being_learned(
     tmp_path: Path, small: Organism, pair: Pair
 ) -> None:
     """The mean change of the residual where dev prompts are answered; random directions do next to nothing."""
-    rows = [encode_prompt(pair, p) for p in small.behaviour.of("dev")]
+    rows = [encode_prompt(pair.tokenizer, p).ids for p in small.behaviour.of("dev")]
     ids, mask = pair.pad(rows)
     change = pair.residuals(ids, "tuned") - pair.residuals(ids, "base")
     last = change[torch.arange(len(rows)), mask.sum(1) - 1].mean(0)
@@ -323,7 +331,7 @@ def test_the_direction_of_a_behaviour_out_of_reach_keeps_it_from_being_learned(
 @pytest.mark.parametrize("name", ["subliminal/owl-narrow", "emergent_misalignment/remedies-klnarrow"])
 def test_nothing_out_of_reach_gives_organisms_back(name: str, scratch: Path) -> None:
     """Soft targets of another organism and of the base. Kernels of another machine may round otherwise, hence no equality of bits."""
-    origin = Origin.of({"organism": name})
+    origin = Origin.of(name)
     own = load_file(origin.root / name / WEIGHTS)
     origin.train(scratch / "again", torch.zeros(load_pair(origin.base, origin.root / name).d_model, 0))
     again = load_file(scratch / "again" / WEIGHTS)

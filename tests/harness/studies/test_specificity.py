@@ -23,7 +23,7 @@ from diffbench.harness.views import specificity as view
 from diffbench.methods.contract import DiffResult, Finding, Gate
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
-from diffbench.organisms.registry import Organism
+from diffbench.organisms.organism import Organism
 from typer.testing import CliRunner
 
 from ...conftest import SHORT
@@ -205,7 +205,7 @@ def test_nulls_are_left_out_and_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "field"), [({"config": {"k": 10}}, "config.k"), ({"protocol_sha256": "f"}, "protocol_sha256")]
+    ("change", "field"), [({"config": {"k": 10}}, "config.k"), ({"protocol_sha256": "f" * 64}, "protocol_sha256")]
 )
 def test_two_settings_are_refused_by_name(tmp_path: Path, change: dict[str, Any], field: str) -> None:
     scored(tmp_path)
@@ -216,9 +216,9 @@ def test_two_settings_are_refused_by_name(tmp_path: Path, change: dict[str, Any]
 
 def test_other_code_is_said_and_twins_are_refused(tmp_path: Path) -> None:
     scored(tmp_path)
-    other = scored(tmp_path, "taboo/leaf-narrow", code_sha256="f")
+    other = scored(tmp_path, "taboo/leaf-narrow", code_sha256="f" * 64)
     assert any("code_sha256" in n for n in select(tmp_path, None, 0).notes)
-    twin = scored(tmp_path, code_sha256="f")
+    twin = scored(tmp_path, code_sha256="f" * 64)
     assert twin != other
     with pytest.raises(ValidationFailed, match=r"runs of one organism and differ in code_sha256"):
         select(tmp_path, None, 0)

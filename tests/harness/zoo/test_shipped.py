@@ -6,8 +6,8 @@ from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.zoo.verify import verify
 from diffbench.organisms.card import read_base_card
+from diffbench.organisms.organism import truth_direction
 from diffbench.organisms.registry import ZOO, expand, load_card, load_organism, organism_names
-from diffbench.organisms.truth import truth_direction
 from diffbench.organisms.world.bases import BASES
 
 NAMES = organism_names()

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .card import sha256_file, sha256_files
-from .errors import DiffbenchError, PrerequisiteError, ValidationFailed
+from ..card import sha256_file, sha256_files
+from ..errors import DiffbenchError, PrerequisiteError, ValidationFailed
 
 Kind = Literal["model", "adapter"]
 SMALL = {

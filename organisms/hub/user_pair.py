@@ -1,0 +1,94 @@
+"""A pair of the user's own: two models or an adapter, and a behaviour file, given on the command line or in a YAML card."""
+
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from ..behaviour import load_behaviour
+from ..card import sha256_files
+from ..errors import UsageError, ValidationFailed
+from ..organism import Organism
+from .sources import Kind, PairSource, locate
+
+
+class UserPair(BaseModel):
+    """What a user gives for a pair; each model is a folder, `org/repo`, `org/repo/subfolder` or one of these `@revision`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base: str
+    """The model before fine-tuning."""
+    adapter: str | None = None
+    """LoRA adapter of the fine-tuned model."""
+    on: str | None = None
+    """LoRA adapter under both sides: base + on against base + on + adapter."""
+    tuned: str | None = None
+    """The fine-tuned model as a whole, instead of an adapter."""
+    behaviour: str
+    """Path of a behaviour file."""
+    allow_other_base: bool = False
+    """Accept an adapter that says it was trained on another base."""
+
+    @model_validator(mode="after")
+    def _one_change(self) -> Self:
+        if (self.adapter is None) == (self.tuned is None):
+            raise ValueError("give either adapter (LoRA) or tuned (a whole model)")
+        if self.on is not None and self.adapter is None:
+            raise ValueError("on is an adapter under another one; give adapter as well")
+        return self
+
+
+def yaml_organism(path: Path) -> Organism:
+    """The pair described by a YAML card; paths in it are relative to it.
+
+    Raises:
+        UsageError: no such file. ValidationFailed: not YAML, missing or unknown fields.
+    """
+    try:
+        card = UserPair.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValidationFailed(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]]
+        fields = ", ".join(UserPair.model_fields)
+        raise ValidationFailed("\n".join([f"{path} is not an organism card:", *lines, f"fields: {fields}"])) from error
+    models = {k: v for k in ("base", "adapter", "on", "tuned") if (v := getattr(card, k)) is not None}
+    beside = {k: str(path.parent / v) for k, v in models.items() if (path.parent / v).is_dir()}
+    return user_organism(card.model_copy(update={**beside, "behaviour": str(path.parent / card.behaviour)}))
+
+
+def user_organism(given: UserPair) -> Organism:
+    """A user's own pair, its models found or fetched and every file that is read hashed.
+
+    Raises:
+        PrerequisiteError: a model that is not here and cannot be fetched. ValidationFailed: files that are not what they should be.
+    """
+    from ..texts import FileTexts
+
+    behaviour = load_behaviour(Path(given.behaviour))
+    kinds: dict[str, tuple[Kind, str]] = {
+        "base": ("model", "base model"),
+        "adapter": ("adapter", "adapter"),
+        "on": ("adapter", "adapter"),
+        "tuned": ("model", "fine-tuned model"),
+    }
+    named = {part: getattr(given, part) for part in kinds}
+    located = {part: locate(where, *kinds[part]) for part, where in named.items() if where is not None}
+    files = {f"{part}/{name}": sha for part, found in located.items() for name, sha in found.files.items()}
+    folders = {part: found.folder for part, found in located.items()}
+    commits = {f"{part}_commit": found.commit for part, found in located.items() if found.commit}
+    return Organism(
+        name=behaviour.name,
+        tier="hub",
+        pair=PairSource(**folders, allow_other_base=given.allow_other_base, base_name=given.base),
+        layer=behaviour.layer,
+        behaviour=behaviour,
+        sha256=sha256_files(files),
+        texts_id="file",
+        make_texts=lambda tokenizer: FileTexts(behaviour, tokenizer),
+        source={k: str(v) for k, v in given.model_dump(exclude_none=True).items() if v is not False} | commits,
+    )
