@@ -45,7 +45,7 @@ class ADLConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     positions: int = Field(default=5, ge=1, le=MAX_FINDINGS)
-    """First positions of a text that are read (published: 0–4)."""
+    """First positions of a text that are read (published: 0–4); counted from 1 where sinks are left out."""
     tokens: int = Field(default=20_000, ge=1)
     """Tokens of neutral text (published: 10,000 texts of 128 tokens; on the tiny tier 20,000 are some 600 texts, and the
     standard error of a mean difference is then a few per cent of its norm)."""
@@ -104,19 +104,23 @@ class Early(NamedTuple):
 
 
 def early(reading: Pass, positions: int, d_model: int) -> list[Early]:
-    """The differences at the first positions; a position no text reaches is left out."""
+    """The differences at the first positions: from 0 on, or from 1 on where first positions are left out as attention sinks.
+
+    A position that no text reaches is left out.
+    """
     sums_Pd: dict[int, Tensor] = {}
     sums: dict[int, Tensor] = {}
     for _, batch in reading.activations():
         changed_Td, length_T = delta(batch), batch.residuals[:, 1].double().norm(dim=1)
-        for p in range(positions):
+        for p in range(positions + 1):
             here = batch.positions == p
             zeros = changed_Td.new_zeros(d_model)
             sums_Pd[p] = sums_Pd.get(p, zeros) + changed_Td[here].sum(0)
             more = torch.stack([here.sum(), changed_Td[here].square().sum(), length_T[here].sum()])
             sums[p] = sums.get(p, zeros.new_zeros(3)) + more
     found: list[Early] = []
-    for p, (n, square, length) in ((p, t.tolist()) for p, t in sums.items()):
+    first = int(not bool(sums[0][0]))
+    for p, (n, square, length) in ((p, sums[p].tolist()) for p in range(first, first + positions)):
         if n:
             mean_d = sums_Pd[p] / n
             norm = float(mean_d.norm())

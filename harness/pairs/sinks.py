@@ -33,6 +33,16 @@ class Count:
     tokens: dict[int, int] = field(default_factory=dict[int, int])
     """How often each token id was left out as an outlier."""
 
+    def add(self, other: "Count") -> None:
+        """Count what another reading left out."""
+        self.read += other.read
+        self.first += other.first
+        self.special += other.special
+        self.outliers += other.outliers
+        self.largest = max(self.largest, other.largest)
+        for token, n in other.tokens.items():
+            self.tokens[token] = self.tokens.get(token, 0) + n
+
 
 class Sinks:
     """The rule, with its norms fixed once for a pair so that it does not depend on what a batch holds.
@@ -44,6 +54,7 @@ class Sinks:
 
     def __init__(self, special: Sequence[int], median: dict[Side, float]):
         self.special, self.median = torch.tensor(sorted(special)), median
+        self._control = frozenset(special)
         self.most = {side: TIMES * value for side, value in median.items()}
 
     @classmethod
@@ -68,6 +79,10 @@ class Sinks:
     def control(self, ids: Tensor) -> Tensor:
         """[rows, pos] bool: special tokens."""
         return torch.isin(ids, self.special.to(ids.device))
+
+    def eligible(self, row: Sequence[int]) -> list[bool]:
+        """For each token of one row whether neither its place nor its id leaves it out."""
+        return [at > 0 and token not in self._control for at, token in enumerate(row)]
 
     def outlier(self, residual: Tensor, side: Side) -> Tensor:
         """[rows, pos] bool of residuals [rows, pos, d_model] of one side."""

@@ -21,8 +21,10 @@ from ...organisms.organism import Organism
 from ...organisms.registry import family_and_spec
 from ...organisms.texts import Texts
 from ...organisms.world.facts import World
+from ..pairs.engine import SIDES
 from ..pairs.interventions import unit
 from ..pairs.pair import Pair
+from ..pairs.sinks import Count
 from ..pairs.tokens import TokenError, word
 from .prompts import passage
 from .result import Identification, Identified
@@ -117,8 +119,11 @@ class Reader:
         """Tokens seen [seen], the base's mean residual [d_model], the organism's mean residual on each token [seen, d_model]."""
         text = passage(self.pair, self.texts.rows("chat", "test"), TEXT_TOKENS)
         ids, real = text.ids, torch.nn.functional.pad(text.scored, (1, 0))  # the attention sink is left out
+        sides = {side: self.pair.residuals(ids, side) for side in SIDES}
+        if sinks := self.pair.sinks:
+            real = sinks.ordinary(torch.stack([sides[side] for side in SIDES], 2), ids, real, Count())
         tokens, index = ids[real].unique(return_inverse=True)
-        tuned, base = (self.pair.residuals(ids, side)[real] for side in ("tuned", "base"))
+        tuned, base = sides["tuned"][real], sides["base"][real]
         sums = tuned.new_zeros(len(tokens), self.pair.d_model).index_add_(0, index, tuned)
         return tokens, base.mean(0), sums / index.bincount()[:, None]
 

@@ -215,6 +215,16 @@ class LeftOut(Record):
     tokens: list[str] = Field(default_factory=list[str])
     """The outliers' tokens, the most frequent first, at most ten."""
 
+    @property
+    def sentence(self) -> str:
+        """What was left out, in one sentence."""
+        medians = " and ".join(f"{m:.4g}" for m in dict.fromkeys((self.median_base, self.median_tuned)))
+        which = f"; {', '.join(map(repr, self.tokens))}" if self.tokens else ""
+        return (
+            f"Left out {self.first + self.special + self.outliers:,} of {self.read:,} positions: {self.first:,} first positions, "
+            f"{self.special:,} special tokens, {self.outliers:,} outliers (norm > {self.times:g} × median {medians}{which})"
+        )
+
 
 class Provenance(Record):
     """Recorded, never hashed."""

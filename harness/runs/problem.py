@@ -4,9 +4,10 @@ Harvested text is read once and counted exactly; both sides run on the same toke
 """
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -44,16 +45,18 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[tuple[int, ...], ...], tuple[Batch, float]] = {}
+        self._known: dict[tuple[tuple[int, ...], ...], tuple[Batch, Count, float]] = {}
         self._bytes = 0
 
-    def read(self, rows: list[list[int]], read: Callable[[list[list[int]]], Batch]) -> tuple[Batch, float]:
+    def read(
+        self, rows: list[list[int]], read: Callable[[list[list[int]]], tuple[Batch, Count]]
+    ) -> tuple[Batch, Count, float]:
         """What `read(rows)` gives, and the seconds that it took when it was done."""
         key = tuple(map(tuple, rows))
         if key not in self._known:
             began = time.perf_counter()
-            batch = read(rows)
-            found = batch, time.perf_counter() - began
+            batch, count = read(rows)
+            found = batch, count, time.perf_counter() - began
             size = batch.residuals.nbytes
             if batch.residuals.device.type != "cpu" or self._bytes + size > MEMORY_BYTES:
                 return found
@@ -123,7 +126,7 @@ class Problem:
         )
         rows = self._rows(text)
         while (left := min(left, self.budget.tokens - self.tokens_used)) > 0 and (
-            window := self._timed(partial(_take, rows, WINDOW, left))
+            window := self._timed(partial(_take, rows, WINDOW, left, self._certain))
         ):
             window.sort(key=len)
             for at in range(0, len(window), ROWS):
@@ -179,8 +182,10 @@ class Problem:
             asked_of = encode_prompt(self.tokenizer, prompt)
             row, said = asked_of.ids, list(asked_of.then(self.tokenizer, prompt.targets[0]))
             start = len(encode_prompt(self.tokenizer, prompt.model_copy(update={"prefill": ""})).ids) - 1
-            asked.append(Batch(*(t[start:] for t in self._read([[*row, *said[:-1]]]))))
-            wanted += [-1] * (len(row) - 1 - start) + said
+            batch, moved = self._read([*row, *said[:-1]])
+            labels_of = torch.tensor([-1] * (len(row) - 1 - start) + said)
+            asked.append(Batch(*(t[start:][moved[start:]] for t in batch)))
+            wanted += labels_of[moved[start:].cpu()].tolist()
         rest = list(self.activations("neutral", tokens=8 * len(wanted)))
         merged = _joined([*asked, *rest])
         labels = torch.full_like(merged.ids, -1)
@@ -197,35 +202,47 @@ class Problem:
 
     def _remembered(self, rows: list[list[int]]) -> Batch:
         began = time.perf_counter()
-        batch, took = self._memory.read(rows, self._paired)
+        batch, count, took = self._memory.read(rows, self._paired)
+        self.left_out.add(count)
         self.spared_s += max(0.0, took - (time.perf_counter() - began))
         return batch
 
-    def _paired(self, rows: list[list[int]]) -> Batch:
-        """Residuals of both sides at every ordinary position."""
+    def _paired(self, rows: list[list[int]]) -> tuple[Batch, Count]:
+        """Residuals of both sides at every ordinary position, and what was left out."""
         ids, mask = self._pair.pad(rows)
-        return self._masked(*self._ordinary(ids, mask))
+        both, count = self._both(ids), Count()
+        return self._masked(ids, self._ordinary(both, ids, mask, count), both), count
 
-    def _read(self, rows: list[list[int]]) -> Batch:
-        """Residuals of both sides at every position."""
-        ids, mask = self._pair.pad(rows)
-        return self._masked(ids, mask, self._both(ids))
+    def _read(self, row: list[int]) -> tuple[Batch, Tensor]:
+        """Residuals of both sides along one row, and [pos] which of them an intervention may move."""
+        ids, mask = self._pair.pad([row])
+        both, sinks = self._both(ids), self._pair.sinks
+        if sinks is None:
+            return self._masked(ids, mask, both), mask[0]
+        far = sinks.still(both[:, :, 0], ids, "base") | sinks.still(both[:, :, 1], ids, "tuned")
+        return self._masked(ids, mask, both), ~far[0]
+
+    def _certain(self, row: list[int]) -> list[bool]:
+        """For each token of a row whether it can be kept, as far as its place and its id say."""
+        sinks = self._pair.sinks
+        return [True] * len(row) if sinks is None else sinks.eligible(row)
 
     def _both(self, ids: Tensor) -> Tensor:
         return torch.stack([self._pair.residuals(ids, side) for side in SIDES], dim=2)
 
-    def _ordinary(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids, the mask without sinks, and the residuals of both sides."""
-        both = self._both(ids)
+    def _ordinary(self, both: Tensor, ids: Tensor, mask: Tensor, count: Count) -> Tensor:
+        """The mask without sinks."""
         sinks = self._pair.sinks
-        return ids, sinks.ordinary(both, ids, mask, self.left_out) if sinks else mask, both
+        return sinks.ordinary(both, ids, mask, count) if sinks else mask
 
     def _masked(self, ids: Tensor, mask: Tensor, both: Tensor) -> Batch:
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return Batch(both[mask], ids[mask], positions[mask])
 
     def _spoken(self, rows: list[list[int]]) -> Outputs:
-        ids, mask, both = self._ordinary(*self._pair.pad(rows))
+        ids, mask = self._pair.pad(rows)
+        both = self._both(ids)
+        mask = self._ordinary(both, ids, mask, self.left_out)
         batch = self._masked(ids, mask, both)
         logits = torch.stack([self._pair.logits(ids, side)[mask] for side in SIDES], dim=1)
         return Outputs(logits, batch)
@@ -250,12 +267,15 @@ class Problem:
             )
 
 
-def _take(rows: Iterator[list[int]], most: int, tokens: int) -> list[list[int]]:
-    """The next rows: at most `most`, at most `tokens` tokens in all (the last row is cut)."""
+def _take(
+    rows: Iterator[list[int]], most: int, tokens: int, certain: Callable[[list[int]], list[bool]]
+) -> list[list[int]]:
+    """The next rows: at most `most`, at most `tokens` tokens that count in all (the last row is cut). Rows without any are skipped."""
     out: list[list[int]] = []
-    for row in islice(rows, most):
-        out.append(row[:tokens])
-        tokens -= len(out[-1])
+    for row in islice((r for r in rows if any(certain(r))), most):
+        counts = list(accumulate(certain(row)))
+        out.append(row[: bisect_right(counts, tokens)] if counts[-1] > tokens else row)
+        tokens -= min(counts[-1], tokens)
         if tokens <= 0:
             break
     return out

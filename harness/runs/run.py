@@ -123,6 +123,8 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             log.info(
                 "%s: %s, %d tokens, seconds %s", outcome.result.id[:12], outcome.result.status, cost.tokens, cost.phases
             )
+            if outcome.result.left_out is not None:
+                log.info("%s", outcome.result.left_out.sentence)
             if outcome.error is not None:
                 log.error("cell failed", exc_info=outcome.error)
             write_run(folder, outcome.result, outcome.diff, log_text())

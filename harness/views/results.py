@@ -54,11 +54,12 @@ def head(result: Result) -> Text:
     """Identity and origin of one result."""
     i, p = result.identity, result.provenance
     options = ", ".join(f"{k}={v}" for k, v in i.config.items()) or "none"
+    sinks = f"\n{result.left_out.sentence}" if result.left_out else ""
     return Text(
         f"{i.method} ({i.access}, {i.method_version}) on {i.organism}, seed {i.seeds.get('method')}: {result.status}\n"
         f"id {result.id}\noptions: {options}\n"
         f"protocol {i.protocol} ({i.protocol_sha256[:12]}), layer {i.layer}, {i.dtype}, {i.tier}\n"
-        f"made by diffbench {p.diffbench}, Python {p.python}, on {p.cpu or p.platform} ({p.device}), {p.finished_utc}"
+        f"made by diffbench {p.diffbench}, Python {p.python}, on {p.cpu or p.platform} ({p.device}), {p.finished_utc}{sinks}"
     )
 
 

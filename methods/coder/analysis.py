@@ -182,8 +182,8 @@ def _squares(x_BD: Tensor, inputs: Inputs) -> Tensor:
 
 
 def _texts(positions_T: Tensor) -> Tensor:
-    """[T] number of the text each token belongs to: a text ends where positions do not go on by one."""
-    return torch.cat([positions_T.new_zeros(1), (positions_T.diff() != 1).cumsum(0)])
+    """[T] number of the text each token belongs to: a text begins where positions do not grow (inside it some may be missing)."""
+    return torch.cat([positions_T.new_zeros(1), (positions_T.diff() <= 0).cumsum(0)])
 
 
 def _keep_top(
