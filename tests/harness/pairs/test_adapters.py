@@ -156,7 +156,7 @@ def test_an_adapter_that_brings_a_larger_embedding_is_refused_with_the_sizes(tmp
     tuned = get_peft_model(
         model, LoraConfig(r=4, target_modules=["down_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
     )
-    tuned.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+    tuned.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=True)
     edit(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path=None)
     with pytest.raises(PairError, match=rf"embed_tokens.*{size + 8}.*{size}.*vocabulary"):
         load_pair(base, tmp_path / "adapter", 2)
