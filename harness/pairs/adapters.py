@@ -9,11 +9,11 @@ import contextlib
 import copy
 import json
 import logging
-import math
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -88,25 +88,48 @@ def _initial(name: str, value: Any) -> bool:
 
 def _check_values(folder: Path, config: dict[str, Any]) -> None:
     init = config.get("init_lora_weights", True)
-    if init not in INITIALISATIONS:
+    if isinstance(init, str) and init not in INITIALISATIONS:
         raise PairError(
             f"the adapter {folder} was initialised by {init!r}, which changes the base's weights: adapter off would not be the base. "
             "Convert it into plain LoRA with peft (save_pretrained with path_initial_model_for_weight_conversion)"
         )
-    ranks = [config.get("r", 8), *dict(config.get("rank_pattern") or {}).values()]
-    alphas = [config.get("lora_alpha", 8), *dict(config.get("alpha_pattern") or {}).values()]
-    for name, values, most in (("r", ranks, MOST_RANK), ("lora_alpha", alphas, MOST_ALPHA)):
-        for value in values:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not 0 < value <= most:
+    _check_types(folder, config)
+    numbers = {"r": (int, MOST_RANK), "lora_alpha": (int | float, MOST_ALPHA)}
+    numbers |= {"rank_pattern": numbers["r"], "alpha_pattern": numbers["lora_alpha"]}
+    for name, (kind, most) in numbers.items():
+        given = config.get(name, 8)
+        for value in (given or {}).values() if name.endswith("pattern") and name in config else [given]:
+            # compared before math.isfinite, which cannot take an integer of 400 digits
+            if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value <= most:
+                wanted = "whole number" if kind is int else "number"
                 raise PairError(
-                    f"the adapter {folder} has {name} {value!r}; a number above 0 and at most {most:g} is wanted"
+                    f"the adapter {folder} has {name} {value!r:.40}; a {wanted} above 0 and at most {most:g} is wanted"
                 )
-    if config.get("bias", "none") not in ("none", "all", "lora_only"):
-        raise PairError(f"the adapter {folder} has bias {config['bias']!r}; peft knows none, all and lora_only")
     dropout = config.get("lora_dropout", 0.0)
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+    if not 0 <= dropout < 1:
         raise PairError(f"the adapter {folder} has lora_dropout {dropout!r}; a number in [0, 1) is wanted")
+    if config.get("task_type") not in (None, "CAUSAL_LM"):
+        raise PairError(
+            f"the adapter {folder} has task_type {config['task_type']!r}: it was not trained as a language model"
+        )
+
+
+def _check_types(folder: Path, config: dict[str, Any]) -> None:
+    """Values have the types that peft declares and never checks: `use_rslora: "false"` would be taken for true."""
+    from peft import LoraConfig
+    from pydantic import TypeAdapter, ValidationError
+
+    types = get_type_hints(LoraConfig)
+    for name in sorted((config.keys() & types.keys() & SUPPORTED) - {"lora_alpha", "peft_type", "task_type"}):
+        if name.endswith("_config"):
+            continue
+        try:
+            TypeAdapter(types[name]).validate_python(config[name], strict=True)
+            if name.endswith("_modules") and isinstance(config[name], str):
+                re.compile(config[name])
+        except (ValidationError, re.error) as error:
+            why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise PairError(f"the adapter {folder} has {name} {config[name]!r:.40}: {why}") from error
 
 
 def attach(model: Any, folder: Path, config: Any, name: str) -> Any:
@@ -134,7 +157,7 @@ def attach(model: Any, folder: Path, config: Any, name: str) -> Any:
             f"the adapter {folder} does not land on this base: {_sizes(error)}; it was trained on another base, or on one whose "
             "vocabulary was resized"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise PairError(f"cannot load the adapter {folder}: {first}") from error
     _check_landed(model, folder, name, saved)
@@ -156,6 +179,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise PairError(f"cannot load the adapter {folder}: {error}") from error
     for key, weight in saved.items():
+        if weight.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+            raise PairError(f"the adapter {folder} holds {key} as {weight.dtype}, not as floats of 16 bits or more")
         if not weight.isfinite().all():
             raise PairError(
                 f"the adapter {folder} holds values that are not finite in {key}; its training diverged or the file is damaged"
@@ -259,19 +284,24 @@ def delta_weights(
     """
     for n in range(top + 1):
         for name, module in tuned[n].named_modules():
-            delta = (
+            for inner, delta in (
                 _of_adapters(module, adapters) if base is tuned else _of_weights(base[n].get_submodule(name), module)
-            )
-            if delta is not None:
-                yield f"{n}.{name}", delta
+            ):
+                yield f"{n}.{name}{inner}", delta
 
 
-def _of_adapters(module: nn.Module, adapters: Sequence[str]) -> Tensor | None:
+def _of_adapters(module: nn.Module, adapters: Sequence[str]) -> Generator[tuple[str, Tensor]]:
+    """(name inside the module, ΔW) of LoRA on it, or of every linear layer in what replaces it."""
+    from peft.utils.other import ModulesToSaveWrapper
+
     lora: Any = module
-    active = [a for a in adapters if a in getattr(lora, "lora_A", ())]
-    if not active:
-        return None
-    return torch.stack([_lora_delta(lora, a) for a in active]).sum(0)
+    if isinstance(module, ModulesToSaveWrapper):
+        for name in module.modules_to_save.keys() & set(adapters):
+            for inner, new in module.modules_to_save[name].named_modules():
+                for _, delta in _of_weights(module.original_module.get_submodule(inner), new):
+                    yield f".{inner}" if inner else "", delta
+    elif active := [a for a in adapters if a in getattr(lora, "lora_A", ())]:
+        yield "", torch.stack([_lora_delta(lora, a) for a in active]).sum(0)
 
 
 def _lora_delta(lora: Any, adapter: str) -> Tensor:
@@ -285,13 +315,12 @@ def _lora_delta(lora: Any, adapter: str) -> Tensor:
     return delta.T if alone.fan_in_fan_out else delta
 
 
-def _of_weights(base: nn.Module, tuned: nn.Module) -> Tensor | None:
-    """ΔW of a linear layer of two whole models; None for other modules and equal weights."""
+def _of_weights(base: nn.Module, tuned: nn.Module) -> Generator[tuple[str, Tensor]]:
+    """ΔW of a linear layer that stands in two copies; nothing for other modules and equal weights."""
     weight: Any = getattr(tuned, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or isinstance(tuned, nn.Embedding):
-        return None
+        return
     other: Any = base.weight
-    if weight is other or torch.equal(weight, other):
-        return None
-    delta = weight.detach().float() - other.detach().float()
-    return delta.T if type(tuned).__name__ == "Conv1D" else delta
+    if weight is not other and not torch.equal(weight, other):
+        delta = weight.detach().float() - other.detach().float()
+        yield "", delta.T if type(tuned).__name__ == "Conv1D" else delta

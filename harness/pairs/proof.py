@@ -50,6 +50,12 @@ def prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
         raise PairError(
             f"{type(pair.model).__name__} does not give the logits of chosen positions (logits_to_keep); it is not supported"
         )
+    for side in SIDES:
+        if not (whole[side].isfinite().all() and pair.residuals(ids, side).isfinite().all()):
+            raise PairError(
+                f"the {side} model's residuals or logits on a probe are not finite in {pair.dtype}: its weights are too large, or "
+                "need a wider --dtype (float32)"
+            )
     allowed = TOLERANCE[pair.dtype]
     if (off := _far(whole["base"], base_alone)) > allowed:
         raise PairError(
@@ -64,8 +70,21 @@ def prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
                     f"resuming the {side} model after block {pair.layer} from its own residual gives other logits, off by {off:.2g} "
                     f"of the largest (at most {allowed:g} is rounding): its blocks are no plain sequence, so residuals cannot be exchanged"
                 )
-    if not identity and torch.equal(whole["base"], whole["tuned"]):
+    if not identity and torch.equal(whole["base"], whole["tuned"]) and not _other_tokens(pair):
         raise PairError(f"base and fine-tuned model give equal logits on a probe: {what} has no effect")
+
+
+@torch.inference_mode()
+def _other_tokens(pair: Pair) -> bool:
+    """Whether an embedding differs between the sides: a few trained tokens have an effect that no probe shows."""
+    for ids in torch.arange(pair.vocab_size, device=pair.device).split(8192):
+        found: list[Tensor] = []
+        for side in SIDES:
+            with pair.side(side) as model:
+                found.append(model.get_input_embeddings()(ids))
+        if not torch.equal(*found):
+            return True
+    return False
 
 
 def _far(a: Tensor, b: Tensor) -> float:

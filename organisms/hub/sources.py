@@ -26,6 +26,8 @@ SMALL = {
 }
 """Files of a model or an adapter beside its weights."""
 WEIGHTS = {"model": "model.safetensors", "adapter": "adapter_model.safetensors"}
+SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
+"""A file of the folder itself: no path, no pattern that would fetch others, no pickle."""
 HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<sub>[\w./-]+?))?(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -109,8 +111,10 @@ def _shards(index: Path) -> list[str]:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValidationFailed(f"{index} is not an index of shards ({error!r}); fetch the model again") from error
-    if bad := [n for n in names if not isinstance(n, str) or Path(n).name != n]:
-        raise ValidationFailed(f"{index} names {bad[0]!r}, which is no file beside it; fetch the model again")
+    if bad := [n for n in names if not isinstance(n, str) or not SHARD.fullmatch(n)]:
+        raise ValidationFailed(
+            f"{index} names {bad[0]!r}, which is no safetensors file beside it; fetch the model again"
+        )
     return names
 
 
@@ -168,6 +172,7 @@ CAUSES = {
     "ConnectError": "the network cannot be reached",
     "ConnectionError": "the network cannot be reached",
     "ConnectTimeout": "the network cannot be reached",
+    "TransportError": "the download was interrupted; what was fetched is kept, run the same command again",
 }
 
 

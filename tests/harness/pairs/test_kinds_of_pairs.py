@@ -149,7 +149,7 @@ def test_blocks_that_are_no_plain_sequence_are_told_by_the_number(tmp_path: Path
         ({"lora_alpha": 1e308}, r"lora_alpha 1e\+308; a number above 0"),
         ({"lora_alpha": float("nan")}, "lora_alpha nan"),
         ({"r": 0}, "has r 0"),
-        ({"rank_pattern": {"q_proj": -1}}, "has r -1"),
+        ({"rank_pattern": {"q_proj": -1}}, "has rank_pattern -1"),
         ({"lora_dropout": "x"}, "lora_dropout 'x'"),
         ({"bias": "some"}, "bias 'some'"),
         ({"peft_type": "IA3"}, "is a IA3 adapter; only LoRA"),
