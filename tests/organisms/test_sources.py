@@ -10,7 +10,7 @@ import httpx2 as httpx
 import huggingface_hub
 import pytest
 from diffbench.organisms.errors import DiffbenchError, PrerequisiteError, ValidationFailed
-from diffbench.organisms.sources import locate
+from diffbench.organisms.hub.sources import locate
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,

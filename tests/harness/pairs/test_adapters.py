@@ -9,7 +9,7 @@ import torch
 from diffbench.harness.pairs.adapters import read_adapter
 from diffbench.harness.pairs.anatomy import PairError
 from diffbench.harness.pairs.loading import load_pair
-from diffbench.organisms.sources import PairSource
+from diffbench.organisms.hub.sources import PairSource
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
