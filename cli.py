@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .harness.commands import dictionary, methods, mitigate, organisms, results
+from .harness.commands import bases, dictionary, methods, mitigate, organisms, results
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, show, silenced
 from .leaderboard import commands as leaderboard
 
@@ -21,6 +21,7 @@ EXIT_CODES = (
     "Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."
 )
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES)
+app.add_typer(bases.app, name="bases")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(methods.app, name="methods")
 app.add_typer(leaderboard.app, name="leaderboard")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ..card import sha256_file, sha256_files
 from ..errors import DiffbenchError, PrerequisiteError, ValidationFailed
+from .pretrained import pretrained_folder
 
 Kind = Literal["model", "adapter"]
 SMALL = {
@@ -82,7 +83,7 @@ def locate(given: str, kind: Kind, what: str) -> Located:
     Raises:
         PrerequisiteError: not here and not to be had, with the reason. ValidationFailed: a folder that is no such thing.
     """
-    path = Path(given).expanduser()
+    path = (pretrained_folder(given) if kind == "model" else None) or Path(given).expanduser()
     if path.is_dir():
         return _view(given, path, kind, what, None)
     match = HUB.fullmatch(given)
