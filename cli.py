@@ -120,7 +120,8 @@ def run(
     base: Annotated[
         str | None,
         typer.Option(
-            "--base", help="Your own pair: the base, a folder, org/repo[/subfolder][@revision] or a fetched base."
+            "--base",
+            help="Your own pair: the base; a folder, org/repo, org/repo/subfolder or org/repo@revision, or a fetched base.",
         ),
     ] = None,
     adapter: Annotated[str | None, typer.Option("--adapter", help="Your own pair: LoRA adapter of the base.")] = None,
