@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from diffbench.cli import app
-from diffbench.harness.protocol.result import Result
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -26,7 +25,6 @@ def test_a_folder_a_full_fine_tune_and_a_stack_are_on_the_page() -> None:
     assert flags == [{"adapter"}, {"tuned"}, {"adapter", "on"}]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=["adapter", "tuned", "stack"])
 def test_command_gives_a_scored_row(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "path/to"
@@ -49,5 +47,5 @@ def test_command_gives_a_scored_row(command: str, tmp_path: Path, monkeypatch: p
     words = shlex.split(command)[1:]
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.output
-    rows = [Result.model_validate(r) for r in json.loads(done.stdout)]
-    assert [r.method.name for r in rows] == ["mean_diff", "oracle"] and {r.status for r in rows} == {"ok"}
+    rows = json.loads(done.stdout)
+    assert [(r["identity"]["method"], r["status"]) for r in rows] == [("mean_diff", "ok"), ("oracle", "ok")]
