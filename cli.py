@@ -85,6 +85,12 @@ def run(
     device: Annotated[
         str | None, typer.Option("--device", envvar="BENCH_DEVICE", help="cpu or cuda.  [default: cpu]")
     ] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="What runs the models: hooks or nnsight.  [default: hooks]")
+    ] = None,
+    remote: Annotated[
+        bool | None, typer.Option("--remote", help="With --backend nnsight: run the models on NDIF (docs/nnsight.md).")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="YAML file with the same names as these options; options given here win."),
@@ -117,6 +123,8 @@ def run(
                 "seed": seed,
                 "out": out,
                 "device": device,
+                "backend": backend,
+                "remote": remote,
                 "set": set_,
                 "base": base,
                 "adapter": adapter,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -24,6 +24,10 @@ class RunFile(BaseModel):
     seed: list[Annotated[int, Field(ge=0, lt=2**32)]] = [0]
     out: Path = Path("runs")
     device: str = "cpu"
+    backend: Literal["hooks", "nnsight"] = "hooks"
+    """What runs the models: our hooks, or nnsight."""
+    remote: bool = False
+    """With nnsight: on NDIF."""
     set: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     """Method options: {method: {option: value}}."""
     base: str | None = None
@@ -58,10 +62,14 @@ class Settings:
     seeds: list[int]
     out: Path
     device: str
+    backend: Literal["hooks", "nnsight"] = "hooks"
+    remote: bool = False
 
     def plan(self, overwrite: bool) -> Plan:
         """The cells these settings mean."""
-        return plan(self.organisms, self.methods, self.seeds, self.out, self.device, overwrite)
+        return plan(
+            self.organisms, self.methods, self.seeds, self.out, self.device, overwrite, None, self.backend, self.remote
+        )
 
 
 def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
@@ -91,8 +99,12 @@ def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
     for name in options:
         if name not in [m.name for m in methods]:
             raise unknown("method of this run", name, [m.name for m in methods])
+    if file.remote and file.backend != "nnsight":
+        raise UsageError("--remote is nnsight's way to NDIF; add --backend nnsight, or leave out --remote")
     configured = [(m, m.configure(options.get(m.name, {}))) for m in methods]
-    return Settings(_organisms(file), configured, list(dict.fromkeys(file.seed)), file.out, file.device)
+    return Settings(
+        _organisms(file), configured, list(dict.fromkeys(file.seed)), file.out, file.device, file.backend, file.remote
+    )
 
 
 def _organisms(file: RunFile) -> list[Organism]:

@@ -50,6 +50,7 @@ class Identity(_Record):
     """`method`: the method's seed; `scores`: controls and bootstrap."""
     budget: dict[str, float]
     dtype: str
+    """Of the residual stream; `remote`: whatever NDIF's deployment has."""
     tier: Literal["tiny", "hub"]
 
     def id(self) -> str:
@@ -193,6 +194,10 @@ class Provenance(_Record):
     method_origin: str = "built-in"
     stochastic: bool | None = None
     """Whether the method says that another seed can give other findings; None in records from before it was asked."""
+    backend: Literal["hooks", "nnsight"] = "hooks"
+    """What ran the models."""
+    remote: bool = False
+    """Whether they ran on NDIF."""
 
 
 class Failure(_Record):

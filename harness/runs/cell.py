@@ -21,7 +21,7 @@ from ...organisms.errors import DiffbenchError
 from ...organisms.registry import Organism
 from ...organisms.texts import Texts
 from ..pairs.interventions import Directions
-from ..pairs.loading import load_pair
+from ..pairs.loading import Backend, load_pair
 from ..pairs.pair import Pair
 from ..protocol.controls import SCORE_SEED
 from ..protocol.discovery import Panel
@@ -47,6 +47,10 @@ class Cell:
     config: BaseModel
     seed: int
     device: str = "cpu"
+    backend: Backend = "hooks"
+    """What runs the passes; both give the same numbers, so it is no part of the identity."""
+    remote: bool = False
+    """On NDIF, whose numbers have the precision of its deployment."""
     protocol: Protocol = field(default_factory=lambda: PROTOCOL_V1)
     budget: Budget = field(default_factory=Budget)
 
@@ -66,7 +70,7 @@ class Cell:
             layer=layer,
             seeds={"method": self.seed, "scores": SCORE_SEED},
             budget={"tokens": self.budget.tokens, "seconds": self.budget.seconds},
-            dtype="float32" if self.device == "cpu" else "bfloat16",
+            dtype="remote" if self.remote else "float32" if self.device == "cpu" else "bfloat16",
             tier=o.tier,
         )
 
@@ -84,10 +88,20 @@ class Stage:
     _scorer: Scorer | None = None
 
     @classmethod
-    def load(cls, organism: Organism, device: str, protocol: Protocol) -> "Stage":
+    def load(
+        cls, organism: Organism, device: str, protocol: Protocol, backend: Backend = "hooks", remote: bool = False
+    ) -> "Stage":
         """Load the pair; PairError if base and adapter do not belong together."""
         start = time.perf_counter()
-        pair = load_pair(organism.base, organism.adapter, organism.layer, device, identity=organism.role == "null")
+        pair = load_pair(
+            organism.base,
+            organism.adapter,
+            organism.layer,
+            device,
+            identity=organism.role == "null",
+            backend=backend,
+            remote=organism.source if remote else None,
+        )
         texts = organism.make_texts(pair.tokenizer)
         return cls(organism, pair, texts, protocol, time.perf_counter() - start)
 
@@ -200,6 +214,8 @@ def run_cell(
             cell.method.origin,
             started,
             cell.method.stochastic,
+            cell.backend,
+            cell.remote,
         ),
         failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
         **fields,

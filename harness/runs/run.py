@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ...methods.entry import MethodEntry
 from ...organisms.errors import PrerequisiteError
 from ...organisms.registry import Organism
+from ..pairs.loading import Backend
 from ..protocol.effects import Protocol as ScoringProtocol
 from ..protocol.result import Result
 from .cell import Cell, Outcome, Stage, run_cell
@@ -61,9 +62,13 @@ def plan(
     device: str = "cpu",
     overwrite: bool = False,
     protocol: ScoringProtocol | None = None,
+    backend: Backend = "hooks",
+    remote: bool = False,
 ) -> Plan:
     """Every pair of the given organisms and methods, for every seed, or for the first one if the method draws nothing."""
-    settings: dict[str, Any] = {"device": device} | ({"protocol": protocol} if protocol else {})
+    settings: dict[str, Any] = {"device": device, "backend": backend, "remote": remote} | (
+        {"protocol": protocol} if protocol else {}
+    )
     cells = [
         Cell(o, m, c, s, **settings)
         for o, (m, c) in itertools.product(organisms, methods)
@@ -92,7 +97,8 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             id_ = cell.identity(layer).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
             known = None if plan.overwrite else finished(folder, id_)
-            if known is not None:
+            # numbers do not depend on the backend, but a second opinion is one only if it is formed
+            if known is not None and known.provenance.backend == cell.backend:
                 watch.done(cell, known, folder, cached=True)
                 yield known
                 continue
@@ -137,4 +143,4 @@ def check_device(devices: set[str]) -> None:
 
 def _load(cell: Cell, watch: Watcher) -> Stage:
     watch.loading(cell.organism.name)
-    return Stage.load(cell.organism, cell.device, cell.protocol)
+    return Stage.load(cell.organism, cell.device, cell.protocol, cell.backend, cell.remote)
