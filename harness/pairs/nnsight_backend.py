@@ -238,7 +238,7 @@ def check_key() -> None:
     api = library().CONFIG.API
     if not api.APIKEY and not api.HOST.startswith(LOOPBACK):
         raise PrerequisiteError(
-            f"--remote: NDIF ({api.HOST}) wants a key and none is set; get one at https://login.ndif.us and set NDIF_API_KEY, "
+            f"--remote: NDIF ({api.HOST}) wants a key and none is set; set NDIF_API_KEY or run `nnsight login`, "
             "or leave out --remote"
         )
 
@@ -257,7 +257,7 @@ def reaching() -> Generator[None, None, None]:
     except (RemoteError, httpx.HTTPError, websocket.WebSocketException, OSError) as error:
         raise PrerequisiteError(
             f"--remote: NDIF ({host}) did not run the model: {error}. Is the network up, the key right, and the "
-            "model listed at https://nnsight.net/status? Without --remote the model runs here"
+            "model deployed (nnsight.status() lists them)? Without --remote the model runs here"
         ) from error
 
 
