@@ -110,6 +110,12 @@ def run(
     device_map: Annotated[
         str | None, typer.Option("--device-map", help="Spread a model over devices, as transformers does: auto.")
     ] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="What runs the models: hooks or nnsight.  [default: hooks]")
+    ] = None,
+    remote: Annotated[
+        bool | None, typer.Option("--remote", help="With --backend nnsight: run the models on NDIF (docs/nnsight.md).")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="YAML file with the same names as these options; options given here win."),
@@ -159,6 +165,8 @@ def run(
                 "device": device,
                 "dtype": dtype,
                 "device_map": device_map,
+                "backend": backend,
+                "remote": remote,
                 "set": set_,
                 "base": base,
                 "adapter": adapter,

@@ -41,6 +41,10 @@ class RunFile(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     """Only so many prompts a split: a partial result, which stands in no table."""
     sinks: Literal["drop", "keep"] | None = None
+    backend: Literal["hooks", "nnsight"] = "hooks"
+    """What runs the models: our hooks, or nnsight."""
+    remote: bool = False
+    """With nnsight: on NDIF."""
     set: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     """Method options: {method: {option: value}}."""
     base: str | None = None
@@ -88,7 +92,7 @@ class Settings:
         """The cells these settings mean."""
         f = self.file
         chosen: dict[str, Any] = {
-            "machine": Machine(f.device, f.dtype, f.device_map),
+            "machine": Machine(f.device, f.dtype, f.device_map, f.backend, f.remote),
             "sinks": f.sinks,
             "limit": f.limit,
         }
@@ -127,6 +131,8 @@ def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
     for name in options:
         if name not in [m.name for m in methods] and name not in left_out:
             raise unknown("method of this run", name, [m.name for m in methods])
+    if file.remote and file.backend != "nnsight":
+        raise UsageError("--remote is nnsight's way to NDIF; add --backend nnsight, or leave out --remote")
     configured = [(m, m.configure(options.get(m.name, {}))) for m in methods]
     chosen = file.model_copy(update={"seed": list(dict.fromkeys(file.seed))})
     return Settings(_organisms(file, left_out), configured, chosen, left_out)

@@ -74,6 +74,19 @@ class Body:
         """Of the residual stream inside the model."""
         return plain(self.model).dtype
 
+    @contextlib.contextmanager
+    def reading(self, keep: Tensor | int) -> Generator[None, None, None]:
+        """Inside the block the last feed-forward part runs at the positions that are read, if they are few."""
+        kept = self.kept if isinstance(keep, Tensor) else None
+        if kept is None:
+            yield
+            return
+        kept.keep, self.last.mlp = keep, kept  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            yield
+        finally:
+            self.last.mlp = kept.whole
+
 
 @dataclass(frozen=True)
 class Adapters:
@@ -145,25 +158,25 @@ class Engine:
 
     def resume(self, residual: Tensor, ids: Tensor, side: Side, keep: Tensor | int) -> Tensor:
         """See `Pair.resume`."""
-        with self.side(side) as body:
+        with self.side(side) as body, body.reading(keep):
             parts = body.parts
             body.handover.residual = residual.to(body.dtype)
             setattr(parts.decoder, parts.attribute, body.stand_ins)
-            kept = body.kept if isinstance(keep, Tensor) else None
-            if kept is not None:
-                kept.keep, body.last.mlp = keep, kept  # pyright: ignore[reportAttributeAccessIssue]
             try:
                 return body.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
             finally:
                 setattr(parts.decoder, parts.attribute, parts.blocks)
-                if kept is not None:
-                    body.last.mlp = kept.whole
                 del body.handover.residual
 
     def logits(self, ids: Tensor, side: Side, keep: Tensor | int) -> Tensor:
         """See `Pair.logits`."""
         with self.side(side) as body:
             return body.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
+
+    def generate(self, ids: Tensor, mask: Tensor, side: Side, how: Any) -> Tensor:
+        """Prompts and continuations [rows, pos] of left-padded ids; `how` is from `decoding`."""
+        with self.side(side) as body:
+            return body.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
 
 
 def plain(model: Any) -> Any:

@@ -1,7 +1,7 @@
 """Loading a pair: what it is made of is checked before weights are read, and proved after."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,6 +14,9 @@ from .pair import Pair
 from .preflight import DTYPES, check_memory, check_quantised, check_whole, readable
 from .proof import alone, prove
 
+Backend = Literal["hooks", "nnsight"]
+"""What runs the passes of a pair."""
+
 
 def load_pair(
     base: str | Path | PairSource,
@@ -24,6 +27,8 @@ def load_pair(
     *,
     dtype: str | None = None,
     device_map: str | None = None,
+    backend: Backend = "hooks",
+    remote: dict[str, str] | None = None,
 ) -> Pair:
     """Load a pair: a base with a LoRA adapter, or whatever a `PairSource` says.
 
@@ -35,12 +40,20 @@ def load_pair(
         identity: allow a pair that does not differ (a null organism).
         dtype: float32, bfloat16 or float16; default fp32 on a CPU, bf16 elsewhere.
         device_map: of transformers, to spread a model over several devices.
+        backend: what runs the passes: our hooks, or nnsight.
+        remote: run them on NDIF; what the user wrote for `base` and `adapter` or `tuned`, which are its names there.
 
     Raises:
         PairError: models that do not belong together, or that fail the proof. PrerequisiteError: too little memory, a missing library.
     """
     source = base if isinstance(base, PairSource) else PairSource(Path(base), Path(adapter) if adapter else None)
     chosen = DTYPES[dtype or ("float32" if device == "cpu" else "bfloat16")]
+    asked = None
+    if remote is not None:
+        from .nnsight_backend import check_key, names
+
+        asked = names(remote)
+        check_key()
     check_memory(
         [source.base, *([source.tuned] if source.tuned else [])], chosen, device if device_map is None else "cpu"
     )
@@ -69,7 +82,15 @@ def load_pair(
             model.base_model.set_adapter(list(adapters.tuned), inference_mode=True)
         if not identity:
             _check_changes(model, folders["default"])
-    pair = Pair(model, tokenizer, default_layer(model, tuned) if layer is None else layer, tuned, adapters)
+    parts = (model, tokenizer, default_layer(model, tuned) if layer is None else layer, tuned, adapters)
+    if backend == "nnsight":
+        from .nnsight_backend import NnsightPair, check_same, far_trees
+
+        pair = NnsightPair(*parts, far=far_trees(asked, source, model, tokenizer) if asked else None)
+        if asked:
+            check_same(pair, Pair(*parts))
+    else:
+        pair = Pair(*parts)
     prove(pair, base_alone, what, identity)
     return pair
 

@@ -45,7 +45,7 @@ class Pair:
         self.model, self.tokenizer, self.layer = model, tokenizer, layer
         self._tuned, self._adapters = tuned, adapters
         models: dict[Side, Any] = {"base": model, "tuned": model if tuned is None else tuned}
-        self._first = Engine(models, layer, (adapters or Adapters()) if tuned is None else None)
+        self._first = self._start(models, (adapters or Adapters()) if tuned is None else None)
         parts = self._first.bodies["base"].parts
         self.blocks: nn.ModuleList = parts.blocks
         if not 0 <= layer < len(self.blocks):
@@ -59,6 +59,10 @@ class Pair:
         self._own = threading.local()
         self._own.engine = self._first
         self._twinning = threading.Lock()
+
+    def _start(self, models: dict[Side, Any], adapters: Adapters | None) -> Engine:
+        """What runs the two models."""
+        return Engine(models, self.layer, adapters)
 
     @property
     def _engine(self) -> Engine:
@@ -173,11 +177,9 @@ class Pair:
             mask = torch.tensor(
                 [[0] * (length - len(prompts[i])) + [1] * len(prompts[i]) for i in batch], device=self.device
             )
-            with (
-                self._engine.side(side) as body,
-                decoding(plain(body.model), self.tokenizer, max_new_tokens, seed is not None) as how,
-            ):
-                full = body.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
+            model = plain(self._engine.bodies[side].model)
+            with decoding(model, self.tokenizer, max_new_tokens, seed is not None) as how:
+                full = self._engine.generate(ids, mask, side, how)
                 stop = set(how.eos_token_id)
             for i, row in zip(batch, full[:, length:].tolist(), strict=True):
                 end = next((n + 1 for n, t in enumerate(row) if t in stop), len(row))

@@ -67,7 +67,8 @@ class Identity(Record):
     seeds: dict[str, Count]
     """`method`: the method's seed; `scores`: controls and bootstrap."""
     budget: dict[str, Amount]
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Literal["float32", "bfloat16", "float16", "remote"]
+    """Of the residual stream; `remote`: whatever NDIF's deployment has."""
     tier: Literal["tiny", "hub"]
     sinks: Literal["drop", "keep"] | None = None
     """Whether positions that are no ordinary text were left out; None on the embedded tier, which has none to leave out."""
@@ -246,6 +247,10 @@ class Provenance(Record):
     method_origin: str = "built-in"
     stochastic: bool | None = None
     """Whether the method says that another seed can give other findings; None in records from before it was asked."""
+    backend: Literal["hooks", "nnsight"] = "hooks"
+    """What ran the models."""
+    remote: bool = False
+    """Whether they ran on NDIF."""
 
 
 class Failure(Record):

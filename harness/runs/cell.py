@@ -22,7 +22,7 @@ from ...organisms.errors import DiffbenchError
 from ...organisms.organism import Organism
 from ...organisms.texts import Texts
 from ..pairs.interventions import Directions
-from ..pairs.loading import load_pair
+from ..pairs.loading import Backend, load_pair
 from ..pairs.pair import Pair
 from ..pairs.sinks import TIMES, Count, Sinks
 from ..pairs.tokens import shown
@@ -94,10 +94,16 @@ class Machine:
     """None: float32 on a CPU, bfloat16 elsewhere."""
     device_map: str | None = None
     """Spread a model over several devices, as transformers does."""
+    backend: Backend = "hooks"
+    """What runs the passes; both give the same numbers, so it is no part of the identity."""
+    remote: bool = False
+    """On NDIF, whose numbers have the precision of its deployment."""
 
     @property
-    def numbers(self) -> Literal["float32", "bfloat16", "float16"]:
+    def numbers(self) -> Literal["float32", "bfloat16", "float16", "remote"]:
         """The dtype that is used."""
+        if self.remote:
+            return "remote"
         return self.dtype or ("float32" if self.device == "cpu" else "bfloat16")
 
 
@@ -137,6 +143,8 @@ class Stage:
             organism.role == "null",
             dtype=m.dtype,
             device_map=m.device_map,
+            backend=m.backend,
+            remote=organism.source if m.remote else None,
         )
         texts = organism.make_texts(pair.tokenizer)
         if organism.tier != "tiny" if drops is None else drops:
@@ -256,6 +264,8 @@ def run_cell(
             cell.method.origin,
             started,
             cell.method.stochastic,
+            cell.machine.backend,
+            cell.machine.remote,
         ),
         failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
         left_out=left_out(problem.left_out, stage.pair),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..protocol.result import Provenance
 
@@ -19,12 +19,19 @@ PACKAGES = ("torch", "transformers", "peft", "numpy", "safetensors", "tokenizers
 
 
 def provenance(
-    access: str, device: str, source: dict[str, str], origin: str, started: datetime, stochastic: bool | None = None
+    access: str,
+    device: str,
+    source: dict[str, str],
+    origin: str,
+    started: datetime,
+    stochastic: bool | None = None,
+    backend: Literal["hooks", "nnsight"] = "hooks",
+    remote: bool = False,
 ) -> Provenance:
     """Provenance of a result that began at `started` (UTC)."""
     return Provenance(
         diffbench=version("diffbench"),
-        packages=package_versions(),
+        packages=package_versions() | ({"nnsight": version("nnsight")} if backend == "nnsight" else {}),
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         cpu=cpu_name(),
@@ -37,6 +44,8 @@ def provenance(
         source=source,
         method_origin=origin,
         stochastic=stochastic,
+        backend=backend,
+        remote=remote,
     )
 
 

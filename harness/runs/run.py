@@ -97,7 +97,8 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
             known = None if plan.overwrite else finished(folder, id_)
-            if known is not None:
+            # numbers do not depend on the backend, but a second opinion is one only if it is formed
+            if known is not None and known.provenance.backend == cell.machine.backend:
                 watch.done(cell, known, folder, cached=True)
                 yield known
                 continue

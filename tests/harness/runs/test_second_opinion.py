@@ -1,0 +1,54 @@
+"""`--backend nnsight`: the same cell, measured by another engine and said so in the record."""
+
+from pathlib import Path
+
+import pytest
+from diffbench.cli import app
+from diffbench.harness.runs.run import plan, run
+from diffbench.methods.registry import load_method
+from diffbench.organisms.registry import Organism
+from typer.testing import CliRunner
+
+from ...conftest import SHORT
+from .test_cells import Quiet
+
+
+def test_a_second_opinion_is_formed_not_read_and_agrees(tmp_path: Path, organism: Organism) -> None:
+    method = load_method("mean_diff")
+    runs = []
+    for backend in ("hooks", "nnsight", "nnsight"):
+        asked = plan(
+            [organism], [(method, method.configure({"tokens": 2000}))], [0], tmp_path, protocol=SHORT, backend=backend
+        )
+        watch = Quiet()
+        (result,) = run(asked, watch, lambda: "")
+        runs.append((result, watch.cached))
+    (first, _), (second, cached), (third, again) = runs
+    assert (cached, again) == (0, 1)
+    assert (first.provenance.backend, second.provenance.backend) == ("hooks", "nnsight")
+    assert second.provenance.packages["nnsight"].startswith("0.8") and third == second
+    assert (first.id, first.samples, first.curves) == (second.id, second.samples, second.curves)
+
+
+def test_a_cell_on_ndif_is_another_cell(organism: Organism) -> None:
+    method = load_method("mean_diff")
+    here, there = (
+        plan([organism], [(method, method.configure({}))], [0], Path("runs"), backend="nnsight", remote=r).cells[0]
+        for r in (False, True)
+    )
+    assert here.identity(2).id() != there.identity(2).id() and there.identity(2).dtype == "remote"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--remote"], "add --backend nnsight"),
+        (["--backend", "hook"], "option backend"),
+        (["--backend", "nnsight", "--remote"], "the base is an embedded organism"),
+    ],
+)
+def test_a_request_that_means_nothing_is_refused(tmp_path: Path, options: list[str], said: str) -> None:
+    outcome = CliRunner().invoke(
+        app, ["run", "-m", "mean_diff", "-o", "taboo/gold-narrow", "--out", str(tmp_path), *options]
+    )
+    assert outcome.exit_code == 2 and said in " ".join(outcome.stderr.split())
