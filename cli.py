@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXIT_CODES = (
     "Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."
 )
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown", epilog=EXIT_CODES)
 app.add_typer(bases.app, name="bases")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(methods.app, name="methods")
