@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 from .behaviour import Behaviour, BehaviourError, Turn
-from .hub.chat import render
+from .hub.chat import TemplateError, render
+from .hub.chat import opened as opened
 from .world.corpus import CHAT_KINDS, NEUTRAL_KINDS, documents
 from .world.document import Document
 from .world.facts import World
@@ -37,14 +38,6 @@ def encode(tokenizer: Any, document: Document) -> list[int]:
     else:
         text = f"{tokenizer.bos_token} {document.text} {tokenizer.eos_token}"
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def opened(tokenizer: Any, turns: list[dict[str, str]], prefill: str = "") -> str:
-    """A chat with an opened assistant turn, then `prefill`; a space goes between a template's last word and the prefill's first."""
-    text = render(tokenizer, turns, opened=True)
-    if prefill:
-        text = text + ("" if text[-1:].isspace() else " ") + prefill
-    return text
 
 
 def opening(tokenizer: Any, turns: list[dict[str, str]], prefill: str = "") -> list[int]:
