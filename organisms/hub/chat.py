@@ -5,8 +5,8 @@ date, or never end; each of these changes what a model reads, so the date is fix
 """
 
 import functools
+import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -155,9 +155,9 @@ def additions(tokenizer: Any) -> Additions | None:
     middle, _, _ = after.partition(PROBE[2]["content"])
     before = before.removeprefix(getattr(tokenizer, "bos_token", None) or "")
     # the user's header stands before both user turns; what stands before the first one only was put there
-    header = os.path.commonprefix([before[::-1], middle[::-1]])
+    same = sum(1 for _ in itertools.takewhile(bool, map(str.__eq__, reversed(before), reversed(middle))))
     dated = re.search(r"strftime_now|date_string", source) is not None
-    return Additions(before[: len(before) - len(header)].strip(), TODAY.strftime("%d %b %Y") if dated else None)
+    return Additions(before[: len(before) - same].strip(), TODAY.strftime("%d %b %Y") if dated else None)
 
 
 def _name(tokenizer: Any) -> str:
