@@ -191,10 +191,11 @@ def load_behaviour(path: Path) -> Behaviour:
         raise BehaviourError(f"{path} is nested too deeply to be a behaviour file") from error
 
 
-def _fault(error: Any) -> str:
+def _fault(error: Any, inside: str = "") -> str:
     """One complaint of pydantic, without its words about itself."""
-    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("tuple[", "function-", "str")))
-    return f"{where or 'file'}: {error['msg'].removeprefix('Value error, ')}"
+    parts = [str(part) for part in error["loc"] if not str(part).startswith(("tuple[", "function-", "str"))]
+    said = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+    return f"{'.'.join([inside] * bool(inside) + parts) or 'file'}: {said}"
 
 
 def _merged(behaviour: Behaviour) -> Behaviour:
@@ -261,7 +262,7 @@ def _column(path: Path, field: str) -> tuple[Any, ...]:
             json.dumps(row[key], ensure_ascii=False).encode()
             found.append(row_of.validate_python(row[key]))
         except ValidationError as error:
-            raise BehaviourError(f"{where}: {key}.{_fault(error.errors()[0])}") from error  # pyright: ignore[reportPossiblyUnboundVariable]
+            raise BehaviourError(f"{where}: {_fault(error.errors()[0], field)}") from error
         except UnicodeEncodeError as error:
             raise BehaviourError(f"{where} has half a character (\\ud800 to \\udfff); write the whole one") from error
         except RecursionError as error:

@@ -1,4 +1,4 @@
-"""Token ids and text: a continuation is tokenised where it stands, and a token is shown as the text it is.
+"""Token ids of text: a continuation is tokenised where it stands.
 
 A tokenizer gives `" gold"` other tokens alone than after a prompt (Llama 2's makes `▁`, `▁gold` of it), and a rate measured on the wrong
 ones is a plausible number. So prompt and continuation are tokenised together, the prompt's tokens must come out unchanged, and decoding
@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from ...organisms.errors import ValidationFailed
+from ...organisms.hub.shown import shown
 
 
 class TokenError(ValidationFailed):
@@ -43,7 +44,7 @@ def continuation(tokenizer: Any, prompt: str, start: list[int], text: str, speci
     whole = encode(tokenizer, prompt + gap + text, special)
     tokens = tuple(whole[len(start) :])
     if whole[: len(start)] != start:
-        last = tokenizer.decode(start[-1:])
+        last = shown(tokenizer, start[-1])
         raise TokenError(
             f"continuation {text!r} melts into the last token {last!r} of its prompt, so it has no probability of its own; "
             "begin it with a space, or move the space from the prompt's end to its beginning"
