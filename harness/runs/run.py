@@ -135,6 +135,8 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             )
             if outcome.result.left_out is not None:
                 log.info("%s", outcome.result.left_out.sentence)
+            for sentence in outcome.result.text.sentences if outcome.result.text else []:
+                log.warning("%s", sentence)
             if outcome.error is not None:
                 log.error("cell failed", exc_info=outcome.error)
             write_run(folder, outcome.result, outcome.diff, log_text())
