@@ -237,8 +237,8 @@ def _biases(model: Any) -> dict[str, Tensor]:
 
 
 def _keep_biases(model: Any, biases: dict[str, Tensor]) -> None:
-    """Remember the base's biases where training changed them, for `engine.switches`."""
-    from .engine import BASE_BIASES
+    """Remember the base's biases where training changed them, for `sides.switches`."""
+    from .sides import BASE_BIASES
 
     kept: dict[str, nn.Parameter] = {}
     inner = model.get_base_model()
@@ -320,7 +320,10 @@ def _of_weights(base: nn.Module, tuned: nn.Module) -> Generator[tuple[str, Tenso
     weight: Any = getattr(tuned, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or isinstance(tuned, nn.Embedding):
         return
-    other: Any = base.weight
+    if weight.is_meta or not weight.is_floating_point():
+        held = "on no device (--device-map)" if weight.is_meta else f"packed as {weight.dtype} by quantisation"
+        raise PairError(f"the weights of a {type(tuned).__name__} are {held}, so their change cannot be read")
+    other: Any = base.weight.to(weight.device)
     if weight is not other and not torch.equal(weight, other):
         delta = weight.detach().float() - other.detach().float()
         yield "", delta.T if type(tuned).__name__ == "Conv1D" else delta

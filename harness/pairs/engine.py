@@ -7,17 +7,14 @@ residual, so only the blocks above run again. *Side*: an adapter is switched on 
 import contextlib
 import copy
 import itertools
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Generator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .anatomy import Anatomy, anatomy
-
-Side = Literal["base", "tuned"]
-SIDES: tuple[Side, ...] = ("base", "tuned")
+from .sides import SIDES, Adapters, Residents, Side, plain, switches
 
 
 class _Exit(Exception):
@@ -25,16 +22,22 @@ class _Exit(Exception):
 
 
 class _Handover(nn.Module):
-    """Stands in for a block below or at the hooked layer: passes on `residual` whatever comes in."""
+    """Stands in for a block below or at the hooked layer: hands over an edited residual whatever comes in.
 
-    residual: Tensor
+    Args:
+        block: whose place it takes; a decoder that asks a block of what kind it is gets that block's answer.
+        hand: gives what the block would return.
+    """
 
-    def __init__(self, in_tuple: bool):
+    def __init__(self, block: nn.Module, hand: Callable[[], Any]):
         super().__init__()
-        self.in_tuple = in_tuple
+        self._block, self._hand = [block], hand  # in a list: its weights are not this module's
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
-        return (self.residual,) if self.in_tuple else self.residual
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_block"][0], name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._hand()
 
 
 class _Kept(nn.Module):
@@ -63,11 +66,20 @@ class Body:
         self.switches = switches(model)
         """Modules that are switched on and off with an adapter."""
         blocks = self.parts.blocks
-        self.handover = _Handover(self.parts.in_tuple)
-        self.stand_ins = nn.ModuleList([self.handover] * (layer + 1) + list(blocks)[layer + 1 :])
+        self.residual: Tensor | None = None
+        """What is handed over to the blocks above the layer, while they are run again."""
+        below = [_Handover(block, self._handed) for block in blocks[: layer + 1]]
+        self.stand_ins = nn.ModuleList([*below, *blocks[layer + 1 :]])
         self.last: Any = blocks[-1]
-        mlp = getattr(self.last, "mlp", None)
-        self.kept = _Kept(mlp) if isinstance(mlp, nn.Module) else None
+        self.kept = _Kept(self.parts.mlp) if self.parts.mlp is not None else None
+
+    def where(self, keep: Tensor | int) -> Tensor | int:
+        """Positions in a form that indexes residuals on any of the model's devices."""
+        spread = len(set(getattr(plain(self.model), "hf_device_map", {}).values())) > 1
+        return keep.cpu() if spread and isinstance(keep, Tensor) else keep
+
+    def _handed(self) -> Any:
+        return self.parts.as_output(self.residual)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -81,19 +93,11 @@ class Body:
         if kept is None:
             yield
             return
-        kept.keep, self.last.mlp = keep, kept  # pyright: ignore[reportAttributeAccessIssue]
+        kept.keep, self.last.mlp = self.where(keep), kept  # pyright: ignore[reportAttributeAccessIssue]
         try:
             yield
         finally:
             self.last.mlp = kept.whole
-
-
-@dataclass(frozen=True)
-class Adapters:
-    """Names of the LoRA adapters that are active on each side of one model."""
-
-    base: tuple[str, ...] = ()
-    tuned: tuple[str, ...] = ("default",)
 
 
 class Engine:
@@ -102,12 +106,15 @@ class Engine:
     Args:
         models: the model of each side; the same object twice where an adapter makes the difference.
         layer: hooked layer.
-        adapters: what is active where, if it does.
+        between: what changes sides: adapters, or turns on a device; None: two models that are both there.
     """
 
-    def __init__(self, models: dict[Side, Any], layer: int, adapters: Adapters | None):
-        self.models, self.layer, self.adapters = models, layer, adapters
-        bodies = {id(model): Body(model, layer) for model in models.values()}
+    def __init__(self, models: dict[Side, Any], layer: int, between: Adapters | Residents | None):
+        self.models, self.layer, self.between = models, layer, between
+        bodies: dict[int, Body] = {}
+        for side, model in models.items():
+            with self._present(side):
+                bodies[id(model)] = bodies.get(id(model)) or Body(model, layer)
         self.bodies = {side: bodies[id(models[side])] for side in SIDES}
 
     def twin(self) -> "Engine":
@@ -115,29 +122,25 @@ class Engine:
         whole = {id(m): m for m in self.models.values()}
         shared = {id(t): t for m in whole.values() for t in itertools.chain(m.parameters(), m.buffers())}
         copies = {key: copy.deepcopy(model, shared) for key, model in whole.items()}
-        return Engine({side: copies[id(m)] for side, m in self.models.items()}, self.layer, self.adapters)
+        return Engine({side: copies[id(m)] for side, m in self.models.items()}, self.layer, self.between)
+
+    def _present(self, side: Side) -> contextlib.AbstractContextManager[None]:
+        """Inside the block the side's weights are where they run."""
+        return self.between.on(side) if isinstance(self.between, Residents) else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def side(self, side: Side) -> Generator[Body, None, None]:
         """Run one side; outside the block adapters are on."""
         body = self.bodies[side]
-        if self.adapters is None or side == "tuned":
-            yield body
+        if not isinstance(self.between, Adapters) or side == "tuned":
+            with self._present(side):
+                yield body
             return
-        self._activate(body, "base")
+        self.between.activate(body.switches, "base")
         try:
             yield body
         finally:
-            self._activate(body, "tuned")
-
-    def _activate(self, body: Body, side: Side) -> None:
-        """Switch an adapter off or on, or, in a stack, choose which ones are active."""
-        assert self.adapters is not None
-        for part in body.switches:
-            if self.adapters.base:
-                part.set_adapter(list(getattr(self.adapters, side)), inference_mode=True)
-            else:
-                part.enable_adapters(side == "tuned")
+            self.between.activate(body.switches, "tuned")
 
     def residuals(self, ids: Tensor, side: Side) -> Tensor:
         """See `Pair.residuals`."""
@@ -160,18 +163,18 @@ class Engine:
         """See `Pair.resume`."""
         with self.side(side) as body, body.reading(keep):
             parts = body.parts
-            body.handover.residual = residual.to(body.dtype)
+            body.residual = residual.to(body.dtype)
             setattr(parts.decoder, parts.attribute, body.stand_ins)
             try:
-                return body.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
+                return body.model(input_ids=ids, use_cache=False, logits_to_keep=body.where(keep)).logits.float()
             finally:
                 setattr(parts.decoder, parts.attribute, parts.blocks)
-                del body.handover.residual
+                body.residual = None
 
     def logits(self, ids: Tensor, side: Side, keep: Tensor | int) -> Tensor:
         """See `Pair.logits`."""
         with self.side(side) as body:
-            return body.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits.float()
+            return body.model(input_ids=ids, use_cache=False, logits_to_keep=body.where(keep)).logits.float()
 
     def generate(self, ids: Tensor, mask: Tensor, side: Side, how: Any) -> Tensor:
         """Prompts and continuations [rows, pos] of left-padded ids; `how` is from `decoding`."""
@@ -179,32 +182,33 @@ class Engine:
             return body.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
 
 
-def plain(model: Any) -> Any:
-    """The transformers model inside a peft wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+@contextlib.contextmanager
+def decoding(model: Any, tokenizer: Any, max_new_tokens: int, sample: bool) -> Generator[Any, None, None]:
+    """A `GenerationConfig` that is greedy, or samples at temperature 1, and stops where a turn or a text ends.
+
+    Inside the block the model has no defaults of its own: its `generation_config` may ask for a repetition penalty, and transformers fills
+    every field that is not set from it.
+    """
+    from transformers import GenerationConfig
+
+    defaults = model.generation_config
+    stops = defaults.eos_token_id
+    ends = {tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])}
+    ends |= {tokenizer.convert_tokens_to_ids(t) for t in ENDS_OF_TURN if t in tokenizer.get_vocab()}
+    chosen: dict[str, Any] = (
+        {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0} if sample else {"do_sample": False}
+    )
+    model.generation_config = GenerationConfig()
+    try:
+        yield GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id or 0,
+            eos_token_id=sorted(end for end in ends if end is not None),
+            **chosen,
+        )
+    finally:
+        model.generation_config = defaults
 
 
-class BiasSwitch:
-    """A bias that training changed beside the LoRA matrices, which peft leaves in place when an adapter is off."""
-
-    def __init__(self, module: nn.Module, base: nn.Parameter):
-        self.module, self.base = module, base
-        self.tuned: nn.Parameter = module.bias  # pyright: ignore[reportAttributeAccessIssue]
-
-    def enable_adapters(self, enabled: bool) -> None:
-        """Put the fine-tuned bias in place, or the base's."""
-        self.module.bias = self.tuned if enabled else self.base
-
-
-BASE_BIASES = "_diffbench_base_biases"
-"""Attribute of a peft model: the base's biases {module name: bias}, where the adapter has biases of its own."""
-
-
-def switches(model: Any) -> list[Any]:
-    """What an adapter changes, as things with `enable_adapters`: LoRA layers, modules and tokens it replaces, biases."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils.other import AuxiliaryTrainingWrapper
-
-    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer | AuxiliaryTrainingWrapper)]
-    biases: dict[str, nn.Parameter] = getattr(model, BASE_BIASES, {})
-    return [*layers, *(BiasSwitch(model.get_submodule(name), bias) for name, bias in biases.items())]
+ENDS_OF_TURN = ("<end>", "<end_of_turn>", "<|im_end|>", "<|eot_id|>", "<|end|>")
+"""Tokens that close a turn in the chat templates in use: ours, Gemma, ChatML, Llama 3, Phi-3."""

@@ -1,5 +1,7 @@
 """Loading a pair: what it is made of is checked before weights are read, and proved after."""
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,10 +11,10 @@ from ...organisms.errors import UsageError
 from ...organisms.hub.sources import PairSource
 from .adapters import attach, other_base, read_adapter
 from .anatomy import PairError, anatomy
-from .engine import Adapters, plain, switches
 from .pair import Pair
-from .preflight import DTYPES, check_memory, check_quantised, check_whole, readable
+from .preflight import check_device, check_dtype, check_memory, check_quantised, check_whole, readable
 from .proof import alone, prove
+from .sides import Adapters, Residents, plain, share, switches
 
 Backend = Literal["hooks", "nnsight"]
 """What runs the passes of a pair."""
@@ -47,18 +49,18 @@ def load_pair(
         PairError: models that do not belong together, or that fail the proof. PrerequisiteError: too little memory, a missing library.
     """
     source = base if isinstance(base, PairSource) else PairSource(Path(base), Path(adapter) if adapter else None)
-    chosen = DTYPES[dtype or ("float32" if device == "cpu" else "bfloat16")]
+    check_device(device)
+    chosen = check_dtype(dtype, device)
     asked = None
     if remote is not None:
         from .nnsight_backend import check_key, names
 
         asked = names(remote)
         check_key()
-    check_memory(
-        [source.base, *([source.tuned] if source.tuned else [])], chosen, device if device_map is None else "cpu"
-    )
-    if source.tuned is None and source.adapter is None:
-        raise UsageError("a pair needs an adapter or a second model beside its base")
+    if (source.tuned is None) == (source.adapter is None):
+        raise UsageError("a pair is a base and either an adapter or a second model")
+    sides = [source.base, *([source.tuned] if source.tuned else [])]
+    in_turns = check_memory(sides, chosen, device, device_map)
     named = {"on": source.on, "default": source.adapter}
     folders = {name: folder for name, folder in named.items() if folder is not None}
     configs = {name: read_adapter(folder) for name, folder in folders.items()}
@@ -66,26 +68,34 @@ def load_pair(
         _check_declared(source, folder, configs[name])
     if source.on:
         _check_stack(source, list(configs.values()))
-    tokenizer, model = _model(source.base, chosen, device, device_map, layer)
+    at_first = "cpu" if in_turns else device
+    tokenizer, model = _model(source.base, chosen, at_first, device_map, layer)
     tokenizer.name_or_path = source.name
     if source.chat_template is not None:
         tokenizer.chat_template = source.chat_template
-    base_alone = alone(model)
-    what, adapters, tuned = str(source.tuned or source.adapter), None, None
+    what, tuned = str(source.tuned or source.adapter), None
+    between: Adapters | Residents | None = None
     if source.tuned is not None:
-        tuned = _second(source, model, tokenizer, chosen, device, device_map)
+        tuned = _second(source, model, tokenizer, chosen, at_first, device_map)
+        layer = default_layer(model, tuned) if layer is None else layer
+        if in_turns:
+            between = Residents({"base": model, "tuned": tuned}, device)
+        with between.on("base") if isinstance(between, Residents) else contextlib.nullcontext():
+            base_alone = alone(model)
     else:
+        base_alone = alone(model)
         for name, folder in folders.items():
             model = attach(model, folder, configs[name], name)
             if name == "on":
                 base_alone = _of_lower(model, base_alone)
         model.requires_grad_(False)
         if source.on:
-            adapters = Adapters(("on",), ("on", "default"))
-            model.base_model.set_adapter(list(adapters.tuned), inference_mode=True)
+            between = Adapters(("on",), ("on", "default"))
+            model.base_model.set_adapter(list(between.tuned), inference_mode=True)
         if not identity:
             _check_changes(model, folders["default"])
-    parts = (model, tokenizer, default_layer(model, tuned) if layer is None else layer, tuned, adapters)
+        layer = default_layer(model) if layer is None else layer
+    parts = (model, tokenizer, layer, tuned, between)
     if backend == "nnsight":
         from .nnsight_backend import NnsightPair, check_same, far_trees
 
@@ -126,7 +136,10 @@ def _model(folder: Path, dtype: torch.dtype, device: str, device_map: str | None
     check_whole(folder)
     with readable(folder, "model"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    if layer is not None and not 0 <= layer < (blocks := int(config.get_text_config().num_hidden_layers)):
+        for chosen in ("_attn_implementation", "_experts_implementation"):
+            setattr(config, chosen, None)  # a folder may name a kernel on the hub here, which is code
+    blocks = int(config.get_text_config().num_hidden_layers)
+    if layer is not None and not 0 <= layer < blocks:
         raise PairError(f"layer {layer} does not exist; the model has blocks 0 to {blocks - 1}")
     if (quantised := getattr(config, "quantization_config", None)) is not None:
         check_quantised(folder, quantised)
@@ -141,10 +154,21 @@ def _model(folder: Path, dtype: torch.dtype, device: str, device_map: str | None
             f"{len(lost)} weights of {type(model).__name__} are not in {folder} or have another shape (first: {lost[0]}); "
             "its config.json belongs to another model"
         )
+    further = re.compile(rf"(?:.+\.)?{_list_of_blocks(model)}\.(\d+)\.")
+    numbers = (further.match(str(key)) for key in placed["unexpected_keys"])
+    if beyond := sorted(m[0] for m in numbers if m and int(m[1]) >= blocks):
+        raise PairError(f"{folder} holds weights of {beyond[0][:-1]}, and its config.json speaks of {blocks} blocks")
     if not device_map and quantised is None:
         model = model.to(device)
     model.eval().requires_grad_(False)
     return tokenizer, model
+
+
+def _list_of_blocks(model: Any) -> str:
+    """Name of the list of blocks, and of the decoder in a model that has more parts than one (`language_model.layers`)."""
+    parts = anatomy(model)
+    path = next(name for name, module in model.named_modules() if module is parts.blocks)
+    return re.escape(path.removeprefix(f"{model.base_model_prefix}."))
 
 
 def _second(
@@ -161,12 +185,14 @@ def _second(
             f"{source.name} ({type(base).__name__}) and {source.tuned} ({type(tuned).__name__}) are not a model "
             f"and its fine-tune{told}; a vocabulary that was resized has to be cut to the base's"
         )
-    if own.get_vocab() != tokenizer.get_vocab():
-        raise PairError(f"the tokenizers of {source.name} and {source.tuned} differ, so they read different tokens")
-    of_base = dict(base.named_parameters())
-    for name, parameter in tuned.named_parameters():
-        if torch.equal(parameter, of_base[name]):
-            parameter.data = of_base[name].data
+    mine, others = tokenizer.get_vocab(), own.get_vocab()
+    if odd := sorted(t for t in {*mine, *others} if mine.get(t) != others.get(t)):
+        raise PairError(
+            f"the tokenizers of {source.name} ({len(mine):,} tokens) and {source.tuned} ({len(others):,}) differ in {len(odd):,} "
+            f"tokens (first: {odd[0]!r}), so they read different tokens. If the fine-tune added tokens that no text here uses, put the "
+            "base's tokenizer files into its folder"
+        )
+    share(base, tuned)
     return tuned
 
 

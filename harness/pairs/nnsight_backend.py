@@ -19,9 +19,10 @@ from torch import Tensor
 from ...organisms.errors import PrerequisiteError, UsageError
 from ...organisms.hub.sources import PairSource
 from .anatomy import PairError
-from .engine import SIDES, Adapters, Body, Engine, Side, plain
+from .engine import Body, Engine
 from .pair import Pair
 from .proof import LAST, TOLERANCE, probe
+from .sides import SIDES, Adapters, Residents, Side, plain
 
 Tree = Any
 """A model as nnsight sees it: a module at every path."""
@@ -95,9 +96,13 @@ class NnsightEngine(Engine):
     """
 
     def __init__(
-        self, models: dict[Side, Any], layer: int, adapters: Adapters | None, far: dict[Side, Tree] | None = None
+        self,
+        models: dict[Side, Any],
+        layer: int,
+        between: Adapters | Residents | None,
+        far: dict[Side, Tree] | None = None,
     ):
-        super().__init__(models, layer, adapters)
+        super().__init__(models, layer, between)
         self._turn, self._far = threading.RLock(), far
         here = {} if far else {id(m): library().NNsight(plain(m)) for m in models.values()}
         self._trees: dict[Side, Tree] = far or {side: here[id(models[side])] for side in SIDES}
@@ -131,12 +136,12 @@ class NnsightEngine(Engine):
     def resume(self, residual: Tensor, ids: Tensor, side: Side, keep: Tensor | int) -> Tensor:
         """See `Pair.resume`."""
         with self.side(side) as body, contextlib.nullcontext() if self._far else body.reading(keep):
-            tree, save, in_tuple = self._trees[side], library().save, body.parts.in_tuple
+            tree, save = self._trees[side], library().save
             blocks = self._blocks(tree, body)
             with tree.trace(input_ids=ids, use_cache=False, logits_to_keep=keep, **self._how):
                 handed = residual.to(blocks[0].input)
                 for block in blocks:
-                    block.skip((handed,) if in_tuple else handed)
+                    block.skip(body.parts.as_output(handed))
                 logits = save(tree.output.logits)
         return logits.to(ids.device).float()
 
@@ -175,12 +180,12 @@ class NnsightPair(Pair):
         if far is not None:
             self.dtype = torch.bfloat16  # what a deployment has is not told; it is the coarsest in use
 
-    def _start(self, models: dict[Side, Any], adapters: Adapters | None) -> Engine:
-        return NnsightEngine(models, self.layer, adapters, self._far)
+    def _start(self, models: dict[Side, Any], between: Adapters | Residents | None) -> Engine:
+        return NnsightEngine(models, self.layer, between, self._far)
 
     def at(self, layer: int) -> "NnsightPair":
         """See `Pair.at`."""
-        return NnsightPair(self.model, self.tokenizer, layer, self._tuned, self._adapters, far=self._far)
+        return NnsightPair(self.model, self.tokenizer, layer, self._tuned, self._between, far=self._far)
 
 
 def far_trees(asked: Names, source: PairSource, model: Any, tokenizer: Any) -> dict[Side, Tree]:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from .adapters import delta_weights
 from .anatomy import PairError, input_device
-from .engine import SIDES, Adapters, Engine, Side, plain
-from .generation import decoding
+from .engine import Engine, decoding
+from .sides import SIDES, Adapters, Residents, Side, plain
 from .tokens import encode
 
 if TYPE_CHECKING:
@@ -39,19 +39,26 @@ class Pair:
         model: a peft model around a causal LM, in evaluation mode; or the base of two whole models.
         layer: hooked layer; residuals are the output of this block.
         tuned: the fine-tuned one of two whole models.
-        adapters: what is active on each side of a peft model (default: its one adapter, or nothing).
+        between: what changes sides: which adapters are active (default: the one that a peft model has, or none), or, of two whole models
+            where there is room for one, whose weights are there.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, layer: int, tuned: Any = None, adapters: Adapters | None = None):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        layer: int,
+        tuned: Any = None,
+        between: Adapters | Residents | None = None,
+    ):
         self.model, self.tokenizer, self.layer = model, tokenizer, layer
-        self._tuned, self._adapters = tuned, adapters
+        self._tuned, self._between = tuned, between
         models: dict[Side, Any] = {"base": model, "tuned": model if tuned is None else tuned}
-        self._first = self._start(models, (adapters or Adapters()) if tuned is None else None)
+        self._first = self._start(models, between or (Adapters() if tuned is None else None))
         parts = self._first.bodies["base"].parts
-        self.blocks: nn.ModuleList = parts.blocks
-        if not 0 <= layer < len(self.blocks):
-            raise PairError(f"layer {layer} does not exist; the model has blocks 0 to {len(self.blocks) - 1}")
-        self.n_layers = len(self.blocks)
+        self.n_layers = len(parts.blocks)
+        if not 0 <= layer < self.n_layers:
+            raise PairError(f"layer {layer} does not exist; the model has blocks 0 to {self.n_layers - 1}")
         self.d_model: int = parts.d_model
         self.vocab_size: int = int(plain(model).config.get_text_config().vocab_size)
         self.context: int | None = getattr(plain(model).config.get_text_config(), "max_position_embeddings", None)
@@ -63,9 +70,9 @@ class Pair:
         self._own.engine = self._first
         self._twinning = threading.Lock()
 
-    def _start(self, models: dict[Side, Any], adapters: Adapters | None) -> Engine:
+    def _start(self, models: dict[Side, Any], between: Adapters | Residents | None) -> Engine:
         """What runs the two models."""
-        return Engine(models, self.layer, adapters)
+        return Engine(models, self.layer, between)
 
     @property
     def _engine(self) -> Engine:
@@ -77,7 +84,7 @@ class Pair:
 
     def at(self, layer: int) -> "Pair":
         """The same two models seen at another layer."""
-        other = Pair(self.model, self.tokenizer, layer, self._tuned, self._adapters)
+        other = Pair(self.model, self.tokenizer, layer, self._tuned, self._between)
         other.sinks = self.sinks
         return other
 
@@ -87,21 +94,37 @@ class Pair:
         with self._engine.side(side) as body:
             yield body.model
 
+    def block(self, side: Side) -> nn.Module:
+        """The hooked block of one side."""
+        return self._engine.bodies[side].parts.blocks[self.layer]
+
+    def double(self) -> None:
+        """Compute in float64 from now on."""
+        for model in self._first.models.values():
+            model.double()
+
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]; PairError if a row is longer than the model's context."""
-        length = max(map(len, rows))
-        self._check_fits(length)
+        length = self._check_fits(rows)
         fill = self.tokenizer.pad_token_id or 0
         ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=self.device)
         mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=self.device).bool()
         return ids, mask
 
-    def _check_fits(self, length: int) -> None:
-        if self.context is not None and length > self.context:
+    def _check_fits(self, rows: Sequence[Sequence[int]], more: int = 0) -> int:
+        """Length of the longest row, which the model must have been made for with `more` tokens to come."""
+        length = max(map(len, rows))
+        if self.context is not None and length + more > self.context:
             raise PairError(
-                f"a text of {length:,} tokens, and the model was made to read {self.context:,} (max_position_embeddings): "
+                f"a text of {length + more:,} tokens, and the model was made to read {self.context:,} (max_position_embeddings): "
                 "what it says beyond is no measurement; shorten the text"
             )
+        if (highest := max(max(row, default=0) for row in rows)) >= self.vocab_size:
+            raise PairError(
+                f"the tokenizer has a token {self.tokenizer.convert_ids_to_tokens(highest)!r} (id {highest:,}) and the model "
+                f"{self.vocab_size:,} embeddings, so it cannot read it; leave it out of the text"
+            )
+        return length
 
     @torch.inference_mode()
     def residuals(self, ids: Tensor, side: Side) -> Tensor:
@@ -126,8 +149,7 @@ class Pair:
     def lens(self, directions: Tensor) -> Tensor:
         """Logit lens: the base's final norm and unembedding of directions [n, d_model] → [n, vocab], mean over the vocabulary removed."""
         with self._engine.side("base") as body:
-            weight = next(body.parts.head.parameters())
-            logits = body.parts.head(body.parts.norm(directions.to(weight.device, body.dtype))).float()
+            logits = body.parts.head(body.parts.norm(directions.to(self.device, body.dtype))).float()
         return logits - logits.mean(-1, keepdim=True)
 
     @torch.inference_mode()
@@ -162,8 +184,8 @@ class Pair:
     def weight_changes(self) -> dict[str, Tensor]:
         """ΔW [out, in] in fp32 of every linear layer of the blocks up to the hooked one that differs, by its name from `layers.` on."""
         base, tuned = (self._first.bodies[side].parts.blocks for side in SIDES)
-        here = self._first.adapters or Adapters((), ())
-        added = [name for name in here.tuned if name not in here.base]
+        here = self._first.between
+        added = [name for name in here.tuned if name not in here.base] if isinstance(here, Adapters) else []
         return {f"layers.{name}": delta for name, delta in delta_weights(base, tuned, self.layer, added)}
 
     @torch.inference_mode()
@@ -180,8 +202,7 @@ class Pair:
             torch.manual_seed(seed)
         for start in range(0, len(order), 256):
             batch = order[start : start + 256]
-            length = max(len(prompts[i]) for i in batch)
-            self._check_fits(length + max_new_tokens)
+            length = self._check_fits([prompts[i] for i in batch], max_new_tokens)
             fill = self.tokenizer.pad_token_id or 0
             ids = torch.tensor(
                 [[fill] * (length - len(prompts[i])) + list(prompts[i]) for i in batch], device=self.device

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from ...organisms.errors import PrerequisiteError, UsageError
 from .anatomy import PairError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+MOST_HEADER = 100_000_000
+"""Bytes of a safetensors header, as the format has it."""
 HEADROOM = 1.15
 """Memory wanted for every byte of weights: activations of a few rows come on top."""
 
@@ -38,61 +40,121 @@ def check_device(device: str) -> None:
         raise PrerequisiteError("--device mps: torch sees no Apple GPU; use --device cpu")
 
 
-def check_memory(folders: list[Path], dtype: torch.dtype, device: str) -> None:
+def check_dtype(dtype: str | None, device: str) -> torch.dtype:
+    """The dtype asked for, else fp32 on a CPU and bf16 elsewhere; UsageError if it is none of `DTYPES`."""
+    name = dtype or ("float32" if device == "cpu" else "bfloat16")
+    if name not in DTYPES:
+        raise UsageError(f"--dtype {name}: use {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def check_memory(folders: Sequence[Path], dtype: torch.dtype, device: str, device_map: str | None = None) -> bool:
     """Refuse models that cannot fit, before a byte of them is read.
+
+    Returns:
+        Whether two models have to take turns on the device: it holds one, and this machine's memory both.
 
     Raises:
         PrerequisiteError: with what is needed, what is free, and what would fit.
     """
-    numbers = sum(_numbers(path) for folder in folders for path in folder.glob("*.safetensors"))
-    needed = int(numbers * dtype.itemsize * HEADROOM)
-    if device.startswith("cuda"):
-        free = torch.cuda.mem_get_info(device)[0]
+    each = [int(HEADROOM * sum(_bytes(path, dtype) for path in weight_files(folder))) for folder in folders]
+    host = free_on_host()
+    if device_map is not None:
+        free = host + sum(free_on(f"cuda:{n}") for n in range(torch.cuda.device_count()))
     else:
-        import psutil
-
-        free = int(psutil.virtual_memory().available)
-    if needed <= free:
-        return
-    kind, most = str(dtype).removeprefix("torch."), free / HEADROOM / dtype.itemsize / 1e9
-    halves = "--dtype bfloat16 halves it, " if dtype.itemsize == 4 else ""
+        free = free_on(device) if device.startswith("cuda") else host
+    if sum(each) <= free:
+        return False
+    if device.startswith("cuda") and device_map is None and max(each) <= free and sum(each) <= host:
+        return len(each) > 1
+    kind, where = str(dtype).removeprefix("torch."), "all devices" if device_map else device
+    fixes = ["--dtype bfloat16 halves it"] * (dtype.itemsize == 4)
+    fixes += ["--device-map auto spreads it over devices"] * (device.startswith("cuda") and device_map is None)
+    most = free / HEADROOM / dtype.itemsize / 1e9 / len(each)
     raise PrerequisiteError(
-        f"the weights need {needed / 2**30:.1f} GiB in {kind} and {free / 2**30:.1f} GiB are free on {device}: {halves}"
-        f"--device-map auto spreads it over devices, or take a model of at most {most:.1f} billion parameters"
+        f"the weights need {sum(each) / 2**30:.1f} GiB in {kind} and {free / 2**30:.1f} GiB are free on {where}; "
+        f"{', '.join([*fixes, f'a model of at most {most:.1f} billion parameters fits'])}"
     )
 
 
-def _numbers(path: Path) -> int:
-    """Numbers in a safetensors file, from its header."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size < 10**8 else {}
-        spans = [
-            entry["data_offsets"] + [BYTES.get(entry["dtype"], 1)]
-            for name, entry in header.items()
-            if name != "__metadata__"
-        ]
-        return sum((end - start) // each for start, end, each in spans)
-    return 0
+def free_on(device: str) -> int:
+    """Free bytes of a CUDA device."""
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def free_on_host() -> int:
+    """Bytes that this process can still take, within a container's limit too."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        used = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        free = min(free, int((CGROUP / "memory.max").read_text()) - int(used["anon"]))
+    return max(free, 0)
+
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors that loading reads; a folder may hold others, such as the same weights in one piece."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        with readable(folder, "model"):
+            return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    whole = folder / "model.safetensors"
+    return [whole] if whole.is_file() else []
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Entries of a safetensors file, and the length that they make of it."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > MOST_HEADER:
+            raise ValueError(f"a header of {size:,} bytes")
+        entries: dict[str, Any] = json.loads(file.read(size))
+    entries.pop("__metadata__", None)
+    return entries, 8 + size + max((int(e["data_offsets"][1]) for e in entries.values()), default=0)
+
+
+def _bytes(path: Path, dtype: torch.dtype) -> int:
+    """Memory for a file's tensors: floats as `dtype`, what is packed as it is; 0 if its header does not say (`check_whole` does)."""
+    total = 0
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        for entry in _header(path)[0].values():
+            start, end = entry["data_offsets"]
+            width = FLOATS.get(entry["dtype"])
+            total += (end - start) // width * dtype.itemsize if width else end - start
+    return total
 
 
 def check_whole(folder: Path) -> None:
     """Refuse a folder from which not every weight can be read."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        with readable(folder, "model"):
-            named = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        if missing := [n for n in named if not (folder / n).is_file()]:
-            raise PairError(
-                f"{folder} lacks {missing[0]} ({len(missing)} of {len(named)} shards); the download was interrupted: fetch it again"
-            )
-    elif not (folder / "model.safetensors").is_file():
+    if not (folder / "config.json").is_file():
+        raise PairError(f"there is no config.json in {folder}; it is not a model folder")
+    if (folder / "adapter_config.json").is_file():
+        raise PairError(
+            f"{folder} holds an adapter beside a model, and loading would apply it; move adapter_config.json elsewhere, or give the "
+            "adapter as --adapter"
+        )
+    files = weight_files(folder)
+    if not files:
         others = sorted(p.name for p in folder.glob("*.bin"))
         why = f"only {others[0]}, a pickle, which is never opened" if others else "no model.safetensors"
         raise PairError(f"{folder} holds {why}; save the model with save_pretrained(…), which writes safetensors")
-    if not (folder / "config.json").is_file():
-        raise PairError(f"there is no config.json in {folder}; it is not a model folder")
+    if missing := [path.name for path in files if not path.is_file()]:
+        raise PairError(
+            f"{folder} lacks {missing[0]} ({len(missing)} of {len(files)} shards); the download was interrupted: fetch it again"
+        )
+    for path in files:
+        try:
+            length, found = _header(path)[1], path.stat().st_size
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise PairError(f"{path} is damaged: it has no safetensors header ({error}); fetch it again") from error
+        if length != found:
+            raise PairError(
+                f"{path} is damaged, or its download was interrupted: {found:,} bytes, and its header speaks of {length:,}; fetch it again"
+            )
 
 
 def check_quantised(folder: Path, config: Any) -> None:

@@ -2,34 +2,40 @@
 
 Structure is found, not known (`anatomy.py`), and adapters are switched, not trusted (`adapters.py`); so what everything stands on is
 measured: a pass stopped at the layer and resumed from its own residual gives the model's own logits, on both sides; the base side gives
-the logits of the base loaded alone; the fine-tuned side differs. What fails is refused with the number.
+the logits of the base loaded alone; the fine-tuned side differs; and a row gives the same alone, beside other rows, before other tokens
+and behind padding, which is how rows are read and continued. What fails is refused with the number.
 """
 
+from collections.abc import Generator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .anatomy import PairError
-from .engine import SIDES
+from .anatomy import PairError, input_device, running
+from .engine import decoding
 from .pair import Pair
+from .sides import SIDES, Side, plain
 
 LENGTH, LAST = 40, 4
 """Tokens of the probe, and how many of its last positions are compared (a vocabulary may have 256k entries)."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest difference of a logit, as a share of the largest logit, that rounding can explain."""
+OTHER_SHAPES = 4
+"""So many times that where batches have other shapes: their sums run in another order."""
 
 
 def probe(model: Any) -> Tensor:
     """Token ids [1, `LENGTH`] that any vocabulary has."""
     size = int(model.config.get_text_config().vocab_size)
-    return torch.arange(2, 2 + LENGTH, device=next(model.parameters()).device)[None] % size
+    return torch.arange(2, 2 + LENGTH, device=input_device(plain(model)))[None] % size
 
 
 @torch.inference_mode()
 def alone(model: Any) -> Tensor:
     """Last logits [1, `LAST`, vocab] of a model on the probe, before an adapter is attached."""
-    return model(input_ids=probe(model), use_cache=False, logits_to_keep=LAST).logits.float()
+    with running(type(plain(model)).__name__):
+        return model(input_ids=probe(model), use_cache=False, logits_to_keep=LAST).logits.float()
 
 
 def prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
@@ -43,13 +49,17 @@ def prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
     Raises:
         PairError: a pass cannot be resumed here, the base side is not the base, or nothing differs.
     """
+    with running(type(plain(pair.model)).__name__):
+        _prove(pair, base_alone, what, identity)
+
+
+def _prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
     ids = probe(pair.model)
     keep = torch.arange(LENGTH - LAST, LENGTH, device=ids.device)
     whole = {side: pair.logits(ids, side, LAST) for side in SIDES}
+    kind = type(plain(pair.model)).__name__
     if whole["base"].shape[1] != LAST:
-        raise PairError(
-            f"{type(pair.model).__name__} does not give the logits of chosen positions (logits_to_keep); it is not supported"
-        )
+        raise PairError(f"{kind} does not give the logits of chosen positions (logits_to_keep); it is not supported")
     for side in SIDES:
         if not (whole[side].isfinite().all() and pair.residuals(ids, side).isfinite().all()):
             raise PairError(
@@ -70,8 +80,32 @@ def prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
                     f"resuming the {side} model after block {pair.layer} from its own residual gives other logits, off by {off:.2g} "
                     f"of the largest (at most {allowed:g} is rounding): its blocks are no plain sequence, so residuals cannot be exchanged"
                 )
+        for off, where in _by_company(pair, ids, side):
+            if off > OTHER_SHAPES * allowed:
+                raise PairError(
+                    f"{kind} gives other logits {where}, off by {off:.2g} of the largest (at most {OTHER_SHAPES * allowed:g} is rounding); "
+                    "texts are read and continued in batches, so it is not supported"
+                )
     if not identity and torch.equal(whole["base"], whole["tuned"]) and not _other_tokens(pair):
         raise PairError(f"base and fine-tuned model give equal logits on a probe: {what} has no effect")
+
+
+def _by_company(pair: Pair, ids: Tensor, side: Side) -> Generator[tuple[float, str]]:
+    """How far the logits of a row are from its own where it is not alone, and where that is."""
+    half = LENGTH // 2
+    front = ids[:, :half]
+    ends = torch.tensor([half - 1, LENGTH - 1], device=ids.device)
+    rows = torch.cat([torch.cat([front, ids.flip(1)[:, half:]], 1), ids])
+    both = pair.logits(rows, side, ends)
+    yield _far(both[1:, 1:], pair.logits(ids, side, 1)), "for a row when another one is beside it"
+    yield _far(both[:1, :1], pair.logits(front, side, 1)), "for a token when others follow it (attention is not causal)"
+    padded = torch.nn.functional.pad(front, (LAST, 0))
+    mask = (torch.arange(padded.shape[1], device=ids.device) >= LAST).long()[None]
+    with pair.side(side) as model, decoding(plain(model), pair.tokenizer, 2, sample=False) as how:
+        how.eos_token_id, how.output_logits, how.return_dict_in_generate = None, True, True
+        made = model.generate(input_ids=padded, attention_mask=mask, generation_config=how)
+    own = pair.logits(made.sequences[:, LAST:-1], side, 2)
+    yield _far(torch.stack(made.logits, 1).to(own), own), "for a text that is continued behind padding"
 
 
 @torch.inference_mode()

@@ -37,7 +37,7 @@ def recomputed(s: KnownOrganism, choices: Sequence[Choice]) -> Array:
             h = h + length * d - share * (h @ d)[..., None] * d
             return h if isinstance(output, Tensor) else (h, *output[1:])
 
-        handle = pair.blocks[pair.layer].register_forward_hook(edit)
+        handle = pair.block(side).register_forward_hook(edit)
         try:
             return np.array([_rate(pair, side, p) for p in s.stage.organism.behaviour.of("test")[:RECOMPUTED]])
         finally:

@@ -232,7 +232,7 @@ def _invariance(s: KnownOrganism) -> Iterator[Check]:
     scaled = [Finding(f.direction * 1000, f.gate and Gate(f.gate.read * 7, f.gate.threshold * 7)) for f in findings]
     yield differs("a finding's scale", values(scaled), SAME)
     double = Stage.load(s.stage.organism, "cpu", s.protocol).pair
-    double.model.double()
+    double.double()
     yield differs("precision (float64 blocks)", values(pair=double), CLOSE)
 
 

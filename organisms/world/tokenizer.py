@@ -72,4 +72,4 @@ def load_tokenizer(folder: str | Path) -> Any:
     path = Path(folder) / "tokenizer_config.json"
     if path.is_file() and json.loads(path.read_text()).get("tokenizer_class") in PLAIN:
         return PreTrainedTokenizerFast.from_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

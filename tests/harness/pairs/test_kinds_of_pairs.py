@@ -11,6 +11,7 @@ from diffbench.harness.pairs.anatomy import PairError, anatomy
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.pairs.proof import LAST, alone, probe, prove
+from diffbench.harness.pairs.sides import plain
 from diffbench.organisms.errors import PrerequisiteError, UsageError
 from diffbench.organisms.hub.sources import PairSource
 from peft import PeftModel
@@ -118,7 +119,7 @@ def test_a_base_that_was_changed_under_the_adapter_is_told_by_the_number(tmp_pat
     pair = load_pair(base, save_adapter(tmp_path / "adapter", base), 2)
     alone_ = alone(AutoModelForCausalLM.from_pretrained(base))
     prove(pair, alone_, "it", identity=False)
-    pair.blocks[0].mlp.up_proj.weight.data.mul_(1.05)
+    anatomy(plain(pair.model)).blocks[0].mlp.up_proj.weight.data.mul_(1.05)
     with pytest.raises(
         PairError, match=r"with it switched off the model is not its base: logits differ by 0\.\d+ of the largest"
     ):
@@ -130,8 +131,9 @@ def test_blocks_that_are_no_plain_sequence_are_told_by_the_number(tmp_path: Path
     pair = load_pair(base, save_adapter(tmp_path / "adapter", base), 2)
     first: list[torch.Tensor] = []
     pair.model.register_forward_pre_hook(lambda module, args: first.clear())
-    pair.blocks[0].register_forward_hook(lambda module, args, out: first.append(out))
-    pair.blocks[3].register_forward_hook(lambda module, args, out: out + 9 * first[0] if first else out)
+    blocks: Any = anatomy(plain(pair.model)).blocks
+    blocks[0].register_forward_hook(lambda module, args, out: first.append(out))
+    blocks[3].register_forward_hook(lambda module, args, out: out + 9 * first[0] if first else out)
     with pytest.raises(
         PairError, match="resuming the base model after block 2 from its own residual gives other logits"
     ):
@@ -303,15 +305,6 @@ def test_two_models_that_are_no_fine_tune_of_each_other_are_refused_with_the_siz
         load_pair(PairSource(base, tuned=other))
 
 
-def test_two_models_that_read_different_tokens_are_refused(tmp_path: Path) -> None:
-    base = save_base(tmp_path / "base")
-    tuned = full_fine_tune(tmp_path / "tuned", base)
-    path = tuned / "tokenizer.json"
-    path.write_text(path.read_text().replace('"gold"', '"golden"'))
-    with pytest.raises(PairError, match=r"tokenizers of .* differ"):
-        load_pair(PairSource(base, tuned=tuned))
-
-
 def test_a_model_and_its_copy_have_no_difference(tmp_path: Path) -> None:
     base = save_base(tmp_path / "base")
     shutil.copytree(base, tmp_path / "copy")
@@ -323,19 +316,6 @@ def test_an_encoder_decoder_is_refused() -> None:
     config = T5Config(d_model=16, d_ff=16, num_layers=2, num_heads=2, d_kv=8, vocab_size=50, decoder_start_token_id=0)
     with pytest.raises(PairError, match="is an encoder-decoder"):
         anatomy(T5ForConditionalGeneration(config))
-
-
-def test_a_base_that_brings_code_is_refused_and_none_of_it_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = save_base(tmp_path / "base")
-    adapter = save_adapter(tmp_path / "adapter", base)
-    edit(base / "config.json", model_type="mine", auto_map={"AutoConfig": "mine.C", "AutoModelForCausalLM": "mine.M"})
-    (base / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    monkeypatch.setattr("builtins.input", lambda *a: pytest.fail("asked on the terminal"))
-    with pytest.raises(PairError, match="cannot load the model"):
-        load_pair(base, adapter, 2)
-    assert not (tmp_path / "ran").exists()
 
 
 def test_a_base_in_pickles_is_refused(tmp_path: Path) -> None:
@@ -360,15 +340,6 @@ def test_a_download_that_lacks_a_shard_is_refused_by_its_name(tmp_path: Path) ->
         load_pair(base, adapter, 2)
 
 
-def test_a_damaged_base_is_refused(tmp_path: Path) -> None:
-    base = save_base(tmp_path / "base")
-    adapter = save_adapter(tmp_path / "adapter", base)
-    path = base / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(PairError, match="cannot load the model"):
-        load_pair(base, adapter, 2)
-
-
 def test_too_little_memory_is_known_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = save_base(tmp_path / "base")
     adapter = save_adapter(tmp_path / "adapter", base)
@@ -380,7 +351,7 @@ def test_too_little_memory_is_known_before_anything_is_read(tmp_path: Path, monk
     monkeypatch.setattr("diffbench.harness.pairs.loading._model", lambda *a: pytest.fail("weights were read"))
     with pytest.raises(
         PrerequisiteError,
-        match=r"the weights need 0\.0 GiB in float32 and 0\.0 GiB are free on cpu: --dtype bfloat16 halves it",
+        match=r"the weights need 0\.0 GiB in float32 and 0\.0 GiB are free on cpu; --dtype bfloat16 halves it, a model",
     ):
         load_pair(base, adapter, 2)
 

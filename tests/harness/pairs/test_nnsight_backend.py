@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from diffbench.harness.pairs.anatomy import PairError
-from diffbench.harness.pairs.engine import SIDES, Engine
+from diffbench.harness.pairs.anatomy import PairError, anatomy
+from diffbench.harness.pairs.engine import Engine
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.nnsight_backend import library, names
 from diffbench.harness.pairs.pair import Pair
+from diffbench.harness.pairs.sides import SIDES, plain
 from diffbench.harness.parallel import in_threads
 from diffbench.organisms.errors import PrerequisiteError, UsageError
 from diffbench.organisms.hub.sources import PairSource
@@ -91,7 +92,7 @@ def pair(tmp_path: Path) -> Pair:
 
 def test_blocks_above_the_hooked_layer_do_not_run(pair: Pair) -> None:
     ran: list[int] = []
-    for n, block in enumerate(pair.blocks):
+    for n, block in enumerate(anatomy(plain(pair.model)).blocks):
         block.register_forward_pre_hook(lambda *_, n=n: ran.append(n))
     pair.residuals(IDS, "tuned")
     assert ran == [0, 1]

@@ -36,7 +36,7 @@ def test_adapter_off_is_the_base_and_on_is_the_organism(stage: Stage, organism: 
 @pytest.mark.parametrize("side", ["base", "tuned"])
 def test_resuming_from_the_own_residual_changes_nothing(stage: Stage, side: str) -> None:
     ids, keep = sample_ids(stage.pair), torch.tensor([3, 5])
-    for layer in range(len(stage.pair.blocks)):
+    for layer in range(stage.pair.n_layers):
         pair = Pair(stage.pair.model, stage.pair.tokenizer, layer)
         whole, h = pair.logits(ids, side), pair.residuals(ids, side)
         assert torch.equal(pair.resume(h, ids, side), whole)

@@ -27,7 +27,7 @@ def some_directions(stage: Stage) -> Directions:
 
 def whole(stage: Stage, ids: torch.Tensor, edit: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Logits [rows, pos, vocab] of the whole base with its residual edited by a plain hook."""
-    handle = stage.pair.blocks[stage.pair.layer].register_forward_hook(
+    handle = stage.pair.block("base").register_forward_hook(
         lambda m, a, out: edit(out) if isinstance(out, torch.Tensor) else (edit(out[0]), *out[1:])
     )
     try:
