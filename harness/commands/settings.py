@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from ...methods.contract import Budget
 from ...methods.entry import MethodEntry
 from ...methods.registry import BUILTIN, load_method
+from ...organisms.behaviour import BehaviourError, read_text
 from ...organisms.errors import DiffbenchError, UsageError, unknown
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
-from ..pairs.preflight import check_device
+from ...organisms.yaml_text import read_yaml
+from ..pairs.preflight import DEVICE_MAPS, check_device, check_layer
 from ..runs.cell import Machine
 from ..runs.run import Plan, plan
 
@@ -61,6 +63,13 @@ class RunFile(BaseModel):
         items: list[Any] = value if isinstance(value, list) else [value]
         return [part.strip() for item in items for part in str(item).split(",") if part.strip()]
 
+    @field_validator("device_map")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and not DEVICE_MAPS.fullmatch(value):
+            raise PydanticCustomError("device_map", "use auto, balanced, balanced_low_0, sequential or one device")
+        return value
+
     @field_validator("seed", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
@@ -89,8 +98,15 @@ class Settings:
         return self.file.out
 
     def plan(self, overwrite: bool) -> Plan:
-        """The cells these settings mean."""
+        """The cells these settings mean.
+
+        Raises:
+            UsageError: a layer that a model does not have.
+        """
         f = self.file
+        if f.layer is not None:
+            for o in self.organisms:
+                check_layer(o.name, o.pair.base, f.layer)
         chosen: dict[str, Any] = {
             "machine": Machine(f.device, f.dtype, f.device_map, f.backend, f.remote),
             "sinks": f.sinks,
@@ -208,9 +224,10 @@ def _assignment(text: str) -> tuple[str, str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = _yaml(path.read_text(), str(path))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        text = read_text(path)
+    except BehaviourError as error:
+        raise UsageError(str(error)) from error
+    values = _yaml(text, str(path))
     if not isinstance(values, dict):
         raise UsageError(f"{path} is not a YAML mapping of run options ({', '.join(RunFile.model_fields)})")
     return values  # pyright: ignore[reportUnknownVariableType]
@@ -218,8 +235,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return read_yaml(text)
+    except ValueError as error:
         raise UsageError(f"{where} is not YAML: {error}") from error
 
 
