@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from pydantic import BaseModel
 
 from ...methods.entry import MethodEntry
@@ -19,6 +20,8 @@ from .cell import Cell, Stage, run_cell, unloaded
 from .folder import finished, run_folder, write_run
 
 log = logging.getLogger(__name__)
+UNLOADED = (DiffbenchError, MemoryError, torch.OutOfMemoryError)
+"""What a pair that does not load raises; anything else is a bug."""
 
 
 class Watcher(Protocol):
@@ -92,7 +95,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 if layer is None and broken is None:
                     stage = stage or _load(cell, watch)
                     layer = stage.pair.layer
-            except (DiffbenchError, MemoryError) as error:
+            except UNLOADED as error:
                 broken = _broken(error)
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
@@ -104,7 +107,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 continue
             try:
                 stage = stage or (_load(cell, watch) if broken is None else None)
-            except (DiffbenchError, MemoryError) as error:
+            except UNLOADED as error:
                 broken = _broken(error)
             watch.cell(cell, index, len(plan.cells))
             if stage is None:
@@ -142,7 +145,7 @@ def exit_code(results: Iterable[Result]) -> int:
     return 4 if ("not_applicable", False) in statuses else 0
 
 
-def _broken(error: DiffbenchError | MemoryError) -> DiffbenchError:
+def _broken(error: DiffbenchError | MemoryError | torch.OutOfMemoryError) -> DiffbenchError:
     """Why a pair does not load, as an error with an exit code."""
     if isinstance(error, DiffbenchError):
         return error
