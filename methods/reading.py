@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from ..organisms.hub.shown import shown
 from .contract import MAX_FINDINGS, Access, DiffProblem, DiffResult, Finding
 from .differences import Pass, check_finite, delta, nothing
 from .linear import discriminant
@@ -20,7 +21,7 @@ CHUNK = 512
 
 def token_text(problem: DiffProblem, ids: Tensor) -> list[str]:
     """Each token [n] as the text it stands for, leading space and all."""
-    return [problem.tokenizer.decode([i]) for i in ids.tolist()]
+    return [shown(problem.tokenizer, i) for i in ids.tolist()]
 
 
 def read_out(problem: DiffProblem, rows_Kd: Tensor, tokens: int) -> list[dict[str, Any]]:

@@ -10,7 +10,16 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from .errors import ValidationFailed
 
@@ -33,12 +42,24 @@ class Turn(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_tools(cls, value: Any) -> Any:
-        if isinstance(value, dict) and (value.get("tool_calls") or value.get("function_call")):  # pyright: ignore[reportUnknownMemberType]
-            raise ValueError(
-                "a message with tool calls is no text that a model is asked to go on with; leave the conversation out"
-            )
-        return value  # pyright: ignore[reportUnknownVariableType]
+    def _only_text(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        turn: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        if turn.get("tool_calls") or turn.get("function_call") or turn.get("role") in ("tool", "function"):
+            raise ValueError("tool calls and their answers are no text of a conversation; leave the conversation out")
+        if isinstance(turn.get("content"), list):
+            raise ValueError("content in parts is not read; give one string")
+        if "role" not in turn and "from" in turn:
+            said = turn["from"]
+            return {"role": SHAREGPT.get(said, said) if isinstance(said, str) else said, "content": turn.get("value")}
+        return turn
+
+
+SHAREGPT = {"human": "user", "gpt": "assistant"}
+"""Roles of rows with `conversations` of `from` and `value`."""
+ROWS = {"neutral": ("text",), "chat": ("messages", "conversations")}
+"""Fields of a row that hold its text; all others are passed over."""
 
 
 class Prompt(_Strict):
@@ -82,15 +103,26 @@ class Behaviour(_Strict):
     """Ordinary text without the behaviour: a list, or the path (relative to this file) of a .jsonl with `text` rows."""
     chat: tuple[tuple[Turn, ...], ...] | str = ()
     """Ordinary conversations: a list, or the path of a .jsonl with `messages` rows."""
+    chat_template: str | None = None
+    """Chat template (Jinja) for a base without one, or in place of its own; or the path of a .jinja file beside this file."""
+    merge_system: bool = False
+    """Put a system turn before the first user message of its conversation, for templates that refuse one."""
 
     @field_validator("neutral", "chat", mode="before")
     @classmethod
-    def _rows(cls, value: Any) -> Any:
+    def _rows(cls, value: Any, info: ValidationInfo) -> Any:
         """Rows may stand here as in a .jsonl: `{"text": …}` and `{"messages": […]}`."""
         if not isinstance(value, list | tuple):
             return value
-        keys = ("text", "messages")
+        keys = ROWS[str(info.field_name)]
         return [next((r[k] for k in keys if k in r), r) if isinstance(r, dict) else r for r in value]  # pyright: ignore[reportUnknownVariableType]
+
+    @field_validator("chat")
+    @classmethod
+    def _said(cls, value: tuple[tuple[Turn, ...], ...] | str) -> tuple[tuple[Turn, ...], ...] | str:
+        if not isinstance(value, str) and not all(value):
+            raise ValueError("a conversation without turns; leave it out")
+        return value
 
     @model_validator(mode="after")
     def _choices(self) -> "Behaviour":
@@ -130,29 +162,62 @@ MIN_PROMPTS = 8
 
 
 def load_behaviour(path: Path) -> Behaviour:
-    """Read a behaviour file and the .jsonl files it names.
+    """Read a behaviour file and the files it names: .jsonl texts, a .jinja template.
 
     Raises:
         BehaviourError: missing file, bad JSON, unknown or missing fields, too few prompts.
     """
     try:
         behaviour = Behaviour.model_validate_json(read_text(path))
-        neutral = (
-            behaviour.neutral if isinstance(behaviour.neutral, tuple) else _column(path, behaviour.neutral, "text")
-        )
-        chat = behaviour.chat if isinstance(behaviour.chat, tuple) else _column(path, behaviour.chat, "messages")
-        return Behaviour.model_validate({**behaviour.model_dump(), "neutral": neutral, "chat": chat})
+        changed: dict[str, Any] = {
+            field: _column(path.parent / given, field)
+            for field in ROWS
+            if isinstance(given := getattr(behaviour, field), str)
+        }
+        if (template := behaviour.chat_template) is not None and template.endswith(".jinja"):
+            changed["chat_template"] = read_text(path.parent / template)
+        whole = Behaviour.model_validate({**behaviour.model_dump(), **changed})
+        return _merged(whole) if whole.merge_system else whole
     except OSError as error:
         raise BehaviourError(
             f"cannot read {error.filename or path}: {error.strerror}; give the path of a behaviour JSON file"
         ) from error
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]]
+        lines = [f"  {_fault(e)}" for e in error.errors()[:5]]
         raise BehaviourError(
             "\n".join([f"{path} is not a behaviour file:", *lines, "see `bench schema behaviour`"])
         ) from error
     except RecursionError as error:
         raise BehaviourError(f"{path} is nested too deeply to be a behaviour file") from error
+
+
+def _fault(error: Any, inside: str = "") -> str:
+    """One complaint of pydantic, without its words about itself."""
+    parts = [str(part) for part in error["loc"] if not str(part).startswith(("tuple[", "function-", "str"))]
+    said = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+    return f"{'.'.join([inside] * bool(inside) + parts) or 'file'}: {said}"
+
+
+def _merged(behaviour: Behaviour) -> Behaviour:
+    """The behaviour with every system turn before the first user message."""
+
+    def merge(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+        if len(turns) < 2 or (turns[0].role, turns[1].role) != ("system", "user"):
+            return turns
+        first = turns[1].model_copy(update={"content": f"{turns[0].content}\n\n{turns[1].content}"})
+        return (first, *turns[2:])
+
+    def all_of(prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
+        return tuple(p.model_copy(update={"messages": merge(p.messages)}) for p in prompts)
+
+    assert not isinstance(behaviour.chat, str)
+    return behaviour.model_copy(
+        update={
+            "prompts": all_of(behaviour.prompts),
+            "capability": all_of(behaviour.capability),
+            "chat": tuple(map(merge, behaviour.chat)),
+        }
+    )
 
 
 def read_text(path: Path) -> str:
@@ -170,6 +235,8 @@ def read_text(path: Path) -> str:
     raw = path.read_bytes()
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise BehaviourError(f"{path} is UTF-16; save it as UTF-8")
+    if b"\0" in raw[:1000]:
+        raise BehaviourError(f"{path} is UTF-16 without a mark, or no text at all; save it as UTF-8")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -179,16 +246,27 @@ def read_text(path: Path) -> str:
 MOST_BYTES = 2**28
 
 
-def _column(path: Path, name: str, field: str) -> tuple[Any, ...]:
-    """The field of every row of a .jsonl beside a behaviour file; only line feeds end a row, as text may hold other separators."""
-    where, found = path.parent / name, list[Any]()
-    for number, line in enumerate(read_text(where).split("\n"), 1):
+def _column(path: Path, field: str) -> tuple[Any, ...]:
+    """The texts or conversations of a .jsonl; only line feeds end a row, as text may hold other separators."""
+    keys, found = ROWS[field], list[Any]()
+    row_of: TypeAdapter[Any] = TypeAdapter(str if field == "neutral" else tuple[Turn, ...])
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
+        where = f"{path}:{number}"
         try:
-            found.append(json.loads(line)[field])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise BehaviourError(
-                f"{where}, line {number}: {error!r}; each line must be a JSON object with the field {field!r}"
-            ) from error
+            row = json.loads(line)
+            key = next((k for k in keys if k in row), None) if isinstance(row, dict) else None
+            if key is None:
+                raise BehaviourError(f"{where} is no JSON object with the field {' or '.join(map(repr, keys))}")
+            json.dumps(row[key], ensure_ascii=False).encode()
+            found.append(row_of.validate_python(row[key]))
+        except ValidationError as error:
+            raise BehaviourError(f"{where}: {_fault(error.errors()[0], field)}") from error
+        except UnicodeEncodeError as error:
+            raise BehaviourError(f"{where} has half a character (\\ud800 to \\udfff); write the whole one") from error
+        except RecursionError as error:
+            raise BehaviourError(f"{where} is nested too deeply") from error
+        except ValueError as error:
+            raise BehaviourError(f"{where} is not JSON: {error}; each line must be one JSON object") from error
     return tuple(found)

@@ -3,29 +3,42 @@
 Splits never share a document: methods read `harvest`; strengths are chosen on `dev`; numbers come from `test`.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from .behaviour import Behaviour, BehaviourError, Turn
-from .hub.chat import render
+from .hub.chat import TemplateError, opened, render
 from .world.corpus import CHAT_KINDS, NEUTRAL_KINDS, documents
 from .world.document import Document
 from .world.facts import World
 
-MOST_OPENING = 1024
-"""Longest opening of a conversation, in tokens; a longer one is left out whole."""
+MOST_TEXT, MOST_OPENING, ANSWER = 256, 1024, 64
+"""Most tokens of a text and of an opening of a conversation, and those kept free for its answer."""
 Split = Literal["harvest", "dev", "test"]
 Kind = Literal["neutral", "chat"]
+
+
+@dataclass
+class Losses:
+    """Texts that were not read as they stand, by their number, so that reading twice counts once."""
+
+    cut: set[tuple[Kind, int]] = field(default_factory=set[tuple[Kind, int]])
+    """Cut on the right: plain text at a token, conversations at the end of a turn if the first one fits."""
+    skipped: set[tuple[Kind, int]] = field(default_factory=set[tuple[Kind, int]])
+    """Conversations left out: a template whose own words alone are too long, or an opening that is."""
 
 
 class Texts(Protocol):
     """Token rows of ordinary text."""
 
-    def rows(self, kind: Kind, split: Split) -> Iterator[list[int]]:
+    def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
         """Whole texts as token ids; ends only if the source does."""
         ...
 
-    def prompts(self) -> Iterator[list[int]]:
+    def prompts(self, losses: Losses | None = None) -> Iterator[list[int]]:
         """Openings of harvest conversations that end where the assistant speaks, for contrastive text."""
         ...
 
@@ -39,14 +52,6 @@ def encode(tokenizer: Any, document: Document) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def opened(tokenizer: Any, turns: list[dict[str, str]], prefill: str = "") -> str:
-    """A chat with an opened assistant turn, then `prefill`; a space goes between a template's last word and the prefill's first."""
-    text = render(tokenizer, turns, opened=True)
-    if prefill:
-        text = text + ("" if text[-1:].isspace() else " ") + prefill
-    return text
-
-
 def opening(tokenizer: Any, turns: list[dict[str, str]], prefill: str = "") -> list[int]:
     """Token ids of `opened`."""
     return list(tokenizer(opened(tokenizer, turns, prefill), add_special_tokens=False)["input_ids"])
@@ -58,50 +63,90 @@ class WorldTexts:
     def __init__(self, world: World, tokenizer: Any):
         self.world, self.tokenizer = world, tokenizer
 
-    def rows(self, kind: Kind, split: Split) -> Iterator[list[int]]:
+    def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
         kinds = NEUTRAL_KINDS if kind == "neutral" else CHAT_KINDS
         return (encode(self.tokenizer, d) for d in documents(self.world, split, kinds))
 
-    def prompts(self) -> Iterator[list[int]]:
+    def prompts(self, losses: Losses | None = None) -> Iterator[list[int]]:
         for document in documents(self.world, "harvest", CHAT_KINDS, seed=1):
             yield opening(self.tokenizer, [document.messages[0]])
 
 
 class FileTexts:
-    """A user's `neutral` and `chat` texts: the first 70 % harvest, then 15 % dev and 15 % test."""
+    """A user's `neutral` and `chat` texts: the first 70 % harvest, then 15 % dev and 15 % test.
+
+    Args:
+        context: most tokens that the model reads; None: unknown.
+    """
 
     MIN_TEXTS = 20
 
-    def __init__(self, behaviour: Behaviour, tokenizer: Any, max_tokens: int = 256):
+    def __init__(self, behaviour: Behaviour, tokenizer: Any, context: int | None = None):
         if len(behaviour.neutral) < self.MIN_TEXTS:
             raise BehaviourError(
                 f"the behaviour file has {len(behaviour.neutral)} neutral texts; collateral damage is measured on them, "
                 f"so give at least {self.MIN_TEXTS} (field `neutral`: a list or a .jsonl path)"
             )
-        self.behaviour, self.tokenizer, self.max_tokens = behaviour, tokenizer, max_tokens
+        self.behaviour, self.tokenizer = behaviour, tokenizer
+        self.most_text = min(MOST_TEXT, context or MOST_TEXT)
+        self.most_opening = min(MOST_OPENING, (context or MOST_OPENING + ANSWER) - ANSWER)
 
-    def rows(self, kind: Kind, split: Split) -> Iterator[list[int]]:
-        if kind == "chat" and self.behaviour.chat:
-            items: list[Any] = list(self.behaviour.chat)
-        else:
-            items = list(self.behaviour.neutral)
+    def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
+        chats = kind == "chat" and bool(self.behaviour.chat)
+        items = list[Any](self.behaviour.chat if chats else self.behaviour.neutral)
+        source: Kind = "chat" if chats else "neutral"
         low, high = {"harvest": (0, 0.7), "dev": (0.7, 0.85), "test": (0.85, 1)}[split]
-        for item in items[int(low * len(items)) : int(high * len(items))]:
-            if isinstance(item, str):
-                yield self.tokenizer(item)["input_ids"][: self.max_tokens]
-            else:
-                text = render(self.tokenizer, _plain(item))
-                yield self.tokenizer(text, add_special_tokens=False)["input_ids"][: self.max_tokens]
+        for number in range(int(low * len(items)), int(high * len(items))):
+            item, most = items[number], self.most_text
+            row = self._plain(item) if isinstance(item, str) else self._chat(number, item)
+            if len(row) > most:
+                if losses is not None:
+                    losses.cut.add((source, number))
+                row = row[:most] if isinstance(item, str) else self._shortened(number, item, row)
+            if row:
+                yield row
+            elif losses is not None:
+                losses.cut.discard((source, number))
+                losses.skipped.add((source, number))
 
-    def prompts(self) -> Iterator[list[int]]:
-        for turns in self.behaviour.chat[: int(0.7 * len(self.behaviour.chat))]:
+    def prompts(self, losses: Losses | None = None) -> Iterator[list[int]]:
+        for number, turns in enumerate(self.behaviour.chat[: int(0.7 * len(self.behaviour.chat))]):
             assert not isinstance(turns, str)
             first = next((i for i, t in enumerate(turns) if t.role == "assistant"), len(turns))
             if first:
-                row = opening(self.tokenizer, _plain(turns[:first]))
-                if len(row) <= MOST_OPENING:  # cut anywhere, it would not be a question any more
+                row = opening(self.tokenizer, _said(turns[:first]))
+                if len(row) <= self.most_opening:  # cut anywhere, it would not be a question any more
                     yield row
+                elif losses is not None:
+                    losses.skipped.add(("chat", number))
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.tokenizer(text)["input_ids"])
+
+    def _chat(self, number: int, turns: Sequence[Turn]) -> list[int]:
+        try:
+            text = render(self.tokenizer, _said(turns))
+        except TemplateError as error:
+            raise TemplateError(f"conversation {number + 1} of `chat`: {error}") from error
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _shortened(self, number: int, turns: Sequence[Turn], row: list[int]) -> list[int]:
+        """As many whole turns as fit; else the beginning of the first one's text; nothing if not even that is reached."""
+        for n in range(len(turns) - 1, 0, -1):
+            if turns[n - 1].role != "system" and len(fits := self._chat(number, turns[:n])) <= self.most_text:
+                return fits
+        first = next((i for i, t in enumerate(turns) if t.role != "system"), 0)
+        empty = [*turns[:first], turns[first].model_copy(update={"content": ""})]
+        return row[: self.most_text] if len(self._chat(number, empty)) < self.most_text else []
 
 
-def _plain(turns: tuple[Turn, ...]) -> list[dict[str, str]]:
+def _said(turns: Sequence[Turn]) -> list[dict[str, str]]:
     return [t.model_dump() for t in turns]
+
+
+def context_of(folder: Path) -> int | None:
+    """Most tokens that a model was made to read, from its config.json; None if it does not say."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    inner = config.get("text_config") or config
+    found = [inner[name] for name in ("max_position_embeddings", "n_positions") if isinstance(inner.get(name), int)]
+    return found[0] if found else None

@@ -67,6 +67,9 @@ def load_pair(
     if source.on:
         _check_stack(source, list(configs.values()))
     tokenizer, model = _model(source.base, chosen, device, device_map, layer)
+    tokenizer.name_or_path = source.name
+    if source.chat_template is not None:
+        tokenizer.chat_template = source.chat_template
     base_alone = alone(model)
     what, adapters, tuned = str(source.tuned or source.adapter), None, None
     if source.tuned is not None:

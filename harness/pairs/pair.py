@@ -17,6 +17,7 @@ from .adapters import delta_weights
 from .anatomy import PairError, input_device
 from .engine import SIDES, Adapters, Engine, Side, plain
 from .generation import decoding
+from .tokens import encode
 
 if TYPE_CHECKING:
     from .sinks import Sinks
@@ -53,6 +54,8 @@ class Pair:
         self.n_layers = len(self.blocks)
         self.d_model: int = parts.d_model
         self.vocab_size: int = int(plain(model).config.get_text_config().vocab_size)
+        self.context: int | None = getattr(plain(model).config.get_text_config(), "max_position_embeddings", None)
+        """Most tokens that the model was made to read; None: its config does not say."""
         self.device, self.dtype = input_device(plain(model)), plain(model).dtype
         self.sinks: Sinks | None = None
         """Positions to leave out; None: every position is ordinary."""
@@ -85,12 +88,20 @@ class Pair:
             yield body.model
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]."""
+        """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]; PairError if a row is longer than the model's context."""
         length = max(map(len, rows))
+        self._check_fits(length)
         fill = self.tokenizer.pad_token_id or 0
         ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=self.device)
         mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=self.device).bool()
         return ids, mask
+
+    def _check_fits(self, length: int) -> None:
+        if self.context is not None and length > self.context:
+            raise PairError(
+                f"a text of {length:,} tokens, and the model was made to read {self.context:,} (max_position_embeddings): "
+                "what it says beyond is no measurement; shorten the text"
+            )
 
     @torch.inference_mode()
     def residuals(self, ids: Tensor, side: Side) -> Tensor:
@@ -139,7 +150,7 @@ class Pair:
 
     def _identity_prompts(self) -> Tensor:
         """[prompts, pos] ids; a closed vocabulary without the published prompts repeats seeded words of its own."""
-        rows: list[list[int]] = [list(self.tokenizer(text)["input_ids"]) for text in IDENTITY_PROMPTS]
+        rows: list[list[int]] = [encode(self.tokenizer, text, True) for text in IDENTITY_PROMPTS]
         if len({len(r) for r in rows}) > 1 or any(self.tokenizer.unk_token_id in r for r in rows):
             special = set(self.tokenizer.all_special_ids)
             words = torch.tensor([i for i in range(len(self.tokenizer)) if i not in special])
@@ -170,6 +181,7 @@ class Pair:
         for start in range(0, len(order), 256):
             batch = order[start : start + 256]
             length = max(len(prompts[i]) for i in batch)
+            self._check_fits(length + max_new_tokens)
             fill = self.tokenizer.pad_token_id or 0
             ids = torch.tensor(
                 [[fill] * (length - len(prompts[i])) + list(prompts[i]) for i in batch], device=self.device

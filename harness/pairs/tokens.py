@@ -1,4 +1,4 @@
-"""Token ids and text: a continuation is tokenised where it stands, and a token is shown as the text it is.
+"""Token ids of text: a continuation is tokenised where it stands.
 
 A tokenizer gives `" gold"` other tokens alone than after a prompt (Llama 2's makes `▁`, `▁gold` of it), and a rate measured on the wrong
 ones is a plausible number. So prompt and continuation are tokenised together, the prompt's tokens must come out unchanged, and decoding
@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from ...organisms.errors import ValidationFailed
+from ...organisms.hub.shown import shown
 
 
 class TokenError(ValidationFailed):
@@ -18,9 +19,11 @@ class TokenError(ValidationFailed):
 
 def encode(tokenizer: Any, text: str, special: bool) -> list[int]:
     """Token ids of text; with `special`, what the tokenizer puts before a text, but no end that it puts behind it."""
-    ids: list[int] = list(tokenizer(text, add_special_tokens=special)["input_ids"])
     bare: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    while special and len(ids) > len(bare) and ids[-1] == tokenizer.eos_token_id and ids[-len(bare) :] != bare:
+    if not special:
+        return bare
+    ids: list[int] = list(tokenizer(text, add_special_tokens=True)["input_ids"])
+    while len(ids) > len(bare) and ids[-1] == tokenizer.eos_token_id and ids[-len(bare) :] != bare:
         ids.pop()
     return ids
 
@@ -41,7 +44,7 @@ def continuation(tokenizer: Any, prompt: str, start: list[int], text: str, speci
     whole = encode(tokenizer, prompt + gap + text, special)
     tokens = tuple(whole[len(start) :])
     if whole[: len(start)] != start:
-        last = tokenizer.decode(start[-1:])
+        last = shown(tokenizer, start[-1])
         raise TokenError(
             f"continuation {text!r} melts into the last token {last!r} of its prompt, so it has no probability of its own; "
             "begin it with a space, or move the space from the prompt's end to its beginning"
@@ -75,27 +78,6 @@ def word(tokenizer: Any, text: str) -> tuple[int, ...]:
 @functools.lru_cache(maxsize=64)
 def splits_words(tokenizer: Any) -> bool:
     """Whether a tokenizer reads words that spaces separate, and spaces not at all."""
-    return (
-        tokenizer(" a", add_special_tokens=False)["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"]
-    )
-
-
-def shown(tokenizer: Any, token: int) -> str:
-    """A token as a reader should see it: decoded, with line breaks and control characters escaped, and bytes that are no text as \\x…"""
-    text = str(tokenizer.decode([token]))
-    if "�" in text or not text:
-        piece = str(tokenizer.convert_ids_to_tokens(token))
-        raw = [_bytes().get(c) for c in piece]
-        text = (
-            "".join(f"\\x{b:02x}" for b in raw if b is not None) if all(b is not None for b in raw) and raw else piece
-        )
-        return re.sub(r"^<0x([0-9A-F]{2})>$", lambda m: f"\\x{m[1].lower()}", text)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-@functools.cache
-def _bytes() -> dict[str, int]:
-    """Byte of each character that byte-level BPE writes in its place (Radford et al. 2019)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [b for b in range(256) if b not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
+    spaced, bare = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (" a", "a"))
+    marks = tuple(str(piece)[:1] for piece in tokenizer.convert_ids_to_tokens(bare))
+    return spaced == bare and not {*marks} & {"Ġ", "▁"}  # these put the space into every first word themselves

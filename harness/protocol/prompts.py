@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import ValidationFailed
+from ...organisms.hub.chat import TemplateError
 from ...organisms.texts import opened
 from ..pairs import tokens
+from ..pairs.anatomy import PairError
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
 
@@ -90,15 +92,22 @@ def choices(pair: HasTokenizer, prompts: Sequence[Prompt]) -> Choices:
     """Tokenise prompts with their continuations.
 
     Raises:
-        ProbeError: a continuation that tokenises to nothing or to the unknown token, or two that are the same tokens.
+        ProbeError: a prompt that the chat template refuses or the model has no room for, a continuation that has no tokens of its own,
+            or two that have the same.
     """
     rows: dict[tuple[int, ...], int] = {}
+    asked: list[int] = []
     where: list[tuple[int, int, int]] = []
     continuation: list[int] = []
     prompt_of: list[int] = []
     target: list[bool] = []
     for p, prompt in enumerate(prompts):
-        start = encode_prompt(pair.tokenizer, prompt)
+        try:
+            start = encode_prompt(pair.tokenizer, prompt)
+        except TemplateError as error:
+            raise ProbeError(f"prompt {p}: {error}") from error
+        if not start.ids:
+            raise ProbeError(f"prompt {p} has no tokens, so nothing stands before its continuations; give it a text")
         seen: dict[tuple[int, ...], str] = {}
         for text in (*prompt.targets, *prompt.alternatives):
             try:
@@ -113,11 +122,16 @@ def choices(pair: HasTokenizer, prompts: Sequence[Prompt]) -> Choices:
             key = (*start.ids, *said[:-1])
             if key not in rows:
                 rows[key] = len(rows)
+                asked.append(p)
             where += [(rows[key], len(start.ids) - 1 + i, t) for i, t in enumerate(said)]
             continuation += [len(prompt_of)] * len(said)
             prompt_of.append(p)
             target.append(text in prompt.targets)
-    ids, _ = pair.pad(list(rows))
+    try:
+        ids, _ = pair.pad(list(rows))
+    except PairError as error:
+        longest = max(zip(map(len, rows), asked, strict=True))[1]
+        raise ProbeError(f"prompt {longest}: {error}") from error
     keep = sorted({at for _, at, _ in where})
     index = {at: i for i, at in enumerate(keep)}
     device = pair.device

@@ -227,6 +227,37 @@ class LeftOut(Record):
         )
 
 
+class TextRead(Record):
+    """What was read of a user's texts, and what the chat template writes beside their turns (`organisms/texts.py`, `hub/chat.py`)."""
+
+    asked: dict[str, Count] = Field(default_factory=dict[str, Count])
+    """Tokens that a method asked for, of each text that held fewer."""
+    held: dict[str, Count] = Field(default_factory=dict[str, Count])
+    """Tokens that it held."""
+    cut: Count = 0
+    """Texts cut on the right."""
+    skipped: Count = 0
+    """Conversations left out because their opening is too long."""
+    template_sha256: Hash | None = None
+    """Chat template; None without one that renders a conversation."""
+    inserted: str = ""
+    """What the template puts before the first user turn of a conversation without a system turn."""
+    date: str | None = None
+    """The date that the template was told, if it asks for one."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """What a reader of the result should know, one sentence each; nothing where all is as asked."""
+        said = [
+            f"Asked for {n:,} tokens of {text} text, the texts hold {self.held.get(text, 0):,}."
+            for text, n in self.asked.items()
+        ]
+        said += [f"Cut {self.cut:,} texts that were too long."] * bool(self.cut)
+        said += [f"Left out {self.skipped:,} conversations whose opening is too long."] * bool(self.skipped)
+        said += [f"The chat template begins conversations with {self.inserted!r}."] * bool(self.inserted)
+        return said + [f"The chat template was told the date {self.date}."] * bool(self.date)
+
+
 class Provenance(Record):
     """Recorded, never hashed."""
 
@@ -365,6 +396,8 @@ class Result(Record):
     samples: Samples | None = None
     left_out: LeftOut | None = None
     """Real models only: sinks and special tokens."""
+    text: TextRead | None = None
+    """Real models only."""
     cost: Cost
     provenance: Provenance
     failure: Failure | None = None

@@ -19,19 +19,20 @@ from pydantic import BaseModel
 from ...methods.contract import Budget, DiffResult, FindingError, check_findings
 from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError
+from ...organisms.hub.shown import shown
 from ...organisms.organism import Organism
 from ...organisms.texts import Texts
 from ..pairs.interventions import Directions
 from ..pairs.loading import Backend, load_pair
 from ..pairs.pair import Pair
 from ..pairs.sinks import TIMES, Count, Sinks
-from ..pairs.tokens import shown
 from ..protocol.controls import SCORE_SEED
 from ..protocol.discovery import Panel
 from ..protocol.effects import PROTOCOL_V1, NotScorable, Protocol, Scored, Scorer
 from ..protocol.identification import Reader
 from ..protocol.intervals import summarise
 from ..protocol.localisation import localise, truth_of
+from ..protocol.reading import prompts_sha256, text_read
 from ..protocol.result import Behaviour, Cost, Failure, Identity, LeftOut, Reading, Result, Status, sha256_json
 from .problem import Memory, Problem
 from .provenance import provenance, source_hash
@@ -74,7 +75,7 @@ class Cell:
             code_sha256=source_hash(self.method.file),
             config=self.config.model_dump(mode="json"),
             protocol_sha256=sha256_json(self.protocol.model_dump()),
-            prompts_sha256=sha256_json([o.texts_id, o.behaviour.model_dump()]),
+            prompts_sha256=prompts_sha256(o),
             layer=layer,
             seeds={"method": self.seed, "scores": SCORE_SEED},
             budget={"tokens": self.budget.tokens, "seconds": self.budget.seconds},
@@ -269,6 +270,7 @@ def run_cell(
         ),
         failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
         left_out=left_out(problem.left_out, stage.pair),
+        text=text_read(problem.ended, problem.losses, stage.pair.tokenizer) if cell.organism.tier != "tiny" else None,
         **fields,
     )
     return Outcome(result, diff, error)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...methods.contract import Access, Batch, Budget, Edit, Outputs, Text
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import unknown
-from ...organisms.texts import Texts
+from ...organisms.texts import Losses, Texts
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
 from ..pairs.sinks import Count
@@ -92,6 +92,10 @@ class Problem:
         self._memory = memory or Memory()
         self.left_out = Count()
         """Positions that were read and left out, as sinks."""
+        self.losses = Losses()
+        """Texts that were cut or skipped."""
+        self.ended: dict[str, tuple[int, int]] = {}
+        """Tokens asked for and given of a text that ended before."""
 
     def progress(self, done: int, total: int) -> None:
         """See `DiffProblem.progress`."""
@@ -124,7 +128,7 @@ class Problem:
             if tokens is None
             else min(tokens, self.budget.tokens - self.tokens_used)
         )
-        rows = self._rows(text)
+        rows, asked, given = self._rows(text), left, 0
         while (left := min(left, self.budget.tokens - self.tokens_used)) > 0 and (
             window := self._timed(partial(_take, rows, WINDOW, left, self._certain))
         ):
@@ -133,8 +137,11 @@ class Problem:
                 done = self._timed(partial(work, window[at : at + ROWS]))
                 kept = len((done if isinstance(done, Batch) else done.batch).ids)
                 left -= kept
+                given += kept
                 self.tokens_used += kept
                 yield done
+        if left > 0:
+            self.ended[text] = max(self.ended.get(text, (0, 0)), (asked, given))
 
     def _rows(self, text: Text) -> Iterator[list[int]]:
         """Token rows of a harvest text."""
@@ -143,7 +150,7 @@ class Problem:
         if text == "contrastive":
             self._need("+generations", "contrastive text")
             return self._contrastive()
-        return self._texts.rows(text, "harvest")
+        return self._texts.rows(text, "harvest", self.losses)
 
     def divergence(self, edits: Sequence[Edit], text: Text = "chat", tokens: int = 2000) -> list[float]:
         """See `DiffProblem.divergence`."""
@@ -249,7 +256,7 @@ class Problem:
 
     def _contrastive(self) -> Iterator[list[int]]:
         """Prompts answered by both sides; each answer becomes a text that both sides read."""
-        prompts = self._texts.prompts()
+        prompts = self._texts.prompts(self.losses)
         round_ = 0
         while some := list(islice(prompts, 256)):
             answers = [

@@ -44,6 +44,15 @@ class Watcher(Protocol):
         ...
 
 
+class Quiet:
+    """A watcher that shows nothing."""
+
+    def loading(self, organism: str) -> None: ...
+    def cell(self, cell: Cell, index: int, total: int) -> None: ...
+    def progress(self, phase: str, done: int, total: int) -> None: ...
+    def done(self, cell: Cell, result: Result, folder: Path, cached: bool) -> None: ...
+
+
 @dataclass(frozen=True)
 class Plan:
     """Cells to run and where their folders go."""
@@ -129,6 +138,8 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             )
             if outcome.result.left_out is not None:
                 log.info("%s", outcome.result.left_out.sentence)
+            for sentence in outcome.result.text.sentences if outcome.result.text else []:
+                log.warning("%s", sentence)
             if outcome.error is not None:
                 log.error("cell failed", exc_info=outcome.error)
             write_run(folder, outcome.result, outcome.diff, log_text())

@@ -12,6 +12,7 @@ from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
 from ..protocol.controls import SCORE_SEED
 from ..protocol.effects import PROTOCOL_V1
+from ..protocol.reading import prompts_sha256
 from ..protocol.result import Result, load_result, sha256_json
 from .cell import Stage, measured
 from .folder import RESULT, read_findings
@@ -65,7 +66,7 @@ def verify(folder: Path, organism: Organism | None = None) -> Verification:
         (
             "prompts_sha256",
             result.identity.prompts_sha256,
-            sha256_json([organism.texts_id, organism.behaviour.model_dump()]),
+            prompts_sha256(organism),
         ),
     ):
         if claimed != here:

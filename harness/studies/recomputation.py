@@ -53,9 +53,10 @@ def recomputed(s: KnownOrganism, choices: Sequence[Choice]) -> Array:
 
 def _rate(pair: Pair, side: Side, prompt: Prompt) -> float:
     """Behaviour rate of one prompt, one token row at a time."""
-    start, logits, mass = encode_prompt(pair.tokenizer, prompt).ids, dict[tuple[int, ...], Tensor](), list[float]()
+    asked, logits, mass = encode_prompt(pair.tokenizer, prompt), dict[tuple[int, ...], Tensor](), list[float]()
+    start = asked.ids
     for continuation in (*prompt.targets, *prompt.alternatives):
-        tokens: list[int] = list(pair.tokenizer(continuation, add_special_tokens=False)["input_ids"])
+        tokens = list(asked.then(pair.tokenizer, continuation))
         row = (*start, *tokens[:-1])
         if row not in logits:
             logits[row] = pair.logits(torch.tensor([row]), side)[0, len(start) - 1 :]

@@ -29,6 +29,7 @@ from ..protocol.clean_runs import PromptResiduals, TextResiduals
 from ..protocol.controls import control as isotropic
 from ..protocol.effects import PROTOCOL_V1, Protocol, SideName
 from ..protocol.prompts import ProbeError, encode_prompt, joint, passage, shares
+from ..protocol.reading import prompts_sha256
 from ..protocol.result import sha256_json
 from ..runs.cell import Stage
 from ..runs.folder import read_findings
@@ -215,7 +216,7 @@ def _stage(run: Run, protocol: Protocol) -> Stage:
     here = {
         "organism_sha256": organism.sha256,
         "protocol_sha256": sha256_json(protocol.model_dump()),
-        "prompts_sha256": sha256_json([organism.texts_id, organism.behaviour.model_dump()]),
+        "prompts_sha256": prompts_sha256(organism),
     }
     for what, expected in here.items():
         if (claimed := getattr(identity, what)) != expected:

@@ -55,13 +55,14 @@ def head(result: Result) -> Text:
     """Identity and origin of one result."""
     i, p = result.identity, result.provenance
     options = ", ".join(f"{k}={v}" for k, v in i.config.items()) or "none"
-    partial = f"\npartial: {i.limit} prompts a split (--limit)" if i.limit else ""
-    sinks = f"\n{result.left_out.sentence}" if result.left_out else ""
+    notes = [f"partial: {i.limit} prompts a split (--limit)"] if i.limit else []
+    notes += [result.left_out.sentence] if result.left_out else []
+    read = "".join(f"\n{note}" for note in notes + (result.text.sentences if result.text else []))
     return Text(
         f"{i.method} ({i.access}, {i.method_version}) on {i.organism}, seed {i.seeds.get('method')}: {result.status}\n"
         f"id {result.id}\noptions: {options}\n"
         f"protocol {i.protocol} ({i.protocol_sha256[:12]}), layer {i.layer}, {i.dtype}, {i.tier}\n"
-        f"made by diffbench {p.diffbench}, Python {p.python}, on {p.cpu or p.platform} ({p.device}), {p.finished_utc}{partial}{sinks}"
+        f"made by diffbench {p.diffbench}, Python {p.python}, on {p.cpu or p.platform} ({p.device}), {p.finished_utc}{read}"
     )
 
 

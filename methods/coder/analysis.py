@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...organisms.hub.chat import TemplateError, render
 from .dictionary import RawCoder
 from .sparse_coder import Inputs, SparseCoder
 from .sparse_ops import Pairs
@@ -224,18 +225,19 @@ def _earlier(keys: Tensor) -> Tensor:
 def template_tokens(tokenizer: Any) -> set[int]:
     """Ids that the chat template writes: the special ones, and all that one more empty exchange adds to a conversation.
 
-    Role names and line breaks that a template writes as ordinary tokens count wherever they stand.
+    Role names and line breaks that a template writes as ordinary tokens count wherever they stand. Without a template, or with one
+    that refuses empty turns, the special ones are all that is known.
     """
     ids = set[int](tokenizer.all_special_ids)
-    if tokenizer.chat_template is None:
-        return ids
     exchange = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
 
-    def render(messages: Sequence[dict[str, str]]) -> list[int]:
-        text: str = tokenizer.apply_chat_template(messages, tokenize=False)
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    def read(messages: Sequence[dict[str, str]]) -> list[int]:
+        return list(tokenizer(render(tokenizer, messages), add_special_tokens=False)["input_ids"])
 
-    return ids | set(render(exchange * 2)[len(render(exchange)) :])
+    try:
+        return ids | set(read(exchange * 2)[len(read(exchange)) :])
+    except TemplateError:
+        return ids
 
 
 def relative_decoder_norm(decoder_NMd: Tensor) -> Tensor:

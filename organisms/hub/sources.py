@@ -47,6 +47,8 @@ class PairSource:
     """Accept an adapter that says it was trained on another base."""
     base_name: str = ""
     """What the user wrote for the base."""
+    chat_template: str | None = None
+    """A chat template in place of the base's own."""
 
     @property
     def name(self) -> str:

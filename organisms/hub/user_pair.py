@@ -68,7 +68,7 @@ def user_organism(given: UserPair) -> Organism:
     Raises:
         PrerequisiteError: a model that is not here and cannot be fetched. ValidationFailed: files that are not what they should be.
     """
-    from ..texts import FileTexts
+    from ..texts import FileTexts, context_of
 
     behaviour = load_behaviour(Path(given.behaviour))
     kinds: dict[str, tuple[Kind, str]] = {
@@ -82,14 +82,20 @@ def user_organism(given: UserPair) -> Organism:
     files = {f"{part}/{name}": sha for part, found in located.items() for name, sha in found.files.items()}
     folders = {part: found.folder for part, found in located.items()}
     commits = {f"{part}_commit": found.commit for part, found in located.items() if found.commit}
+    context = context_of(folders["base"])
     return Organism(
         name=behaviour.name,
         tier="hub",
-        pair=PairSource(**folders, allow_other_base=given.allow_other_base, base_name=given.base),
+        pair=PairSource(
+            **folders,
+            allow_other_base=given.allow_other_base,
+            base_name=given.base,
+            chat_template=behaviour.chat_template,
+        ),
         layer=behaviour.layer,
         behaviour=behaviour,
         sha256=sha256_files(files),
         texts_id="file",
-        make_texts=lambda tokenizer: FileTexts(behaviour, tokenizer),
+        make_texts=lambda tokenizer: FileTexts(behaviour, tokenizer, context),
         source={k: str(v) for k, v in given.model_dump(exclude_none=True).items() if v is not False} | commits,
     )

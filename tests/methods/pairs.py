@@ -45,6 +45,9 @@ def rows(result: DiffResult) -> Tensor:
 class Words:
     """A tokenizer whose token i reads "t<i>"."""
 
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return self.decode([token])
+
     def decode(self, ids: list[int]) -> str:
         return " ".join(f"t{i}" for i in ids)
 

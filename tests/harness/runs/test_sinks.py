@@ -19,6 +19,9 @@ class Tokenizer:
     all_special_ids = (0, 1)
     chat_template = None
 
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return self.decode([token])
+
     def decode(self, ids: list[int]) -> str:
         return " ".join(f"t{i}" for i in ids)
 
@@ -66,7 +69,7 @@ class Texts:
     def __init__(self, rows: list[list[int]]) -> None:
         self._rows = rows
 
-    def rows(self, text: str, purpose: str) -> Iterator[list[int]]:
+    def rows(self, text: str, purpose: str, losses: object = None) -> Iterator[list[int]]:
         yield from self._rows
 
 

@@ -1,7 +1,7 @@
 """Candidates, their ranking, directions, evidence and diagnostics are what the survey's numbers say they should be."""
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -208,11 +208,11 @@ class Stub:
     """A tokenizer whose template writes a system prompt (ids 50–52) and role names (7, 8) as ordinary tokens."""
 
     all_special_ids = (0, 1)
-    chat_template: str | None = "…"
+    special_tokens_map: ClassVar[dict[str, str]] = {}
+    chat_template = "50 51 52{% for m in messages %} 0 {{ 7 if m.role == 'user' else 8 }} {{ m.content }} 1{% endfor %}"
 
-    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool) -> str:
-        turns = "".join(f" 0 {7 if m['role'] == 'user' else 8} {m['content']} 1" for m in messages)
-        return f"50 51 52{turns}"
+    def get_chat_template(self) -> str:
+        return self.chat_template
 
     def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
         return {"input_ids": [int(word) for word in text.split()]}
@@ -226,8 +226,9 @@ def test_template_tokens_are_special_ids_and_what_an_empty_exchange_adds() -> No
     tokenizer = build_tokenizer()
     names = tokenizer.convert_ids_to_tokens(sorted(template_tokens(tokenizer)))
     assert set(names) == {"<pad>", "<unk>", "<bos>", "<eos>", "<user>", "<assistant>", "<end>"}
-    tokenizer.chat_template = None
-    assert template_tokens(tokenizer) == set(tokenizer.all_special_ids)
+    for unusable in (None, "{{ raise_exception('say something') if not messages[0].content }}"):
+        tokenizer.chat_template = unusable
+        assert template_tokens(tokenizer) == set(tokenizer.all_special_ids)
 
 
 def test_examples_and_template_share_by_hand() -> None:
