@@ -11,6 +11,7 @@ import torch
 from diffbench.harness.runs.cell import Stage
 from diffbench.organisms import registry
 from diffbench.organisms.organism import Organism
+from safetensors.torch import load_file, save_file
 
 from .conftest import save_pair
 from .test_cli import METHOD, bench, short  # noqa: F401
@@ -47,8 +48,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a behaviour file that is none": (lambda d: (d / "behaviour.json").write_text("{}"), "is not a behaviour file"),
     "a behaviour at a layer that is none": (lambda d: edited(d / "behaviour.json", layer=9), "layer 9"),
     "a card that is not YAML": (lambda d: (d / "own.yaml").write_text("base: ["), "is not YAML"),
-    "a card that is not text": (lambda d: (d / "own.yaml").write_bytes(b"base: \xff"), "is not UTF-8"),
-    "a card that multiplies": (lambda d: (d / "own.yaml").write_text("base: &a [x]\non: *a\n"), "*a"),
     "a card without a change": (lambda d: (d / "own.yaml").write_text("base: b\nbehaviour: c\n"), "adapter"),
 }
 
@@ -111,6 +110,22 @@ def test_a_pair_that_no_memory_holds_stops_no_other(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Stage, "load", tight)
     out = bench("run", "-m", "oracle", "-o", "taboo/gold-mixed,taboo", "--limit", "3", code=1)
     assert "the memory does not hold this pair" in out and "1.00 [1.00, 1.00]" in out
+
+
+def test_pairs_that_share_a_behaviour_are_measured_each_on_its_own_models(tmp_path: Path, whole: Path) -> None:
+    """A ladder of adapters has one behaviour file: their rows once all came from the first pair's models."""
+    for name, scale in (("one", 1.0), ("two", 0.5)):
+        shutil.copytree(whole, tmp_path / name)
+        weights = tmp_path / name / "adapter" / "adapter_model.safetensors"
+        save_file({k: v * scale for k, v in load_file(weights).items()}, weights)
+
+    def rates(*names: str, out: str) -> list[float]:
+        cards = ",".join(f"{n}/own.yaml" for n in names)
+        found = json.loads(bench("run", "-m", "oracle", "-o", cards, "--out", out, "--json"))
+        return [r["behaviour"]["b1_test"] for r in (found if isinstance(found, list) else [found])]
+
+    alone = rates("one", out="a") + rates("two", out="b")
+    assert alone[0] != alone[1] and rates("one", "two", out="c") == alone
 
 
 def test_a_wrong_name_stops_everything_before_anything_runs(tmp_path: Path, whole: Path) -> None:

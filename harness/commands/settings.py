@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -12,16 +13,15 @@ from ...methods.catalogue import BUILTIN
 from ...methods.contract import Budget
 from ...methods.entry import MethodEntry
 from ...methods.registry import load_method
-from ...organisms.behaviour import BehaviourError, read_text
 from ...organisms.errors import DiffbenchError, UsageError, unknown
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
-from ...organisms.yaml_text import read_yaml
 from ..pairs.preflight import DEVICE_MAPS, check_device, check_layer
 from ..runs.cell import Machine
 from ..runs.run import Plan, plan
 
+N = TypeVar("N")
 T = TypeVar("T")
 
 
@@ -134,7 +134,7 @@ def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
         method, option, value = _assignment(assignment)
         options.setdefault(method, {})[option] = value
     left_out: dict[str, DiffbenchError] = {}
-    methods = _each(list(BUILTIN) if file.method == ["all"] else _unique(file.method), load_method, left_out)
+    methods = usable(list(BUILTIN) if file.method == ["all"] else _unique(file.method), load_method, left_out)
     chosen = configured(methods, options, left_out)
     return Settings(_organisms(file, left_out), chosen, file, left_out)
 
@@ -193,7 +193,7 @@ def _organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[Organ
             "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 or -o all, or --base, --adapter or --tuned, "
             "and --behaviour"
         )
-    return _each(expand(file.organism), load_organism, left_out)
+    return usable(expand(file.organism), load_organism, left_out)
 
 
 def given(options: dict[str, Any], allow_other_base: bool) -> UserPair:
@@ -217,7 +217,7 @@ def named_organism(name: str | None, options: dict[str, Any], allow_other_base: 
     return user_organism(given(options, allow_other_base)) if any(options.values()) else None
 
 
-def _each(names: Sequence[str], load: Callable[[str], T], left_out: dict[str, DiffbenchError]) -> list[T]:
+def usable(names: Sequence[N], load: Callable[[N], T], left_out: dict[str, DiffbenchError]) -> list[T]:
     """What can be loaded. A wrong name stops the run before anything is done; what is there and cannot be used is left out, unless
     nothing else was asked for."""
     found = list[T]()
@@ -229,7 +229,7 @@ def _each(names: Sequence[str], load: Callable[[str], T], left_out: dict[str, Di
         except DiffbenchError as error:
             if len(names) == 1:
                 raise
-            left_out[name] = error
+            left_out[str(name)] = error
     return found
 
 
@@ -244,10 +244,9 @@ def _assignment(text: str) -> tuple[str, str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = read_text(path)
-    except BehaviourError as error:
-        raise UsageError(str(error)) from error
-    values = _yaml(text, str(path))
+        values = _yaml(path.read_text(), str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} is not a YAML mapping of run options ({', '.join(RunFile.model_fields)})")
     return values  # pyright: ignore[reportUnknownVariableType]
@@ -255,8 +254,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return read_yaml(text)
-    except ValueError as error:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise UsageError(f"{where} is not YAML: {error}") from error
 
 

@@ -94,7 +94,8 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
     for device in {c.machine.device for c in plan.cells}:
         check_device(device)
     index = 0
-    for _, group in itertools.groupby(plan.cells, key=lambda c: c.organism.name):
+    # by object, not by name: pairs that share a behaviour file share its name
+    for _, group in itertools.groupby(plan.cells, key=lambda c: id(c.organism)):
         stage: Stage | None = None
         broken: DiffbenchError | None = None
         for cell in group:
@@ -108,7 +109,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 broken = _broken(error)
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
-            known = None if plan.overwrite else finished(folder, id_)
+            known = finished(folder, id_) if cell.method.whole and not plan.overwrite else None
             # numbers do not depend on the backend, but a second opinion is one only if it is formed
             if known is not None and known.provenance.backend == cell.machine.backend:
                 watch.done(cell, known, folder, cached=True)

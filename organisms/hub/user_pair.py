@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from ..behaviour import load_behaviour, read_text
+from ..behaviour import load_behaviour
 from ..card import sha256_files
 from ..errors import UsageError, ValidationFailed
 from ..organism import Organism
-from ..yaml_text import read_yaml
 from .sources import Kind, PairSource, locate
 
 
@@ -44,19 +44,18 @@ def yaml_organism(path: Path) -> Organism:
     """The pair described by a YAML card; paths in it are relative to it.
 
     Raises:
-        UsageError: no such file. ValidationFailed: not UTF-8, not YAML, missing or unknown fields.
+        UsageError: no such file. ValidationFailed: not YAML, missing or unknown fields.
     """
-    if not path.exists():
-        raise UsageError(f"cannot read {path}: it is not there; give the path of a YAML card of your own pair")
-    text = read_text(path)
     try:
-        card = UserPair.model_validate(read_yaml(text))
+        card = UserPair.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValidationFailed(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]]
         fields = ", ".join(UserPair.model_fields)
         raise ValidationFailed("\n".join([f"{path} is not an organism card:", *lines, f"fields: {fields}"])) from error
-    except ValueError as error:
-        raise ValidationFailed(f"{path} is not YAML: {error}") from error
     models = {k: v for k in ("base", "adapter", "on", "tuned") if (v := getattr(card, k)) is not None}
     beside = {k: str(path.parent / v) for k, v in models.items() if (path.parent / v).is_dir()}
     return user_organism(card.model_copy(update={**beside, "behaviour": str(path.parent / card.behaviour)}))
