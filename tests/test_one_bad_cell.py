@@ -36,6 +36,23 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "does not land",
     ),
     "a configuration of no model": (lambda d: edited(d / "base" / "config.json", model_type="none_such"), "none_such"),
+    "a configuration that is not JSON": (lambda d: (d / "base" / "config.json").write_text("{"), "base"),
+    "a configuration that is a list": (lambda d: (d / "base" / "config.json").write_text("[]"), "base"),
+    "an adapter's configuration that is not JSON": (
+        lambda d: (d / "adapter" / "adapter_config.json").write_bytes(b"\xff"),
+        "adapter",
+    ),
+    "a tokenizer that is not JSON": (lambda d: (d / "base" / "tokenizer.json").write_text("{"), "base"),
+    "a tokenizer's configuration that is not JSON": (
+        lambda d: (d / "base" / "tokenizer_config.json").write_text("{"),
+        "base",
+    ),
+    "a tokenizer's configuration that is a list": (
+        lambda d: (d / "base" / "tokenizer_config.json").write_text("[]"),
+        "base",
+    ),
+    "a context of no length": (lambda d: edited(d / "base" / "config.json", max_position_embeddings="long"), "base"),
+    "no tokenizer": (lambda d: (d / "base" / "tokenizer.json").unlink(), "base"),
     "a template that does not parse": (
         lambda d: (d / "base" / "chat_template.jinja").write_text("{% for m in messages %}"),
         "the chat template of",

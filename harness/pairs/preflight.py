@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ...organisms.errors import PrerequisiteError, UsageError
+from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError
 from .anatomy import PairError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -128,23 +128,12 @@ def check_quantised(folder: Path, config: Any) -> None:
 
 @contextlib.contextmanager
 def readable(where: str | Path, what: str) -> Generator[None, None, None]:
-    """Turn a library's loading error into fact, cause and fix."""
-    from safetensors import SafetensorError
-
+    """Turn a library's loading error into fact, cause and fix; what a damaged file makes a library raise is no closed list."""
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        SafetensorError,
-    ) as error:
-        if isinstance(error, PairError):
-            raise
+    except (DiffbenchError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
         text = str(error).strip()
         first = text.splitlines()[0] if text else type(error).__name__
         if "trust_remote_code" in text or "custom code" in text:
