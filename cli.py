@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXIT_CODES = (
     "Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."
 )
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", epilog=EXIT_CODES)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown", epilog=EXIT_CODES)
 app.add_typer(bases.app, name="bases")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(methods.app, name="methods")
@@ -126,7 +126,8 @@ def run(
     base: Annotated[
         str | None,
         typer.Option(
-            "--base", help="Your own pair: the base, a folder, org/repo[/subfolder][@revision] or a fetched base."
+            "--base",
+            help="Your own pair: the base; a folder, org/repo, org/repo/subfolder or org/repo@revision, or a fetched base.",
         ),
     ] = None,
     adapter: Annotated[str | None, typer.Option("--adapter", help="Your own pair: LoRA adapter of the base.")] = None,

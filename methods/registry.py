@@ -11,36 +11,15 @@ import re
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..organisms.errors import PrerequisiteError, UsageError, unknown
-from .contract import Access
-from .entry import MethodEntry
+from .catalogue import BUILTIN
+
+if TYPE_CHECKING:
+    from .entry import MethodEntry
 
 GROUP = "diffbench.methods"
-BUILTIN = {
-    "delta": "crosscoders:DeltaCrosscoder",
-    "batch_topk": "crosscoders:BatchTopKCrosscoder",
-    "l1": "crosscoders:L1Crosscoder",
-    "dsf": "crosscoders:DSFCrosscoder",
-    "dfc": "crosscoders:DFCCrosscoder",
-    "sae_diff": "saes:DifferenceSAE",
-    "sae_ft": "saes:FineTunedSAE",
-    "sae_base": "saes:BaseSAE",
-    "sae_pair": "saes:PairedSAEs",
-    "sae_stagewise": "saes:StagewiseSAE",
-    "logit_diff": "reading:LogitDiff",
-    "adl": "reading:ADL",
-    "pca": "linear:PCA",
-    "dw_svd": "linear:WeightSVD",
-    "mean_diff": "baselines:MeanDifference",
-    "random_difference": "linear:RandomDifference",
-    "random": "baselines:RandomDirections",
-    "probe": "linear:Probe",
-    "supervised": "anchors:Supervised",
-    "oracle": "anchors:Oracle",
-}
-"""Built-in methods, in the order they are listed."""
 
 
 def method_names() -> list[str]:
@@ -48,7 +27,12 @@ def method_names() -> list[str]:
     return [*BUILTIN, *sorted(_plugins())]
 
 
-def load_method(name: str) -> MethodEntry:
+def all_facts() -> list[dict[str, str | bool]]:
+    """What a list says of every method; only those of other packages are imported for it."""
+    return [*(f.data(n) for n, f in BUILTIN.items()), *(load_method(n).facts() for n in sorted(_plugins()))]
+
+
+def load_method(name: str) -> "MethodEntry":
     """A method by name, or from a file if `name` ends in .py.
 
     Raises:
@@ -57,8 +41,10 @@ def load_method(name: str) -> MethodEntry:
     if name.endswith(".py"):
         return _from_file(Path(name))
     if name in BUILTIN:
-        module, _, attribute = BUILTIN[name].partition(":")
+        module, _, attribute = BUILTIN[name].where.partition(":")
         cls = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        from .entry import MethodEntry
+
         return MethodEntry(name, cls, "built-in", version("diffbench"))
     plugins = _plugins()
     if name not in plugins:
@@ -66,7 +52,7 @@ def load_method(name: str) -> MethodEntry:
     return _from_entry_point(plugins[name])
 
 
-def _from_entry_point(point: EntryPoint) -> MethodEntry:
+def _from_entry_point(point: EntryPoint) -> "MethodEntry":
     package = point.dist.name if point.dist else "unknown"
     release = point.dist.version if point.dist else "0"
     try:
@@ -80,7 +66,7 @@ def _from_entry_point(point: EntryPoint) -> MethodEntry:
     return _checked(point.name, cls, f"package {package} {release}", f"{package}-{release}+{digest}")
 
 
-def _from_file(path: Path) -> MethodEntry:
+def _from_file(path: Path) -> "MethodEntry":
     if not path.is_file():
         raise UsageError(
             f"there is no method file {path}; give the path of a Python file that defines one method class"
@@ -108,8 +94,41 @@ def _from_file(path: Path) -> MethodEntry:
     return _checked(name, classes[0], f"file {path}", hashlib.sha256(path.read_bytes()).hexdigest()[:16])
 
 
-def _checked(name: str, cls: Any, origin: str, release: str) -> MethodEntry:
+def _written(cls: type[Any]) -> list[tuple[str, Any]]:
+    """What a class body says: functions, and values that are no machinery of Python's."""
+    return [
+        (n, v)
+        for n, v in sorted(vars(cls).items())
+        if inspect.isfunction(v) or not n.startswith("__") or n == "__doc__"
+    ]
+
+
+def from_class(cls: type[Any]) -> "MethodEntry":
+    """A method from a class that is no file's, such as one written in a notebook; its source is its version.
+
+    Raises:
+        PrerequisiteError: not a method, or a class without source.
+    """
+    name = str(getattr(cls, "name", cls.__name__.lower()))
+    if name in BUILTIN:
+        raise UsageError(
+            f"the class {cls.__name__} calls its method {name!r}, which is a built-in; choose another `name`"
+        )
+    try:
+        # a notebook's class has no file of its own, but its functions have source
+        source = "".join(inspect.getsource(f) if inspect.isfunction(f) else f"{n} {f!r}" for n, f in _written(cls))
+    except (OSError, TypeError) as error:
+        raise PrerequisiteError(
+            f"the source of {cls.__name__} is not to be had, so its results could not be told apart; write it to a file"
+        ) from error
+    return _checked(name, cls, f"class {cls.__name__}", hashlib.sha256(source.encode()).hexdigest()[:16])
+
+
+def _checked(name: str, cls: Any, origin: str, release: str) -> "MethodEntry":
     """Refuse a class that cannot be a method."""
+    from .contract import Access
+    from .entry import MethodEntry
+
     if not callable(getattr(cls, "diff", None)):
         raise PrerequisiteError(f"{origin}: {cls!r} has no `diff(problem)`; see docs/adding-a-method.md")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):

@@ -5,7 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from diffbench.cli import app
@@ -274,3 +276,40 @@ def test_lists_and_schemas() -> None:
     for name in ("result", "behaviour", "card"):
         assert json.loads(bench("schema", name))["type"] == "object"
     assert "hashes match" in bench("doctor")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["organisms", "list"], ["methods", "list"], ["bases", "list"]]
+)
+def test_lists_and_help_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys, diffbench.cli\n"
+        f"sys.argv = ['bench', *{arguments!r}]\n"
+        "try: diffbench.cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'scipy', 'transformers', 'peft', 'matplotlib', 'nnsight'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr
+
+
+def commands(group: Any, lead: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with its words."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*lead, name))
+        else:
+            yield (*lead, name), command
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), list(commands(get_command(app))), ids=lambda v: " ".join(v) if isinstance(v, tuple) else ""
+)
+def test_help_shows_every_option_with_its_whole_text(words: tuple[str, ...], command: Any) -> None:
+    """A bracket in a help text was once read as markup, and every default vanished."""
+    shown = re.sub(r"[\s│]+", "", CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output)
+    for parameter in command.params:
+        assert parameter.help or parameter.name == "help", parameter.name
+        told = re.sub(r"[\s`]+", "", parameter.help or "")
+        assert told in shown, (words, parameter.name)

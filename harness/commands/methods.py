@@ -15,15 +15,15 @@ app = typer.Typer(no_args_is_help=True, help="Diffing methods: list, show, check
 def methods_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
     """Every method: what it may see, its paper and cost, where it comes from, what it does."""
     with handled(debug):
-        from ...methods.registry import load_method, method_names
+        from ...methods.registry import all_facts
 
-        entries = [load_method(n) for n in method_names()]
+        found = all_facts()
         if as_json:
-            typer.echo(json.dumps([e.facts() for e in entries], indent=1))
+            typer.echo(json.dumps(found, indent=1))
         else:
             from ..views import render
 
-            show(render.methods(entries))
+            show(render.methods(found))
 
 
 @app.command("show")

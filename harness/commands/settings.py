@@ -1,6 +1,6 @@
 """What `bench run` was asked to do: command line over environment over file over defaults, names resolved, nothing run yet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ...methods.catalogue import BUILTIN
 from ...methods.contract import Budget
 from ...methods.entry import MethodEntry
-from ...methods.registry import BUILTIN, load_method
+from ...methods.registry import load_method
 from ...organisms.errors import DiffbenchError, UsageError, unknown
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
@@ -109,7 +110,25 @@ def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
     """
     values = _read(config) if config else {}
     assignments = given.pop("set") or []
-    values |= {k: v for k, v in given.items() if v not in (None, [])}
+    file = run_file(values | {k: v for k, v in given.items() if v not in (None, [])})
+    if not file.method:
+        raise UsageError(f"no method given; use -m NAME with one of {', '.join(BUILTIN)} or a file.py")
+    options = {name: dict(chosen) for name, chosen in file.set.items()}
+    for assignment in assignments:
+        method, option, value = _assignment(assignment)
+        options.setdefault(method, {})[option] = value
+    left_out: dict[str, DiffbenchError] = {}
+    methods = _each(list(BUILTIN) if file.method == ["all"] else _unique(file.method), load_method, left_out)
+    chosen = configured(methods, options, left_out)
+    return Settings(_organisms(file, left_out), chosen, file, left_out)
+
+
+def run_file(values: dict[str, Any]) -> RunFile:
+    """Options of a run, checked.
+
+    Raises:
+        UsageError: an unknown option, a value of the wrong kind, options that contradict each other.
+    """
     try:
         file = RunFile.model_validate(values)
     except ValidationError as error:
@@ -118,24 +137,25 @@ def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
         if first["type"] == "extra_forbidden":
             raise unknown("run option", name, list(RunFile.model_fields)) from error
         raise UsageError(f"option {name}: {first['msg']} (given: {first.get('input')!r})") from error
-    if not file.method:
-        raise UsageError(f"no method given; use -m NAME with one of {', '.join(BUILTIN)} or a file.py")
     check_device(file.device)
-    left_out: dict[str, DiffbenchError] = {}
-    names = _unique(list(BUILTIN) if file.method == ["all"] else file.method)
-    methods = _each(names, load_method, left_out)
-    options = {name: dict(chosen) for name, chosen in file.set.items()}
-    for assignment in assignments:
-        method, option, value = _assignment(assignment)
-        options.setdefault(method, {})[option] = value
-    for name in options:
-        if name not in [m.name for m in methods] and name not in left_out:
-            raise unknown("method of this run", name, [m.name for m in methods])
     if file.remote and file.backend != "nnsight":
         raise UsageError("--remote is nnsight's way to NDIF; add --backend nnsight, or leave out --remote")
-    configured = [(m, m.configure(options.get(m.name, {}))) for m in methods]
-    chosen = file.model_copy(update={"seed": list(dict.fromkeys(file.seed))})
-    return Settings(_organisms(file, left_out), configured, chosen, left_out)
+    return file.model_copy(update={"seed": list(dict.fromkeys(file.seed))})
+
+
+def configured(
+    methods: Sequence[MethodEntry], options: dict[str, dict[str, Any]], left_out: Collection[str] = ()
+) -> list[tuple[MethodEntry, BaseModel]]:
+    """Methods with their options {method: {option: value}}.
+
+    Raises:
+        UsageError: options of a method that is not there, or that it does not have.
+    """
+    names = [m.name for m in methods]
+    for name in options:
+        if name not in names and name not in left_out:
+            raise unknown("method of this run", name, names)
+    return [(m, m.configure(options.get(m.name, {}))) for m in methods]
 
 
 def _organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[Organism]:

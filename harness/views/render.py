@@ -2,20 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ...methods.entry import MethodEntry
 from ...organisms.card import Card, Estimate
 from ...organisms.core import CORE_V1
-from ...organisms.world.document import Document
 from ..protocol.result import SCORES, Identified, Located, Result, Score
-from ..runs.check_method import Report as MethodReport
-from ..runs.verify import Verification
-from ..studies.doctor import Finding
-from ..zoo.examples import Example
+
+if TYPE_CHECKING:  # a list must not wait for torch
+    from ...methods.entry import MethodEntry
+    from ...organisms.world.document import Document
+    from ..runs.check_method import Report as MethodReport
+    from ..runs.verify import Verification
+    from ..studies.doctor import Finding
+    from ..zoo.examples import Example
 
 
 def results(found: Sequence[Result], folders: Sequence[Path]) -> RenderableType:
@@ -144,7 +147,7 @@ def organisms(cards: Sequence[Card]) -> Table:
     return table
 
 
-def organism(card: Card, rows: Sequence[Document], examples: Sequence[Example]) -> RenderableType:
+def organism(card: Card, rows: "Sequence[Document]", examples: "Sequence[Example]") -> RenderableType:
     """One card, with training rows and the same openings answered by base and organism."""
     measured = Table(title="measured, with 95 % intervals over prompts", title_justify="left")
     for name in ("", "unit", "n", "base", "organism", "change"):
@@ -205,17 +208,17 @@ def _estimate(e: Estimate) -> str:
     return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
 
 
-def methods(entries: Sequence[MethodEntry]) -> Table:
+def methods(facts: Sequence[dict[str, str | bool]]) -> Table:
     """Every method."""
     table = Table()
     for name in ("method", "access", "paper", "cost", "origin", "what it does"):
         table.add_column(name)
-    for e in entries:
-        table.add_row(e.name, e.access, e.paper, e.cost, e.origin, e.summary)
+    for f in facts:
+        table.add_row(*(str(f[n]) for n in ("name", "access", "paper", "cost", "origin", "summary")))
     return table
 
 
-def method(entry: MethodEntry) -> RenderableType:
+def method(entry: "MethodEntry") -> RenderableType:
     """One method's options."""
     table = Table(title="options (--set " + entry.name + ".OPTION=VALUE)", title_justify="left")
     for name in ("option", "default", "meaning"):
@@ -233,7 +236,7 @@ def method(entry: MethodEntry) -> RenderableType:
     return Group(head, table) if entry.config_class.model_fields else Group(head, Text("no options"))
 
 
-def method_check(report: MethodReport) -> Table:
+def method_check(report: "MethodReport") -> Table:
     """What `bench methods check` looked at."""
     table = Table(title=f"{report.method} on {report.organism}", title_justify="left")
     for name in ("check", "outcome", "detail"):
@@ -243,7 +246,7 @@ def method_check(report: MethodReport) -> Table:
     return table
 
 
-def verification(folder: Path, outcome: Verification) -> RenderableType:
+def verification(folder: Path, outcome: "Verification") -> RenderableType:
     """Whether a run folder says what its findings score."""
     if outcome.ok:
         return Text(f"{folder}: {outcome.compared} values agree")
@@ -257,7 +260,7 @@ def verification(folder: Path, outcome: Verification) -> RenderableType:
     return table
 
 
-def doctor(report: Sequence[Finding]) -> Table:
+def doctor(report: "Sequence[Finding]") -> Table:
     """The report of `bench doctor`."""
     table = Table(show_header=False, box=None)
     for f in report:

@@ -8,6 +8,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 from ...harness.files import atomic_write_text
 from ...harness.protocol.result import Result
+from ...methods.catalogue import BUILTIN
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from ..pages.site import to_html
 from ..pages.text_formats import to_csv, to_latex, to_markdown
@@ -108,9 +109,7 @@ def settled(results: Iterable[Result]) -> frozenset[str]:
 
 def _built_in(method: str) -> bool:
     """Whether a method draws anything; one that is not built in may."""
-    from ...methods.registry import BUILTIN, load_method  # torch, which records that say it do without
-
-    return load_method(method).stochastic if method in BUILTIN else True
+    return BUILTIN[method].stochastic if method in BUILTIN else True
 
 
 def power(

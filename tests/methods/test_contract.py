@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 from diffbench.harness.pairs.interventions import Directions
+from diffbench.methods.catalogue import BUILTIN
 from diffbench.methods.contract import MAX_FINDINGS, DiffResult, Finding, FindingError, Gate, check_findings
+from diffbench.methods.registry import load_method
 
 D = 6
 ONE = torch.ones(D)
@@ -44,3 +46,8 @@ def test_the_length_of_a_direction_means_nothing_and_zero_is_no_direction() -> N
     for each in some:
         torch.testing.assert_close(each, ONE / D**0.5)
     assert not none.any()
+
+
+def test_the_catalogue_says_what_each_class_says_of_itself() -> None:
+    for name, facts in BUILTIN.items():
+        assert facts.data(name) == load_method(name).facts()
