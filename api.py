@@ -71,7 +71,14 @@ def load_pair(
     """
     models = {k: locate(str(v), "model", k).folder for k, v in (("base", base), ("tuned", tuned)) if v is not None}
     adapters = {k: locate(str(v), "adapter", k).folder for k, v in (("adapter", adapter), ("on", on)) if v is not None}
-    source = PairSource(**models, **adapters, allow_other_base=allow_other_base, base_name=str(base))
+    source = PairSource(
+        models["base"],
+        adapters.get("adapter"),
+        adapters.get("on"),
+        models.get("tuned"),
+        allow_other_base=allow_other_base,
+        base_name=str(base),
+    )
     with silenced(False):
         return _load_pair(source, layer=layer, device=device, dtype=dtype, device_map=device_map)
 
