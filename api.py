@@ -32,7 +32,7 @@ from .methods.entry import MethodEntry
 from .methods.registry import all_facts, checked, from_class, load_method
 from .organisms.card import sha256_text
 from .organisms.errors import DiffbenchError, UsageError
-from .organisms.hub.sources import PairSource, locate
+from .organisms.hub.sources import Kind, PairSource, locate
 from .organisms.hub.user_pair import UserPair, user_organism
 from .organisms.organism import Organism
 from .organisms.registry import expand, load_card, load_organism, organism_names
@@ -71,9 +71,18 @@ def load_pair(
     Raises:
         PairError: models that do not belong together. PrerequisiteError: a model that is not to be had, too little memory.
     """
-    models = {k: locate(str(v), "model", k).folder for k, v in (("base", base), ("tuned", tuned)) if v is not None}
-    adapters = {k: locate(str(v), "adapter", k).folder for k, v in (("adapter", adapter), ("on", on)) if v is not None}
-    source = PairSource(**models, **adapters, allow_other_base=allow_other_base, base_name=str(base))
+
+    def folder(given: str | Path | None, kind: Kind, what: str) -> Path | None:
+        return None if given is None else locate(str(given), kind, what).folder
+
+    source = PairSource(
+        locate(str(base), "model", "base").folder,
+        folder(adapter, "adapter", "adapter"),
+        on=folder(on, "adapter", "adapter"),
+        tuned=folder(tuned, "model", "fine-tuned model"),
+        allow_other_base=allow_other_base,
+        base_name=str(base),
+    )
     with silenced(False):
         return _load_pair(source, layer=layer, device=device, dtype=dtype, device_map=device_map)
 

@@ -51,6 +51,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: (d / "base" / "tokenizer_config.json").write_text("[]"),
         "base",
     ),
+    "a configuration of no size": (lambda d: edited(d / "base" / "config.json", hidden_size=0), "base"),
     "a context of no length": (lambda d: edited(d / "base" / "config.json", max_position_embeddings="long"), "base"),
     "no tokenizer": (lambda d: (d / "base" / "tokenizer.json").unlink(), "base"),
     "a template that does not parse": (
@@ -61,10 +62,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: (d / "base" / "chat_template.jinja").write_text("{{ raise_exception('no users') }}"),
         "no users",
     ),
-    "no behaviour file": (lambda d: (d / "behaviour.json").unlink(), "is not there"),
+    "no behaviour file": (lambda d: (d / "behaviour.json").unlink(), "cannot read"),
     "a behaviour file that is none": (lambda d: (d / "behaviour.json").write_text("{}"), "is not a behaviour file"),
     "a behaviour at a layer that is none": (lambda d: edited(d / "behaviour.json", layer=9), "layer 9"),
     "a card that is not YAML": (lambda d: (d / "own.yaml").write_text("base: ["), "is not YAML"),
+    "a card that is not text": (lambda d: (d / "own.yaml").write_bytes(b"base: \xff"), "is not UTF-8"),
+    "a card that multiplies": (lambda d: (d / "own.yaml").write_text("base: &a [x]\non: *a\n"), "write the value out"),
     "a card without a change": (lambda d: (d / "own.yaml").write_text("base: b\nbehaviour: c\n"), "adapter"),
 }
 

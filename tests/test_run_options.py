@@ -76,3 +76,29 @@ def test_a_partial_result_says_so_and_is_in_no_table_and_in_no_pack() -> None:
     bench("leaderboard", "build")
     assert "a partial result (9 prompts a split" in Path("leaderboard-out/leaderboard.md").read_text()
     assert "which is not published" in bench("results", "pack", code=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"seed: 2024-01-01", "option seed"),
+        (b"2024-01-01: 1", "no run option '2024-01-01'"),
+        (b"seed: \xff\xfe", "not UTF-8"),
+        (b"a: &a [x, x]\nseed: *a", "write the value out"),
+        (b"seed: " + b"[" * 5000, "nested too deeply"),
+        (b"seed: !!int x", "not what its tag says"),
+        (b"seed: !!timestamp x", "not what its tag says"),
+        (b"seed: !!python/object/apply:os.getpid []", "is not YAML"),
+        (b"[seed]: 1", "is not YAML"),
+    ],
+    ids=lambda v: str(v)[:24],
+)
+def test_a_config_file_that_is_no_plain_text_of_options_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / "run.yaml").write_bytes(text)
+    assert message in bench("run", "-m", "random", "-o", "taboo", "--config", "run.yaml", code=2)
+
+
+def test_a_date_in_a_config_file_is_the_text_that_was_written(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("out: 2024-01-01\nmethod: random\norganism: taboo\nlimit: 9\n")
+    bench("run", "--config", "run.yaml")
+    assert list((tmp_path / "2024-01-01").rglob("result.json"))

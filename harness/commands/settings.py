@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -14,6 +13,7 @@ from ...methods.contract import Budget
 from ...methods.entry import MethodEntry
 from ...methods.registry import load_method
 from ...organisms.errors import DiffbenchError, UsageError, unknown
+from ...organisms.hub.files import FileError, load_yaml, read_text
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
@@ -244,9 +244,11 @@ def _assignment(text: str) -> tuple[str, str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = _yaml(path.read_text(), str(path))
+        values = _yaml(read_text(path), str(path))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except FileError as error:
+        raise UsageError(str(error)) from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} is not a YAML mapping of run options ({', '.join(RunFile.model_fields)})")
     return values  # pyright: ignore[reportUnknownVariableType]
@@ -254,9 +256,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where} is not YAML: {error}") from error
+        return load_yaml(text, where)
+    except FileError as error:
+        raise UsageError(str(error)) from error
 
 
 def _unique(items: list[str]) -> list[str]:
