@@ -136,7 +136,10 @@ def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
     left_out: dict[str, DiffbenchError] = {}
     methods = usable(list(BUILTIN) if file.method == ["all"] else _unique(file.method), load_method, left_out)
     chosen = configured(methods, options, left_out)
-    return Settings(_organisms(file, left_out), chosen, file, left_out)
+    organisms = _organisms(file, left_out)
+    if file.remote and (embedded := [o.name for o in organisms if o.tier == "tiny"]):
+        raise UsageError(f"--remote: the base is an embedded organism's ({embedded[0]}), which NDIF does not have")
+    return Settings(organisms, chosen, file, left_out)
 
 
 def run_file(values: dict[str, Any]) -> RunFile:
