@@ -53,7 +53,8 @@ def show(renderable: Any) -> None:
     from rich.console import Console
 
     console = Console()
-    Console(width=None if console.is_terminal else 160).print(renderable)
+    # what a record or a template says is text, never markup: `[/b]` is a token like another
+    Console(width=None if console.is_terminal else 160, markup=False, emoji=False).print(renderable)
 
 
 def collect_log(verbose: bool) -> Any:

@@ -10,22 +10,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...organisms.errors import PrerequisiteError, ValidationFailed
+from ...organisms.hub.files import FileError, read_bytes
 from ..files import atomic_write_bytes
 from ..protocol.result import Result
 
 PACKED = ".jsonl.xz"
+MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000
+"""Bytes of a pack, bytes and records in it: a file of 150 kB may unpack to a gigabyte."""
 
 
 def lines(path: Path) -> Iterator[str]:
     """The records of a pack as JSON.
 
     Raises:
-        ValueError: not a whole xz file of UTF-8 text.
+        ValueError: not a whole xz file of UTF-8 text, or one that unpacks to more than a pack may hold.
     """
     try:
-        yield from lzma.decompress(path.read_bytes()).decode().splitlines()
+        raw = read_bytes(path, MOST_PACKED)
+        unpacker = lzma.LZMADecompressor()
+        text = unpacker.decompress(raw, MOST_UNPACKED + 1)
+    except FileError as error:
+        raise ValueError(str(error)) from error
     except (lzma.LZMAError, EOFError) as error:
         raise ValueError(f"not a whole xz file ({error}): fetch it again") from error
+    if len(text) > MOST_UNPACKED:
+        raise ValueError(f"it unpacks to more than {MOST_UNPACKED >> 20} MiB, which no pack of ours does")
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError("not a whole xz file (it ends early, or goes on after its end): fetch it again")
+    rows = text.decode().splitlines()
+    if len(rows) > MOST_RECORDS:
+        raise ValueError(f"it holds {len(rows)} lines; a pack has at most {MOST_RECORDS} records")
+    yield from rows
 
 
 def outcome(result: Result) -> tuple[object, ...]:

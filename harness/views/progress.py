@@ -18,7 +18,7 @@ class RunDisplay:
     """A `Watcher` that draws on stderr; silent when `quiet`. Without a terminal it prints one line a cell."""
 
     def __init__(self, plan: Plan, quiet: bool):
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = Console(stderr=True, quiet=quiet, markup=False, emoji=False)
         self.folders: list[Path] = []
         self._plan = plan
         self._bars = Progress(

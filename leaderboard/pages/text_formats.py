@@ -118,8 +118,13 @@ def to_csv(table: Table) -> str:
             (row.seeds, row.prompts, statuses(row), row.wall_s),
         )
         on = (table.protocol, table.protocol_sha256, table.organism_set, table.draws, table.seed)
-        writer.writerows((*who, name, *estimate, *size, *on) for name, estimate in row.scores.items())
+        writer.writerows(map(_inert, (*who, name, *estimate, *size, *on)) for name, estimate in row.scores.items())
     return out.getvalue()
+
+
+def _inert(value: object) -> object:
+    """A field that a spreadsheet does not take for a formula; numbers stay numbers."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def notes_of(table: Table) -> list[str]:
