@@ -306,8 +306,10 @@ def _of_adapters(module: nn.Module, adapters: Sequence[str]) -> Generator[tuple[
 
 def _lora_delta(lora: Any, adapter: str) -> Tensor:
     """ΔW [out, in] of one adapter: s·BA where that is all there is, else merged minus unmerged weight of a copy (DoRA scales rows too)."""
+    _check_readable(lora.lora_B[adapter])
     if adapter not in lora.lora_variant:
         return (lora.lora_B[adapter].weight.float() @ lora.lora_A[adapter].weight.float()) * lora.scaling[adapter]
+    _check_readable(lora.get_base_layer())
     alone = copy.deepcopy(lora).float()
     before = alone.get_base_layer().weight.detach().clone()
     alone.merge(safe_merge=True, adapter_names=[adapter])
@@ -320,10 +322,15 @@ def _of_weights(base: nn.Module, tuned: nn.Module) -> Generator[tuple[str, Tenso
     weight: Any = getattr(tuned, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or isinstance(tuned, nn.Embedding):
         return
-    if weight.is_meta or not weight.is_floating_point():
-        held = "on no device (--device-map)" if weight.is_meta else f"packed as {weight.dtype} by quantisation"
-        raise PairError(f"the weights of a {type(tuned).__name__} are {held}, so their change cannot be read")
+    _check_readable(tuned)
     other: Any = base.weight.to(weight.device)
     if weight is not other and not torch.equal(weight, other):
         delta = weight.detach().float() - other.detach().float()
         yield "", delta.T if type(tuned).__name__ == "Conv1D" else delta
+
+
+def _check_readable(module: Any) -> None:
+    weight: Tensor = module.weight
+    if weight.is_meta or not weight.is_floating_point():
+        held = "on no device (--device-map)" if weight.is_meta else f"packed as {weight.dtype} by quantisation"
+        raise PairError(f"the weights of a {type(module).__name__} are {held}, so their change cannot be read")

@@ -94,6 +94,11 @@ class Pair:
         with self._engine.side(side) as body:
             yield body.model
 
+    @property
+    def two_models(self) -> bool:
+        """Whether the sides have weights of their own; else an adapter makes the difference."""
+        return self._tuned is not None
+
     def block(self, side: Side) -> nn.Module:
         """The hooked block of one side."""
         return self._engine.bodies[side].parts.blocks[self.layer]

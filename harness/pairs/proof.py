@@ -60,8 +60,9 @@ def _prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
     kind = type(plain(pair.model)).__name__
     if whole["base"].shape[1] != LAST:
         raise PairError(f"{kind} does not give the logits of chosen positions (logits_to_keep); it is not supported")
+    residuals = {side: pair.residuals(ids, side) for side in SIDES}
     for side in SIDES:
-        if not (whole[side].isfinite().all() and pair.residuals(ids, side).isfinite().all()):
+        if not (whole[side].isfinite().all() and residuals[side].isfinite().all()):
             raise PairError(
                 f"the {side} model's residuals or logits on a probe are not finite in {pair.dtype}: its weights are too large, or "
                 "need a wider --dtype (float32)"
@@ -74,13 +75,14 @@ def _prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
         )
     for side in SIDES:
         for how in (keep, LAST):
-            resumed = pair.resume(pair.residuals(ids, side), ids, side, how)
+            resumed = pair.resume(residuals[side], ids, side, how)
             if (off := _far(resumed, whole[side])) > allowed:
                 raise PairError(
                     f"resuming the {side} model after block {pair.layer} from its own residual gives other logits, off by {off:.2g} "
                     f"of the largest (at most {allowed:g} is rounding): its blocks are no plain sequence, so residuals cannot be exchanged"
                 )
-        for off, where in _by_company(pair, ids, side):
+    for side in SIDES if pair.two_models else SIDES[1:]:
+        for off, where in _by_company(pair, ids, side, whole[side]):
             if off > OTHER_SHAPES * allowed:
                 raise PairError(
                     f"{kind} gives other logits {where}, off by {off:.2g} of the largest (at most {OTHER_SHAPES * allowed:g} is rounding); "
@@ -90,14 +92,14 @@ def _prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
         raise PairError(f"base and fine-tuned model give equal logits on a probe: {what} has no effect")
 
 
-def _by_company(pair: Pair, ids: Tensor, side: Side) -> Generator[tuple[float, str]]:
+def _by_company(pair: Pair, ids: Tensor, side: Side, whole: Tensor) -> Generator[tuple[float, str]]:
     """How far the logits of a row are from its own where it is not alone, and where that is."""
     half = LENGTH // 2
     front = ids[:, :half]
     ends = torch.tensor([half - 1, LENGTH - 1], device=ids.device)
     rows = torch.cat([torch.cat([front, ids.flip(1)[:, half:]], 1), ids])
     both = pair.logits(rows, side, ends)
-    yield _far(both[1:, 1:], pair.logits(ids, side, 1)), "for a row when another one is beside it"
+    yield _far(both[1:, 1:], whole[:, -1:]), "for a row when another one is beside it"
     yield _far(both[:1, :1], pair.logits(front, side, 1)), "for a token when others follow it (attention is not causal)"
     padded = torch.nn.functional.pad(front, (LAST, 0))
     mask = (torch.arange(padded.shape[1], device=ids.device) >= LAST).long()[None]

@@ -21,7 +21,8 @@ def reader(stage: Stage) -> Reader:
 
 def unembedding(reader: Reader, word: str) -> torch.Tensor:
     """A direction that the logit lens reads as `word`: its row of the unembedding, undone by the final norm's weights."""
-    base = reader.pair.model.get_base_model()
+    with reader.pair.side("base") as model:
+        base = model.get_base_model()
     row = base.lm_head.weight[reader.pair.tokenizer.convert_tokens_to_ids(word)]
     return (row - base.lm_head.weight.mean(0)) * (1 + base.model.norm.weight)
 

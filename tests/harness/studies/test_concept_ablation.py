@@ -54,9 +54,10 @@ def pair(small: Organism) -> Pair:
 @pytest.fixture
 def model(pair: Pair) -> Generator[Any, None, None]:
     """The pair's model in training mode for one test."""
-    pair.model.train()
-    yield pair.model
-    pair.model.eval()
+    with pair.side("tuned") as model:
+        model.train()
+        yield model
+        model.eval()
 
 
 @pytest.fixture
