@@ -109,12 +109,9 @@ class Pair:
             model.double()
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]; PairError if a row is longer than the model's context."""
-        length = self._check_fits(rows)
-        fill = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=self.device)
-        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=self.device).bool()
-        return ids, mask
+        """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]; PairError if the model cannot read a row."""
+        self._check_fits(rows)
+        return padded(rows, self.tokenizer, self.device)
 
     def _check_fits(self, rows: Sequence[Sequence[int]], more: int = 0) -> int:
         """Length of the longest row, which the model must have been made for with `more` tokens to come."""
@@ -223,3 +220,11 @@ class Pair:
                 end = next((n + 1 for n, t in enumerate(row) if t in stop), len(row))
                 out[i] = row[:end]
         return out
+
+
+def padded(rows: Sequence[Sequence[int]], tokenizer: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]."""
+    length, fill = max(map(len, rows)), tokenizer.pad_token_id or 0
+    ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device).bool()
+    return ids, mask
