@@ -143,7 +143,9 @@ def _reads_positions_alone(mlp: nn.Module, args: tuple[Any, ...], kwargs: dict[s
 
 
 @contextlib.contextmanager
-def running(kind: str) -> Generator[None, None, None]:
+def running(
+    kind: str, what: str = "does not run on plain token ids as a decoder-only model does", fix: str = ""
+) -> Generator[None]:
     """Turn what a model's own code raises in a pass that tries it into fact and cause; too little memory stays what it is."""
     try:
         yield
@@ -151,10 +153,8 @@ def running(kind: str) -> Generator[None, None, None]:
         raise
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ImportError) as error:
         first = next(iter(str(error).strip().splitlines()), "")
-        raise PairError(
-            f"{kind} does not run on plain token ids as a decoder-only model does ({type(error).__name__}: {first}); "
-            "this structure is not supported"
-        ) from error
+        told = f"{kind} {what} ({type(error).__name__}: {first})"
+        raise PairError(f"{told}; {fix or 'this structure is not supported'}") from error
 
 
 def input_device(model: Any) -> torch.device:

@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
     Gemma3Config,
+    Gemma4TextConfig,
     GPTJConfig,
     GPTNeoXConfig,
     GptOssConfig,
@@ -81,8 +82,8 @@ def fine_tuned(model: Any) -> Any:
     return tuned
 
 
-def proved(model: Any) -> Pair:
-    pair = Pair(model, build_tokenizer(), 1, fine_tuned(model))
+def proved(model: Any, layer: int = 1) -> Pair:
+    pair = Pair(model, build_tokenizer(), layer, fine_tuned(model))
     prove(pair, alone(model), "the fine-tune", identity=False)
     return pair
 
@@ -137,6 +138,24 @@ def test_structure_that_would_give_other_numbers_is_refused_with_the_cause(struc
     config, told = REFUSED[structure]
     with pytest.raises(PairError, match=told):
         proved(made(config))
+
+
+def test_a_layer_above_which_blocks_read_more_than_the_residual_is_refused() -> None:
+    config = Gemma4TextConfig(
+        **SIZE | {"num_hidden_layers": 6},
+        head_dim=8,
+        global_head_dim=8,
+        sliding_window=8,
+        vocab_size_per_layer_input=WORDS,
+        hidden_size_per_layer_input=8,
+        num_kv_shared_layers=2,
+        layer_types=["sliding_attention", "full_attention"] * 3,
+    )
+    model = made(config)
+    assert proved(model, 1).layer == 1
+    for layer in (2, 3, 4):
+        with pytest.raises(PairError, match=f"resumed after block {layer} from its residual alone.*a --layer below"):
+            proved(model, layer)
 
 
 def test_a_model_that_fails_on_the_probe_is_refused_and_not_a_crash() -> None:
