@@ -240,6 +240,7 @@ def verify(
                             "ok": outcome.ok,
                             "compared": outcome.compared,
                             "differences": outcome.differences,
+                            "unknown": outcome.unknown,
                         }
                     )
                 )

@@ -10,12 +10,16 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..files import read_bytes
 
 SCHEMA_VERSION = 1
 PROTOCOL_VERSION = "v1"
 PROTOCOL_SHA256 = "25cc6a2ca2f82e6ac53959554d849134d070c5e42a874f7bed8722f2cdcc58b6"
 """Hash of the published settings (`effects.PROTOCOL_V1`): a record made with them can have its intervals drawn again."""
+CUSTOM = "custom"
+"""Name of any other settings."""
 DRAWS = 10_000
 """Bootstrap draws of the published settings."""
 Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
@@ -32,8 +36,10 @@ Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]
 """A probability, a rate or a share; sums may be off by rounding."""
 Change = Annotated[float, Field(ge=-1 - 1e-9, le=1 + 1e-9)]
 """A difference of two rates."""
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+Line = Annotated[str, Field(max_length=2000)]
+"""Free text that is shown on one line."""
 
 
 class Record(BaseModel):
@@ -50,7 +56,7 @@ class Identity(Record):
     organism_sha256: Hash
     """Hash over the base weights, the adapter weights and the tokenizer."""
     method: Name
-    method_version: str
+    method_version: Line
     """diffbench version for built-in methods; otherwise a hash of the method's file, with its package's version if it has one."""
     access: Literal["activations", "+generations", "+weights", "supervised", "anchor"]
     """Access tier of the method: decides whether its row is ranked."""
@@ -58,14 +64,15 @@ class Identity(Record):
     """Hash of diffbench's own source (organisms, harness, methods)."""
     config: dict[str, Any]
     """The method's resolved options."""
-    protocol: str = PROTOCOL_VERSION
+    protocol: Name = PROTOCOL_VERSION
+    """`v1` is the published settings, `custom` any others."""
     protocol_sha256: Hash
     """Hash over the resolved protocol settings (budgets, ladders, controls, bootstrap)."""
     prompts_sha256: Hash
     """Hash over behaviour prompts, capability probes and the text the scores use."""
     layer: Count
     seeds: dict[str, Count]
-    """`method`: the method's seed; `scores`: controls and bootstrap."""
+    """`method`: the method's seed; `scores`: controls and bootstrap. Both are there."""
     budget: dict[str, Amount]
     dtype: Literal["float32", "bfloat16", "float16", "remote"]
     """Of the residual stream; `remote`: whatever NDIF's deployment has."""
@@ -74,6 +81,13 @@ class Identity(Record):
     """Whether positions that are no ordinary text were left out; None on the embedded tier, which has none to leave out."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Prompts a split that were used; a partial result, which stands in no table. None: all."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _both(cls, seeds: dict[str, int]) -> dict[str, int]:
+        if missing := {"method", "scores"} - seeds.keys():
+            raise ValueError(f"no seed of {' and '.join(sorted(missing))}")
+        return seeds
 
     def id(self) -> str:
         """sha256 of the canonical JSON of this block, without the fields that say nothing (None)."""
@@ -394,6 +408,8 @@ class Result(Record):
     """Organisms whose family has candidates."""
     diagnostics: dict[str, Any] = Field(default_factory=dict[str, Any])
     samples: Samples | None = None
+    findings_sha256: Hash | None = None
+    """Hash of `findings.safetensors` beside the record; None without findings, and in records from before it was taken."""
     left_out: LeftOut | None = None
     """Real models only: sinks and special tokens."""
     text: TextRead | None = None
@@ -426,6 +442,14 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+MOST_BYTES = 2**24
+"""Size of the largest record that is read; those of the published matrix have 70 kB."""
+
+
 def load_result(path: Path) -> Result:
-    """Read and validate a `result.json`."""
-    return Result.model_validate_json(path.read_text(encoding="utf-8"))
+    """Read and validate a `result.json`.
+
+    Raises:
+        OSError: no regular file, or larger than `MOST_BYTES`. ValueError: not UTF-8, not JSON, not a record.
+    """
+    return Result.model_validate_json(read_bytes(path, MOST_BYTES).decode())

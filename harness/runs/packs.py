@@ -10,22 +10,53 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...organisms.errors import PrerequisiteError, ValidationFailed
-from ..files import atomic_write_bytes
-from ..protocol.result import Result
+from ..files import atomic_write_bytes, read_bytes
+from ..protocol.result import MOST_BYTES, Result
 
 PACKED = ".jsonl.xz"
+MOST_PACKED, MOST_TEXT, MOST_LINES = 2**27, 2**29, 20_000
+"""Most bytes of a pack, most bytes of its text, most records; xz makes a gigabyte of 150 kB."""
+MEMORY = 2**27
+"""Most bytes that xz may ask for; the presets need 65 MiB."""
+CHUNK = 2**20
 
 
 def lines(path: Path) -> Iterator[str]:
-    """The records of a pack as JSON.
+    """The records of a pack as JSON, read as they are asked for.
 
     Raises:
-        ValueError: not a whole xz file of UTF-8 text.
+        OSError: no regular file, or too large. ValueError: not one whole xz file of UTF-8 text, or larger than a pack may be.
     """
+    rest, total = b"", 0
+    count = 0
+    for chunk in _text(path):
+        total += len(chunk)
+        *whole, rest = (rest + chunk).split(b"\n")
+        count += len(whole)
+        if total > MOST_TEXT or len(rest) > MOST_BYTES or count > MOST_LINES:
+            raise ValueError(
+                f"more than {MOST_LINES:,} records, {MOST_TEXT >> 20} MiB of text, or {MOST_BYTES >> 20} MiB a record: not read further"
+            )
+        for line in whole:
+            yield line.decode()
+    if rest:
+        yield rest.decode()
+
+
+def _text(path: Path) -> Iterator[bytes]:
+    """The text of an xz file in chunks."""
+    data = read_bytes(path, MOST_PACKED)
     try:
-        yield from lzma.decompress(path.read_bytes()).decode().splitlines()
+        xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, MEMORY)
+        while not xz.eof:
+            if not (chunk := xz.decompress(data, CHUNK)) and xz.needs_input and not xz.eof:
+                raise EOFError("it ends early")
+            data = b""
+            yield chunk
     except (lzma.LZMAError, EOFError) as error:
         raise ValueError(f"not a whole xz file ({error}): fetch it again") from error
+    if xz.unused_data:
+        raise ValueError("something follows the end of the xz file: fetch it again")
 
 
 def outcome(result: Result) -> tuple[object, ...]:
@@ -52,6 +83,8 @@ def pack(results: list[Result], out: Path) -> list[Path]:
                 f"{result.id[:12]} of {result.identity.method} is a partial result (--limit), which is not published"
             )
         path = out / f"{result.identity.organism}{PACKED}"
+        if not path.resolve().is_relative_to(out.resolve()):
+            raise ValidationFailed(f"the pack {path} would lie outside {out}: remove the link, or choose another --out")
         if path not in files:
             files[path] = {r.id: r for r in _read(path)} if path.exists() else {}
         known = files[path].setdefault(result.id, result)
@@ -70,5 +103,5 @@ def pack(results: list[Result], out: Path) -> list[Path]:
 def _read(path: Path) -> list[Result]:
     try:
         return [Result.model_validate_json(line) for line in lines(path)]
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ValidationFailed(f"the pack {path} cannot be read: {error}") from error
