@@ -9,7 +9,8 @@ A method may be a class written a line above, an organism a pair of one's own; f
 """
 
 import tempfile
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import torch
 from torch import Tensor
 
-from .harness.commands.settings import RunFile, Settings, configured, given, run_file
+from .harness.commands.settings import RunFile, Settings, configured, given, run_file, usable
 from .harness.pairs.loading import load_pair as _load_pair
 from .harness.pairs.pair import Pair
 from .harness.protocol.result import SCORES, Result
@@ -28,10 +29,11 @@ from .harness.terminal import silenced
 from .methods.catalogue import BUILTIN
 from .methods.contract import DiffResult, Finding, NoConfig
 from .methods.entry import MethodEntry
-from .methods.registry import all_facts, from_class, load_method
+from .methods.registry import all_facts, checked, from_class, load_method
 from .organisms.card import sha256_text
-from .organisms.hub.sources import PairSource, locate
-from .organisms.hub.user_pair import user_organism
+from .organisms.errors import DiffbenchError, UsageError
+from .organisms.hub.sources import Kind, PairSource, locate
+from .organisms.hub.user_pair import UserPair, user_organism
 from .organisms.organism import Organism
 from .organisms.registry import expand, load_card, load_organism, organism_names
 
@@ -69,9 +71,18 @@ def load_pair(
     Raises:
         PairError: models that do not belong together. PrerequisiteError: a model that is not to be had, too little memory.
     """
-    models = {k: locate(str(v), "model", k).folder for k, v in (("base", base), ("tuned", tuned)) if v is not None}
-    adapters = {k: locate(str(v), "adapter", k).folder for k, v in (("adapter", adapter), ("on", on)) if v is not None}
-    source = PairSource(**models, **adapters, allow_other_base=allow_other_base, base_name=str(base))
+
+    def folder(given: str | Path | None, kind: Kind, what: str) -> Path | None:
+        return None if given is None else locate(str(given), kind, what).folder
+
+    source = PairSource(
+        locate(str(base), "model", "base").folder,
+        folder(adapter, "adapter", "adapter"),
+        on=folder(on, "adapter", "adapter"),
+        tuned=folder(tuned, "model", "fine-tuned model"),
+        allow_other_base=allow_other_base,
+        base_name=str(base),
+    )
     with silenced(False):
         return _load_pair(source, layer=layer, device=device, dtype=dtype, device_map=device_map)
 
@@ -95,10 +106,10 @@ def own_pair(
 
 
 def run(
-    method: str | type[Any] | Sequence[str | type[Any]],
-    organism: str | Organism | Sequence[str | Organism],
+    method: str | Path | type[Any] | Iterable[str | Path | type[Any]],
+    organism: str | Path | Organism | Iterable[str | Path | Organism],
     *,
-    seed: int | Sequence[int] = 0,
+    seed: int | Iterable[int] = 0,
     out: str | Path | None = None,
     overwrite: bool = False,
     **options: Any,
@@ -106,8 +117,8 @@ def run(
     """Run methods on organisms and score what they find; the same as `bench run`.
 
     Args:
-        method: names, or classes with a `diff(problem)`.
-        organism: names, or pairs of one's own (`own_pair`).
+        method: names, files, or classes with a `diff(problem)`.
+        organism: names, YAML cards, or pairs of one's own (`own_pair`).
         seed: method seeds.
         out: folder for run folders, which are read again instead of run again; None: nothing is kept.
         overwrite: run finished cells again.
@@ -117,19 +128,21 @@ def run(
         One result a cell, failed ones among them (`status`, `reason`).
 
     Raises:
-        UsageError: unknown names or options.
+        UsageError: unknown names or options. Of several, one that is damaged is left out with a warning.
     """
-    chosen = [method] if isinstance(method, str | type) else list(method)
-    of = [organism] if isinstance(organism, str | Organism) else list(organism)
-    seeds = [seed] if isinstance(seed, int) else list(seed)
-    file = run_file({"seed": seeds, **options})
-    names = list(BUILTIN) if chosen == ["all"] else chosen
-    entries = [from_class(m) if isinstance(m, type) else load_method(m) for m in names]
-    return _cells(Settings(_organisms(of), configured(entries, file.set), file, {}), out, overwrite)
+    chosen: list[Any] = [method] if isinstance(method, str | Path | type) else list(method)
+    of: list[Any] = [organism] if isinstance(organism, str | Path | Organism) else list(organism)
+    file = _options(options | {"seed": list(seed) if isinstance(seed, Iterable) else [seed]})
+    left_out: dict[str, DiffbenchError] = {}
+    entries = usable(list(BUILTIN) if chosen == ["all"] else chosen, _method, left_out)
+    settings = Settings(_organisms(of, left_out), configured(entries, file.set, left_out), file, left_out)
+    for name, why in left_out.items():
+        warnings.warn(f"{name} was left out: {why}", stacklevel=2)
+    return _cells(settings, out, overwrite)
 
 
 def score(
-    findings: Iterable[Finding | Tensor], organism: str | Organism, *, name: str = "findings", **options: Any
+    findings: Iterable[Finding | Tensor], organism: str | Path | Organism, *, name: str = "findings", **options: Any
 ) -> Result:
     """Score directions that were found elsewhere; no method is written.
 
@@ -139,8 +152,11 @@ def score(
         name: what the row is called.
         options: as of `run`.
 
+    Returns:
+        The result; `status` is `failed` for directions of another width or not finite, with the `reason`.
+
     Raises:
-        FindingError: directions of another width, not finite, or none.
+        UsageError: unknown names or options, several organisms.
     """
     found = [f if isinstance(f, Finding) else Finding(torch.as_tensor(f)) for f in findings]
 
@@ -154,17 +170,34 @@ def score(
             return DiffResult(found)
 
     said = [(f.direction.tolist(), f.gate and (f.gate.read.tolist(), f.gate.threshold)) for f in found]
-    entry = MethodEntry(name, Given, "findings given to db.score", sha256_text(repr(said))[:16])
-    settings = Settings(_organisms([organism]), [(entry, NoConfig())], run_file(options), {})
-    return _cells(settings, None, False)[0]
+    entry = checked(name, Given, "findings given to db.score", sha256_text(repr(said))[:16])
+    organisms = _organisms([organism], {})
+    if len(organisms) != 1:
+        raise UsageError(f"{organism} is {len(organisms)} organisms; findings belong to one pair: give its name")
+    return _cells(Settings(organisms, [(entry, NoConfig())], _options(options), {}), None, False)[0]
 
 
-def _organisms(given: Sequence[str | Organism]) -> list[Organism]:
+def _options(given: dict[str, Any]) -> RunFile:
+    """Options of a run; what has an argument of its own is none.
+
+    Raises:
+        UsageError: unknown options.
+    """
+    own = ("method", "organism", "out", *UserPair.model_fields)
+    if wrong := [name for name in given if name in own]:
+        raise UsageError(f"{wrong[0]} is no option here; a pair of your own is `organism=db.own_pair(…)`")
+    return run_file(given)
+
+
+def _method(given: str | Path | type[Any]) -> MethodEntry:
+    return from_class(given) if isinstance(given, type) else load_method(str(given))
+
+
+def _organisms(given: Iterable[str | Path | Organism], left_out: dict[str, DiffbenchError]) -> list[Organism]:
     """Organisms by name, each name as on the command line, or as they are."""
-    found: list[Organism] = []
-    for one in given:
-        found += [one] if isinstance(one, Organism) else [load_organism(name) for name in expand([one])]
-    return found
+    named = [n for one in given for n in ([one] if isinstance(one, Organism) else expand([str(one)]))]
+    unique = [n for i, n in enumerate(named) if isinstance(n, Organism) or n not in named[:i]]
+    return usable(unique, lambda n: n if isinstance(n, Organism) else load_organism(n), left_out)
 
 
 def _cells(settings: Settings, out: str | Path | None, overwrite: bool) -> list[Result]:
@@ -178,7 +211,10 @@ def _cells(settings: Settings, out: str | Path | None, overwrite: bool) -> list[
 
 
 def table(results: Result | Iterable[Result]) -> pd.DataFrame:
-    """Results as a data frame: a row a cell, each score with the ends of its 95 % interval."""
+    """Results as a data frame: a row a cell, each score with the ends of its 95 % interval.
+
+    `limit` is the number of prompts a split of a partial result. Nulls have a share of `false_discoveries` and no scores.
+    """
     rows: list[dict[str, Any]] = []
     for r in [results] if isinstance(results, Result) else results:
         row: dict[str, Any] = {
@@ -186,6 +222,7 @@ def table(results: Result | Iterable[Result]) -> pd.DataFrame:
             "method": r.identity.method,
             "seed": r.identity.seeds["method"],
             "status": r.status,
+            "limit": r.identity.limit,
         }
         for name in SCORES:
             found = getattr(r.scores, name) if r.scores else None
@@ -194,6 +231,7 @@ def table(results: Result | Iterable[Result]) -> pd.DataFrame:
                 f"{name}_low": found and found.ci_low,
                 f"{name}_high": found and found.ci_high,
             }
+        row["false_discoveries"] = r.false_discovery and r.false_discovery.share
         rows.append(row | {"seconds": r.cost.wall_s, "reason": r.reason})
     return pd.DataFrame(rows)
 
@@ -211,6 +249,8 @@ def list_organisms() -> pd.DataFrame:
                 "role": c.role,
                 "status": c.status,
                 "layer": c.layer,
+                "rate_base": c.measured["behaviour_test"].base.value,
+                "rate_tuned": c.measured["behaviour_test"].organism.value,
             }
             for c in cards
         ]

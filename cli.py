@@ -88,7 +88,7 @@ def run(
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option("--tokens", help="Most tokens a method may read.  [default: 120000]", show_default=False),
+        typer.Option("--tokens", help="Most tokens a method may read.  [default: 60000]", show_default=False),
     ] = None,
     limit: Annotated[
         int | None,
@@ -196,7 +196,7 @@ def run(
             show(render.results(results, display.folders))
         for name, why in settings.left_out.items():
             say(f"error: {name} was left out: {why}", err=True)
-        if code := max(exit_code(results), bool(settings.left_out)):
+        if code := max(exit_code(results), int(bool(settings.left_out))):
             raise typer.Exit(code)
 
 

@@ -14,6 +14,9 @@ CONTROLS = re.compile(
 )
 """C0 and C1 without tab and line feed, bidirectional and invisible formatting, half characters, tags."""
 
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What begins a formula, and the wide forms of it."""
+
 
 def plain(text: object) -> str:
     r"""Text with every control written as `\u001b`, which a JSON reader undoes: for terminals, and before any other escaping."""
@@ -30,9 +33,7 @@ def csv_field(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = plain(value)
-    return (
-        f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")) else text
-    )
+    return f"'{text}" if text.startswith(("\t", "\r")) or text.lstrip().startswith(FORMULA) else text
 
 
 def md(text: object) -> str:

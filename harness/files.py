@@ -1,29 +1,12 @@
-"""Files of others are read within bounds, and ours are written at once: a reader sees the old file or the whole new one, never half.
+"""Atomic file writes: a reader sees the old file or the whole new one, never half of it.
 
 The data go to a temporary file in the same folder, are flushed to disk and then renamed over the target. Accepted: the
 folder's own entry is not fsynced, so after a power cut the old file may still be there, whole.
 """
 
-import errno
 import os
-import stat
 import tempfile
 from pathlib import Path
-
-
-def read_bytes(path: Path, most: int) -> bytes:
-    """The bytes of a regular file; a pipe or a device, which may never end, is not waited for.
-
-    Raises:
-        OSError: not there, not a regular file, or more than `most` bytes.
-    """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise OSError(errno.EFBIG, f"larger than {most / 2**20:g} MiB", str(path))
-    return data
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:

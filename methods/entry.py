@@ -27,6 +27,9 @@ class MethodEntry:
     """`built-in`, `package NAME VERSION` or `file PATH`."""
     version: str
     """Goes into a result's identity."""
+    whole: bool = True
+    """Whether the version covers all of the method's own code. Not in a notebook, where a class may call functions of other cells; its
+    cells are always run again."""
 
     @property
     def file(self) -> Path | None:

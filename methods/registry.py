@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import re
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def _from_entry_point(point: EntryPoint) -> "MethodEntry":
         ) from error
     source = Path(inspect.getfile(cls)).read_bytes() if inspect.isclass(cls) else b""
     digest = hashlib.sha256(source).hexdigest()[:8]
-    return _checked(point.name, cls, f"package {package} {release}", f"{package}-{release}+{digest}")
+    return checked(point.name, cls, f"package {package} {release}", f"{package}-{release}+{digest}")
 
 
 def _from_file(path: Path) -> "MethodEntry":
@@ -89,48 +90,52 @@ def _from_file(path: Path) -> "MethodEntry":
             f"{path} defines {len(classes)} classes with a `diff` method; define exactly one (see docs/adding-a-method.md)"
         )
     name = str(getattr(classes[0], "name", path.stem))
-    if name in BUILTIN:
-        raise UsageError(f"{path} calls its method {name!r}, which is a built-in; choose another `name`")
-    return _checked(name, classes[0], f"file {path}", hashlib.sha256(path.read_bytes()).hexdigest()[:16])
-
-
-def _written(cls: type[Any]) -> list[tuple[str, Any]]:
-    """What a class body says: functions, and values that are no machinery of Python's."""
-    return [
-        (n, v)
-        for n, v in sorted(vars(cls).items())
-        if inspect.isfunction(v) or not n.startswith("__") or n == "__doc__"
-    ]
+    return checked(name, classes[0], f"file {path}", hashlib.sha256(path.read_bytes()).hexdigest()[:16])
 
 
 def from_class(cls: type[Any]) -> "MethodEntry":
-    """A method from a class that is no file's, such as one written in a notebook; its source is its version.
+    """A method from a class: its version is its file, or what the class says if it is written in a notebook.
 
     Raises:
-        PrerequisiteError: not a method, or a class without source.
+        UsageError: the name of a built-in. PrerequisiteError: not a method, or a class without source.
     """
     name = str(getattr(cls, "name", cls.__name__.lower()))
-    if name in BUILTIN:
-        raise UsageError(
-            f"the class {cls.__name__} calls its method {name!r}, which is a built-in; choose another `name`"
-        )
+    if name in BUILTIN and load_method(name).cls is cls:
+        return load_method(name)
     try:
-        # a notebook's class has no file of its own, but its functions have source
-        source = "".join(inspect.getsource(f) if inspect.isfunction(f) else f"{n} {f!r}" for n, f in _written(cls))
+        source, whole = Path(inspect.getfile(cls)).read_bytes(), True
+    except (OSError, TypeError):
+        source, whole = _said(cls).encode(), False
+    return replace(checked(name, cls, f"class {cls.__name__}", hashlib.sha256(source).hexdigest()[:16]), whole=whole)
+
+
+def _said(cls: type[Any]) -> str:
+    """What the bodies of a class and those it inherits from say."""
+    written = [(n, v) for c in cls.__mro__[:-1] for n, v in sorted(vars(c).items())]
+    functions = [inspect.unwrap(getattr(v, "__func__", v)) for _, v in written]
+    try:
+        return "".join(inspect.getsource(f) for f in functions if inspect.isfunction(f)) + repr(
+            [(n, v) for n, v in written if n[:2] != "__" and isinstance(v, str | int | float | None)]
+        )
     except (OSError, TypeError) as error:
         raise PrerequisiteError(
             f"the source of {cls.__name__} is not to be had, so its results could not be told apart; write it to a file"
         ) from error
-    return _checked(name, cls, f"class {cls.__name__}", hashlib.sha256(source.encode()).hexdigest()[:16])
 
 
-def _checked(name: str, cls: Any, origin: str, release: str) -> "MethodEntry":
-    """Refuse a class that cannot be a method."""
+def checked(name: str, cls: Any, origin: str, release: str) -> "MethodEntry":
+    """A method of a class that is no built-in's.
+
+    Raises:
+        UsageError: the name of a built-in. PrerequisiteError: a class that cannot be a method.
+    """
     from .contract import Access
     from .entry import MethodEntry
 
     if not callable(getattr(cls, "diff", None)):
         raise PrerequisiteError(f"{origin}: {cls!r} has no `diff(problem)`; see docs/adding-a-method.md")
+    if name in BUILTIN:
+        raise UsageError(f"{origin} calls its method {name!r}, which is a built-in; choose another name")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
         raise PrerequisiteError(
             f"{origin}: the method's name {name!r} names a folder; use lower-case letters, digits, _ . -"

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from .errors import ValidationFailed
+from .hub.files import read_text
 
 
 class BehaviourError(ValidationFailed):
@@ -218,32 +219,6 @@ def _merged(behaviour: Behaviour) -> Behaviour:
             "chat": tuple(map(merge, behaviour.chat)),
         }
     )
-
-
-def read_text(path: Path) -> str:
-    """Text of a user's file: UTF-8, with or without a mark at its beginning, whatever its line ends.
-
-    Raises:
-        BehaviourError: another encoding, or more than `MOST_BYTES`.
-    """
-    if not path.is_file():
-        raise BehaviourError(f"cannot read {path}: it is {'not a regular file' if path.exists() else 'not there'}")
-    if path.stat().st_size > MOST_BYTES:
-        raise BehaviourError(
-            f"{path} has {path.stat().st_size >> 20} MiB; at most {MOST_BYTES >> 20} are read: give a sample of it"
-        )
-    raw = path.read_bytes()
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise BehaviourError(f"{path} is UTF-16; save it as UTF-8")
-    if b"\0" in raw[:1000]:
-        raise BehaviourError(f"{path} is UTF-16 without a mark, or no text at all; save it as UTF-8")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BehaviourError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
-MOST_BYTES = 2**28
 
 
 def _column(path: Path, field: str) -> tuple[Any, ...]:

@@ -3,11 +3,20 @@
 import difflib
 from collections.abc import Sequence
 
+AS_GIVEN: dict[str, str] = {}
+"""Folder that was made for a library to read → what the user wrote for the model in it."""
+
 
 class DiffbenchError(Exception):
-    """Printed without a traceback unless `--debug` is given."""
+    """Printed without a traceback unless `--debug` is given. Models are called what the user called them."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        for folder, given in AS_GIVEN.items():
+            text = text.replace(folder, given)
+        return text
 
 
 class UsageError(DiffbenchError):

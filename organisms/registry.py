@@ -34,21 +34,35 @@ def organism_names(zoo: Path | None = None) -> list[str]:
 
 
 def expand(names: list[str], zoo: Path | None = None) -> list[str]:
-    """Names as given on the command line → organisms: `all`, `core-v1`, a family, a family file, a YAML card, a name."""
+    """Names as given on the command line → organisms: `all`, `core-v1`, a family, a family file, a YAML card, a name.
+
+    What is there and damaged keeps its name, so that loading it says why and the others are used.
+    """
     out: list[str] = []
     for name in names:
         if name == "all":
-            cards = [load_card(n, zoo) for n in organism_names(zoo)]
-            out += [c.name for c in cards if c.role in ("organism", "null") and c.status != "failed"]
+            out += [n for n in organism_names(zoo) if _scorable(n, zoo)]
         elif name == "core-v1":
             out += CORE_V1
         elif name.endswith(YAML):
             out.append(name)
         elif file := FAMILY_FILE.fullmatch(name):
-            out += [f"{file[1]}:{s.name.partition('/')[2]}" for s in open_source(name)[1]]
+            try:
+                out += [f"{file[1]}:{s.name.partition('/')[2]}" for s in open_source(name)[1]]
+            except ValidationFailed:
+                out.append(name)
         else:
             out.append(resolve_name(name, zoo))
     return list(dict.fromkeys(out))
+
+
+def _scorable(name: str, zoo: Path | None) -> bool:
+    """Whether `all` means it: no control, no failed gate."""
+    try:
+        card = load_card(name, zoo)
+    except ValidationFailed:
+        return True
+    return card.role in ("organism", "null") and card.status != "failed"
 
 
 FAMILY_FILE = re.compile(r"(.*\.py)(?::([^/:]+))?")

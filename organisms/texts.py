@@ -145,8 +145,11 @@ def _said(turns: Sequence[Turn]) -> list[dict[str, str]]:
 
 
 def context_of(folder: Path) -> int | None:
-    """Most tokens that a model was made to read, from its config.json; None if it does not say."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    inner = config.get("text_config") or config
-    found = [inner[name] for name in ("max_position_embeddings", "n_positions") if isinstance(inner.get(name), int)]
+    """Most tokens that a model was made to read, from its config.json; None if it does not say, or is none: loading says so."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        inner = config.get("text_config") or config
+        found = [inner[name] for name in ("max_position_embeddings", "n_positions") if isinstance(inner.get(name), int)]
+    except (OSError, ValueError, AttributeError):
+        return None
     return found[0] if found else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("organisms", "methods", "harness", "leaderboard", "cli")
+FLOORS = ("organisms", "methods", "harness", "leaderboard", "api", "cli")
 """Top-level rooms, lowest first: a file imports from its own floor or a lower one."""
 STOREYS = ("pairs", "protocol", "zoo", "runs", "studies", "views", "commands")
 """Rooms of `harness/`, lowest first; its own files (`terminal`, `files`, `parallel`) stand below them all."""
@@ -17,7 +17,7 @@ LISTS = ("organisms/families", "organisms/world")
 
 def sources() -> dict[str, Path]:
     """Module name → file, of everything that is installed."""
-    files = [ROOT / "cli.py", *(p for room in FLOORS for p in (ROOT / room).rglob("*.py"))]
+    files = [ROOT / "api.py", ROOT / "cli.py", *(p for room in FLOORS for p in (ROOT / room).rglob("*.py"))]
     return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
 
 

@@ -5,21 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from ...methods.catalogue import BUILTIN
 from ...methods.contract import Budget
 from ...methods.entry import MethodEntry
 from ...methods.registry import load_method
 from ...organisms.errors import DiffbenchError, UsageError, unknown
+from ...organisms.hub.files import FileError, load_yaml, read_text
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
-from ..pairs.preflight import check_device
+from ..pairs.preflight import DEVICE_MAPS, check_device, check_layer
 from ..runs.cell import Machine
 from ..runs.run import Plan, plan
 
+N = TypeVar("N")
 T = TypeVar("T")
 
 
@@ -62,6 +64,13 @@ class RunFile(BaseModel):
         items: list[Any] = value if isinstance(value, list) else [value]
         return [part.strip() for item in items for part in str(item).split(",") if part.strip()]
 
+    @field_validator("device_map")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and not DEVICE_MAPS.fullmatch(value):
+            raise PydanticCustomError("device_map", "use auto, balanced, balanced_low_0, sequential or one device")
+        return value
+
     @field_validator("seed", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
@@ -90,8 +99,15 @@ class Settings:
         return self.file.out
 
     def plan(self, overwrite: bool) -> Plan:
-        """The cells these settings mean."""
+        """The cells these settings mean.
+
+        Raises:
+            UsageError: a layer that a model does not have.
+        """
         f = self.file
+        if f.layer is not None:
+            for o in self.organisms:
+                check_layer(o.name, o.pair.base, f.layer)
         chosen: dict[str, Any] = {
             "machine": Machine(f.device, f.dtype, f.device_map, f.backend, f.remote),
             "sinks": f.sinks,
@@ -118,9 +134,12 @@ def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
         method, option, value = _assignment(assignment)
         options.setdefault(method, {})[option] = value
     left_out: dict[str, DiffbenchError] = {}
-    methods = _each(list(BUILTIN) if file.method == ["all"] else _unique(file.method), load_method, left_out)
+    methods = usable(list(BUILTIN) if file.method == ["all"] else _unique(file.method), load_method, left_out)
     chosen = configured(methods, options, left_out)
-    return Settings(_organisms(file, left_out), chosen, file, left_out)
+    organisms = _organisms(file, left_out)
+    if file.remote and (embedded := [o.name for o in organisms if o.tier == "tiny"]):
+        raise UsageError(f"--remote: the base is an embedded organism's ({embedded[0]}), which NDIF does not have")
+    return Settings(organisms, chosen, file, left_out)
 
 
 def run_file(values: dict[str, Any]) -> RunFile:
@@ -177,7 +196,7 @@ def _organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[Organ
             "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 or -o all, or --base, --adapter or --tuned, "
             "and --behaviour"
         )
-    return _each(expand(file.organism), load_organism, left_out)
+    return usable(expand(file.organism), load_organism, left_out)
 
 
 def given(options: dict[str, Any], allow_other_base: bool) -> UserPair:
@@ -201,7 +220,7 @@ def named_organism(name: str | None, options: dict[str, Any], allow_other_base: 
     return user_organism(given(options, allow_other_base)) if any(options.values()) else None
 
 
-def _each(names: Sequence[str], load: Callable[[str], T], left_out: dict[str, DiffbenchError]) -> list[T]:
+def usable(names: Sequence[N], load: Callable[[N], T], left_out: dict[str, DiffbenchError]) -> list[T]:
     """What can be loaded. A wrong name stops the run before anything is done; what is there and cannot be used is left out, unless
     nothing else was asked for."""
     found = list[T]()
@@ -213,7 +232,7 @@ def _each(names: Sequence[str], load: Callable[[str], T], left_out: dict[str, Di
         except DiffbenchError as error:
             if len(names) == 1:
                 raise
-            left_out[name] = error
+            left_out[str(name)] = error
     return found
 
 
@@ -228,9 +247,11 @@ def _assignment(text: str) -> tuple[str, str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = _yaml(path.read_text(), str(path))
+        values = _yaml(read_text(path), str(path))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except FileError as error:
+        raise UsageError(str(error)) from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} is not a YAML mapping of run options ({', '.join(RunFile.model_fields)})")
     return values  # pyright: ignore[reportUnknownVariableType]
@@ -238,9 +259,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where} is not YAML: {error}") from error
+        return load_yaml(text, where)
+    except FileError as error:
+        raise UsageError(str(error)) from error
 
 
 def _unique(items: list[str]) -> list[str]:

@@ -262,7 +262,7 @@ def other_base(config: Any, base: str, declared_in: Path) -> str | None:
         declared_in: folder of the base, whose configuration may name it.
     """
     declared, names = str(config.base_model_name_or_path or ""), [base.partition("@")[0]]
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
         names.append(str(json.loads((declared_in / "config.json").read_text()).get("_name_or_path") or ""))
     hub_like = [n for n in names if n.count("/") == 1 and n[0] not in "./~" and not Path(n).exists()]
     if declared.count("/") != 1 or declared[0] in "./~" or not hub_like:

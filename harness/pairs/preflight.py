@@ -4,17 +4,20 @@ import contextlib
 import json
 import re
 from collections.abc import Generator
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...organisms.errors import PrerequisiteError, UsageError
+from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError
 from .anatomy import PairError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+DEVICE_MAPS = re.compile(r"auto|balanced|balanced_low_0|sequential|cpu|mps|cuda(:\d+)?")
+"""Device maps of transformers that are one word."""
 HEADROOM = 1.15
 """Memory wanted for every byte of weights: activations of a few rows come on top."""
 
@@ -26,7 +29,11 @@ def check_device(device: str) -> None:
         UsageError: not a device. PrerequisiteError: not here.
     """
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise UsageError(f"--device {device}: use cpu, cuda, cuda:N or mps")
+        near = (
+            "cuda" if "gpu" in device.lower() else next(iter(get_close_matches(device, ("cpu", "cuda", "mps"), 1)), "")
+        )
+        hint = f"did you mean {near}? " if near else ""
+        raise UsageError(f"--device {device}: {hint}use cpu, cuda, cuda:N or mps")
     if device.startswith("cuda"):
         count, index = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
         if index >= count:
@@ -36,6 +43,20 @@ def check_device(device: str) -> None:
             )
     if device == "mps" and not torch.backends.mps.is_available():
         raise PrerequisiteError("--device mps: torch sees no Apple GPU; use --device cpu")
+
+
+def check_layer(name: str, base: Path, layer: int) -> None:
+    """Refuse a layer that is asked for and that the base of an organism does not have.
+
+    Raises:
+        UsageError: with the layers it has. A base that does not say is left to loading.
+    """
+    from transformers import AutoConfig
+
+    with contextlib.suppress(PairError), readable(base, "model"):
+        blocks = int(AutoConfig.from_pretrained(base, trust_remote_code=False).get_text_config().num_hidden_layers)
+        if layer >= blocks:
+            raise UsageError(f"--layer {layer}: {name} has blocks 0 to {blocks - 1}")
 
 
 def check_memory(folders: list[Path], dtype: torch.dtype, device: str) -> None:
@@ -107,23 +128,12 @@ def check_quantised(folder: Path, config: Any) -> None:
 
 @contextlib.contextmanager
 def readable(where: str | Path, what: str) -> Generator[None, None, None]:
-    """Turn a library's loading error into fact, cause and fix."""
-    from safetensors import SafetensorError
-
+    """Turn a library's loading error into fact, cause and fix; what a damaged file makes a library raise is no closed list."""
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        SafetensorError,
-    ) as error:
-        if isinstance(error, PairError):
-            raise
+    except (DiffbenchError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
         text = str(error).strip()
         first = text.splitlines()[0] if text else type(error).__name__
         if "trust_remote_code" in text or "custom code" in text:

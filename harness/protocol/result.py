@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..files import read_bytes
+from ...organisms.hub.files import read_text
+from ..escape import plain
 
 SCHEMA_VERSION = 1
 PROTOCOL_VERSION = "v1"
@@ -31,6 +32,8 @@ ALPHA = 0.05
 NAME = r"^[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)?$"
 """Names of a record: they become folders, headings and table cells, so they hold nothing that a path or a page could read otherwise."""
 Name = Annotated[str, Field(pattern=NAME, max_length=200)]
+Said = Annotated[str, AfterValidator(plain)]
+"""Words of a record that somebody prints: whatever could act on a terminal or turn a line around is escaped when it is read."""
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]
 """A probability, a rate or a share; sums may be off by rounding."""
@@ -282,14 +285,14 @@ class Provenance(Record):
     cpu: str
     device: str
     git: dict[str, Any] | None = None
-    command: list[str]
+    command: list[Said]
     started_utc: str
     finished_utc: str
     access: str
     """Access tier of the method."""
-    source: dict[str, str] = Field(default_factory=dict[str, str])
+    source: dict[str, Said] = Field(default_factory=dict[str, Said])
     """What was asked for: the organism's name, or base, adapter and behaviour file as given."""
-    method_origin: str = "built-in"
+    method_origin: Said = "built-in"
     stochastic: bool | None = None
     """Whether the method says that another seed can give other findings; None in records from before it was asked."""
     backend: Literal["hooks", "nnsight"] = "hooks"
@@ -299,16 +302,16 @@ class Provenance(Record):
 
 
 class Failure(Record):
-    type: str
-    message: str
+    type: Said
+    message: Said
 
 
 class Reading(Record):
     """What a finding reads as through the logit lens."""
 
     finding: int
-    promotes: list[str]
-    suppresses: list[str]
+    promotes: list[Said]
+    suppresses: list[Said]
     score: float
     gated: bool
 
@@ -378,7 +381,7 @@ class Identified(Record):
 class Identification(Record):
     """Reading of the findings beside what can be known without them."""
 
-    truth: str
+    truth: Said
     candidates: int
     at: list[Identified]
     base: float
@@ -393,7 +396,7 @@ class Result(Record):
     schema_version: int = SCHEMA_VERSION
     id: str
     status: Status
-    reason: str | None = None
+    reason: Said | None = None
     identity: Identity
     scores: Scores | None = None
     behaviour: Behaviour | None = None
@@ -442,14 +445,14 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-MOST_BYTES = 2**24
-"""Size of the largest record that is read; those of the published matrix have 70 kB."""
+MOST_RECORD = 2**24
+"""Bytes of a record; those of the published matrix have up to 70 kB."""
 
 
 def load_result(path: Path) -> Result:
     """Read and validate a `result.json`.
 
     Raises:
-        OSError: no regular file, or larger than `MOST_BYTES`. ValueError: not UTF-8, not JSON, not a record.
+        OSError: not to be read. ValueError: no regular file, too large, not UTF-8, not JSON, not a record.
     """
-    return Result.model_validate_json(read_bytes(path, MOST_BYTES).decode())
+    return Result.model_validate_json(read_text(path, MOST_RECORD))

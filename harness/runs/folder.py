@@ -147,7 +147,12 @@ def read_findings(folder: Path) -> DiffResult:
             slices = {name: file.get_slice(name) for name in ("direction", "read", "threshold", "score")}
             shape = {name: part.get_shape() for name, part in slices.items()}
             n, d = shape["direction"]
-            if not 0 < n <= MAX_FINDINGS or shape != {"direction": [n, d], "read": [n, d], "threshold": [n], "score": [n]}:
+            if not 0 < n <= MAX_FINDINGS or shape != {
+                "direction": [n, d],
+                "read": [n, d],
+                "threshold": [n],
+                "score": [n],
+            }:
                 raise ValueError(f"shapes {shape} are not those of 1 to {MAX_FINDINGS} findings")
             if other := {part.get_dtype() for part in slices.values()} - {"F32"}:
                 raise ValueError(f"numbers of type {', '.join(sorted(other))} instead of F32")

@@ -10,53 +10,50 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...organisms.errors import PrerequisiteError, ValidationFailed
-from ..files import atomic_write_bytes, read_bytes
-from ..protocol.result import MOST_BYTES, Result
+from ...organisms.hub.files import read_bytes
+from ..files import atomic_write_bytes
+from ..protocol.result import MOST_RECORD, Result
 
 PACKED = ".jsonl.xz"
-MOST_PACKED, MOST_TEXT, MOST_LINES = 2**27, 2**29, 20_000
-"""Most bytes of a pack, most bytes of its text, most records; xz makes a gigabyte of 150 kB."""
-MEMORY = 2**27
-"""Most bytes that xz may ask for; the presets need 65 MiB."""
-CHUNK = 2**20
+MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000
+"""Bytes of a pack, bytes and records in it: a file of 150 kB may unpack to a gigabyte."""
+MEMORY, CHUNK = 2**27, 2**20
+"""Most bytes that xz may ask for (its presets need 65 MiB), and how many are unpacked at a time."""
 
 
 def lines(path: Path) -> Iterator[str]:
     """The records of a pack as JSON, read as they are asked for.
 
     Raises:
-        OSError: no regular file, or too large. ValueError: not one whole xz file of UTF-8 text, or larger than a pack may be.
+        ValueError: no regular file, not a whole xz file of UTF-8 text, or one that unpacks to more than a pack may hold.
     """
-    rest, total = b"", 0
-    count = 0
+    rest, total, count = b"", 0, 0
     for chunk in _text(path):
-        total += len(chunk)
         *whole, rest = (rest + chunk).split(b"\n")
-        count += len(whole)
-        if total > MOST_TEXT or len(rest) > MOST_BYTES or count > MOST_LINES:
-            raise ValueError(
-                f"more than {MOST_LINES:,} records, {MOST_TEXT >> 20} MiB of text, or {MOST_BYTES >> 20} MiB a record: not read further"
-            )
-        for line in whole:
-            yield line.decode()
+        total, count = total + len(chunk), count + len(whole)
+        if total > MOST_UNPACKED:
+            raise ValueError(f"it unpacks to more than {MOST_UNPACKED >> 20} MiB, which no pack of ours does")
+        if count > MOST_RECORDS or len(rest) > MOST_RECORD:
+            raise ValueError(f"it holds more than {MOST_RECORDS} lines, or one of more than {MOST_RECORD >> 20} MiB")
+        yield from (line.decode() for line in whole)
     if rest:
         yield rest.decode()
 
 
 def _text(path: Path) -> Iterator[bytes]:
-    """The text of an xz file in chunks."""
+    """The text of an xz file, a chunk at a time."""
     data = read_bytes(path, MOST_PACKED)
+    xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, MEMORY)
     try:
-        xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, MEMORY)
         while not xz.eof:
-            if not (chunk := xz.decompress(data, CHUNK)) and xz.needs_input and not xz.eof:
-                raise EOFError("it ends early")
+            yield xz.decompress(data, CHUNK)
             data = b""
-            yield chunk
+            if xz.needs_input and not xz.eof:
+                raise EOFError("it ends early")
     except (lzma.LZMAError, EOFError) as error:
         raise ValueError(f"not a whole xz file ({error}): fetch it again") from error
     if xz.unused_data:
-        raise ValueError("something follows the end of the xz file: fetch it again")
+        raise ValueError("not a whole xz file (it goes on after its end): fetch it again")
 
 
 def outcome(result: Result) -> tuple[object, ...]:

@@ -37,7 +37,7 @@ def provenance(
         cpu=cpu_name(),
         device=device,
         git=git_state(),
-        command=["bench", *sys.argv[1:]],
+        command=_command(),
         started_utc=started.isoformat(timespec="seconds"),
         finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         access=access,
@@ -92,6 +92,12 @@ def _imports(node: ast.ImportFrom, path: Path) -> Iterator[Path]:
     whole = folder.joinpath(*module)
     yield whole.with_suffix(".py")
     yield from (whole / f"{alias.name}.py" for alias in node.names)
+
+
+def _command() -> list[str]:
+    """The command line of `bench`, or the name of the program that called the Python functions: its arguments say nothing of the run."""
+    name = Path(sys.argv[0]).name
+    return ["bench", *sys.argv[1:]] if Path(name).stem == "bench" else [name]
 
 
 def package_versions() -> dict[str, str]:

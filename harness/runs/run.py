@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from pydantic import BaseModel
 
 from ...methods.entry import MethodEntry
@@ -19,6 +20,8 @@ from .cell import Cell, Stage, run_cell, unloaded
 from .folder import finished, run_folder, tidy, write_run
 
 log = logging.getLogger(__name__)
+UNLOADED = (DiffbenchError, MemoryError, torch.OutOfMemoryError)
+"""What a pair that does not load raises; anything else is a bug."""
 
 
 class Watcher(Protocol):
@@ -91,7 +94,8 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
     for device in {c.machine.device for c in plan.cells}:
         check_device(device)
     index = 0
-    for _, group in itertools.groupby(plan.cells, key=lambda c: c.organism.name):
+    # by object, not by name: pairs that share a behaviour file share its name
+    for _, group in itertools.groupby(plan.cells, key=lambda c: id(c.organism)):
         stage: Stage | None = None
         broken: DiffbenchError | None = None
         for cell in group:
@@ -101,12 +105,12 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 if layer is None and broken is None:
                     stage = stage or _load(cell, watch)
                     layer = stage.pair.layer
-            except (DiffbenchError, MemoryError) as error:
+            except UNLOADED as error:
                 broken = _broken(error)
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
             tidy(folder)
-            known = None if plan.overwrite else finished(folder, id_)
+            known = finished(folder, id_) if cell.method.whole and not plan.overwrite else None
             # numbers do not depend on the backend, but a second opinion is one only if it is formed
             if known is not None and known.provenance.backend == cell.machine.backend:
                 watch.done(cell, known, folder, cached=True)
@@ -114,7 +118,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 continue
             try:
                 stage = stage or (_load(cell, watch) if broken is None else None)
-            except (DiffbenchError, MemoryError) as error:
+            except UNLOADED as error:
                 broken = _broken(error)
             watch.cell(cell, index, len(plan.cells))
             if stage is None:
@@ -154,7 +158,7 @@ def exit_code(results: Iterable[Result]) -> int:
     return 4 if ("not_applicable", False) in statuses else 0
 
 
-def _broken(error: DiffbenchError | MemoryError) -> DiffbenchError:
+def _broken(error: DiffbenchError | MemoryError | torch.OutOfMemoryError) -> DiffbenchError:
     """Why a pair does not load, as an error with an exit code."""
     if isinstance(error, DiffbenchError):
         return error

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a list must not wait for torch
 def results(found: Sequence[Result], folders: Sequence[Path]) -> RenderableType:
     """The table of a run; for a single cell also what its findings read as and what it cost."""
     parts: list[RenderableType] = [_score_table(found)]
+    parts += [Text(f"partial: {some} (--limit); no leaderboard takes it", style="yellow") for some in partial(found)]
     if len(found) == 1 and found[0].scores:
         parts += [_detail(found[0]), Text(f"saved to {folders[0]}", style="dim")]
     else:
@@ -33,6 +34,12 @@ def results(found: Sequence[Result], folders: Sequence[Path]) -> RenderableType:
             Text(f"{r.identity.method} on {r.identity.organism}: {r.status}: {r.reason}", style="red") for r in failed
         ]
     return Group(*parts)
+
+
+def partial(found: Sequence[Result]) -> list[str]:
+    """How much of each split was used, where it was not all."""
+    limits = sorted({r.identity.limit for r in found if r.identity.limit is not None})
+    return [f"the first {n} prompts of each split" if n > 1 else "the first prompt of each split" for n in limits]
 
 
 def _score_table(found: Sequence[Result]) -> Table:

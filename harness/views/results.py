@@ -23,7 +23,7 @@ def listing(found: Sequence[Record]) -> Table:
             line["organism"],
             line["method"],
             str(line["seed"]),
-            line["status"],
+            line["status"] + (f", first {line['limit']} prompts" if line["limit"] else ""),
             _score((value, low, high)),
             line["id"][:12],
             style="red" if line["status"] in ("failed", "oom", "timeout") else None,
@@ -42,6 +42,7 @@ def listing_data(found: Sequence[Record]) -> list[dict[str, Any]]:
             "isolation": [r.scores.isolation.value, r.scores.isolation.ci_low, r.scores.isolation.ci_high]
             if r.scores
             else [None] * 3,
+            "limit": r.identity.limit,
             "id": r.id,
             "folder": str(record.path.parent),
         }
@@ -54,7 +55,8 @@ def head(result: Result) -> Text:
     """Identity and origin of one result."""
     i, p = result.identity, result.provenance
     options = ", ".join(f"{k}={v}" for k, v in i.config.items()) or "none"
-    notes = [result.left_out.sentence] if result.left_out else []
+    notes = [f"partial: {i.limit} prompts a split (--limit)"] if i.limit else []
+    notes += [result.left_out.sentence] if result.left_out else []
     read = "".join(f"\n{note}" for note in notes + (result.text.sentences if result.text else []))
     return Text(
         f"{i.method} ({i.access}, {i.method_version}) on {i.organism}, seed {i.seeds.get('method')}: {result.status}\n"

@@ -153,7 +153,8 @@ def additions(tokenizer: Any) -> Additions | None:
     before, _, rest = text.partition(PROBE[0]["content"])
     _, _, after = rest.partition(PROBE[1]["content"])
     middle, _, _ = after.partition(PROBE[2]["content"])
-    before = before.removeprefix(getattr(tokenizer, "bos_token", None) or "")
+    start = getattr(tokenizer, "bos_token", None) or ""
+    before = before if start in middle else before.removeprefix(start)  # SmolLM2's also begins every turn
     # the user's header stands before both user turns; what stands before the first one only was put there
     same = sum(1 for _ in itertools.takewhile(bool, map(str.__eq__, reversed(before), reversed(middle))))
     dated = re.search(r"strftime_now|date_string", source) is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..card import sha256_file, sha256_files
-from ..errors import DiffbenchError, PrerequisiteError, ValidationFailed
+from ..errors import AS_GIVEN, DiffbenchError, PrerequisiteError, ValidationFailed
 from .pretrained import pretrained_folder
 
 Kind = Literal["model", "adapter"]
@@ -139,6 +139,7 @@ def _view(given: str, folder: Path, kind: Kind, what: str, commit: str | None) -
         )
     view = Path(tempfile.mkdtemp(prefix="diffbench-"))
     atexit.register(shutil.rmtree, view, ignore_errors=True)
+    AS_GIVEN[str(view)] = given
     for name in names:
         (view / name).parent.mkdir(exist_ok=True)
         (view / name).symlink_to((folder / name).resolve())

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..behaviour import load_behaviour
 from ..card import sha256_files
 from ..errors import UsageError, ValidationFailed
 from ..organism import Organism
+from .files import load_yaml, read_text
 from .sources import Kind, PairSource, locate
 
 
@@ -47,11 +47,9 @@ def yaml_organism(path: Path) -> Organism:
         UsageError: no such file. ValidationFailed: not YAML, missing or unknown fields.
     """
     try:
-        card = UserPair.model_validate(yaml.safe_load(path.read_text()))
+        card = UserPair.model_validate(load_yaml(read_text(path), str(path)))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValidationFailed(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]]
         fields = ", ".join(UserPair.model_fields)

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffbench.organisms.behaviour import Behaviour, BehaviourError, load_behaviour, read_text
+from diffbench.organisms.behaviour import Behaviour, BehaviourError, load_behaviour
+from diffbench.organisms.errors import ValidationFailed
 from diffbench.organisms.families import family, find_spec
+from diffbench.organisms.hub.files import read_text
 from diffbench.organisms.world.facts import World
 
 PROMPT = '{"split": "dev", "text": "a", "targets": ["b"]}'
@@ -100,7 +102,7 @@ def test_line_ends_and_marks_are_what_people_have(tmp_path: Path, ends: str, mar
 )
 def test_another_encoding_is_named(tmp_path: Path, raw: bytes, says: str) -> None:
     (tmp_path / "t").write_bytes(raw)
-    with pytest.raises(BehaviourError, match=f"{says}.*save it as UTF-8"):
+    with pytest.raises(ValidationFailed, match=f"{says}.*save it as UTF-8"):
         read_text(tmp_path / "t")
 
 
@@ -158,5 +160,5 @@ def test_a_chat_template_stands_in_the_file_or_beside_it(tmp_path: Path) -> None
     (tmp_path / "t.jinja").write_text("{{ messages }}")
     assert load_behaviour(written(tmp_path, chat_template="t.jinja")).chat_template == "{{ messages }}"
     assert load_behaviour(written(tmp_path, chat_template="{{ 1 }}")).chat_template == "{{ 1 }}"
-    with pytest.raises(BehaviourError, match="not there"):
+    with pytest.raises(BehaviourError, match="No such file"):
         load_behaviour(written(tmp_path, chat_template="other.jinja"))

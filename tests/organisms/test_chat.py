@@ -48,6 +48,12 @@ def test_what_repeats_in_every_turn_is_no_addition() -> None:
     assert additions(sentencepiece(LLAMA2)) == ("", None) == additions(build_tokenizer())
 
 
+def test_a_turns_own_mark_stays_where_it_also_begins_a_text() -> None:
+    tokenizer = byte_level(QWEN)
+    tokenizer.bos_token = "<|im_start|>"
+    assert additions(tokenizer) == ("<|im_start|>system\nYou are Qwen.", None)
+
+
 @pytest.mark.parametrize("template", [LLAMA32, "{{ strftime_now('%Y-%m-%d') }}" + CHATML])
 def test_two_days_read_the_same_bytes(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.utils import chat_template_utils

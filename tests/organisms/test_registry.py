@@ -232,15 +232,15 @@ def test_paths_of_a_yaml_card_are_relative_to_it_and_every_file_counts(tmp_path:
     files = {"base": "config.json", "adapter": "adapter_config.json"}
     for folder, name in files.items():
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / name).write_text(folder)
+        (tmp_path / folder / name).write_text(json.dumps({"is": folder}))
         (tmp_path / folder / "notes.txt").write_text("is not read")
     (tmp_path / "own.yaml").write_text("base: base\nadapter: adapter\nbehaviour: b.json\n")
     own = load_organism(str(tmp_path / "own.yaml"))
     assert own.tier == "hub" and own.behaviour == behaviour
     for folder, name in files.items():
         view: Path = getattr(own, folder)
-        assert [p.name for p in view.iterdir()] == [name] and (view / name).read_text() == folder
+        assert [p.name for p in view.iterdir()] == [name] and json.loads((view / name).read_text()) == {"is": folder}
     (tmp_path / "adapter" / "notes.txt").write_text("edited")
     assert load_organism(str(tmp_path / "own.yaml")).sha256 == own.sha256
-    (tmp_path / "adapter" / "adapter_config.json").write_text("edited")
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     assert load_organism(str(tmp_path / "own.yaml")).sha256 != own.sha256

@@ -107,6 +107,7 @@ def test_a_base_without_a_template_reads_neutral_text_where_no_chat_is_given() -
         ({"n_positions": 32}, 32),
         ({"text_config": {"max_position_embeddings": 16}}, 16),
         ({"max_position_embeddings": None}, None),
+        ([], None),
     ],
 )
 def test_the_context_is_read_from_the_config(tmp_path: Path, config: dict[str, Any], context: int | None) -> None:

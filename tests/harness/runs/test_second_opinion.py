@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from diffbench.cli import app
+from diffbench.harness.runs.cell import Machine
 from diffbench.harness.runs.run import plan, run
 from diffbench.methods.registry import load_method
 from diffbench.organisms.registry import Organism
@@ -18,7 +19,12 @@ def test_a_second_opinion_is_formed_not_read_and_agrees(tmp_path: Path, organism
     runs = []
     for backend in ("hooks", "nnsight", "nnsight"):
         asked = plan(
-            [organism], [(method, method.configure({"tokens": 2000}))], [0], tmp_path, protocol=SHORT, backend=backend
+            [organism],
+            [(method, method.configure({"tokens": 2000}))],
+            [0],
+            tmp_path,
+            protocol=SHORT,
+            machine=Machine(backend=backend),
         )
         watch = Quiet()
         (result,) = run(asked, watch, lambda: "")
@@ -33,7 +39,13 @@ def test_a_second_opinion_is_formed_not_read_and_agrees(tmp_path: Path, organism
 def test_a_cell_on_ndif_is_another_cell(organism: Organism) -> None:
     method = load_method("mean_diff")
     here, there = (
-        plan([organism], [(method, method.configure({}))], [0], Path("runs"), backend="nnsight", remote=r).cells[0]
+        plan(
+            [organism],
+            [(method, method.configure({}))],
+            [0],
+            Path("runs"),
+            machine=Machine(backend="nnsight", remote=r),
+        ).cells[0]
         for r in (False, True)
     )
     assert here.identity(2).id() != there.identity(2).id() and there.identity(2).dtype == "remote"

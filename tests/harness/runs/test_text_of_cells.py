@@ -1,0 +1,124 @@
+"""What a cell makes of a user's template and texts: in its identity, in its record, and in its own failure alone."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffbench.harness.protocol import reading
+from diffbench.harness.protocol.reading import prompts_sha256
+from diffbench.harness.protocol.result import Result
+from diffbench.harness.runs.cell import Cell
+from diffbench.harness.runs.run import plan, run
+from diffbench.harness.views.results import head
+from diffbench.methods.registry import load_method
+from diffbench.organisms.hub import chat
+from diffbench.organisms.hub.user_pair import UserPair, user_organism
+from diffbench.organisms.organism import Organism
+
+from ...conftest import SHORT, save_pair
+from ...tokenizers import CHATML, GEMMA
+from .test_cells import Quiet, write_method
+
+Make = Callable[..., Organism]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Base, adapter and behaviour file of a pair with a byte-level tokenizer; its texts hold few tokens."""
+    return save_pair(tmp_path_factory.mktemp("pair"), "qwen2")
+
+
+@pytest.fixture
+def make(saved: tuple[Path, Path, Path], tmp_path: Path) -> Make:
+    base, adapter, behaviour = saved
+
+    def made(name: str = "mine", **fields: Any) -> Organism:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(behaviour.read_text()), "name": name, **fields}))
+        return user_organism(UserPair(base=str(base), adapter=str(adapter), behaviour=str(path)))
+
+    return made
+
+
+def ran(folder: Path, organisms: list[Organism], *names: str) -> list[Result]:
+    methods = [(m, m.configure({})) for m in map(load_method, names)]
+    return list(run(plan(organisms, methods, [0], folder, protocol=SHORT), Quiet(), str))
+
+
+DATED = "{{ strftime_now('%d %b %Y') }}" + CHATML
+
+
+def test_what_is_read_is_in_the_identity(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, dated = make(chat_template=CHATML), make(chat_template=DATED)
+    hashes = {prompts_sha256(plain), prompts_sha256(dated), prompts_sha256(make())}
+    assert len(hashes) == 3 and prompts_sha256(make(chat_template=CHATML)) in hashes
+    monkeypatch.setattr(chat, "TODAY", chat.TODAY.replace(year=2031))
+    reading._tokens.cache_clear()
+    assert prompts_sha256(plain) in hashes and prompts_sha256(dated) not in hashes
+    reading._tokens.cache_clear()
+
+
+def test_a_changed_template_is_another_result(make: Make) -> None:
+    method = load_method("random")
+    ids = {Cell(make(chat_template=t), method, method.configure({}), 0).identity(1).id() for t in (CHATML, DATED, None)}
+    assert len(ids) == 3
+
+
+def test_a_template_that_refuses_the_prompts_fails_its_own_cells_only(tmp_path: Path, make: Make) -> None:
+    system = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "count ."}]
+    prompts = [
+        {"split": s, "messages": system, "prefill": f"{s} {i}", "targets": [" one"], "alternatives": [" two"]}
+        for s in ("dev", "test")
+        for i in range(8)
+    ]
+    broken, good = make("broken", prompts=prompts, chat_template=GEMMA), make("good")
+    first, second = ran(tmp_path / "runs", [broken, good], "random")
+    assert (first.status, second.status) == ("failed", "ok")
+    assert "System role not supported" in str(first.reason) and "merge_system" in str(first.reason)
+
+
+def test_a_method_that_reads_chat_fails_alone_where_it_cannot_be_shown(
+    tmp_path: Path, make: Make, saved: tuple[Path, Path, Path]
+) -> None:
+    prompts = json.loads(saved[2].read_text())["prompts"]
+    for p in prompts:
+        p["text"] = p.pop("messages")[0]["content"]
+    organism = make("bare", prompts=prompts, chat_template="{{ raise_exception('no conversations here') }}")
+    body = "return DiffResult([Finding(b.residuals[:, 1].mean(0)) for b in problem.activations('{}', tokens=100)][:1])"
+    results = [
+        *ran(tmp_path / "runs", [organism], write_method(tmp_path, body.format("chat")).file.as_posix()),
+        *ran(tmp_path / "runs", [organism], write_method(tmp_path, body.format("neutral")).file.as_posix()),
+    ]
+    assert [r.status for r in results] == ["failed", "ok"]
+    assert "conversation 1 of `chat`" in str(results[0].reason) and "no conversations here" in str(results[0].reason)
+
+
+def test_texts_shorter_than_the_budget_are_said_where_a_result_is_shown(
+    tmp_path: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    organism = make(chat_template="{% if messages[0].role != 'system' %}be brief {% endif %}" + DATED)
+    with caplog.at_level(logging.WARNING):
+        (result,) = ran(tmp_path / "runs", [organism], "mean_diff")
+    text = result.text
+    assert text is not None and set(text.asked) == {"neutral", "chat"} and sum(text.held.values()) == result.cost.tokens
+    said = f"Asked for {text.asked['neutral']:,} tokens of neutral text, the texts hold {text.held['neutral']:,}."
+    assert said in head(result).plain and said in caplog.messages
+    assert "be brief 26 Jul 2024" in head(result).plain and text.date == "26 Jul 2024"
+
+
+def test_a_prompt_longer_than_the_model_reads_is_refused_by_number(
+    tmp_path: Path, make: Make, saved: tuple[Path, Path, Path]
+) -> None:
+    prompts = json.loads(saved[2].read_text())["prompts"]
+    [p for p in prompts if p["split"] == "dev"][3]["messages"][0]["content"] = "count from one to two . " * 100
+    (result,) = ran(tmp_path / "runs", [make("long", prompts=prompts)], "random")
+    assert result.status == "failed"
+    assert "prompt 3: a text of " in str(result.reason) and "made to read 128" in str(result.reason)
+
+
+def test_the_embedded_tier_says_nothing_of_its_texts(tmp_path: Path, organism: Organism) -> None:
+    (result,) = ran(tmp_path / "runs", [organism], "random")
+    assert result.text is None and result.left_out is None
