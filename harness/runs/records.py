@@ -99,7 +99,7 @@ def _record(path: Path, load: Callable[[], Result]) -> Record:
     try:
         result = load()
     except (OSError, ValueError) as error:
-        return Record(path, None, (reason(error),))
+        return Record(path, None, (reason(error).removeprefix(f"{path} "),))
     wrong = fault(result)
     return Record(path, result, (wrong,) if wrong else ())
 

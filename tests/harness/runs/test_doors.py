@@ -139,6 +139,10 @@ def test_a_small_pack_that_unpacks_to_a_flood_is_refused(tmp_path: Path) -> None
     path = tmp_path / "a.jsonl.xz"
     path.write_bytes(lzma.compress(b" " * 2**28, preset=1))
     assert path.stat().st_size < 200_000
+    with pytest.raises(ValueError, match="more than 16 MiB"):
+        list(lines(path))
+    path.write_bytes(lzma.compress((b" " * 2**20 + b"\n") * 2**8, preset=1))
+    assert path.stat().st_size < 200_000
     with pytest.raises(ValueError, match="unpacks to more than 128 MiB"):
         list(lines(path))
     path.write_bytes(lzma.compress(b"{}\n" * 20_000))
