@@ -24,6 +24,8 @@ SHIPPED = Path(__file__).parent / "zoo"
 ZOO = Path(os.environ.get("BENCH_ZOO", SHIPPED))
 """Folder of `bases/NAME` and `FAMILY/MEMBER-VARIANT`; the environment variable BENCH_ZOO names another."""
 YAML = (".yaml", ".yml")
+WHOLE = re.compile(r"(?!bases/)[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9_-]*")
+"""A whole name, `family/member-variant`."""
 
 
 def organism_names(zoo: Path | None = None) -> list[str]:
@@ -75,6 +77,8 @@ def resolve_name(name: str, zoo: Path | None = None) -> str:
     Raises:
         UsageError: unknown organism, with the nearest name and the list. PrerequisiteError: an empty zoo.
     """
+    if WHOLE.fullmatch(name) and ((zoo or ZOO) / name / CARD).is_file():
+        return name  # a list of all names asks for each, and reading the folders a hundred times takes half a second
     names = organism_names(zoo)
     if not names:
         raise PrerequisiteError(

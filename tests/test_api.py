@@ -140,3 +140,9 @@ print(json.dumps(said))
     one, two = json.loads(done.stdout)
     assert one[0] == two[0] == "ok" and one[1] != two[1]
     assert one[2] == ["kernel.py"]
+
+
+def test_a_list_does_not_read_the_zoo_again_for_every_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    db.list_methods()
+    monkeypatch.setattr("diffbench.organisms.registry.organism_names", lambda *zoo: pytest.fail("read again"))
+    assert len(db.list_organisms()) > 100

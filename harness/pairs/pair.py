@@ -89,12 +89,8 @@ class Pair:
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]; PairError if a row is longer than the model's context."""
-        length = max(map(len, rows))
-        self._check_fits(length)
-        fill = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=self.device)
-        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=self.device).bool()
-        return ids, mask
+        self._check_fits(max(map(len, rows)))
+        return padded(rows, self.tokenizer, self.device)
 
     def _check_fits(self, length: int) -> None:
         if self.context is not None and length > self.context:
@@ -197,3 +193,11 @@ class Pair:
                 end = next((n + 1 for n, t in enumerate(row) if t in stop), len(row))
                 out[i] = row[:end]
         return out
+
+
+def padded(rows: Sequence[Sequence[int]], tokenizer: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]."""
+    length, fill = max(map(len, rows)), tokenizer.pad_token_id or 0
+    ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device).bool()
+    return ids, mask

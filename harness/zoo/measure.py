@@ -20,7 +20,7 @@ from ...organisms.texts import Texts, opening
 from ...organisms.world.base_probes import GATES, base_probes
 from ...organisms.world.facts import World
 from ..pairs.engine import Side
-from ..pairs.pair import Pair
+from ..pairs.pair import Pair, padded
 from ..protocol.prompts import Choices, choices, correct, kl, log_masses, masses, nll, passage, rates
 
 Array = NDArray[np.float64]
@@ -115,10 +115,12 @@ def measure_base(
 class Plain:
     """The part of `Pair` that tokenising prompts needs, for a model without an adapter."""
 
-    pad = Pair.pad
-
     def __init__(self, model: torch.nn.Module, tokenizer: object):
         self.tokenizer, self.device = tokenizer, next(model.parameters()).device
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `padded`."""
+        return padded(rows, self.tokenizer, self.device)
 
 
 def dev_rate(model: object, tokenizer: object, layer: int, prompts: Sequence[Prompt]) -> float:

@@ -168,5 +168,5 @@ def test_nothing_to_read_says_so(tmp_path: Path) -> None:
         validate([tmp_path])
     path = write_result(tmp_path, make_result())
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValidationFailed, match="save it as UTF-8"):
+    with pytest.raises(ValidationFailed, match="is UTF-16; save it as UTF-8"):
         read_run(path.parent)
