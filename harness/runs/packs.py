@@ -6,54 +6,44 @@ of one organism share most of their numbers (the oracle's samples, the random co
 
 import json
 import lzma
-from collections.abc import Iterator
 from pathlib import Path
 
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import read_bytes
 from ..files import atomic_write_bytes
-from ..protocol.result import MOST_RECORD, Result
+from ..protocol.result import Result
 
 PACKED = ".jsonl.xz"
 MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000
 """Bytes of a pack, bytes and records in it: a file of 150 kB may unpack to a gigabyte."""
-MEMORY, CHUNK = 2**27, 2**20
-"""Most bytes that xz may ask for (its presets need 65 MiB), and how many are unpacked at a time."""
+MEMORY = 2**27
+"""Most bytes that xz may ask for; its presets need 65 MiB."""
 
 
-def lines(path: Path) -> Iterator[str]:
-    """The records of a pack as JSON, read as they are asked for.
+def lines(path: Path) -> list[str]:
+    """The records of a pack as JSON.
 
     Raises:
         ValueError: no regular file, not a whole xz file of UTF-8 text, or one that unpacks to more than a pack may hold.
     """
-    rest, total, count = b"", 0, 0
-    for chunk in _text(path):
-        *whole, rest = (rest + chunk).split(b"\n")
-        total, count = total + len(chunk), count + len(whole)
-        if total > MOST_UNPACKED:
-            raise ValueError(f"it unpacks to more than {MOST_UNPACKED >> 20} MiB, which no pack of ours does")
-        if count > MOST_RECORDS or len(rest) > MOST_RECORD:
-            raise ValueError(f"it holds more than {MOST_RECORDS} lines, or one of more than {MOST_RECORD >> 20} MiB")
-        yield from (line.decode() for line in whole)
-    if rest:
-        yield rest.decode()
+    rows = _text(path).decode().removesuffix("\n").split("\n")
+    if len(rows) > MOST_RECORDS:
+        raise ValueError(f"it holds {len(rows)} lines; a pack has at most {MOST_RECORDS} records")
+    return rows
 
 
-def _text(path: Path) -> Iterator[bytes]:
-    """The text of an xz file, a chunk at a time."""
-    data = read_bytes(path, MOST_PACKED)
-    xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, MEMORY)
+def _text(path: Path) -> bytes:
+    """The text of an xz file."""
     try:
-        while not xz.eof:
-            yield xz.decompress(data, CHUNK)
-            data = b""
-            if xz.needs_input and not xz.eof:
-                raise EOFError("it ends early")
+        xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, MEMORY)
+        text = xz.decompress(read_bytes(path, MOST_PACKED), MOST_UNPACKED + 1)
     except (lzma.LZMAError, EOFError) as error:
         raise ValueError(f"not a whole xz file ({error}): fetch it again") from error
-    if xz.unused_data:
-        raise ValueError("not a whole xz file (it goes on after its end): fetch it again")
+    if len(text) > MOST_UNPACKED:
+        raise ValueError(f"it unpacks to more than {MOST_UNPACKED >> 20} MiB, which no pack of ours does")
+    if not xz.eof or xz.unused_data:
+        raise ValueError("not a whole xz file (it ends early, or goes on after its end): fetch it again")
+    return text
 
 
 def outcome(result: Result) -> tuple[object, ...]:
