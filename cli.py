@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .harness.commands import bases, dictionary, methods, mitigate, organisms, results
-from .harness.terminal import Debug, JsonFlag, collect_log, handled, show, silenced
+from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _version(value: bool) -> None:
     if value:
         from importlib.metadata import version
 
-        typer.echo(f"diffbench {version('diffbench')}")
+        say(f"diffbench {version('diffbench')}")
         raise typer.Exit
 
 
@@ -191,11 +191,11 @@ def run(
                 results.extend(run_plan(plan, display, log_text))
         if as_json:
             dumped = [r.model_dump(mode="json") for r in results]
-            typer.echo(json.dumps(dumped[0] if len(plan.cells) == 1 else dumped, indent=1))
+            say(json.dumps(dumped[0] if len(plan.cells) == 1 else dumped, indent=1))
         else:
             show(render.results(results, display.folders))
         for name, why in settings.left_out.items():
-            typer.echo(f"error: {name} was left out: {why}", err=True)
+            say(f"error: {name} was left out: {why}", err=True)
         if code := max(exit_code(results), int(bool(settings.left_out))):
             raise typer.Exit(code)
 
@@ -233,13 +233,14 @@ def verify(
             with silenced(False):
                 outcome = check(folder, named)
             if as_json:
-                typer.echo(
+                say(
                     json.dumps(
                         {
                             "folder": str(folder),
                             "ok": outcome.ok,
                             "compared": outcome.compared,
                             "differences": outcome.differences,
+                            "unknown": outcome.unknown,
                         }
                     )
                 )
@@ -262,7 +263,7 @@ def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> N
     from .organisms.card import Card
 
     model = {"result": Result, "behaviour": Behaviour, "card": Card, "dictionary": DictionaryCard}[name.value]
-    typer.echo(json.dumps(model.model_json_schema(), indent=2))
+    say(json.dumps(model.model_json_schema(), indent=2))
 
 
 @app.command()
@@ -284,8 +285,8 @@ def selftest(
     with handled(debug):
         from .organisms.errors import ValidationFailed
 
-        def say(what: str) -> None:
-            typer.echo(what, err=True)
+        def tell(what: str) -> None:
+            say(what, err=True)
 
         with silenced(False):
             from .harness.studies.selftest import ORGANISMS
@@ -295,13 +296,13 @@ def selftest(
             from .organisms.registry import expand
 
             names = expand([n.strip() for n in organism.split(",")]) if organism else list(ORGANISMS)
-            report = examine(clone_effect, names, full, say)
+            report = examine(clone_effect, names, full, tell)
         if as_json:
-            typer.echo(json.dumps(report.data(), indent=1))
+            say(json.dumps(report.data(), indent=1))
         else:
             show(selftest_view.table(report))
         for path in selftest_view.save(report.noise, out) if out else ():
-            typer.echo(str(path), err=True)
+            say(str(path), err=True)
         if failed := report.failed:
             raise ValidationFailed(
                 f"{len(failed)} of {len(report.checks)} checks failed, so scores made here cannot be trusted: "

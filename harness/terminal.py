@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .escape import plain
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 RunsArgument = Annotated[Path, typer.Argument(help="Folder of run folders.")]
@@ -29,32 +31,58 @@ def handled(debug: bool) -> Generator[None, None, None]:
     except DiffbenchError as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            typer.echo(
+            say(
                 "error: the disk is full; what was finished is kept, make room and run the same command again", err=True
             )
             raise typer.Exit(3) from error
         if debug or error.filename is None:
             raise
-        typer.echo(f"error: {error.filename}: {error.strerror}; check the path and its permissions", err=True)
+        say(f"error: {error.filename}: {error.strerror}; check the path and its permissions", err=True)
         raise typer.Exit(3) from error
     except KeyboardInterrupt as interrupt:
         if debug:
             raise
-        typer.echo("interrupted: finished cells are saved, the current one left nothing behind", err=True)
+        say("interrupted: finished cells are saved, the current one left nothing behind", err=True)
         raise typer.Exit(130) from interrupt
 
 
+def say(text: object, err: bool = False) -> None:
+    """A line to stdout or stderr, its control characters written out (JSON stays the same JSON)."""
+    typer.echo(plain(text), err=err)
+
+
 def show(renderable: Any) -> None:
-    """To stdout; as wide as the terminal, or 160 columns into a pipe."""
+    """To stdout; as wide as the terminal, or 160 columns into a pipe. Text is never read as markup, nor its controls obeyed."""
     from rich.console import Console
 
     console = Console()
-    # what a record or a template says is text, never markup: `[/b]` is a token like another
-    Console(width=None if console.is_terminal else 160, markup=False, emoji=False).print(renderable)
+    width = None if console.is_terminal else 160
+    Console(width=width, markup=False, emoji=False, highlight=False).print(_Plain(renderable))
+
+
+class _Plain:
+    """A renderable whose text has its controls written out."""
+
+    def __init__(self, renderable: Any):
+        self.renderable = renderable
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        from rich.segment import Segment
+
+        for part in console.render(self.renderable, options):
+            yield part if part.control else Segment(plain(part.text), part.style)
+
+
+class _PlainLog(logging.Formatter):
+    """Log lines with controls written out: a log is read on terminals."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As `logging` does."""
+        return plain(super().format(record))
 
 
 def collect_log(verbose: bool) -> Any:
@@ -63,7 +91,7 @@ def collect_log(verbose: bool) -> Any:
     root_logger = logging.getLogger("diffbench")
     root_logger.setLevel(logging.DEBUG)
     for handler in (logging.StreamHandler(stream), *([logging.StreamHandler(sys.stderr)] if verbose else [])):
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(_PlainLog("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root_logger.addHandler(handler)
 
     def take() -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from ..harness.terminal import Debug, JsonFlag, RunsArgument, handled
+from ..harness.terminal import Debug, JsonFlag, RunsArgument, handled, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def _chosen(core: bool, organisms: str | None, seed: str | None) -> _Set:
 
 def _left_out(problems: "Sequence[Problem]") -> None:
     for problem in problems:
-        typer.echo(f"left out: {problem.path}: {problem.reason}", err=True)
+        say(f"left out: {problem.path}: {problem.reason}", err=True)
 
 
 @app.command("build")
@@ -72,7 +72,7 @@ def leaderboard_build(
         built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], **_chosen(core, organisms, seed))
         _left_out(built.problems)
         for path in built.paths:
-            typer.echo(str(path))
+            say(str(path))
 
 
 @app.command("show")
@@ -87,7 +87,7 @@ def leaderboard_show(
     with handled(debug):
         from .board.build import markdown
 
-        typer.echo(markdown(runs, **_chosen(core, organisms, seed)))
+        say(markdown(runs, **_chosen(core, organisms, seed)))
 
 
 @app.command("compare")
@@ -107,7 +107,7 @@ def leaderboard_compare(
 
         table, problems = tabulate(runs, **_chosen(core, organisms, seed), key=score)
         _left_out(problems)
-        typer.echo(json.dumps(comparison_data(table), indent=1) if as_json else comparison_markdown(table))
+        say(json.dumps(comparison_data(table), indent=1) if as_json else comparison_markdown(table))
 
 
 @app.command("power")
@@ -127,4 +127,4 @@ def leaderboard_power(
 
         found, problems = power(runs, **_chosen(core, organisms, seed), score=score)
         _left_out(problems)
-        typer.echo(json.dumps(power_data(found), indent=1) if as_json else power_markdown(found))
+        say(json.dumps(power_data(found), indent=1) if as_json else power_markdown(found))

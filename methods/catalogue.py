@@ -1,5 +1,6 @@
 """The built-in methods as a list shows them, so that listing imports no method and no torch; a test holds each row to its class."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -186,3 +187,9 @@ BUILTIN: dict[str, Facts] = {
     ),
 }
 """In the order they are listed."""
+
+
+def method_file(name: str) -> Path:
+    """Where a built-in method's class is written."""
+    module = BUILTIN[name].where.partition(":")[0]
+    return Path(__file__).parent / f"{module.replace('.', '/')}.py"

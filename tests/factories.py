@@ -6,10 +6,13 @@ from typing import Any, Literal
 import numpy as np
 from diffbench.harness.protocol.intervals import Array, summarise
 from diffbench.harness.protocol.result import (
+    ALPHA,
+    CUSTOM,
     Behaviour,
     Cost,
     Curve,
     Failure,
+    FalseDiscovery,
     Identity,
     Provenance,
     Result,
@@ -18,7 +21,9 @@ from diffbench.harness.protocol.result import (
     Status,
     sha256_json,
 )
+from diffbench.methods.catalogue import BUILTIN
 from diffbench.organisms.card import CARD, BaseCard, Card, Estimate, Gate, Measured, hash_folder, sha256_files
+from scipy.stats import binomtest
 
 
 def make_samples(quality: float, rng: np.random.Generator, prompts: int = 24, controls: int = 16) -> Samples:
@@ -27,21 +32,21 @@ def make_samples(quality: float, rng: np.random.Generator, prompts: int = 24, co
     b0 = b1 * rng.beta(1, 12, prompts)
     gap = b1 - b0
 
-    def own() -> Array:
-        return np.clip(gap * quality + rng.normal(0, 0.08, prompts), -b0, 1 - b0)
+    def own(low: Array, high: Array) -> Array:
+        return np.clip(gap * quality + rng.normal(0, 0.08, prompts), low, high)
 
-    def null() -> list[list[float]]:
-        return (gap * rng.normal(0.02, 0.03, (controls, prompts))).tolist()
+    def null(low: Array, high: Array) -> list[list[float]]:
+        return np.clip(gap * rng.normal(0.02, 0.03, (controls, prompts)), low, high).tolist()
 
     rates = [
         np.clip(b1 - gap * quality * share * rng.normal(1, 0.2, prompts), 0, 1).tolist() for share in (0.0, 0.5, 1.0)
     ]
     return Samples(
-        sufficiency=own().tolist(),
-        sufficiency_controls=null(),
+        sufficiency=own(-b0, 1 - b0).tolist(),
+        sufficiency_controls=null(-b0, 1 - b0),
         sufficiency_oracle=(gap * 0.97).tolist(),
-        necessity=own().tolist(),
-        necessity_controls=null(),
+        necessity=own(b1 - 1, b1).tolist(),
+        necessity_controls=null(b1 - 1, b1),
         necessity_oracle=(gap * 0.95).tolist(),
         mitigation=rates,
         mitigation_retention=[1.0, 0.98, 0.93],
@@ -58,7 +63,7 @@ def make_result(
     seed: int = 0,
     quality: float = 0.5,
     status: Status = "ok",
-    access: str = "activations",
+    access: str | None = None,
     samples: Samples | None = None,
     reason: str | None = None,
     draw: str | None = None,
@@ -68,6 +73,7 @@ def make_result(
 
     `identity` overrides fields of the identity block; `samples` replaces the synthetic ones.
     """
+    access = access or (BUILTIN[method].access if method in BUILTIN else "activations")
     fields: dict[str, Any] = {
         "organism": organism,
         "organism_sha256": sha256_json(organism),
@@ -76,6 +82,7 @@ def make_result(
         "access": access,
         "code_sha256": sha256_json("code"),
         "config": {"k": 3},
+        "protocol": CUSTOM,
         "protocol_sha256": sha256_json("protocol"),
         "prompts_sha256": sha256_json(["prompts", organism]),
         "layer": 2,
@@ -97,6 +104,7 @@ def make_result(
         behaviour=_behaviour(samples) if samples else None,
         curves=make_curves(samples, quality) if samples else [],
         samples=samples,
+        diagnostics={"findings": [{"score": 1.0}, {"score": 0.5}]} if ok and method != "oracle" else {},
         cost=Cost(
             wall_s=40 + 10 * seed,
             cpu_s=70,
@@ -120,6 +128,25 @@ def make_result(
         if ok or status.startswith("not")
         else Failure(type="RuntimeError", message="loss is NaN at step 12"),
     )
+
+
+def make_null(method: str, organism: str, p: list[float], seed: int = 0) -> Result:
+    """The cell of an organism in which nothing is hidden, with these p-values of its findings."""
+    share = binomtest(sum(x < ALPHA for x in p), len(p))
+    interval = share.proportion_ci(method="exact")
+    found = FalseDiscovery(
+        effects=[0.1 * (x < ALPHA) for x in p],
+        p=p,
+        share=share.statistic,
+        ci_low=interval.low,
+        ci_high=interval.high,
+        expected=0.025,
+        controls=39,
+        p_min=0.025,
+    )
+    parts = {"scores": None, "samples": None, "behaviour": None, "curves": [], "false_discovery": found}
+    findings = {"diagnostics": {"findings": [{"score": 1.0}] * len(p)}}
+    return make_result(method, organism, seed).model_copy(update=parts | findings)
 
 
 def make_curves(samples: Samples, quality: float) -> list[Curve]:

@@ -9,29 +9,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
-from diffbench.harness.protocol.result import Choice, FalseDiscovery, Result
+from diffbench.harness.protocol.result import Choice, Result
 
 from benchmarks import results
 
-from .factories import make_result, write_result
+from .factories import make_null, make_result, write_result
 
 CORE = ["backdoor/a", "null/a", "taboo/a", "taboo/b"]
 PAGE = "# Page\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nend\n"
-
-
-def null(method: str, seed: int, p: list[float]) -> Result:
-    found = FalseDiscovery(
-        effects=[0.1 * (x < 0.05) for x in p],
-        p=p,
-        share=0,
-        ci_low=0,
-        ci_high=1,
-        expected=0.025,
-        controls=39,
-        p_min=0.025,
-    )
-    cell = make_result(method, "null/a", seed)
-    return cell.model_copy(update={"samples": None, "scores": None, "behaviour": None, "false_discovery": found})
 
 
 @pytest.fixture
@@ -42,8 +27,8 @@ def cells() -> list[Result]:
         *(make_result(m, o, s, q) for o in behaviours for m, q in (("delta", 0.9), ("l1", 0.1)) for s in (0, 1)),
         *(make_result("pca", o, 0, 0.5) for o in behaviours),
         make_result("delta", "taboo/a", 2, 0.9),
-        *(null(m, s, [0.025, 0.5]) for m in ("delta", "l1") for s in (0, 1)),
-        null("pca", 0, [0.5]),
+        *(make_null(m, "null/a", [0.025, 0.5], s) for m in ("delta", "l1") for s in (0, 1)),
+        make_null("pca", "null/a", [0.5]),
         make_result("half", "taboo/a"),
     ]
 
@@ -114,7 +99,9 @@ def test_seeds_by_hand() -> None:
     """Isolations .8 and .2 on one organism, .5 and .4 on the other: headlines .65 and .3; variances .18 and .005, so √.0925."""
     values = {("taboo/a", 0): 0.8, ("taboo/a", 1): 0.2, ("taboo/b", 0): 0.5, ("taboo/b", 1): 0.4}
     own = [scored("delta", *where, value) for where, value in values.items()]
-    text = results.seeds([*own, null("delta", 0, [0.5]), null("delta", 1, [0.5]), make_result("pca", "taboo/a")])
+    text = results.seeds(
+        [*own, *(make_null("delta", "null/a", [0.5], s) for s in (0, 1)), make_result("pca", "taboo/a")]
+    )
     assert text.splitlines()[-1] == "| delta | .65 .30 | .30 | 1 of 2 | taboo/a (.80 .20) |"
     assert results.seeds([make_result("pca", "taboo/a")]) == "Every method has one seed.\n"
 

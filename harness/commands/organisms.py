@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import Debug, JsonFlag, handled, show, silenced
+from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, build, verify, report, new.")
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Organisms at a time, one thread each.")]
@@ -29,7 +29,7 @@ def organisms_list(
         cards = [load_card(n) for n in organism_names() if not core or n in CORE_V1]
         cards = [c for c in cards if c.family == (family or c.family) and c.role == (role or c.role)]
         if as_json:
-            typer.echo(json.dumps([c.model_dump(mode="json") for c in cards], indent=1))
+            say(json.dumps([c.model_dump(mode="json") for c in cards], indent=1))
         else:
             from ..views import render
 
@@ -48,7 +48,7 @@ def organisms_show(
 
         _, _, card = family_and_spec(name)
         if as_json:
-            typer.echo(card.model_dump_json(indent=1))
+            say(card.model_dump_json(indent=1))
         else:
             from ..views import render
             from ..zoo import examples
@@ -76,8 +76,8 @@ def organisms_build(
         from ..zoo.build import build
         from ..zoo.user_pair import build_user_pair
 
-        def say(line: str) -> None:
-            typer.echo(line, err=True)
+        def tell(line: str) -> None:
+            say(line, err=True)
 
         own = [Path(n) for n in names or [] if n.endswith((".yaml", ".yml"))]
         rest = [n for n in names or [] if not n.endswith((".yaml", ".yml"))]
@@ -86,7 +86,7 @@ def organisms_build(
                 card = build_user_pair(path)
                 say(f"{card.name}: {card.status}{': ' + '; '.join(card.failures) if card.failures else ''}")
             if rest or not own:
-                build(rest, zoo, say, base or [], family or [], everything, jobs, overwrite)
+                build(rest, zoo, tell, base or [], family or [], everything, jobs, overwrite)
 
 
 @app.command("verify")
@@ -107,7 +107,7 @@ def organisms_verify(
             checked = verify_named(names or [], everything, zoo, jobs)
         if as_json:
             found = [{"card": c.card.model_dump(mode="json"), "problems": c.problems} for c in checked]
-            typer.echo(json.dumps(found, indent=1))
+            say(json.dumps(found, indent=1))
         else:
             show(render.gates([c.card for c in checked]))
         bad = [f"{c.card.name}: {'; '.join(c.problems)}" for c in checked if c.problems]
@@ -117,7 +117,7 @@ def organisms_verify(
             raise ValidationFailed(
                 "\n".join([f"{len(bad)} of {len(checked)} organisms are not what they should be", *bad])
             )
-        typer.echo(f"{len(checked)} organisms verified", err=True)
+        say(f"{len(checked)} organisms verified", err=True)
 
 
 @app.command("report")
@@ -131,7 +131,7 @@ def organisms_report(
         from ..zoo.report import write
 
         for path in write(out, zoo):
-            typer.echo(str(path))
+            say(str(path))
 
 
 @app.command("new")
@@ -144,4 +144,4 @@ def organisms_new(
         from ...organisms.scaffold import write_family
 
         path = write_family(name, Path())
-        typer.echo(f"wrote {path}; next: bench organisms build {path}")
+        say(f"wrote {path}; next: bench organisms build {path}")

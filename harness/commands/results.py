@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import Debug, JsonFlag, RunsArgument, handled, show, silenced
+from ..terminal import Debug, JsonFlag, RunsArgument, handled, say, show, silenced
 
 app = typer.Typer(no_args_is_help=True, help="Run folders: list, show, diff, validate, pack, specificity.")
 
@@ -21,9 +21,9 @@ def results_list(runs: RunsArgument = Path("runs"), as_json: JsonFlag = False, d
         found = list(records(runs))
         for record in found:
             for problem in record.problems:
-                typer.echo(f"left out: {record.path}: {problem}", err=True)
+                say(f"left out: {record.path}: {problem}", err=True)
         if as_json:
-            typer.echo(json.dumps(listing_data(found), indent=1))
+            say(json.dumps(listing_data(found), indent=1))
         else:
             show(listing(found))
 
@@ -38,7 +38,7 @@ def results_show(
 
         result = read_run(folder)
         if as_json:
-            typer.echo(result.model_dump_json(indent=1))
+            say(result.model_dump_json(indent=1))
         else:
             from ..views import render
             from ..views.results import head
@@ -61,7 +61,7 @@ def results_diff(
 
         found = difference(read_run(first), read_run(second))
         if as_json:
-            typer.echo(json.dumps(diff_data(found), indent=1))
+            say(json.dumps(diff_data(found), indent=1))
         else:
             show(diff((first, second), found))
 
@@ -79,7 +79,7 @@ def results_validate(
         from ..views.results import validation, validation_data
 
         checked = validate(paths)
-        typer.echo(json.dumps(validation_data(checked), indent=1) if as_json else validation(checked))
+        say(json.dumps(validation_data(checked), indent=1) if as_json else validation(checked))
         if bad := sum(bool(record.problems) for record in checked):
             raise ValidationFailed(
                 f"{bad} of {len(checked)} results are not valid; see above, and run those cells again"
@@ -106,7 +106,7 @@ def results_pack(
                 f"{bad[0].path}: {bad[0].problems[0]} ({len(bad)} of {len(found)} records are not valid; nothing was written)"
             )
         for path in pack([r.result for r in found if r.result], out):
-            typer.echo(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
+            say(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
 
 
 @app.command("specificity")
@@ -131,11 +131,11 @@ def results_specificity(
             runs,
             method,
             seed,
-            progress=lambda row: typer.echo(f"{row.organism}, {row.behaviour}: {row.wall_s:.0f} s", err=True),
+            progress=lambda row: say(f"{row.organism}, {row.behaviour}: {row.wall_s:.0f} s", err=True),
         )
         files = view.write(out, found)
         if as_json:
-            typer.echo(found.model_dump_json(indent=1))
+            say(found.model_dump_json(indent=1))
         else:
             show(view.render(found))
-            typer.echo(f"written: {', '.join(map(str, files))}", err=True)
+            say(f"written: {', '.join(map(str, files))}", err=True)

@@ -13,7 +13,7 @@ from ...methods.contract import Budget
 from ...methods.entry import MethodEntry
 from ...methods.registry import load_method
 from ...organisms.errors import DiffbenchError, UsageError, unknown
-from ...organisms.hub.files import FileError, load_yaml, read_text
+from ...organisms.hub.files import MOST_YAML, FileError, load_yaml, read_text
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
@@ -247,7 +247,7 @@ def _assignment(text: str) -> tuple[str, str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = _yaml(read_text(path), str(path))
+        values = _yaml(read_text(path, MOST_YAML), str(path))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except FileError as error:

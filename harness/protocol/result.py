@@ -10,15 +10,17 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ...organisms.hub.files import read_text
-from .printable import printable
+from ..escape import plain
 
 SCHEMA_VERSION = 1
 PROTOCOL_VERSION = "v1"
 PROTOCOL_SHA256 = "25cc6a2ca2f82e6ac53959554d849134d070c5e42a874f7bed8722f2cdcc58b6"
 """Hash of the published settings (`effects.PROTOCOL_V1`): a record made with them can have its intervals drawn again."""
+CUSTOM = "custom"
+"""Name of any other settings."""
 DRAWS = 10_000
 """Bootstrap draws of the published settings."""
 Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
@@ -30,15 +32,17 @@ ALPHA = 0.05
 NAME = r"^[a-z0-9][a-z0-9_.-]*(/[a-z0-9][a-z0-9_.-]*)?$"
 """Names of a record: they become folders, headings and table cells, so they hold nothing that a path or a page could read otherwise."""
 Name = Annotated[str, Field(pattern=NAME, max_length=200)]
-Said = Annotated[str, AfterValidator(printable)]
+Said = Annotated[str, AfterValidator(plain)]
 """Words of a record that somebody prints: whatever could act on a terminal or turn a line around is escaped when it is read."""
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]
 """A probability, a rate or a share; sums may be off by rounding."""
 Change = Annotated[float, Field(ge=-1 - 1e-9, le=1 + 1e-9)]
 """A difference of two rates."""
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+Line = Annotated[str, Field(max_length=2000)]
+"""Free text that is shown on one line."""
 
 
 class Record(BaseModel):
@@ -55,7 +59,7 @@ class Identity(Record):
     organism_sha256: Hash
     """Hash over the base weights, the adapter weights and the tokenizer."""
     method: Name
-    method_version: str
+    method_version: Line
     """diffbench version for built-in methods; otherwise a hash of the method's file, with its package's version if it has one."""
     access: Literal["activations", "+generations", "+weights", "supervised", "anchor"]
     """Access tier of the method: decides whether its row is ranked."""
@@ -63,14 +67,15 @@ class Identity(Record):
     """Hash of diffbench's own source (organisms, harness, methods)."""
     config: dict[str, Any]
     """The method's resolved options."""
-    protocol: str = PROTOCOL_VERSION
+    protocol: Name = PROTOCOL_VERSION
+    """`v1` is the published settings, `custom` any others."""
     protocol_sha256: Hash
     """Hash over the resolved protocol settings (budgets, ladders, controls, bootstrap)."""
     prompts_sha256: Hash
     """Hash over behaviour prompts, capability probes and the text the scores use."""
     layer: Count
     seeds: dict[str, Count]
-    """`method`: the method's seed; `scores`: controls and bootstrap."""
+    """`method`: the method's seed; `scores`: controls and bootstrap. Both are there."""
     budget: dict[str, Amount]
     dtype: Literal["float32", "bfloat16", "float16", "remote"]
     """Of the residual stream; `remote`: whatever NDIF's deployment has."""
@@ -79,6 +84,13 @@ class Identity(Record):
     """Whether positions that are no ordinary text were left out; None on the embedded tier, which has none to leave out."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Prompts a split that were used; a partial result, which stands in no table. None: all."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _both(cls, seeds: dict[str, int]) -> dict[str, int]:
+        if missing := {"method", "scores"} - seeds.keys():
+            raise ValueError(f"no seed of {' and '.join(sorted(missing))}")
+        return seeds
 
     def id(self) -> str:
         """sha256 of the canonical JSON of this block, without the fields that say nothing (None)."""
@@ -399,6 +411,8 @@ class Result(Record):
     """Organisms whose family has candidates."""
     diagnostics: dict[str, Any] = Field(default_factory=dict[str, Any])
     samples: Samples | None = None
+    findings_sha256: Hash | None = None
+    """Hash of `findings.safetensors` beside the record; None without findings, and in records from before it was taken."""
     left_out: LeftOut | None = None
     """Real models only: sinks and special tokens."""
     text: TextRead | None = None
@@ -431,10 +445,14 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-MOST_RECORD = 2**26
-"""Bytes of a `result.json`."""
+MOST_RECORD = 2**24
+"""Bytes of a record; those of the published matrix have up to 70 kB."""
 
 
 def load_result(path: Path) -> Result:
-    """Read and validate a `result.json`."""
+    """Read and validate a `result.json`.
+
+    Raises:
+        OSError: not to be read. ValueError: no regular file, too large, not UTF-8, not JSON, not a record.
+    """
     return Result.model_validate_json(read_text(path, MOST_RECORD))

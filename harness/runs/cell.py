@@ -33,7 +33,20 @@ from ..protocol.identification import Reader
 from ..protocol.intervals import summarise
 from ..protocol.localisation import localise, truth_of
 from ..protocol.reading import prompts_sha256, text_read
-from ..protocol.result import Behaviour, Cost, Failure, Identity, LeftOut, Reading, Result, Status, sha256_json
+from ..protocol.result import (
+    CUSTOM,
+    PROTOCOL_SHA256,
+    PROTOCOL_VERSION,
+    Behaviour,
+    Cost,
+    Failure,
+    Identity,
+    LeftOut,
+    Reading,
+    Result,
+    Status,
+    sha256_json,
+)
 from .problem import Memory, Problem
 from .provenance import provenance, source_hash
 
@@ -65,7 +78,7 @@ class Cell:
 
     def identity(self, layer: int) -> Identity:
         """The block whose hash names the result."""
-        o = self.organism
+        o, settings = self.organism, sha256_json(self.protocol.model_dump())
         return Identity(
             organism=o.name,
             organism_sha256=o.sha256,
@@ -74,7 +87,8 @@ class Cell:
             access=self.method.access,
             code_sha256=source_hash(self.method.file),
             config=self.config.model_dump(mode="json"),
-            protocol_sha256=sha256_json(self.protocol.model_dump()),
+            protocol=PROTOCOL_VERSION if settings == PROTOCOL_SHA256 else CUSTOM,
+            protocol_sha256=settings,
             prompts_sha256=prompts_sha256(o),
             layer=layer,
             seeds={"method": self.seed, "scores": SCORE_SEED},

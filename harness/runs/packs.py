@@ -6,41 +6,44 @@ of one organism share most of their numbers (the oracle's samples, the random co
 
 import json
 import lzma
-from collections.abc import Iterator
 from pathlib import Path
 
 from ...organisms.errors import PrerequisiteError, ValidationFailed
-from ...organisms.hub.files import FileError, read_bytes
+from ...organisms.hub.files import read_bytes
 from ..files import atomic_write_bytes
 from ..protocol.result import Result
 
 PACKED = ".jsonl.xz"
 MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000
 """Bytes of a pack, bytes and records in it: a file of 150 kB may unpack to a gigabyte."""
+MEMORY = 2**27
+"""Most bytes that xz may ask for; its presets need 65 MiB."""
 
 
-def lines(path: Path) -> Iterator[str]:
+def lines(path: Path) -> list[str]:
     """The records of a pack as JSON.
 
     Raises:
-        ValueError: not a whole xz file of UTF-8 text, or one that unpacks to more than a pack may hold.
+        ValueError: no regular file, not a whole xz file of UTF-8 text, or one that unpacks to more than a pack may hold.
     """
+    rows = _text(path).decode().removesuffix("\n").split("\n")
+    if len(rows) > MOST_RECORDS:
+        raise ValueError(f"it holds {len(rows)} lines; a pack has at most {MOST_RECORDS} records")
+    return rows
+
+
+def _text(path: Path) -> bytes:
+    """The text of an xz file."""
     try:
-        raw = read_bytes(path, MOST_PACKED)
-        unpacker = lzma.LZMADecompressor()
-        text = unpacker.decompress(raw, MOST_UNPACKED + 1)
-    except FileError as error:
-        raise ValueError(str(error)) from error
+        xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, MEMORY)
+        text = xz.decompress(read_bytes(path, MOST_PACKED), MOST_UNPACKED + 1)
     except (lzma.LZMAError, EOFError) as error:
         raise ValueError(f"not a whole xz file ({error}): fetch it again") from error
     if len(text) > MOST_UNPACKED:
         raise ValueError(f"it unpacks to more than {MOST_UNPACKED >> 20} MiB, which no pack of ours does")
-    if not unpacker.eof or unpacker.unused_data:
+    if not xz.eof or xz.unused_data:
         raise ValueError("not a whole xz file (it ends early, or goes on after its end): fetch it again")
-    rows = text.decode().splitlines()
-    if len(rows) > MOST_RECORDS:
-        raise ValueError(f"it holds {len(rows)} lines; a pack has at most {MOST_RECORDS} records")
-    yield from rows
+    return text
 
 
 def outcome(result: Result) -> tuple[object, ...]:
@@ -67,6 +70,8 @@ def pack(results: list[Result], out: Path) -> list[Path]:
                 f"{result.id[:12]} of {result.identity.method} is a partial result (--limit), which is not published"
             )
         path = out / f"{result.identity.organism}{PACKED}"
+        if not path.resolve().is_relative_to(out.resolve()):
+            raise ValidationFailed(f"the pack {path} would lie outside {out}: remove the link, or choose another --out")
         if path not in files:
             files[path] = {r.id: r for r in _read(path)} if path.exists() else {}
         known = files[path].setdefault(result.id, result)
@@ -85,5 +90,5 @@ def pack(results: list[Result], out: Path) -> list[Path]:
 def _read(path: Path) -> list[Result]:
     try:
         return [Result.model_validate_json(line) for line in lines(path)]
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ValidationFailed(f"the pack {path} cannot be read: {error}") from error

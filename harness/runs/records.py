@@ -15,17 +15,18 @@ from typing import Any, cast
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
+from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
-from ..protocol.intervals import summarise
-from ..protocol.result import DRAWS, PROTOCOL_SHA256, SCORES, Result, Samples, load_result
+from ...organisms.registry import organism_names
+from ..protocol.consistency import TOLERANCE, counted, fault
+from ..protocol.result import SCORES, Result, load_result
 from .packs import PACKED, lines
 
 RESULT_FILE = "result.json"
 FINDINGS_FILE = "findings.safetensors"
 LOG_FILE = "run.log"
-TOLERANCE = 1e-6
-"""Largest difference allowed between a recorded score and the one its samples give (float summation order)."""
-INTERVAL = ("ci_low", "ci_high")
+MOST_DAMAGED = 20
+"""Damaged records of one pack that are listed before the rest of it is given up."""
 Scored = tuple[float | None, float | None, float | None]
 """Value and ends of its interval."""
 
@@ -82,9 +83,14 @@ def records(path: Path) -> Generator[Record, None, None]:
 
 
 def _packed(path: Path) -> Generator[Record, None, None]:
+    damaged = 0
     try:
         for line in lines(path):
-            yield _record(path, lambda text=line: Result.model_validate_json(text))
+            record = _record(path, lambda text=line: Result.model_validate_json(text))
+            yield record
+            damaged += record.result is None
+            if damaged > MOST_DAMAGED:
+                raise ValueError(f"more than {MOST_DAMAGED} damaged records: the rest of the pack is not read")
     except (OSError, ValueError) as error:
         yield Record(path, None, (reason(error),))
 
@@ -93,9 +99,9 @@ def _record(path: Path, load: Callable[[], Result]) -> Record:
     try:
         result = load()
     except (OSError, ValueError) as error:
-        return Record(path, None, (reason(error),))
-    fault = sample_fault(result)
-    return Record(path, result, (fault,) if fault else ())
+        return Record(path, None, (reason(error).removeprefix(f"{path} "),))
+    wrong = fault(result)
+    return Record(path, result, (wrong,) if wrong else ())
 
 
 def validate(paths: Sequence[Path]) -> list[Record]:
@@ -139,6 +145,12 @@ def read_run(path: Path) -> Result:
     return record.result
 
 
+def is_of_zoo(result: Result) -> bool:
+    """Whether a record is about an organism of the zoo by its name there: nothing else is loaded because a record says so."""
+    name = result.identity.organism
+    return result.provenance.source == {"organism": name} and name in organism_names()
+
+
 def zoo_name(result: Result) -> str:
     """The organism of the zoo that a record is about, which is all that a record may have loaded.
 
@@ -146,7 +158,7 @@ def zoo_name(result: Result) -> str:
         UsageError: a pair of the user's own, a family file, or a source that is not the record's organism.
     """
     name, source = result.identity.organism, result.provenance.source
-    if source.get("organism") != name or result.identity.tier != "tiny":
+    if not is_of_zoo(result):
         asked = source.get("organism") or source.get("tuned") or source.get("adapter") or "nothing"
         raise UsageError(
             f"the record of {name} was made on {asked!r}, which is no organism of the zoo, and a record never decides what is loaded: "
@@ -173,59 +185,26 @@ def file_faults(folder: Path, result: Result) -> list[str]:
 
 def findings_faults(folder: Path, result: Result) -> list[str]:
     """Why the findings of a run folder are not those of its record; empty if they are."""
-    faults = list[str]()
-    findings = result.diagnostics.get("findings")
-    expected = len(cast(list[Any], findings)) if isinstance(findings, list) else 0
-    path = folder / FINDINGS_FILE
+    expected, path = counted(result), folder / FINDINGS_FILE
     if not path.is_file():
         return [f"{FINDINGS_FILE} is missing, but {expected} findings were scored"] if expected else []
     try:
         with safe_open(path, framework="np") as file:
-            rows, about = file.get_slice("direction").get_shape()[0], file.metadata() or {}
+            shape, about = file.get_slice("direction").get_shape(), file.metadata() or {}
+        sha256 = sha256_file(path)
     except (SafetensorError, OSError) as error:
         return [f"{FINDINGS_FILE} cannot be read: {error}"]
+    faults = list[str]()
     owner, layer = about.get("result"), about.get("layer")
     if layer != str(result.identity.layer):
         faults.append(f"{FINDINGS_FILE} is of layer {layer}, the record of layer {result.identity.layer}")
     if owner != result.id:
         faults.append(f"{FINDINGS_FILE} belongs to result {str(owner)[:12]}, not to {result.id[:12]}")
-    if result.status == "ok" and rows != expected:
-        faults.append(f"{FINDINGS_FILE} holds {rows} findings, but {expected} were scored")
+    if result.status == "ok" and shape[:1] != [expected]:
+        faults.append(f"{FINDINGS_FILE} holds {shape[0] if shape else 'no'} findings, but {expected} were scored")
+    if not faults and result.findings_sha256 not in (None, sha256):
+        faults.append(f"{FINDINGS_FILE} has other bytes than the ones that were scored: it was edited")
     return faults
-
-
-def sample_fault(result: Result) -> str | None:
-    """Why the scores of a record cannot be believed, or None."""
-    if result.scores is None:
-        return None
-    if result.samples is None:
-        return "status is ok but the per-prompt samples are missing, so no interval can be given: run the cell again"
-    if not _well_shaped(result.samples):
-        return "per-prompt samples have unequal lengths: the record was edited or damaged; run the cell again"
-    identity = result.identity
-    published = identity.protocol_sha256 == PROTOCOL_SHA256
-    draws, seed = DRAWS if published else 1, identity.seeds.get("scores", 0)
-    computed = summarise(result.samples, draws, seed, controls_ran=identity.method != "oracle")
-    for name in SCORES:
-        recorded, follows = (_flat(getattr(s, name).model_dump()) for s in (result.scores, computed))
-        for field, value in follows.items():
-            if field in INTERVAL and not published:
-                continue  # how often it was drawn is not in the record
-            if not _equal(recorded[field], value):
-                what = name if field == "value" else f"{name}.{field}"
-                fault = f"{what} is recorded as {recorded[field]} but its samples give {_shown(value)}"
-                return f"{fault}: the record was edited; run the cell again"
-    return None
-
-
-def _equal(recorded: float | None, computed: float | None) -> bool:
-    if recorded is None or computed is None:
-        return recorded is computed
-    return math.isclose(recorded, computed, rel_tol=0, abs_tol=TOLERANCE)
-
-
-def _shown(value: float | None) -> str:
-    return "none" if value is None else f"{value:.6g}"
 
 
 def reason(error: Exception) -> str:
@@ -238,23 +217,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return f"{type(error).__name__}: not valid UTF-8 text" if isinstance(error, UnicodeError) else str(error)
-
-
-def _well_shaped(samples: Samples) -> bool:
-    """Whether all per-prompt lists have one length, and points and controls match."""
-    n = len(samples.b0)
-    rows = (
-        samples.b1,
-        *(samples.sufficiency, samples.sufficiency_oracle, *samples.sufficiency_controls),
-        *(samples.necessity, samples.necessity_oracle, *samples.necessity_controls),
-        *samples.mitigation,
-    )
-    return (
-        n > 0
-        and all(len(row) == n for row in rows)
-        and len(samples.sufficiency_controls) == len(samples.necessity_controls) > 0
-        and len(samples.mitigation) == len(samples.mitigation_retention) > 0
-    )
 
 
 def _scored(result: Result, name: str) -> Scored:

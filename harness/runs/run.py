@@ -17,7 +17,7 @@ from ...organisms.organism import Organism
 from ..pairs.preflight import check_device
 from ..protocol.result import Result
 from .cell import Cell, Stage, run_cell, unloaded
-from .folder import finished, run_folder, write_run
+from .folder import finished, run_folder, tidy, write_run
 
 log = logging.getLogger(__name__)
 UNLOADED = (DiffbenchError, MemoryError, torch.OutOfMemoryError)
@@ -109,6 +109,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 broken = _broken(error)
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
+            tidy(folder)
             known = finished(folder, id_) if cell.method.whole and not plan.overwrite else None
             # numbers do not depend on the backend, but a second opinion is one only if it is formed
             if known is not None and known.provenance.backend == cell.machine.backend:

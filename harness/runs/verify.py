@@ -1,21 +1,27 @@
-"""Re-score the saved findings of a run folder and compare with what its result claims. Nothing in the result is believed."""
+"""Re-score the saved findings of a run folder and compare with what its result claims. Nothing in the result is believed.
 
-from dataclasses import dataclass
+That its method found them is not shown by this: the method is not run again, and one that a record names is never imported.
+"""
+
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ...methods.catalogue import BUILTIN, method_file
 from ...methods.contract import check_findings
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
+from ..protocol.consistency import identity_faults
 from ..protocol.controls import SCORE_SEED
 from ..protocol.effects import PROTOCOL_V1
 from ..protocol.reading import prompts_sha256
 from ..protocol.result import Result, load_result, sha256_json
 from .cell import Stage, measured
 from .folder import RESULT, read_findings
+from .provenance import source_hash
 from .records import findings_faults, zoo_name
 
 TOLERANCE = 1e-4
@@ -30,6 +36,8 @@ class Verification:
     """Values compared: everything in a result that follows from the findings."""
     differences: list[tuple[str, object, object]]
     """(where, claimed, found) for every value beyond the tolerance."""
+    unknown: list[str] = field(default_factory=list[str])
+    """What the record says and nothing here can check."""
 
     @property
     def ok(self) -> bool:
@@ -58,20 +66,23 @@ def verify(folder: Path, organism: Organism | None = None) -> Verification:
             f"{folder} was scored in {result.identity.dtype}; only fp32 results can be verified to {TOLERANCE:g}"
         )
     identity = result.identity
+    for wrong in identity_faults(result):
+        raise ValidationFailed(f"{folder}: {wrong}")
     organism = (organism or load_organism(zoo_name(result))).at(identity.layer, identity.limit)
     protocol = PROTOCOL_V1
-    for what, claimed, here in (
-        ("organism_sha256", result.identity.organism_sha256, organism.sha256),
-        ("protocol_sha256", result.identity.protocol_sha256, sha256_json(protocol.model_dump())),
-        (
-            "prompts_sha256",
-            result.identity.prompts_sha256,
-            prompts_sha256(organism),
-        ),
-    ):
-        if claimed != here:
+    here = {
+        "organism": organism.name,
+        "tier": organism.tier,
+        "organism_sha256": organism.sha256,
+        "protocol_sha256": sha256_json(protocol.model_dump()),
+        "prompts_sha256": prompts_sha256(organism),
+    }
+    for what, found in here.items():
+        claimed = str(getattr(identity, what))
+        if claimed != found:
+            a, b = (claimed[:12], found[:12]) if what.endswith("sha256") else (claimed, found)
             raise ValidationFailed(
-                f"{folder}: {what} is {claimed[:12]} in the result and {here[:12]} here: another organism, protocol or version of diffbench"
+                f"{folder}: {what} is {a} in the result and {b} here: another organism, protocol or version of diffbench"
             )
     stage = Stage.load(organism, "cpu", protocol, identity.sinks == "drop")
     if (stage.pair.layer, SCORE_SEED) != (result.identity.layer, result.identity.seeds["scores"]):
@@ -89,7 +100,19 @@ def verify(folder: Path, organism: Organism | None = None) -> Verification:
     claimed_all = result.model_dump()
     differences: list[tuple[str, object, object]] = []
     compared = sum(_compare(name, claimed_all[name], found, differences) for name, found in fresh.items())
-    return Verification(compared, differences)
+    return Verification(compared, differences, _unknown(result))
+
+
+def _unknown(result: Result) -> list[str]:
+    """What a record says of its making that the code here does not show."""
+    who = result.identity
+    if who.method not in BUILTIN:
+        return [f"{who.method} is no built-in method: that it is what its version and options say was not checked"]
+    if source_hash(method_file(who.method)) != who.code_sha256:
+        return [
+            f"the record was made by other source ({who.code_sha256[:12]}) than this: its findings were scored, its code was not seen"
+        ]
+    return []
 
 
 def _read(folder: Path) -> Result:

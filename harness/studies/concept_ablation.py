@@ -93,6 +93,10 @@ def mitigate(
     result, diff = read(folder)
     name = named or zoo_name(result)
     origin, organism = Origin.of(name), load_organism(name)
+    if organism.name != result.identity.organism:
+        raise ValidationFailed(
+            f"{folder} is a run on {result.identity.organism}, not on {organism.name}; give its organism with -o"
+        )
     if organism.sha256 != result.identity.organism_sha256:
         raise ValidationFailed(f"{folder}: {organism.name} had other weights in this run than here; run the cell again")
     whole_models = WholeModels(origin, organism)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ..protocol.result import Result
-from ..runs.records import FINDINGS_FILE, difference, file_faults, records, zoo_name
+from ..runs.records import FINDINGS_FILE, difference, file_faults, is_of_zoo, records, zoo_name
 
 OF_THE_ORGANISM = ("organism", "organism_sha256", "prompts_sha256", "layer", "tier")
 """Identity fields in which the rows of one matrix differ; `code_sha256` may differ too, and that is said."""
@@ -90,7 +90,7 @@ def _unusable(result: Result) -> str | None:
         return f"status {result.status}: {result.reason}"
     if not result.choices:
         return "it exchanged the whole residual, so no intervention was chosen"
-    if result.provenance.source.get("organism") != result.identity.organism:
+    if not is_of_zoo(result):
         return "not an organism of the zoo, and a record never decides what is loaded"
     if result.identity.dtype != "float32":
         return f"scored in {result.identity.dtype}; only fp32 runs are applied again"

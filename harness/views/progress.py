@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..escape import plain
 from ..protocol.result import Result
 from ..runs.cell import Cell
 from ..runs.run import Plan
@@ -22,7 +23,7 @@ class RunDisplay:
         self.folders: list[Path] = []
         self._plan = plan
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
@@ -85,7 +86,7 @@ class RunDisplay:
             share = f"{found.share:.2f} of {len(found.p)} findings are false discoveries"
             self.console.print(f"{name}: {share}  ({result.cost.wall_s:.0f} s)")
         else:
-            self.console.print(f"{name}: {result.status}: {result.reason}", style="red", markup=False)
+            self.console.print(f"{name}: {result.status}: {plain(result.reason)}", style="red")
 
     def _drop(self) -> None:
         if self._phase is not None:

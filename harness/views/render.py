@@ -256,7 +256,7 @@ def method_check(report: "MethodReport") -> Table:
 def verification(folder: Path, outcome: "Verification") -> RenderableType:
     """Whether a run folder says what its findings score."""
     if outcome.ok:
-        return Text(f"{folder}: {outcome.compared} values agree")
+        return Text("\n".join([f"{folder}: {outcome.compared} values agree", *(f"  {u}" for u in outcome.unknown)]))
     table = Table(
         title=f"{folder}: {len(outcome.differences)} of {outcome.compared} values differ", title_justify="left"
     )

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..escape import csv_field
 from ..files import atomic_write_bytes, atomic_write_text
 from ..studies.specificity_record import Half, Row, Specificity
 
@@ -52,7 +53,10 @@ def entries(found: Specificity) -> str:
             effect, random = _half(row, half).effects[i], _half(row, half).random[i]
             gap = row.gap if own else column.gap
             writer.writerow(
-                [found.method, found.seed, row.organism, column.name, half, kind, *map(_exact, (effect, random, gap))]
+                [
+                    *map(csv_field, (found.method, found.seed, row.organism, column.name)),
+                    *(half, kind, *map(_exact, (effect, random, gap))),
+                ]
             )
     return text.getvalue()
 

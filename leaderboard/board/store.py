@@ -2,7 +2,8 @@
 
 The one idea: nothing is dropped in silence. A file either becomes a result or a `Problem` with its reason, and records
 that measured different things are refused together instead of averaged. A record's numbers are believed only if they
-follow from its own per-prompt samples, because `id` covers the identity and not the scores.
+follow from its own per-prompt samples, because `id` covers the identity and not the scores, and if the findings that lie beside it
+are the ones it counts.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ...harness.protocol.result import Result, sha256_json
 from ...harness.runs.packs import outcome
-from ...harness.runs.records import records
+from ...harness.runs.records import FINDINGS_FILE, RESULT_FILE, findings_faults, records
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 
 
@@ -52,8 +53,11 @@ def load_results(runs: Path) -> Loaded:
     first: dict[str, tuple[str, Result]] = {}
     for record in records(runs):
         name, result = record.path.relative_to(runs).as_posix(), record.result
-        if result is None or record.problems:
-            problems += [Problem(name, problem) for problem in record.problems]
+        wrong = list(record.problems)
+        if result is not None and record.path.name == RESULT_FILE and (record.path.parent / FINDINGS_FILE).exists():
+            wrong += findings_faults(record.path.parent, result)
+        if result is None or wrong:
+            problems += [Problem(name, problem) for problem in wrong]
         elif result.identity.limit is not None:
             problems.append(Problem(name, f"a partial result ({result.identity.limit} prompts a split, --limit)"))
         elif result.id not in first:
@@ -101,7 +105,7 @@ def check_comparable(results: Sequence[Result]) -> None:
             other, example = common.setdefault(scope + what, (value, result))
             if other != value:
                 raise MixedResultsError(
-                    f"{scope}results with {what} {other[:16]} and {value[:16]} cannot be mixed in one table "
+                    f"{scope}results with {what} {other[:20]} and {value[:20]} cannot be mixed in one table "
                     f"(for example {cell_name(example)} and {cell_name(result)}). Keep them in separate folders and "
                     "build one table for each, or run the older cells again."
                 )

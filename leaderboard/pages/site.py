@@ -1,14 +1,14 @@
 """The leaderboard as one HTML file that loads nothing: reads from disk, on a phone, in the dark, by a screen reader.
 
-All text that comes from results passes through `html.escape`; drawings are inline SVG, sorting is a few lines of script
+All text that comes from results passes through `escape`; drawings are inline SVG, sorting is a few lines of script
 without which the page still says everything.
 """
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 import numpy as np
 
+from ...harness.escape import html as escape
 from ..board.store import Problem
 from ..statistics.null_adjusted import SCORES
 from ..statistics.rows import CellRow, FindingRow, MethodRow, Row, Table, count

@@ -5,8 +5,8 @@ Colours come from the page's style by class; every drawing carries its numbers a
 
 import math
 from collections.abc import Sequence
-from html import escape
 
+from ...harness.escape import html as escape
 from ...harness.protocol.result import Curve
 from ..statistics.rows import Estimate
 from .text_formats import estimate_text, number

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ...harness.escape import csv_field, md, tex
 from ..board.store import Problem
 from ..statistics.null_adjusted import SCORES
 from ..statistics.rows import CellRow, Estimate, FindingRow, MethodRow, Row, Table
@@ -113,18 +114,12 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(lead + sizes + basis)
     for row in table.cells:
-        who, size = (
-            (row.organism, row.method, row.kind, row.access),
-            (row.seeds, row.prompts, statuses(row), row.wall_s),
-        )
-        on = (table.protocol, table.protocol_sha256, table.organism_set, table.draws, table.seed)
-        writer.writerows(map(_inert, (*who, name, *estimate, *size, *on)) for name, estimate in row.scores.items())
+        # a tier is one of five words; as text, `+generations` would no longer be the one of the records
+        who = (csv_field(row.organism), csv_field(row.method), row.kind, row.access)
+        size = (row.seeds, row.prompts, statuses(row), row.wall_s)
+        on = (*map(csv_field, (table.protocol, table.protocol_sha256, table.organism_set)), table.draws, table.seed)
+        writer.writerows((*who, name, *estimate, *size, *on) for name, estimate in row.scores.items())
     return out.getvalue()
-
-
-def _inert(value: object) -> object:
-    """A field that a spreadsheet does not take for a formula; numbers stay numbers."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def notes_of(table: Table) -> list[str]:
@@ -207,30 +202,6 @@ def finding_note(table: Table) -> str:
     return FINDING_NOTE.format(
         expected=number(next((r.expected for r in table.finding_measures if r.expected), None), 3)
     )
-
-
-def md(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_|~#])", r"\\\1", text).replace("](", "]\\(")
-
-
-TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "|": r"\textbar{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "–": "--",
-    "·": r"$\cdot$",
-    MARK: r"\dag{}",
-}
-
-
-def tex(text: str) -> str:
-    """Text that LaTeX sets as it is, on one line."""
-    return "".join(TEX.get(c, c) for c in " ".join(text.split()) if c.isprintable())
 
 
 def tex_score(estimate: Estimate) -> str:

@@ -7,7 +7,8 @@ import yaml
 
 from ..errors import ValidationFailed
 
-MOST_BYTES = 2**28
+MOST_BYTES, MOST_YAML = 2**28, 2**20
+"""Most bytes of a file, and of one that is written by hand and parsed slowly."""
 
 
 class FileError(ValidationFailed, ValueError):

@@ -9,7 +9,7 @@ from ..behaviour import load_behaviour
 from ..card import sha256_files
 from ..errors import UsageError, ValidationFailed
 from ..organism import Organism
-from .files import load_yaml, read_text
+from .files import MOST_YAML, load_yaml, read_text
 from .sources import Kind, PairSource, locate
 
 
@@ -47,7 +47,7 @@ def yaml_organism(path: Path) -> Organism:
         UsageError: no such file. ValidationFailed: not YAML, missing or unknown fields.
     """
     try:
-        card = UserPair.model_validate(load_yaml(read_text(path), str(path)))
+        card = UserPair.model_validate(load_yaml(read_text(path, MOST_YAML), str(path)))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:

@@ -10,12 +10,12 @@ from diffbench.harness.protocol.result import Result, load_result
 from diffbench.harness.runs import cell as cell_module
 from diffbench.harness.runs import provenance
 from diffbench.harness.runs.cell import Cell, Stage, run_cell
-from diffbench.harness.runs.folder import FINDINGS, RESULT, finished, run_folder, write_run
+from diffbench.harness.runs.folder import FINDINGS, RESULT, finished, read_findings, run_folder, write_run
 from diffbench.harness.runs.run import plan, run
 from diffbench.harness.runs.verify import verify
 from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import load_method
-from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
+from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.organism import Organism
 from safetensors import SafetensorError
 
@@ -194,6 +194,41 @@ def test_verify_refuses_an_edited_identity_and_exchanged_findings(
             verify(saved)
     finally:
         (saved / FINDINGS).write_bytes(own)
+
+
+@pytest.mark.usefixtures("short_protocol")
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        (
+            "organism",
+            "taboo/leaf-narrow",
+            "which is no organism of the zoo|organism is taboo/leaf-narrow in the result",
+        ),
+        ("tier", "hub", "tier is hub in the result and tiny here"),
+        ("access", "supervised", "random is built in and has 'activations'"),
+        ("protocol", "v1", "v1 is .* and no other"),
+        ("method_version", "99", "came with diffbench"),
+        ("code_sha256", "f" * 64, None),
+    ],
+)
+def test_verify_refuses_what_it_can_know_to_be_another_and_says_what_it_cannot(
+    saved: Path, organism: Organism, field: str, value: str, told: str | None
+) -> None:
+    """The forger recomputes the id, and the owner of the findings file."""
+    claim = load_result(saved / RESULT)
+    forged = claim.identity.model_copy(update={field: value})
+    findings = read_findings(saved)
+    made = {"provenance": claim.provenance.model_copy(update={"access": forged.access})}
+    folder = saved.parent / f"forged-{field}"
+    write_run(folder, claim.model_copy(update={"identity": forged, "id": forged.id(), **made}), findings, "log")
+    if told is not None:
+        with pytest.raises((ValidationFailed, UsageError), match=told):
+            verify(folder, organism)
+    else:
+        outcome = verify(folder, organism)
+        assert outcome.ok and "made by other source (ffffffffffff)" in outcome.unknown[0]
+        assert verify(saved).unknown == []
 
 
 def test_another_protocol_is_named(saved: Path) -> None:

@@ -3,15 +3,20 @@
 import json
 import lzma
 import os
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from diffbench.cli import app
+from diffbench.harness.escape import csv_field
+from diffbench.harness.protocol.consistency import fault
 from diffbench.harness.protocol.effects import PROTOCOL_V1
-from diffbench.harness.protocol.result import PROTOCOL_SHA256, Identity, Result, sha256_json
+from diffbench.harness.protocol.intervals import summarise
+from diffbench.harness.protocol.result import DRAWS, PROTOCOL_SHA256, Identity, Result, sha256_json
 from diffbench.harness.runs.packs import lines, pack
-from diffbench.harness.runs.records import records, sample_fault, zoo_name
+from diffbench.harness.runs.records import MOST_DAMAGED, records, zoo_name
 from diffbench.leaderboard.board.build import build
 from diffbench.organisms.errors import UsageError, ValidationFailed
 from diffbench.organisms.hub.files import FileError, load_yaml, read_bytes
@@ -54,6 +59,42 @@ def test_the_organism_of_a_record_is_the_one_it_is_about_or_none(name: str) -> N
     assert zoo_name(result) == "subliminal/fox-narrow"
 
 
+@pytest.mark.parametrize("name", ["evil.py", "evil.py/x", "sub/evil.py", "card.yaml", "taboo", "bases/tiny-gemma2"])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[-1])
+def test_a_name_that_is_a_file_here_is_no_organism_of_the_zoo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], name: str
+) -> None:
+    """The pattern of names allows `evil.py`, and source and identity may agree on it: only what the zoo lists is loaded."""
+    monkeypatch.chdir(tmp_path)
+    for file in (tmp_path / "evil.py", tmp_path / "sub" / "evil.py", tmp_path / "card.yaml"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    result = make_result("mean_diff", name)
+    result.provenance.source = {"organism": name}
+    folder = write_result(tmp_path / "runs", result).parent
+    with pytest.raises(UsageError, match="a record never decides what is loaded"):
+        zoo_name(result)
+    done = CliRunner().invoke(app, [*command, str(folder if command[0] != "results" else tmp_path / "runs")])
+    assert done.exit_code in (2, 3, 4), done.output
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["verify"], ["mitigate"], ["results", "show"], ["results", "specificity"]], ids=lambda c: c[-1]
+)
+def test_the_method_of_a_record_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    result = make_result("evil.py", "subliminal/fox-narrow")
+    result.provenance.source = {"organism": "subliminal/fox-narrow"}
+    result.provenance.method_origin = "file evil.py"
+    folder = write_result(tmp_path / "runs", result).parent
+    CliRunner().invoke(app, [*command, str(folder if command[-1] != "specificity" else tmp_path / "runs")])
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     "name", ["../../../x", "/etc/x", "a/../b", "a/b/c", "", ".hidden", "a b", "<b>", "a\u202eb", "x" * 300, "a/"]
 )
@@ -94,24 +135,21 @@ def test_values_outside_their_range_are_refused(part: str, field: str, value: fl
 @pytest.mark.parametrize("field", ["n", "raw", "p_random", "value"])
 def test_edited_numbers_of_a_score_do_not_follow_from_its_samples(field: str) -> None:
     result = make_result()
-    assert result.scores is not None and sample_fault(result) is None
+    assert result.scores is not None and fault(result) is None
     score = result.scores.sufficiency
     setattr(score, field, (getattr(score, field) or 0) + 1 if field == "n" else 0.123)
-    assert "was edited" in str(sample_fault(result))
+    assert "was edited" in str(fault(result))
 
 
 def test_an_edited_interval_is_drawn_again_under_the_published_protocol(tmp_path: Path) -> None:
     assert sha256_json(PROTOCOL_V1.model_dump()) == PROTOCOL_SHA256
-    from diffbench.harness.protocol.intervals import summarise
-    from diffbench.harness.protocol.result import DRAWS
-
-    result = make_result(protocol_sha256=PROTOCOL_SHA256)
+    result = make_result(protocol="v1", protocol_sha256=PROTOCOL_SHA256)
     assert result.samples is not None
     result.scores = summarise(result.samples, DRAWS, 0)
-    assert sample_fault(result) is None
+    assert fault(result) is None
     assert result.scores.isolation.ci_low is not None
     result.scores.isolation.ci_low += 1e-3
-    assert "isolation.ci_low is recorded as" in str(sample_fault(result))
+    assert "isolation.ci_low is recorded as" in str(fault(result))
     write_result(tmp_path, result)
     (record,) = records(tmp_path)
     assert record.problems
@@ -149,6 +187,98 @@ def test_a_small_pack_that_unpacks_to_a_flood_is_refused(tmp_path: Path) -> None
         list(lines(path))
     (record,) = records(tmp_path)
     assert record.problems
+
+
+def test_a_pack_is_not_written_through_a_link_to_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "taboo").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValidationFailed, match="would lie outside"):
+        pack([make_result()], tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_pack_of_damaged_records_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress(b"{}\n" * 5000))
+    found = list(records(tmp_path))
+    assert len(found) == MOST_DAMAGED + 2 and "not read" in found[-1].problems[0]
+
+
+def test_a_pack_that_asks_for_gigabytes_to_be_unpacked_is_refused(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
+    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress(b"{}\n", filters=filters))
+    with pytest.raises(ValueError, match="not a whole xz file"):
+        list(lines(tmp_path / "a.jsonl.xz"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop", "folder", "deep", "wide", "latin"])
+def test_a_record_that_is_no_record_is_named_by_every_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("diffbench.harness.protocol.result.MOST_RECORD", 2**20)
+    path = tmp_path / "r" / "result.json"
+    path.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "loop":
+        path.symlink_to(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        texts = {"deep": b"[" * 10**5, "wide": b" " * 2**21, "latin": b'{"id": "\xe9"}'}
+        path.write_bytes(texts[kind])
+    for command in (["results", "validate"], ["results", "show"], ["verify"], ["mitigate"], ["leaderboard", "build"]):
+        done = CliRunner().invoke(app, [*command, str(path.parent)])
+        assert done.exit_code in (3, 4) and "error:" in done.stderr, (command, done.output, done.exception)
+    listed = CliRunner().invoke(app, ["results", "list", str(path.parent)])
+    assert listed.exit_code == 0 and ("left out" in listed.stderr or kind == "loop")
+
+
+def test_every_part_of_a_record_may_be_missing_or_another(tmp_path: Path) -> None:
+    """A sample of edits at every depth, the id made to fit: each is refused with a reason, or shown by all readers."""
+    base = json.loads(make_result().model_dump_json())
+    rng = random.Random(0)
+    edits = [
+        (place, value) for place in _places(base) for value in (None, [], {}, "", -1, 1e308, 10**30, ACTING, _GONE)
+    ]
+    for place, value in rng.sample(edits, 60):
+        path = tmp_path / "runs" / "result.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(_edited(base, place, value)))
+        (found,) = records(tmp_path / "runs")
+        if found.problems:
+            continue
+        for command in (["results", "list"], ["results", "show"], ["leaderboard", "show"]):
+            done = CliRunner().invoke(app, [*command, str(tmp_path / "runs")])
+            assert done.exit_code == 0, (place, value, command, done.exception)
+            assert "\x1b" not in done.output and "\u202e" not in done.output
+
+
+_GONE = object()
+
+
+def _places(tree: Any, lead: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where in a record something stands: every field, and the first of every list."""
+    parts = tree.items() if isinstance(tree, dict) else list(enumerate(tree))[:1] if isinstance(tree, list) else ()
+    for key, value in parts:
+        yield (*lead, key)
+        yield from _places(value, (*lead, key))
+
+
+def _edited(record: dict[str, Any], place: tuple[Any, ...], value: object) -> dict[str, Any]:
+    copy = json.loads(json.dumps(record))
+    at = copy
+    for key in place[:-1]:
+        at = at[key]
+    if value is _GONE:
+        del at[place[-1]]
+    else:
+        at[place[-1]] = value
+    if isinstance(copy.get("identity"), dict):
+        copy["id"] = sha256_json({k: v for k, v in copy["identity"].items() if v is not None})
+    return copy
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
@@ -208,13 +338,9 @@ def test_words_of_a_record_do_not_act_on_a_terminal_or_a_page(tmp_path: Path) ->
 
 @pytest.mark.parametrize("value", ["=cmd()", "+1", "-1", "@x", "\tx"])
 def test_a_csv_field_is_no_formula(value: str) -> None:
-    from diffbench.leaderboard.pages.text_formats import _inert
-
-    assert _inert(value) == f"'{value}"
+    assert csv_field(value) == f"'{value}"
 
 
 @pytest.mark.parametrize("value", [-1.5, 0, None, "delta"])
 def test_numbers_and_names_stay_what_they_are_in_csv(value: Any) -> None:
-    from diffbench.leaderboard.pages.text_formats import _inert
-
-    assert _inert(value) is value
+    assert csv_field(value) is value

@@ -17,7 +17,7 @@ from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.parallel import threads
 from diffbench.harness.protocol.prompts import encode_prompt
-from diffbench.harness.protocol.result import FalseDiscovery, Result
+from diffbench.harness.protocol.result import Result
 from diffbench.harness.runs.folder import FINDINGS, write_run
 from diffbench.harness.studies.concept_ablation import FILE, WEIGHTS, Mitigation, destination, mitigate
 from diffbench.harness.studies.retraining import Origin, ablated
@@ -34,7 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from ...factories import make_result
+from ...factories import make_null, make_result
 
 NAME = "emergent_misalignment/remedies-narrow-nano"
 """Trains in seconds, and its adapter is scaled down."""
@@ -72,7 +72,9 @@ def written(
     folder: Path, organism: Organism, findings: list[Tensor], change: Change = lambda r: None, /, **fields: Any
 ) -> Path:
     """A run folder with these findings."""
-    result = make_result("mine", **{"organism": organism.name, "organism_sha256": organism.sha256} | fields)
+    result = make_result(
+        fields.pop("method", "mine"), **{"organism": organism.name, "organism_sha256": organism.sha256} | fields
+    )
     result = result.model_copy(update={"curves": []})
     result.provenance.source.update(organism.source)
     result.diagnostics["findings"] = [{"score": 1.0}] * len(findings)
@@ -196,7 +198,8 @@ def test_the_record_follows_its_formulas(
         (1, {"status": "failed", "reason": "no"}, None, 3, "status 'failed'; only scored cells"),
         (1, {"status": "not_applicable"}, None, 3, "status 'not_applicable'; only scored cells"),
         (1, {"organism_sha256": "f" * 64}, None, 4, "had other weights in this run than here; run the cell again"),
-        (0, {}, None, 2, "'mine' has no findings to project out"),
+        (0, {}, None, 4, "0 findings were scored, but the method is mine"),
+        (0, {"method": "oracle"}, None, 2, "'oracle' has no findings to project out"),
         (1, {}, {"adapter": "a", "base": "b"}, 2, "was made on 'a', which is no organism of the zoo"),
         (1, {}, {"organism": "my.yaml"}, 2, "was made on 'my.yaml', which is no organism of the zoo"),
         (1, {}, {"organism": "planted/owl-strong"}, 2, "a record never decides what is loaded"),
@@ -207,7 +210,7 @@ def test_the_record_follows_its_formulas(
             2,
             "computed, not trained by gradient steps",
         ),
-        (1, {"organism": "planted/owl-weird"}, {"organism": "planted/owl-weird"}, 2, "no organism 'planted/owl-weird'"),
+        (1, {"organism": "planted/owl-weird"}, {"organism": "planted/owl-weird"}, 2, "no organism of the zoo"),
     ],
 )
 def test_runs_that_cannot_be_mitigated_are_refused(
@@ -250,13 +253,7 @@ def test_findings_that_are_no_directions_are_refused(tmp_path: Path, small: Orga
 
 
 def test_nulls_have_nothing_to_mitigate(tmp_path: Path, small: Organism) -> None:
-    tested = FalseDiscovery(
-        effects=[0.0], p=[0.5], share=0.0, ci_low=0.0, ci_high=1.0, expected=0.025, controls=39, p_min=0.025
-    )
-    record = make_result("mine", "null/benign-narrow")
-    null = record.model_copy(
-        update={"curves": [], "scores": None, "samples": None, "behaviour": None, "false_discovery": tested}
-    )
+    null = make_null("mine", "null/benign-narrow", [0.5])
     write_run(tmp_path / "run", null, DiffResult([Finding(torch.ones(64))]), "log")
     with pytest.raises(UsageError, match=r"nothing is hidden in null/benign-narrow"):
         mitigate(tmp_path / "run", [1], 0)

@@ -12,7 +12,8 @@ import torch
 from diffbench.cli import app
 from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.protocol.controls import SCORE_SEED
-from diffbench.harness.protocol.result import Choice, Result
+from diffbench.harness.protocol.intervals import summarise
+from diffbench.harness.protocol.result import Choice, Result, load_result
 from diffbench.harness.runs.cell import Cell, Stage, run_cell
 from diffbench.harness.runs.folder import FINDINGS, write_run
 from diffbench.harness.studies import specificity as specificity_module
@@ -150,11 +151,12 @@ def test_the_interval_of_others_covers_their_true_size() -> None:
 def scored(runs: Path, organism: str = "taboo/gold-narrow", findings: int = 2, **fields: Any) -> Path:
     """A made-up run folder that could be a row."""
     made = make_result(organism=organism, **fields)
-    if made.status == "ok" and findings:
+    if made.samples is not None and findings:
+        effect = float(np.mean(made.samples.sufficiency))
         made.choices = [
             Choice(
                 side="sufficiency", tau_nats=0.1, op="add", k=1, gated=False, strength=0.5,
-                dev_effect=0.1, test_effect=0.1, test_kl_nats=0.1,
+                dev_effect=0.1, test_effect=effect, test_kl_nats=0.1,
             )
         ]  # fmt: skip
     made.provenance.source, made.curves = {"organism": organism}, []
@@ -196,7 +198,7 @@ def test_nulls_are_left_out_and_said(tmp_path: Path) -> None:
     folder = scored(tmp_path, "null/base-identical")
     record = json.loads((folder / "result.json").read_text())
     empty = {"scores": None, "samples": None, "behaviour": None, "choices": []}
-    discovery = {"effects": [0.1], "p": [0.5], "share": 0.0, "ci_low": 0.0, "ci_high": 0.9}
+    discovery = {"effects": [0.1], "p": [0.5], "share": 0.0, "ci_low": 0.0, "ci_high": 0.975}
     record |= empty | {"false_discovery": discovery | {"expected": 0.025, "controls": 39, "p_min": 0.025}}
     (folder / "result.json").write_text(json.dumps(record))
     got = select(tmp_path, None, 0)
@@ -238,11 +240,15 @@ def test_lost_and_damaged_findings_name_the_folder(tmp_path: Path) -> None:
 def test_a_result_of_another_protocol_or_with_other_effects_is_refused(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValidationFailed, match="protocol_sha256"):
         specificity(runs, None, behaviours=BEHAVIOURS[:1])
-    record = json.loads((runs / "run" / "result.json").read_text())
-    record["choices"][0]["test_effect"] += 0.2
+    made = load_result(runs / "run" / "result.json")
+    assert made.samples is not None
+    made.samples.sufficiency = [0.8 * effect for effect in made.samples.sufficiency]  # forged everywhere alike
+    for choice in made.choices:
+        choice.test_effect *= 0.8 if choice.side == "sufficiency" else 1
+    made.scores = summarise(made.samples, SHORT.draws, SCORE_SEED)
     folder = tmp_path / "edited"
     folder.mkdir()
-    (folder / "result.json").write_text(json.dumps(record))
+    (folder / "result.json").write_text(made.model_dump_json())
     (folder / FINDINGS).write_bytes((runs / "run" / FINDINGS).read_bytes())
     with pytest.raises(ValidationFailed, match=r"edited: its findings, added, move the behaviour by"):
         specificity(tmp_path, None, protocol=SHORT, behaviours=BEHAVIOURS[:1])

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffbench.harness.protocol.result import Localisation, Result
+from diffbench.harness.protocol.result import Localisation, Located, Result
 from diffbench.leaderboard.board.store import MixedResultsError, check_comparable, load_results
 from diffbench.organisms.errors import PrerequisiteError
 
@@ -83,7 +83,11 @@ def test_a_copy_of_a_cell_counts_once_and_a_contradiction_is_an_error(tmp_path: 
     with pytest.raises(MixedResultsError, match=r"one/.*three/|three/.*two/") as error:
         load_results(tmp_path)
     assert "different numbers" in str(error.value)
-    located = make_result("pca").model_copy(update={"localisation": Localisation(first_cos=0.5, at=[])})
+    located = make_result("pca").model_copy(
+        update={
+            "localisation": Localisation(first_cos=0.5, at=[Located(k=1, cos=0.5, p=0.1, overlap=0.25, chance=0.1)])
+        }
+    )
     write_result(tmp_path / "null" / "one", make_result("pca"))
     write_result(tmp_path / "null" / "two", located)
     with pytest.raises(MixedResultsError, match="different numbers"):

@@ -50,7 +50,7 @@ def test_the_header_states_key_protocol_sizes_and_draws(render: object, table: T
     text = str(render(table))
     for part in (
         "Sorted by isolation",
-        f"v1 ({table.protocol_sha256[:12]})",
+        f"custom ({table.protocol_sha256[:12]})",
         "2 organisms",
         "2 seeds",
         "200 bootstrap draws",

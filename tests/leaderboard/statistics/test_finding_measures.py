@@ -1,25 +1,20 @@
 """False discovery, localisation and identification stand in the tables, and never in the ranking."""
 
 import pytest
-from diffbench.harness.protocol.result import FalseDiscovery, Identification, Identified, Localisation, Located, Result
+from diffbench.harness.protocol.result import Identification, Identified, Localisation, Located, Result
 from diffbench.leaderboard.board.store import MixedResultsError
 from diffbench.leaderboard.pages.site import to_html
 from diffbench.leaderboard.pages.text_formats import FINDING_HEADS, to_csv, to_latex, to_markdown
 from diffbench.leaderboard.statistics.rows import Table
 from diffbench.leaderboard.statistics.tables import build_table
 
-from ...factories import make_result
+from ...factories import make_null, make_result
 
 NULLS = ("null/base-identical", "null/benign-narrow")
 
 
 def null(organism: str, p: list[float], method: str = "delta") -> Result:
-    found = FalseDiscovery(
-        effects=[0.01] * len(p), p=p, share=0, ci_low=0, ci_high=1, expected=0.025, controls=39, p_min=0.025
-    )
-    return make_result(method, organism).model_copy(
-        update={"scores": None, "samples": None, "behaviour": None, "curves": [], "false_discovery": found}
-    )
+    return make_null(method, organism, p)
 
 
 def planted(organism: str, cosines: tuple[float, float], seed: int = 0) -> Result:
@@ -30,7 +25,13 @@ def planted(organism: str, cosines: tuple[float, float], seed: int = 0) -> Resul
 
 
 def read(organism: str, value: float | None) -> Result:
-    at = [Identified(k=k, rank=1, raw=1, control=0, value=value, p=0.1, by={"lens": 1.0}) for k in (1, 10)]
+    raw = 1.0 if value is None else value
+    at = [
+        Identified(
+            k=k, rank=(21 - 19 * raw) / 2, raw=raw, control=float(value is None), value=value, p=0.1, by={"lens": raw}
+        )
+        for k in (1, 10)
+    ]
     whole = Identification(truth="gold", candidates=20, at=at, base=0, outputs_only=None)
     return make_result("delta", organism).model_copy(update={"identification": whole})
 

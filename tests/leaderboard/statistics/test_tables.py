@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diffbench.harness.protocol.intervals import bootstrap, interval, summarise
+from diffbench.harness.protocol.intervals import bootstrap, interval
 from diffbench.harness.protocol.result import SCORES, Result, Status
 from diffbench.leaderboard.board.store import MixedResultsError
 from diffbench.leaderboard.statistics.resample import (
@@ -304,18 +304,16 @@ def test_configurations_of_a_method_are_rows_of_their_own() -> None:
 
 
 def test_draws_without_behaviour_are_left_out_not_averaged() -> None:
-    """Of two prompts one is dead, so a quarter of the draws have no gap: no 0/0 or -.1/0 may reach an interval."""
+    """Of two prompts one is dead, so a quarter of the draws have no gap: no 0/0 or .1/0 may reach an interval."""
     samples = make_samples(0.5, np.random.default_rng(0), prompts=2)
     dead = {"b0": 0, "b1": 0, "sufficiency": 0, "sufficiency_oracle": 0, "necessity": 0, "necessity_oracle": 0}
     lists = {name: [getattr(samples, name)[0], 0.0] for name in dead}
     lists["b0"] = [0.0, 0.0]
-    lists["sufficiency"] = [samples.sufficiency[0], -0.1]
+    lists["sufficiency"] = [samples.sufficiency[0], 0.1]
     sides = ("sufficiency_controls", "necessity_controls")
-    controls = {side: [[c[0], 0.0] for c in getattr(samples, side)] for side in sides}
+    controls = {side: [[max(c[0], 0.0), 0.0] for c in getattr(samples, side)] for side in sides}
     mitigation = {"mitigation": [[p[0], 0.0] for p in samples.mitigation]}
-    cell = make_result()
-    cell.samples = samples.model_copy(update=lists | controls | mitigation)
-    cell.scores = summarise(cell.samples, draws=100, seed=0)
+    cell = make_result(samples=samples.model_copy(update=lists | controls | mitigation))
     drawn = organism_draws({"m": [cell]}, "o", 2000, 0)["m"].drawn
     assert not np.isinf(drawn).any()
     assert all(0.2 < share < 0.3 for share in np.isnan(drawn[1:]).mean(1))
@@ -324,7 +322,7 @@ def test_draws_without_behaviour_are_left_out_not_averaged() -> None:
 
 
 def test_mixed_protocols_and_edited_scores_are_refused() -> None:
-    with pytest.raises(MixedResultsError, match="protocol v1"):
+    with pytest.raises(MixedResultsError, match="protocol custom"):
         table([*grid("a", 0.5), make_result("b", ORGANISMS[0], protocol="v2")])
     cell = make_result("a", ORGANISMS[0])
     assert cell.scores is not None

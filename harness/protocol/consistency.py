@@ -1,0 +1,249 @@
+"""What in a record follows from other parts of it: an edit that is not made everywhere contradicts itself.
+
+The id covers the identity and not the outcome, so nothing here needs a model: scores, intervals and p-values are drawn again from the
+samples, and every number that is a function of others is computed once more. What a record alone cannot show: docs/protocol.md.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+from scipy.special import betaincinv
+
+from ...methods.catalogue import BUILTIN
+from .intervals import summarise
+from .result import (
+    ALPHA,
+    CUSTOM,
+    DRAWS,
+    PROTOCOL_SHA256,
+    PROTOCOL_VERSION,
+    SCORES,
+    FalseDiscovery,
+    Identification,
+    Localisation,
+    Result,
+    Samples,
+)
+
+TOLERANCE = 1e-6
+"""Largest difference between a recorded number and the one that follows (float summation order, samples of seven digits)."""
+LOOSE = 1e-5
+"""The same where single precision was used on the way."""
+INTERVAL = ("ci_low", "ci_high")
+MOST = 4096
+"""Most prompts and controls of a record, so that drawing its intervals again takes a bounded amount of memory."""
+
+
+def fault(result: Result, redraw: bool = True) -> str | None:
+    """The first contradiction in a record, or None.
+
+    Args:
+        redraw: draw the intervals again, which is most of the work; nothing else depends on it.
+    """
+    return next(_faults(result, redraw), None)
+
+
+def counted(result: Result) -> int:
+    """How many findings a record says were scored."""
+    findings = result.diagnostics.get("findings")
+    return len(cast(list[Any], findings)) if isinstance(findings, list) else 0
+
+
+def _faults(result: Result, redraw: bool) -> Iterator[str]:
+    yield from identity_faults(result)
+    yield from _findings(result)
+    if result.scores is not None and result.samples is not None:
+        if not _well_shaped(result.samples):
+            yield f"per-prompt samples have unequal lengths, or more than {MOST}: the record was edited or damaged; run the cell again"
+            return
+        if not np.mean(result.samples.b1) > np.mean(result.samples.b0):
+            yield "the samples show no behaviour (b1 is not above b0), so nothing can be scored on it: the record was edited"
+            return
+        yield from _possible(result.samples)
+        yield from _scores(result, result.samples, redraw)
+        yield from _behaviour(result, result.samples)
+    if result.false_discovery is not None:
+        yield from _false_discovery(result.false_discovery, counted(result))
+    if result.localisation is not None:
+        yield from _localisation(result.localisation)
+    if result.identification is not None:
+        yield from _identification(result.identification)
+
+
+def identity_faults(result: Result) -> Iterator[str]:
+    """Protocol by name and hash, and what a built-in method's name implies."""
+    i = result.identity
+    if (i.protocol == PROTOCOL_VERSION) != (i.protocol_sha256 == PROTOCOL_SHA256):
+        yield (
+            f"protocol {i.protocol!r} with settings {i.protocol_sha256[:12]}: {PROTOCOL_VERSION} is {PROTOCOL_SHA256[:12]} and no other"
+        )
+    elif i.protocol not in (PROTOCOL_VERSION, CUSTOM):
+        yield f"protocol {i.protocol!r} is none of this diffbench's ({PROTOCOL_VERSION}, {CUSTOM}); use the version that made the record"
+    if (known := BUILTIN.get(i.method)) is None:
+        return
+    if i.access != known.access:
+        yield f"access is {i.access!r}, but {i.method} is built in and has {known.access!r}: the record was edited"
+    if i.method_version != result.provenance.diffbench:
+        yield (
+            f"method_version is {i.method_version!r}, but {i.method} is built in and came with diffbench "
+            f"{result.provenance.diffbench}: the record was edited"
+        )
+
+
+def _findings(result: Result) -> Iterator[str]:
+    """Counts of findings, readings, choices and curves."""
+    n, oracle = counted(result), result.identity.method == "oracle"
+    if result.status == "ok" and (n == 0) != oracle:
+        yield f"{n} findings were scored, but the method is {result.identity.method}: the oracle has none, all others some"
+    if len(result.readings) > n or [r.finding for r in result.readings] != list(range(len(result.readings))):
+        yield f"{len(result.readings)} readings are not those of the first of {n} findings"
+    for c in result.curves:
+        if not len(c.strengths) == len(c.rate) == len(c.kl_nats) > 0:
+            yield f"a curve ({c.op}, k = {c.k}) has {len(c.strengths)} strengths, {len(c.rate)} rates, {len(c.kl_nats)} KLs"
+
+
+def _well_shaped(samples: Samples) -> bool:
+    """Whether all per-prompt lists have one length, and points and controls match."""
+    n = len(samples.b0)
+    rows = (
+        samples.b1,
+        *(samples.sufficiency, samples.sufficiency_oracle, *samples.sufficiency_controls),
+        *(samples.necessity, samples.necessity_oracle, *samples.necessity_controls),
+        *samples.mitigation,
+    )
+    controls = len(samples.mitigation_controls)
+    return (
+        0 < n <= MOST
+        and all(len(row) == n for row in rows)
+        and len(samples.sufficiency_controls) == len(samples.necessity_controls) == controls
+        and 0 < controls <= MOST
+        and len(samples.mitigation) == len(samples.mitigation_retention)
+        and 0 < len(samples.mitigation) <= MOST
+    )
+
+
+def _possible(samples: Samples) -> Iterator[str]:
+    """An effect starts at the model's own rate and ends at a rate: base + effect and organism - effect are in [0, 1]."""
+    starts = {"sufficiency": (np.asarray(samples.b0), 1), "necessity": (np.asarray(samples.b1), -1)}
+    for side, (start, sign) in starts.items():
+        for name in (side, f"{side}_controls", f"{side}_oracle"):
+            after = start + sign * np.asarray(getattr(samples, name))
+            if after.min() < -TOLERANCE or after.max() > 1 + TOLERANCE:
+                worst = after.min() if after.min() < -TOLERANCE else after.max()
+                yield f"samples.{name} would move a behaviour rate to {worst:.4g}: the record was edited or damaged"
+
+
+def _scores(result: Result, samples: Samples, redraw: bool) -> Iterator[str]:
+    """Scores, intervals and p-values are what the samples give; the ends of an interval only where it is known how often it was drawn."""
+    assert result.scores is not None
+    redraw = redraw and result.identity.protocol_sha256 == PROTOCOL_SHA256
+    draws, seed = DRAWS if redraw else 1, result.identity.seeds["scores"]
+    try:
+        computed = summarise(samples, draws, seed, controls_ran=result.identity.method != "oracle")
+    except ValueError:
+        yield "its samples give no finite score: the record was edited; run the cell again"
+        return
+    for name in SCORES:
+        score, follows = getattr(result.scores, name), getattr(computed, name)
+        recorded, given = _numbers(score), _numbers(follows)
+        for field, value in given.items():
+            if field in INTERVAL and not redraw:
+                continue
+            if not _equal(recorded[field], value):
+                what = name if field == "value" else f"{name}.{field}"
+                shown = "none" if value is None else f"{value:.6g}"
+                yield (
+                    f"{what} is recorded as {recorded[field]} but its samples give {shown}: the record was edited; run the cell again"
+                )
+        ends = [score.ci_low, score.value, score.ci_high]
+        if any((end is None) != (score.value is None) for end in ends):
+            yield f"{name} has a value without an interval, or an interval without a value: the record was edited"
+        elif score.value is not None and not ends[0] - TOLERANCE <= ends[1] <= ends[2] + TOLERANCE:
+            yield f"{name} is {score.value:.6g}, outside its interval [{score.ci_low:.6g}, {score.ci_high:.6g}]: the record was edited"
+
+
+def _numbers(score: Any) -> dict[str, float | None]:
+    flat = score.model_dump()
+    return {k: v for k, v in flat.items() if k != "anchors"} | {f"anchors.{k}": v for k, v in flat["anchors"].items()}
+
+
+def _behaviour(result: Result, samples: Samples) -> Iterator[str]:
+    """Rates and choices are means of the samples."""
+    b = result.behaviour
+    assert b is not None
+    means = {"b0_test": (b.b0_test, samples.b0), "b1_test": (b.b1_test, samples.b1)}
+    for name, (recorded, values) in means.items():
+        if not _equal(recorded, float(np.mean(values))):
+            yield f"behaviour.{name} is recorded as {recorded} but its samples give {np.mean(values):.6g}: the record was edited"
+    if b.n_test != len(samples.b0):
+        yield f"behaviour.n_test is {b.n_test}, there are samples of {len(samples.b0)} prompts"
+    for side in ("sufficiency", "necessity"):
+        chosen = [c.test_effect for c in result.choices if c.side == side]
+        mean = float(np.mean(getattr(samples, side)))
+        if chosen and not _equal(float(np.mean(chosen)), mean):
+            yield f"the choices for {side} have effect {np.mean(chosen):.6g} on test, its samples {mean:.6g}: the record was edited"
+
+
+def _false_discovery(f: FalseDiscovery, findings: int) -> Iterator[str]:
+    """The share and its Clopper-Pearson interval follow from the p-values, and these can only be so small."""
+    n, found = len(f.p), sum(p < ALPHA for p in f.p)
+    if not 0 < n == len(f.effects) <= findings:
+        yield f"false_discovery has {n} p-values and {len(f.effects)} effects for {findings} findings"
+        return
+    follows = {
+        "share": found / n,
+        "ci_low": 0.0 if found == 0 else float(betaincinv(found, n - found + 1, 0.025)),
+        "ci_high": 1.0 if found == n else float(betaincinv(found + 1, n - found, 0.975)),
+        "expected": (math.ceil(ALPHA * (f.controls + 1)) - 1) / (f.controls + 1),
+        "p_min": 1 / (f.controls + 1),
+    }
+    for name, value in follows.items():
+        if not _equal(getattr(f, name), value):
+            yield f"false_discovery.{name} is recorded as {getattr(f, name)} but follows as {value:.6g}: the record was edited"
+    if min(f.p) < follows["p_min"] - TOLERANCE:
+        yield f"false_discovery has a p-value of {min(f.p):.4g}; {f.controls} controls allow none below {follows['p_min']:.4g}"
+
+
+def _localisation(found: Localisation) -> Iterator[str]:
+    """More findings never lie farther from the truth, and a span holds the truth at least as well as one direction in it."""
+    at = found.at
+    if not _rising([a.k for a in at]):
+        yield "localisation has no list of rising k"
+    elif at[0].k == 1 and not _equal(abs(found.first_cos), at[0].cos):
+        yield f"localisation: the first finding has cosine {found.first_cos:.4g}, its size is recorded as {at[0].cos:.4g}"
+    if any(a.overlap < a.cos**2 - LOOSE for a in at):
+        yield "localisation: a span overlaps less with the truth than one direction in it"
+    if any(b.cos < a.cos - LOOSE or b.overlap < a.overlap - LOOSE for a, b in itertools.pairwise(at)):
+        yield "localisation: more findings lie farther from the truth"
+
+
+def _identification(found: Identification) -> Iterator[str]:
+    """Rank, raw value and value say the same."""
+    m = found.candidates
+    if m < 2 or not _rising([a.k for a in found.at]):
+        yield f"identification has {m} candidates and k = {[a.k for a in found.at]}"
+        return
+    for a in found.at:
+        value = (a.raw - a.control) / (1 - a.control) if a.control < 1 else None
+        agree = (
+            1 - LOOSE <= a.rank <= m + LOOSE
+            and abs(a.raw - (m + 1 - 2 * a.rank) / (m - 1)) <= LOOSE
+            and a.by
+            and abs(a.raw - max(a.by.values())) <= LOOSE
+            and (a.value is value if value is None or a.value is None else abs(a.value - value) <= LOOSE)
+        )
+        if not agree:
+            yield f"identification at k = {a.k}: rank, raw value, readings and value contradict each other: the record was edited"
+
+
+def _rising(ks: Sequence[int]) -> bool:
+    return bool(ks) and ks[0] > 0 and all(a < b for a, b in itertools.pairwise(ks))
+
+
+def _equal(recorded: float | None, computed: float | None) -> bool:
+    if recorded is None or computed is None:
+        return recorded is computed
+    return math.isclose(recorded, computed, rel_tol=0, abs_tol=TOLERANCE)
