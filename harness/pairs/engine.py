@@ -1,7 +1,8 @@
-"""What runs: the modules of both sides under one thread, with three moves that every measurement is made of.
+"""What runs: the modules of both sides under one thread, with the moves that every measurement is made of.
 
 *Early exit*: a pass stops at the hooked layer. *Resume*: the blocks up to the layer are swapped for one that hands over an edited
-residual, so only the blocks above run again. *Side*: an adapter is switched on or off, or the other of two models is taken.
+residual, so only the blocks above run again, and logits are made of the last block's output only where they are read: a vocabulary may
+have 256k entries. *Side*: an adapter is switched on or off, or the other of two models is taken.
 """
 
 import contextlib
@@ -15,6 +16,12 @@ from torch import Tensor, nn
 
 from .anatomy import Anatomy, anatomy
 from .sides import SIDES, Adapters, Residents, Side, plain, switches
+from .trees import Layout
+
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+"""Largest difference of a logit, as a share of the largest logit, that rounding can explain."""
+OTHER_SHAPES = 4
+"""So many times that where batches have other shapes: their sums run in another order."""
 
 
 class _Exit(Exception):
@@ -43,8 +50,8 @@ class _Handover(nn.Module):
 class _Kept(nn.Module):
     """Stands in for the feed-forward part of the last block: runs it only at positions that are read, gives 0 elsewhere."""
 
-    keep: Tensor
-    """[kept pos] indices, the same for every text of a batch."""
+    where: Tensor
+    """[n, 2] row and position."""
 
     def __init__(self, whole: nn.Module):
         super().__init__()
@@ -52,8 +59,9 @@ class _Kept(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[batch, positions, d_model] in and out."""
+        row, at = self.where.to(hidden_states.device).unbind(1)
         out = torch.zeros_like(hidden_states)
-        out[:, self.keep] = self.whole(hidden_states[:, self.keep])
+        out[row, at] = self.whole(hidden_states[row, at][None])[0]
         return out
 
 
@@ -68,8 +76,11 @@ class Body:
         blocks = self.parts.blocks
         self.residual: Tensor | None = None
         """What is handed over to the blocks above the layer, while they are run again."""
-        below = [_Handover(block, self._handed) for block in blocks[: layer + 1]]
-        self.stand_ins = nn.ModuleList([*below, *blocks[layer + 1 :]])
+        stand_ins = [_Handover(block, self._handed) for block in blocks]
+        self.above = nn.ModuleList([*stand_ins[: layer + 1], *blocks[layer + 1 :]])
+        """The blocks above the layer, on what is handed over."""
+        self.none = nn.ModuleList(stand_ins)
+        """No block at all: what comes after them, on what is handed over."""
         self.last: Any = blocks[-1]
         self.kept = _Kept(self.parts.mlp) if self.parts.mlp is not None else None
 
@@ -87,17 +98,27 @@ class Body:
         return plain(self.model).dtype
 
     @contextlib.contextmanager
-    def reading(self, keep: Tensor | int) -> Generator[None, None, None]:
-        """Inside the block the last feed-forward part runs at the positions that are read, if they are few."""
-        kept = self.kept if isinstance(keep, Tensor) else None
-        if kept is None:
+    def handing(self, blocks: nn.ModuleList, residual: Tensor) -> Generator[Any, None, None]:
+        """Inside the block the model runs `blocks` on a residual [rows, pos, d_model]."""
+        self.residual = residual.to(self.dtype)
+        setattr(self.parts.decoder, self.parts.attribute, blocks)
+        try:
+            yield self.model
+        finally:
+            setattr(self.parts.decoder, self.parts.attribute, self.parts.blocks)
+            self.residual = None
+
+    @contextlib.contextmanager
+    def reading(self, where: Tensor) -> Generator[None, None, None]:
+        """Inside the block the last feed-forward part runs at the positions [n, 2] that are read, if it reads each by itself."""
+        if self.kept is None:
             yield
             return
-        kept.keep, self.last.mlp = self.where(keep), kept  # pyright: ignore[reportAttributeAccessIssue]
+        self.kept.where, self.last.mlp = where, self.kept
         try:
             yield
         finally:
-            self.last.mlp = kept.whole
+            self.last.mlp = self.kept.whole
 
 
 class Engine:
@@ -142,34 +163,25 @@ class Engine:
         finally:
             self.between.activate(body.switches, "tuned")
 
-    def residuals(self, ids: Tensor, side: Side) -> Tensor:
+    def residuals(self, ids: Tensor, side: Side, layout: Layout | None = None) -> Tensor:
         """See `Pair.residuals`."""
-        found: list[Tensor] = []
-
-        def leave(module: nn.Module, args: Any, output: Any) -> None:
-            found.append(output if isinstance(output, Tensor) else output[0])
-            raise _Exit
-
         with self.side(side) as body:
-            handle = body.parts.blocks[self.layer].register_forward_hook(leave)
-            try:
-                with contextlib.suppress(_Exit):
-                    body.model(input_ids=ids, use_cache=False)
-            finally:
-                handle.remove()
-        return found[0].to(ids.device).float()
+            return _output(body.model, body.parts.blocks[self.layer], ids, layout).float()
 
-    def resume(self, residual: Tensor, ids: Tensor, side: Side, keep: Tensor | int) -> Tensor:
-        """See `Pair.resume`."""
-        with self.side(side) as body, body.reading(keep):
-            parts = body.parts
-            body.residual = residual.to(body.dtype)
-            setattr(parts.decoder, parts.attribute, body.stand_ins)
-            try:
-                return body.model(input_ids=ids, use_cache=False, logits_to_keep=body.where(keep)).logits.float()
-            finally:
-                setattr(parts.decoder, parts.attribute, parts.blocks)
-                body.residual = None
+    def ends(self, residual: Tensor, ids: Tensor, side: Side, where: Tensor, layout: Layout | None = None) -> Tensor:
+        """See `Pair.ends`."""
+        row, at = where.unbind(1)
+        with self.side(side) as body:
+            if self.layer == len(body.parts.blocks) - 1:
+                return residual[row, at].to(body.dtype)
+            with body.handing(body.above, residual) as model, body.reading(where):
+                return _output(model, body.last, ids, layout)[row, at]
+
+    def unembed(self, ends: Tensor, side: Side) -> Tensor:
+        """See `Pair.unembed`."""
+        with self.side(side) as body, body.handing(body.none, ends[:, None]) as model:
+            ids = torch.zeros(len(ends), 1, dtype=torch.int64, device=ends.device)
+            return model(input_ids=ids, use_cache=False).logits[:, 0].float()
 
     def logits(self, ids: Tensor, side: Side, keep: Tensor | int) -> Tensor:
         """See `Pair.logits`."""
@@ -180,6 +192,24 @@ class Engine:
         """Prompts and continuations [rows, pos] of left-padded ids; `how` is from `decoding`."""
         with self.side(side) as body:
             return body.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
+
+
+def _output(model: Any, block: nn.Module, ids: Tensor, layout: Layout | None) -> Tensor:
+    """Output [rows, pos, d_model] of a block; nothing behind it runs."""
+    found: list[Tensor] = []
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        found.append(output if isinstance(output, Tensor) else output[0])
+        raise _Exit
+
+    told = {} if layout is None else {"position_ids": layout.depth, "attention_mask": layout.sees}
+    handle = block.register_forward_hook(leave)
+    try:
+        with contextlib.suppress(_Exit):
+            model(input_ids=ids, use_cache=False, **told)
+    finally:
+        handle.remove()
+    return found[0].to(ids.device)
 
 
 @contextlib.contextmanager

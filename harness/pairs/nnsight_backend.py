@@ -19,10 +19,11 @@ from torch import Tensor
 from ...organisms.errors import PrerequisiteError, UsageError
 from ...organisms.hub.sources import PairSource
 from .anatomy import PairError
-from .engine import Body, Engine
+from .engine import TOLERANCE, Body, Engine
 from .pair import Pair
-from .proof import LAST, TOLERANCE, probe
+from .proof import LAST, probe
 from .sides import SIDES, Adapters, Residents, Side, plain
+from .trees import Layout
 
 Tree = Any
 """A model as nnsight sees it: a module at every path."""
@@ -118,12 +119,12 @@ class NnsightEngine(Engine):
         with self._turn, super().side(side) as body, reaching() if self._far else contextlib.nullcontext():
             yield body
 
-    def _blocks(self, tree: Tree, body: Body) -> list[Tree]:
-        """The blocks up to the hooked layer; nnsight's name of a module is its path in the model."""
+    def _blocks(self, tree: Tree, body: Body, upto: int | None = None) -> list[Tree]:
+        """The first blocks (up to the hooked layer); nnsight's name of a module is its path in the model."""
         paths = {id(module): path for path, module in plain(body.model).named_modules()}
-        return [tree.get(paths[id(block)]) for block in body.parts.blocks[: self.layer + 1]]
+        return [tree.get(paths[id(block)]) for block in body.parts.blocks[: upto or self.layer + 1]]
 
-    def residuals(self, ids: Tensor, side: Side) -> Tensor:
+    def residuals(self, ids: Tensor, side: Side, layout: Layout | None = None) -> Tensor:
         """See `Pair.residuals`."""
         with self.side(side) as body:
             tree, save = self._trees[side], library().save
@@ -133,17 +134,35 @@ class NnsightEngine(Engine):
                 tracer.stop()
         return (found if isinstance(found, Tensor) else found[0]).to(ids.device).float()
 
-    def resume(self, residual: Tensor, ids: Tensor, side: Side, keep: Tensor | int) -> Tensor:
-        """See `Pair.resume`."""
-        with self.side(side) as body, contextlib.nullcontext() if self._far else body.reading(keep):
+    def ends(self, residual: Tensor, ids: Tensor, side: Side, where: Tensor, layout: Layout | None = None) -> Tensor:
+        """See `Pair.ends`."""
+        row, at = where.unbind(1)
+        with self.side(side) as body, contextlib.nullcontext() if self._far else body.reading(where):
             tree, save = self._trees[side], library().save
-            blocks = self._blocks(tree, body)
-            with tree.trace(input_ids=ids, use_cache=False, logits_to_keep=keep, **self._how):
-                handed = residual.to(blocks[0].input)
+            *below, last = self._blocks(tree, body, len(body.parts.blocks))
+            if len(below) == self.layer:
+                return residual[row, at]
+            skipped = below[: self.layer + 1]
+            with tree.trace(input_ids=ids, use_cache=False, **self._how) as tracer:
+                handed = residual.to(skipped[0].input)
+                for block in skipped:
+                    block.skip(body.parts.as_output(handed))
+                found = save(last.output)
+                tracer.stop()
+        return (found if isinstance(found, Tensor) else found[0]).to(ids.device)[row, at]
+
+    def unembed(self, ends: Tensor, side: Side) -> Tensor:
+        """See `Pair.unembed`."""
+        ids = torch.zeros(len(ends), 1, dtype=torch.int64, device=ends.device)
+        with self.side(side) as body:
+            tree, save = self._trees[side], library().save
+            blocks = self._blocks(tree, body, len(body.parts.blocks))
+            with tree.trace(input_ids=ids, use_cache=False, **self._how):
+                handed = ends[:, None].to(blocks[0].input)
                 for block in blocks:
                     block.skip(body.parts.as_output(handed))
                 logits = save(tree.output.logits)
-        return logits.to(ids.device).float()
+        return logits[:, 0].to(ids.device).float()
 
     def logits(self, ids: Tensor, side: Side, keep: Tensor | int) -> Tensor:
         """See `Pair.logits`."""
@@ -182,6 +201,10 @@ class NnsightPair(Pair):
 
     def _start(self, models: dict[Side, Any], between: Adapters | Residents | None) -> Engine:
         return NnsightEngine(models, self.layer, between, self._far)
+
+    @property
+    def worth(self) -> None:
+        """See `Pair.worth`: rows stay rows, which is what a second opinion is for."""
 
     def at(self, layer: int) -> "NnsightPair":
         """See `Pair.at`."""

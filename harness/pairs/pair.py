@@ -8,6 +8,7 @@ is needed.
 import contextlib
 import threading
 from collections.abc import Generator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from .adapters import delta_weights
 from .anatomy import PairError, input_device
-from .engine import Engine, decoding
+from .engine import OTHER_SHAPES, TOLERANCE, Engine, decoding
 from .sides import SIDES, Adapters, Residents, Side, plain
 from .tokens import encode
+from .trees import MOST_NODES, Layout, Tree, grown, layout, planted
 
 if TYPE_CHECKING:
     from .sinks import Sinks
@@ -30,6 +32,12 @@ IDENTITY_PROMPTS = (
 """Few-shot prompts that repeat a word, after Ghandeharioun et al. 2024; the last token is replaced."""
 ROWS = 64
 """Directions read at a time."""
+WINDOWS = ("sliding_window", "attention_chunk_size")
+"""Names in a config of how far a position sees in some of the blocks; a tree says it sees to its beginning."""
+ENOUGH = 16
+"""Matrix products of fewer rows take other ways through a library: a number must not depend on what is computed beside it."""
+LOGIT_BYTES = {"cpu": 2**24, "accelerator": 2**29}
+"""Most logits that are held at a time."""
 
 
 class Pair:
@@ -64,6 +72,7 @@ class Pair:
         self.context: int | None = getattr(plain(model).config.get_text_config(), "max_position_embeddings", None)
         """Most tokens that the model was made to read; None: its config does not say."""
         self.device, self.dtype = input_device(plain(model)), plain(model).dtype
+        self._worth: float | None = 0.0
         self.sinks: Sinks | None = None
         """Positions to leave out; None: every position is ordinary."""
         self._own = threading.local()
@@ -85,7 +94,7 @@ class Pair:
     def at(self, layer: int) -> "Pair":
         """The same two models seen at another layer."""
         other = Pair(self.model, self.tokenizer, layer, self._tuned, self._between)
-        other.sinks = self.sinks
+        other.sinks, other._worth = self.sinks, self._worth
         return other
 
     @contextlib.contextmanager
@@ -129,18 +138,85 @@ class Pair:
         return length
 
     @torch.inference_mode()
-    def residuals(self, ids: Tensor, side: Side) -> Tensor:
-        """Output of the hooked block [rows, pos, d_model] in fp32; the blocks above do not run."""
-        return self._engine.residuals(ids, side)
+    def residuals(self, ids: Tensor, side: Side, layout: Layout | None = None) -> Tensor:
+        """Output of the hooked block [rows, pos, d_model] in fp32; the blocks above do not run.
+
+        Args:
+            layout: of rows that are trees.
+        """
+        return self._engine.residuals(ids, side, layout)
 
     @torch.inference_mode()
+    def ends(self, residual: Tensor, ids: Tensor, side: Side, where: Tensor, layout: Layout | None = None) -> Tensor:
+        """Output of the last block [n, d_model] at chosen positions, of the blocks above the hooked layer run on `residual`.
+
+        Args:
+            residual: [rows, pos, d_model].
+            where: [n, 2] row and position; the last block's feed-forward part runs there alone.
+            layout: of rows that are trees.
+        """
+        return self._engine.ends(residual, ids, side, _enough(where), layout)[: len(where)]
+
+    @torch.inference_mode()
+    def unembed(self, ends: Tensor, side: Side) -> Tensor:
+        """Logits [n, vocab] in fp32 of what `ends` gives [n, d_model]: final norm, unembedding and whatever the model does to logits."""
+        return self._engine.unembed(_enough(ends), side)[: len(ends)]
+
     def resume(self, residual: Tensor, ids: Tensor, side: Side, keep: Tensor | int = 0) -> Tensor:
         """Logits [rows, kept pos, vocab] in fp32 of the blocks above the hooked layer run on `residual` [rows, pos, d_model].
 
         Args:
-            keep: positions to return (1-d tensor), or 0 for all; the last block's feed-forward part runs at these alone.
+            keep: positions to return (1-d tensor), or so many last ones, or 0 for all.
         """
-        return self._engine.resume(residual, ids, side, keep)
+        n = ids.shape[1]
+        kept = keep if isinstance(keep, Tensor) else torch.arange(n - keep if keep else 0, n)
+        where = torch.cartesian_prod(torch.arange(len(ids)), kept.cpu()).to(ids.device)
+        ends = self.ends(residual, ids, side, where)
+        return self.unembed(ends, side).unflatten(0, (len(ids), len(kept)))
+
+    @property
+    def worth(self) -> float | None:
+        """Price of a position in a block, in positions that it sees (see `trees.planted`); None if the model does not read trees."""
+        if self._worth == 0:
+            weights = sum(w.numel() for w in self.block("base").parameters())
+            self._worth = weights / (4 * self.d_model) if self._reads_trees() else None
+        return self._worth
+
+    def _reads_trees(self) -> bool:
+        """Whether rows written as a tree give what they give each by itself, measured on three short ones."""
+        rows = [[i % self.vocab_size for i in row] for row in ([2, 3, 4, 5, 6], [2, 3, 4, 7, 8, 9], [2, 3, 10])]
+        [tree] = planted(rows, MOST_NODES**2)
+        ids = torch.tensor([tree.ids], device=self.device)
+        told = layout([tree], len(tree.ids), self.dtype, self.device)
+        for side in SIDES if self.two_models else SIDES[1:]:
+            try:
+                h = self.residuals(ids, side, told)
+                where = torch.tensor([(0, path[-1]) for path in tree.paths], device=self.device)
+                found = self.ends(h, ids, side, where, told)
+            except (TypeError, ValueError, RuntimeError, NotImplementedError):
+                return False
+            for row, path, end in zip((rows[i] for i in tree.rows), tree.paths, found, strict=True):
+                alone = torch.tensor([row], device=self.device)
+                own = self.residuals(alone, side)
+                last = self.ends(own, alone, side, torch.tensor([(0, len(row) - 1)], device=self.device))
+                for a, b in ((h[0, path], own[0]), (end, last[0])):
+                    if not float((a - b).abs().max() / b.abs().max()) <= OTHER_SHAPES * TOLERANCE[self.dtype]:
+                        return False
+        return True
+
+    def plant(self, rows: Sequence[Sequence[int]]) -> list[Tree]:
+        """Rows as trees, each a tree of its own where that is cheaper or the model knows no other way."""
+        windows = (getattr(plain(self.model).config.get_text_config(), name, None) for name in WINDOWS)
+        narrow = any(isinstance(w, int) and w < max(map(len, rows)) for w in windows)
+        if narrow or self.worth is None:
+            return [grown(rows, [i]) for i in range(len(rows))]
+        return planted(rows, self.worth)
+
+    @cached_property
+    def at_once(self) -> int:
+        """How many positions' logits are made at a time, so that they fit into `LOGIT_BYTES`."""
+        most = LOGIT_BYTES["cpu" if self.device.type == "cpu" else "accelerator"]
+        return max(1, most // (4 * self.vocab_size))
 
     @torch.inference_mode()
     def logits(self, ids: Tensor, side: Side, keep: Tensor | int = 0) -> Tensor:
@@ -220,6 +296,11 @@ class Pair:
                 end = next((n + 1 for n, t in enumerate(row) if t in stop), len(row))
                 out[i] = row[:end]
         return out
+
+
+def _enough(rows: Tensor) -> Tensor:
+    """Rows [n, …] repeated to at least `ENOUGH`."""
+    return rows if len(rows) >= ENOUGH else rows.repeat(-(-ENOUGH // len(rows)), *[1] * (rows.ndim - 1))
 
 
 def padded(rows: Sequence[Sequence[int]], tokenizer: Any, device: torch.device) -> tuple[Tensor, Tensor]:

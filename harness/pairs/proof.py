@@ -13,16 +13,12 @@ import torch
 from torch import Tensor
 
 from .anatomy import PairError, input_device, running
-from .engine import decoding
+from .engine import OTHER_SHAPES, TOLERANCE, decoding
 from .pair import Pair
 from .sides import SIDES, Side, plain
 
 LENGTH, LAST = 40, 4
 """Tokens of the probe, and how many of its last positions are compared (a vocabulary may have 256k entries)."""
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
-"""Largest difference of a logit, as a share of the largest logit, that rounding can explain."""
-OTHER_SHAPES = 4
-"""So many times that where batches have other shapes: their sums run in another order."""
 ANOTHER_LAYER = "where upper blocks read keys and values of lower ones, a --layer below all of these works"
 
 

@@ -1,14 +1,16 @@
 """One model, one split: everything a measurement needs that does not depend on the intervention.
 
-Residuals of prompts and text are computed once; each intervention edits them and re-runs only the blocks above the layer.
-Two things are never run: padding (rows of similar length stand together) and rows that an intervention leaves as they are.
+Residuals of prompts and text are computed once; each intervention edits them and re-runs only the blocks above the layer. Three things are
+never run: beginnings that rows share (`pairs/trees.py`), padding (trees of similar size stand together), and trees that an intervention
+leaves as they are. Logits are made where they are read and a few at a time, so a wide vocabulary is never held whole.
 """
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,75 +19,192 @@ from ...organisms.behaviour import Prompt
 from ..pairs.engine import Side
 from ..pairs.interventions import Edits
 from ..pairs.pair import Pair
+from ..pairs.trees import Layout, Tree, layout
 from .prompts import Choices, Passage, choices, hits, joint, shares
 
 PARTS, TOKENS = 6, 2048
-"""Most parts that rows are divided into, and tokens in one forward pass (they stay in cache)."""
+"""Most parts that trees are divided into, and tokens in one forward pass (they stay in cache)."""
+SOME_TOKENS = 512
+"""The same where a pass decides whether others are run."""
+CLEAN_BYTES = 2**26
+"""Most logits without an intervention that are kept; where there are more, they are made again whenever they are compared with."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of similar length."""
+    """Trees of similar size."""
 
-    rows: Tensor
-    """[r] which rows of the whole."""
     ids: Tensor
-    """[r, pos]."""
-    keep: Tensor
-    """[kept] positions whose logits are needed by any of these rows."""
+    """[trees, pos]."""
+    layout: Layout | None
+    """None if each tree is a plain row."""
     h: Tensor
-    """[r, pos, d_model] residuals at the hooked layer."""
-    still: Tensor | None
-    """[r, pos] bool: sinks, which no intervention moves; None if there are none."""
+    """[trees, pos, d_model] residuals at the hooked layer."""
+    still: Tensor
+    """[trees, pos] bool: what no intervention moves, padding and sinks."""
+    spots: Tensor
+    """[trees, most spots of a tree] the places of each tree that are read; −1 where there are fewer."""
+
+
+class Read(NamedTuple):
+    """Some of the places that are read, with the logits there."""
+
+    edit: Tensor
+    """[n]."""
+    spot: Tensor
+    """[n] place; those of one place stand together."""
+    logits: Tensor
+    """[n, vocab]."""
 
 
 class Rows:
-    """Token rows with their residuals on one side.
+    """Token rows with their residuals on one side, and the tokens in them whose log-probability is wanted.
 
     Args:
         ids: [rows, pos] right-padded.
-        needed: (row, position) [n, 2] of every logit that is looked at; nothing behind a row's last one is run.
+        tokens: [n, 3] row, position, and the token that may follow it; nothing behind a row's last position is run.
     """
 
-    def __init__(self, pair: Pair, side: Side, ids: Tensor, needed: Tensor):
-        self.pair, self.n = pair, len(ids)
+    def __init__(self, pair: Pair, side: Side, ids: Tensor, tokens: Tensor):
+        self.pair = pair
         self.side: Side = side
-        ends = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
-        ends = ends.scatter_reduce(0, needed[:, 0], needed[:, 1] + 1, "amax")
-        self.parts: list[Part] = []
-        for rows in _similar(ends.tolist()):
-            of = torch.tensor(rows, device=ids.device)
-            cut = ids[of, : int(ends[of].max())]
-            keep = needed[torch.isin(needed[:, 0], of), 1].unique()
-            h = pair.residuals(cut, side)
-            self.parts.append(Part(of, cut, keep, h, pair.sinks.still(h, cut, side) if pair.sinks else None))
+        place = tokens[:, :2].tolist()
+        ends = dict[int, int]()
+        for row, at in place:
+            ends[row] = max(ends.get(row, 0), at + 1)
+        read = sorted(ends)
+        grown = pair.plant([ids[row, : ends[row]].tolist() for row in read])
+        trees = [[grown[i] for i in some] for some in _similar([len(tree.ids) for tree in grown])]
+        node = dict[tuple[int, int], tuple[int, int, int]]()
+        """Part, tree in it and node of each row and position."""
+        for p, t, tree in ((p, t, tree) for p, some in enumerate(trees) for t, tree in enumerate(some)):
+            node |= {
+                (read[r], at): (p, t, n)
+                for r, path in zip(tree.rows, tree.paths, strict=True)
+                for at, n in enumerate(path)
+            }
+        spots = {where: i for i, where in enumerate(sorted({node[row, at] for row, at in place}))}
+        self.spot = torch.tensor([spots[node[row, at]] for row, at in place], device=ids.device)
+        """[n] the place where each token's logits are read."""
+        self.token, self._node = tokens[:, 2], torch.tensor([n for _, _, n in spots], device=ids.device)
+        self._said = _table(self.spot.tolist(), len(spots), ids.device)
+        self.parts = [
+            self._part(some, [(t, i) for (part, t, _), i in spots.items() if part == p]) for p, some in enumerate(trees)
+        ]
+        self._ends = torch.cat([ends for p in self.parts for _, _, ends in [self._run(p, *_all(p), p.h)]])
+        """[spots, d_model] output of the last block without an intervention."""
+        every = torch.arange(len(spots), device=ids.device)
+        clean = self._unembedded(torch.zeros_like(every), every, self._ends)
+        self.clean = self.fill(torch.zeros(1, len(tokens), device=ids.device), clean)
+        """[1, n] log-probability of each token without an intervention."""
+
+    def _part(self, trees: Sequence[Tree], spots: Sequence[tuple[int, int]]) -> Part:
+        """A part of some trees, of which these places (tree, spot) are read."""
+        pair = self.pair
+        ids, real = pair.pad([tree.ids for tree in trees])
+        told = layout(trees, ids.shape[1], pair.dtype, ids.device)
+        h = pair.residuals(ids, self.side, told)
+        still = ~real | pair.sinks.still(h, ids, self.side) if pair.sinks else ~real
+        of = _table([tree for tree, _ in spots], len(trees), ids.device)
+        number = torch.tensor([spot for _, spot in spots], device=ids.device)
+        return Part(ids, told, h, still, torch.where(of >= 0, number[of], -1))
+
+    def norms(self) -> Tensor:
+        """[n] length of the residual before each token; NaN at sinks."""
+        lengths: list[Tensor] = []
+        for part in self.parts:
+            tree, slot = (part.spots >= 0).nonzero(as_tuple=True)
+            node = self._node[part.spots[tree, slot]]
+            lengths.append(part.h[tree, node].norm(dim=-1).masked_fill(part.still[tree, node], torch.nan))
+        return torch.cat(lengths)[self.spot]
 
     @property
     def residuals(self) -> list[Tensor]:
         """The parts' residuals."""
         return [part.h for part in self.parts]
 
-    def edited(self, edits: Edits) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """(part, edit and row-in-part of each run [batch], logits [batch, kept, vocab]) of every row that an edit moves."""
-        for i, part in enumerate(self.parts):
-            moves = torch.stack([move(part.h) for move in edits.moves])
-            if part.still is not None:
-                moves = moves.masked_fill(part.still[..., None], 0.0)
+    @torch.inference_mode()
+    def edited(self, edits: Edits, wanted: Tensor | None = None) -> Iterator[Read]:
+        """What is read of every tree that an edit moves.
+
+        Args:
+            wanted: [edits] bool that the reader may change between two reads: an edit that is not wanted any more is not run any more.
+        """
+        batch = TOKENS if wanted is None else SOME_TOKENS
+        for part in self.parts:
+            moves = torch.stack([move(part.h) for move in edits.moves]).masked_fill(part.still[..., None], 0.0)
             which = torch.tensor(edits.which, device=moves.device)
             lengths = torch.tensor(edits.lengths, dtype=moves.dtype, device=moves.device)
             touched = (moves != 0).any(-1).any(-1)[which] & (lengths != 0)[:, None]
-            for some in touched.nonzero().split(max(1, TOKENS // part.h.shape[1])):
-                edit, row = some.unbind(1)
-                if not len(edit):
-                    continue
-                h = part.h[row] + lengths[edit, None, None] * moves[which[edit], row]
-                yield i, edit, row, self.pair.resume(h, part.ids[row], self.side, part.keep)
+            for some in touched.T.nonzero().split(max(1, batch // part.h.shape[1])):
+                tree, edit = (some if wanted is None else some[wanted[some[:, 1]]]).unbind(1)
+                if len(edit):
+                    h = part.h[tree] + lengths[edit, None, None] * moves[which[edit], tree]
+                    yield from self._unembedded(*self._run(part, edit, tree, h))
 
-    def patched(self, residuals: Sequence[Tensor]) -> list[Tensor]:
-        """Each part's logits [rows, kept, vocab] when other residuals [rows, pos, d_model] stand in its place."""
-        return [
-            self.pair.resume(h, part.ids, self.side, part.keep) for part, h in zip(self.parts, residuals, strict=True)
-        ]
+    def patched(self, residuals: Sequence[Tensor]) -> Tensor:
+        """Log-probabilities [1, n] when other residuals [trees, pos, d_model] stand in the parts' place."""
+        reads = (self._unembedded(*self._run(p, *_all(p), h)) for p, h in zip(self.parts, residuals, strict=True))
+        return self.fill(torch.zeros_like(self.clean), itertools.chain.from_iterable(reads))
+
+    def fill(self, log_p: Tensor, reads: Iterable[Read]) -> Tensor:
+        """Log-probabilities [edits, n] with what is read written into them."""
+        for read in reads:
+            self.note(log_p, read)
+        return log_p
+
+    def note(self, log_p: Tensor, read: Read) -> None:
+        """Write what is read into log-probabilities [edits, n]."""
+        said = self._said[read.spot]
+        at, slot = (said >= 0).nonzero(as_tuple=True)
+        token = said[at, slot]
+        log_p[read.edit[at], token] = read.logits[at, self.token[token]] - read.logits.logsumexp(-1)[at]
+
+    def kl(self, read: Read) -> Tensor:
+        """KL(clean ‖ edited) [n] in nats at each place that is read."""
+        spots, of = read.spot.unique_consecutive(return_inverse=True)
+        kept = self._clean_logits
+        clean = self.pair.unembed(self._ends[spots], self.side) if kept is None else kept[spots]
+        norm, p = clean.logsumexp(-1), clean.softmax(-1)
+        moved = ((read.logits - clean[of]) * p[of]).sum(-1)
+        return (read.logits.logsumexp(-1) - norm[of] - moved).clamp_min(0)
+
+    @cached_property
+    def _clean_logits(self) -> Tensor | None:
+        """[spots, vocab]; None if they are too many to keep."""
+        if 4 * len(self._ends) * self.pair.vocab_size > CLEAN_BYTES:
+            return None
+        return torch.cat([self.pair.unembed(some, self.side) for some in self._ends.split(self.pair.at_once)])
+
+    def _run(self, part: Part, edit: Tensor, tree: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Edit [n], spot [n] and output of the last block [n, d_model] where some trees [batch] are read, each under an edit [batch]."""
+        spots = part.spots[tree]
+        run, slot = (spots >= 0).nonzero(as_tuple=True)
+        spot, order = spots[run, slot].sort(stable=True)
+        run = run[order]
+        told = part.layout and part.layout.of(tree)
+        ends = self.pair.ends(h, part.ids[tree], self.side, torch.stack([run, self._node[spot]], 1), told)
+        return edit[run], spot, ends
+
+    def _unembedded(self, edit: Tensor, spot: Tensor, ends: Tensor) -> Iterator[Read]:
+        """What is read, a few places at a time."""
+        for some in torch.arange(len(spot), device=spot.device).split(self.pair.at_once):
+            yield Read(edit[some], spot[some], self.pair.unembed(ends[some], self.side))
+
+
+def _all(part: Part) -> tuple[Tensor, Tensor]:
+    """Every tree of a part, under edit 0."""
+    tree = torch.arange(len(part.ids), device=part.ids.device)
+    return torch.zeros_like(tree), tree
+
+
+def _table(of: Sequence[int], n: int, device: torch.device) -> Tensor:
+    """[n, most] for each of n the indices where `of` names it, −1 where there are fewer."""
+    own: list[list[int]] = [[] for _ in range(n)]
+    for i, name in enumerate(of):
+        own[name].append(i)
+    most = max(map(len, own))
+    return torch.tensor([[*row, *[-1] * (most - len(row))] for row in own], device=device)
 
 
 def _similar(lengths: list[int]) -> list[list[int]]:
@@ -106,45 +225,23 @@ def _similar(lengths: list[int]) -> list[list[int]]:
 
 
 class PromptResiduals:
-    """Prompts with continuations on one side: the log-probability of every continuation token under an intervention."""
+    """Prompts with continuations on one side: the probability of every continuation under an intervention."""
 
     def __init__(self, pair: Pair, side: Side, prompts: list[Prompt]):
         self.choices: Choices = choices(pair, prompts)
-        row, at, self._token = self.choices.where.unbind(-1)
-        self._position = self.choices.keep[at]
-        self.rows = Rows(pair, side, self.choices.ids, torch.stack([row, self._position], 1))
-        self._tokens = [_table(row, part.rows) for part in self.rows.parts]
-        self.clean = self.patched(self.rows.residuals)
+        row, at, token = self.choices.where.unbind(-1)
+        self.rows = Rows(pair, side, self.choices.ids, torch.stack([row, self.choices.keep[at], token], 1))
+        self.clean = self.rows.clean
         """[1, tokens] log-probability of each continuation token without an intervention."""
 
     def edited(self, edits: Edits) -> Tensor:
         """Probabilities [edits, continuations]."""
-        log_p = self.clean.repeat(len(edits.which), 1)
-        for i, edit, row, logits in self.rows.edited(edits):
-            self._fill(log_p, i, edit, row, logits)
-        return joint(log_p, self.choices).exp()
+        start = self.clean.repeat(len(edits.which), 1)
+        return joint(self.rows.fill(start, self.rows.edited(edits)), self.choices).exp()
 
     def patched(self, residuals: Sequence[Tensor]) -> Tensor:
         """Log-probabilities [1, tokens] with other residuals, part by part."""
-        log_p = torch.zeros(1, len(self._token), device=self._token.device)
-        for i, logits in enumerate(self.rows.patched(residuals)):
-            row = torch.arange(len(logits), device=logits.device)
-            self._fill(log_p, i, torch.zeros_like(row), row, logits)
-        return log_p
-
-    def _fill(self, log_p: Tensor, part: int, edit: Tensor, row: Tensor, logits: Tensor) -> None:
-        """Write the tokens of some rows of a part, each under its edit, into log_p [edits, tokens]."""
-        tokens = self._tokens[part][row]
-        run, slot = (tokens >= 0).nonzero(as_tuple=True)
-        token = tokens[run, slot]
-        at = torch.searchsorted(self.rows.parts[part].keep, self._position[token])
-        log_p[edit[run], token] = logits[run, at, self._token[token]] - logits.logsumexp(-1)[run, at]
-
-
-def _table(row: Tensor, rows: Tensor) -> Tensor:
-    """[rows, most tokens of a row] indices of the tokens that stand in each row, −1 where there are fewer."""
-    own = [(row == r).nonzero()[:, 0] for r in rows]
-    return torch.nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=-1)
+        return self.rows.patched(residuals)
 
 
 class TextResiduals:
@@ -152,57 +249,27 @@ class TextResiduals:
 
     def __init__(self, pair: Pair, side: Side, text: Passage):
         self.tokens = text.tokens
-        self.rows = Rows(pair, side, text.ids, text.scored.nonzero())
-        self._truths = [
-            _Truth(logits.log_softmax(-1), text.ids[p.rows][:, p.keep + 1], text.scored[p.rows][:, p.keep])
-            for p, logits in zip(self.rows.parts, self.rows.patched(self.rows.residuals), strict=True)
-        ]
-        self._clean = torch.zeros(self.rows.n, device=text.ids.device)
-        for part, truth in zip(self.rows.parts, self._truths, strict=True):
-            self._clean[part.rows] = truth.nll(truth.clean, torch.arange(len(part.rows), device=self._clean.device))
-        self.nll = float(self._clean.sum() / self.tokens)
+        row, at = text.scored.nonzero(as_tuple=True)
+        self._at = at
+        self.rows = Rows(pair, side, text.ids, torch.stack([row, at, text.ids[row, at + 1]], 1))
+        self.nll = -float(self.rows.clean.mean())
         """Mean negative log-likelihood in nats a token."""
 
-    def edited(self, edits: Edits) -> tuple[Tensor, Tensor]:
-        """KL(clean ‖ edited) and NLL [edits], in nats a token."""
-        nll = self._clean.repeat(len(edits.which), 1)
-        kl = torch.zeros_like(nll)
-        for i, edit, row, logits in self.rows.edited(edits):
-            truth, log_p = self._truths[i], logits.log_softmax(-1)
-            at = edit, self.rows.parts[i].rows[row]
-            kl[at], nll[at] = truth.kl(log_p, row), truth.nll(log_p, row)
-        return (kl.sum(1) / self.tokens).cpu(), (nll.sum(1) / self.tokens).cpu()
+    def edited(self, edits: Edits, most: float = float("inf")) -> tuple[Tensor, Tensor]:
+        """KL(clean ‖ edited) and NLL [edits], in nats a token; an edit is left, with an infinite KL, once it is sure to exceed `most`."""
+        log_p = self.rows.clean.repeat(len(edits.which), 1)
+        kl = torch.zeros(len(log_p), len(self.rows.spot), device=log_p.device)
+        within = torch.ones(len(log_p), dtype=torch.bool, device=log_p.device)
+        for read in self.rows.edited(edits, within if most < float("inf") else None):
+            self.rows.note(log_p, read)
+            kl[read.edit, read.spot] = self.rows.kl(read)
+            within &= kl[:, self.rows.spot].sum(1) <= most * self.tokens
+        mean = kl[:, self.rows.spot].mean(1).masked_fill(~within, torch.inf)
+        return mean.cpu(), -log_p.mean(1).cpu()
 
     def norm(self) -> float:
         """Mean residual norm, the first position and every other sink left out."""
-        norms: list[Tensor] = []
-        for part, truth in zip(self.rows.parts, self._truths, strict=True):
-            read = truth.scored & (part.keep > 0)
-            if part.still is not None:
-                read = read & ~part.still[:, part.keep]
-            norms.append(part.h.norm(dim=-1)[:, part.keep][read])
-        return float(torch.cat(norms).mean())
-
-
-@dataclass(frozen=True)
-class _Truth:
-    """What one part's text says next, and what the un-intervened model thought of it."""
-
-    clean: Tensor
-    """[rows, kept, vocab] log-probabilities."""
-    target: Tensor
-    """[rows, kept] token ids."""
-    scored: Tensor
-    """[rows, kept] bool: predicted tokens, not padding."""
-
-    def kl(self, log_p: Tensor, row: Tensor) -> Tensor:
-        """Σ KL(clean ‖ edited) [batch] in nats, from log-probabilities [batch, kept, vocab] of some rows [batch]."""
-        clean = self.clean[row]
-        return ((clean.exp() * (clean - log_p)).sum(-1) * self.scored[row]).sum(-1)
-
-    def nll(self, log_p: Tensor, row: Tensor) -> Tensor:
-        """Σ negative log-likelihood [batch] in nats."""
-        return -(log_p.gather(-1, self.target[row][..., None])[..., 0] * self.scored[row]).sum(-1)
+        return float(self.rows.norms()[self._at > 0].nanmean())
 
 
 class CleanRun:
@@ -250,9 +317,9 @@ class CleanRun:
         """Rates [edits, prompts]."""
         return self._rates(self.asked.edited(edits))
 
-    def collateral(self, edits: Edits) -> tuple[Tensor, Tensor]:
-        """KL and NLL [edits] in nats a token on neutral text."""
-        return self.read.edited(edits)
+    def collateral(self, edits: Edits, most: float = float("inf")) -> tuple[Tensor, Tensor]:
+        """KL and NLL [edits] in nats a token on neutral text; see `TextResiduals.edited`."""
+        return self.read.edited(edits, most)
 
     def accuracy(self, edits: Edits) -> Tensor | None:
         """Capability accuracy [edits] relative to no intervention, at most 1; None without probes."""

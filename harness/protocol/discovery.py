@@ -129,8 +129,9 @@ class Panel:
 
     def _dev(self, push: _Push, aims: list[Aim], gate: Directions, side: Side) -> list[tuple[float, float]]:
         """Collateral KL and mean |change of rate|; the latter is 0 where no budget allows the former."""
-        kl = self._clean[side, "dev"].collateral(self._edits(push, aims, gate, side))[0].tolist()
-        allowed = [a for a, damage in zip(aims, kl, strict=True) if damage <= self.protocol.budgets_nats[-1]]
+        most = self.protocol.budgets_nats[-1]
+        kl = self._clean[side, "dev"].collateral(self._edits(push, aims, gate, side), most)[0].tolist()
+        allowed = [a for a, damage in zip(aims, kl, strict=True) if damage <= most]
         effects = dict(zip(allowed, self._changes(push, allowed, gate, side, "dev"), strict=True))
         return [(damage, effects.get(a, 0.0)) for a, damage in zip(aims, kl, strict=True)]
 

@@ -304,7 +304,7 @@ class Scorer:
 
         def climb(ladder: Sequence[Option]) -> list[Point | None]:
             clean_run = self._clean[side, "dev"]
-            kl, nll = (x.tolist() for x in clean_run.collateral(self._edits(side, each, ladder)))
+            kl, nll = (x.tolist() for x in clean_run.collateral(self._edits(side, each, ladder), p.budgets_nats[-1]))
             allowed = [i for i, damage in enumerate(kl) if damage <= p.budgets_nats[-1]]
             points: list[Point | None] = [None] * len(ladder)
             if allowed:

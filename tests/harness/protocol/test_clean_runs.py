@@ -4,9 +4,13 @@ import itertools
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import pytest
 import torch
+from diffbench.harness.pairs.engine import Side
 from diffbench.harness.pairs.interventions import NOTHING, Directions, Option, coefficient, edits, movement
+from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.parallel import in_threads, threads
 from diffbench.harness.protocol import clean_runs as module
 from diffbench.harness.protocol.clean_runs import CleanRun
@@ -55,6 +59,51 @@ def test_every_edit_equals_a_hook_on_the_whole_model(stage: Stage) -> None:
         each = (clean.exp() * (clean - log_p)).sum(-1)[:, :-1][text.scored]
         said = log_p[:, :-1].gather(-1, text.ids[:, 1:, None])[..., 0][text.scored]
         assert abs(float(kl[i] - each.mean())) < 1e-5 and abs(float(nll[i] + said.mean())) < 1e-5, o
+
+
+def test_logits_are_made_a_few_at_a_time_however_many_are_read(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    d, prompts = some_directions(stage), stage.organism.behaviour.of("dev")
+    text = passage(stage.pair, stage.texts.rows("neutral", "dev"), 150)
+
+    def measured() -> list[torch.Tensor]:
+        here = CleanRun(stage.pair, "base", prompts, [], text)
+        got = edits(OPTIONS, d, here.scale)
+        return [here.rates, here.behaviour_rates(got), *here.collateral(got)]
+
+    whole, most, made = measured(), 7, list[int]()
+    real = Pair.unembed
+
+    def counted(self: Pair, ends: torch.Tensor, side: Side) -> torch.Tensor:
+        made.append(len(ends))
+        return real(self, ends, side)
+
+    monkeypatch.setattr(Pair, "unembed", counted)
+    monkeypatch.setitem(stage.pair.__dict__, "at_once", most)
+    monkeypatch.setattr(module, "CLEAN_BYTES", 0)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, measured(), strict=True))
+    assert 0 < max(made) <= most
+
+
+def test_an_option_beyond_the_largest_budget_is_left_as_soon_as_that_is_sure(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = passage(stage.pair, stage.texts.rows("neutral", "dev"), 300)
+    here = CleanRun(stage.pair, "base", stage.organism.behaviour.of("dev")[:2], [], text)
+    got = edits([Option("add", 3, False, s) for s in (0.1, 0.5, 2.0, 8.0)], some_directions(stage), here.scale)
+    run = list[int]()
+    real = Pair.ends
+
+    def counted(self: Pair, residual: torch.Tensor, *rest: Any) -> torch.Tensor:
+        run.append(residual.shape[0] * residual.shape[1])
+        return real(self, residual, *rest)
+
+    monkeypatch.setattr(Pair, "ends", counted)
+    kl, nll = here.collateral(got)
+    whole, most = sum(run), float(kl[:2].max()) + 1e-6
+    run.clear()
+    bounded, its = here.collateral(got, most)
+    assert torch.equal(bounded[:2], kl[:2]) and torch.equal(its[:2], nll[:2]) and bounded[2:].isinf().all()
+    assert kl[2] > 1.2 * most and sum(run) < 0.8 * whole
 
 
 def test_threads_share_the_weights_and_nothing_else(stage: Stage) -> None:
