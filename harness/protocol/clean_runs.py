@@ -17,6 +17,7 @@ from ...organisms.behaviour import Prompt
 from ..pairs.engine import Side
 from ..pairs.interventions import Edits
 from ..pairs.pair import Pair
+from ..pairs.proof import overflow
 from .prompts import Choices, Passage, choices, hits, joint, shares
 
 PARTS, TOKENS = 6, 2048
@@ -58,6 +59,9 @@ class Rows:
             cut = ids[of, : int(ends[of].max())]
             keep = needed[torch.isin(needed[:, 0], of), 1].unique()
             h = pair.residuals(cut, side)
+            read = torch.arange(cut.shape[1], device=ids.device) < ends[of, None]
+            if not bool((h.sum(-1).isfinite() | ~read).all()):
+                raise overflow(pair, side, cut, read)
             self.parts.append(Part(of, cut, keep, h, pair.sinks.still(h, cut, side) if pair.sinks else None))
 
     @property
@@ -116,6 +120,8 @@ class PromptResiduals:
         self._tokens = [_table(row, part.rows) for part in self.rows.parts]
         self.clean = self.patched(self.rows.residuals)
         """[1, tokens] log-probability of each continuation token without an intervention."""
+        if not bool(self.clean.isfinite().all()):
+            raise overflow(pair, side, self.choices.ids)
 
     def edited(self, edits: Edits) -> Tensor:
         """Probabilities [edits, continuations]."""
@@ -161,6 +167,8 @@ class TextResiduals:
         for part, truth in zip(self.rows.parts, self._truths, strict=True):
             self._clean[part.rows] = truth.nll(truth.clean, torch.arange(len(part.rows), device=self._clean.device))
         self.nll = float(self._clean.sum() / self.tokens)
+        if not math.isfinite(self.nll):
+            raise overflow(pair, side, text.ids)
         """Mean negative log-likelihood in nats a token."""
 
     def edited(self, edits: Edits) -> tuple[Tensor, Tensor]:

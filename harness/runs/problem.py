@@ -20,6 +20,7 @@ from ...organisms.errors import unknown
 from ...organisms.texts import Losses, Texts
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
+from ..pairs.proof import overflow
 from ..pairs.sinks import Count
 from ..protocol.prompts import encode_prompt, kl, passage
 
@@ -217,13 +218,13 @@ class Problem:
     def _paired(self, rows: list[list[int]]) -> tuple[Batch, Count]:
         """Residuals of both sides at every ordinary position, and what was left out."""
         ids, mask = self._pair.pad(rows)
-        both, count = self._both(ids), Count()
+        both, count = self._both(ids, mask), Count()
         return self._masked(ids, self._ordinary(both, ids, mask, count), both), count
 
     def _read(self, row: list[int]) -> tuple[Batch, Tensor]:
         """Residuals of both sides along one row, and [pos] which of them an intervention may move."""
         ids, mask = self._pair.pad([row])
-        both, sinks = self._both(ids), self._pair.sinks
+        both, sinks = self._both(ids, mask), self._pair.sinks
         if sinks is None:
             return self._masked(ids, mask, both), mask[0]
         far = sinks.still(both[:, :, 0], ids, "base") | sinks.still(both[:, :, 1], ids, "tuned")
@@ -234,8 +235,13 @@ class Problem:
         sinks = self._pair.sinks
         return [True] * len(row) if sinks is None else sinks.eligible(row)
 
-    def _both(self, ids: Tensor) -> Tensor:
-        return torch.stack([self._pair.residuals(ids, side) for side in SIDES], dim=2)
+    def _both(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """[rows, pos, 2, d_model]; PairError names the block if one is not finite at a real token."""
+        both = torch.stack([self._pair.residuals(ids, side) for side in SIDES], dim=2)
+        fine = both.sum(-1).isfinite() | ~mask[..., None]  # a sum is not finite where a term is not
+        if not bool(fine.all()):
+            raise overflow(self._pair, SIDES[int(fine[..., 0].all())], ids, mask)
+        return both
 
     def _ordinary(self, both: Tensor, ids: Tensor, mask: Tensor, count: Count) -> Tensor:
         """The mask without sinks."""
@@ -248,10 +254,13 @@ class Problem:
 
     def _spoken(self, rows: list[list[int]]) -> Outputs:
         ids, mask = self._pair.pad(rows)
-        both = self._both(ids)
+        both = self._both(ids, mask)
         mask = self._ordinary(both, ids, mask, self.left_out)
         batch = self._masked(ids, mask, both)
         logits = torch.stack([self._pair.logits(ids, side)[mask] for side in SIDES], dim=1)
+        fine = logits.sum(-1).isfinite().all(0)
+        if not bool(fine.all()):
+            raise overflow(self._pair, SIDES[int(fine[0])], ids, mask)
         return Outputs(logits, batch)
 
     def _contrastive(self) -> Iterator[list[int]]:
