@@ -16,6 +16,7 @@ from diffbench.methods.registry import load_method
 from diffbench.organisms.organism import Organism
 
 from ...conftest import SHORT
+from ...factories import make_result
 from .test_cells import Quiet, write_method
 
 FULL = (
@@ -75,7 +76,9 @@ def served(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
     """Loading is quick, and nothing is scored."""
     monkeypatch.setattr(Stage, "load", lambda *_: stage)
     monkeypatch.setattr(Stage, "scorer", None)
-    monkeypatch.setattr(cell_module, "measured", lambda *_: {})
+    scored = make_result()
+    fields = {name: getattr(scored, name) for name in ("scores", "samples", "behaviour")}
+    monkeypatch.setattr(cell_module, "measured", lambda *_: dict(fields))
 
 
 def raising(folder: Path, error: Exception) -> MethodEntry:
