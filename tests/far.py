@@ -107,10 +107,16 @@ class _There(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func is torch.Tensor.__setitem__ and isinstance(args[0], Far):
+            return _put(*args)
         if func is torch.Tensor.to and len(args) > 1 and self._far(args[1]):
-            kwargs["device"], args = args[1], (args[0], *(a for a in args[2:3] if a is not None))
+            kwargs |= {"device": args[1]} | ({"dtype": args[2]} if args[2:] and args[2] is not None else {})
+            args = args[:1]
         if func is torch.Tensor.to and len(args) > 1 and isinstance(args[1], Far):
-            kwargs["device"], args = self.device, (args[0], args[1].dtype)
+            kwargs, args = {"device": self.device, "dtype": args[1].dtype}, args[:1]
+        if func is torch.where and len(args) == 3 and any(isinstance(a, Far) for a in args):
+            kind = next((a.dtype for a in args[1:] if isinstance(a, torch.Tensor)), None)
+            args = (args[0], *(a if isinstance(a, torch.Tensor) else torch.tensor(a, dtype=kind) for a in args[1:]))
         if not self._far(kwargs.get("device")):
             return func(*args, **kwargs)
         if args and isinstance(args[0], Far):
@@ -120,12 +126,25 @@ class _There(TorchFunctionMode):
         return Far(made.detach(), self.device) if not isinstance(made, Far) else made
 
 
+def _put(into: Far, index: Any, value: Any) -> None:
+    """`into[index] = value`; a value from the processor is copied, as torch does."""
+    index, value = tree_map(lambda x: x.held if isinstance(x, Far) else x, (index, value))
+    into.held[index] = value
+
+
 @contextlib.contextmanager
 def far(device: str) -> Generator[torch.device, None, None]:
     """Inside the block there is a device of this kind."""
     there = torch.device(device, 0)
-    with _There(there):
-        yield there
+    made = {name: getattr(torch, name) for name in ("arange", "zeros", "ones", "full", "empty")}
+    try:
+        with _There(there) as mode:
+            for name, make in made.items():  # a backward pass does not see the mode
+                setattr(torch, name, lambda *a, make=make, **k: mode.__torch_function__(make, (), a, k))
+            yield there
+    finally:
+        for name, make in made.items():
+            setattr(torch, name, make)
 
 
 def move(module: torch.nn.Module, device: torch.device) -> Any:

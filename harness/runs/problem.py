@@ -82,7 +82,9 @@ class Problem:
         memory: Memory | None = None,
     ):
         self._pair, self._texts, self._dev, self._access = pair, texts, dev, access
-        self.layer, self.d_model, self.device = pair.layer, pair.d_model, str(pair.device)
+        self.layer, self.d_model = pair.layer, pair.d_model
+        self.device = "cpu" if pair.device.type == "mps" else str(pair.device)
+        """Where a method computes: on the processor beside an Apple GPU, which has no float64."""
         self.seed, self.budget, self.tokenizer = seed, budget, pair.tokenizer
         self._on_progress, self.scratch = on_progress, scratch
         self.tokens_used = 0
@@ -162,7 +164,8 @@ class Problem:
         still = sinks.still(both[:, :, 1], read.ids, "tuned")[..., None] if sinks else torch.tensor(False)
 
         def gap(edit: Edit) -> float:
-            edited = torch.where(still.to(both.device), both[:, :, 1], edit(both))
+            moved = edit(both.to(self.device)).to(both.device)
+            edited = torch.where(still.to(both.device), both[:, :, 1], moved)
             hybrid = self._pair.resume(edited, read.ids, "tuned").log_softmax(-1)
             return float(kl(clean, hybrid[None], read)[0])
 
@@ -170,16 +173,17 @@ class Problem:
 
     def lens(self, directions: Tensor) -> Tensor:
         """See `DiffProblem.lens`."""
-        return self._pair.lens(directions)
+        return self._pair.lens(directions).to(self.device)
 
     def patchscope(self, directions: Tensor) -> Tensor:
         """See `DiffProblem.patchscope`."""
-        return self._pair.patchscope(directions)
+        return self._pair.patchscope(directions).to(self.device)
 
     def weights(self) -> dict[str, Tensor]:
         """See `DiffProblem.weights`."""
         self._need("+weights", "weights")
-        return self._pair.weight_changes()
+        changes = self._pair.weight_changes()
+        return changes if self._pair.device.type != "mps" else {k: v.cpu() for k, v in changes.items()}
 
     def labelled(self) -> tuple[Batch, Tensor]:
         """See `DiffProblem.labelled`: assistant tokens of dev prompts and of their first targets, and eight times as many of
@@ -226,9 +230,9 @@ class Problem:
         ids, mask = self._pair.pad([row])
         both, sinks = self._both(ids, mask), self._pair.sinks
         if sinks is None:
-            return self._masked(ids, mask, both), mask[0]
+            return self._masked(ids, mask, both), mask[0].to(self.device)
         far = sinks.still(both[:, :, 0], ids, "base") | sinks.still(both[:, :, 1], ids, "tuned")
-        return self._masked(ids, mask, both), ~far[0]
+        return self._masked(ids, mask, both), ~far[0].to(self.device)
 
     def _certain(self, row: list[int]) -> list[bool]:
         """For each token of a row whether it can be kept, as far as its place and its id say."""
@@ -250,7 +254,7 @@ class Problem:
 
     def _masked(self, ids: Tensor, mask: Tensor, both: Tensor) -> Batch:
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        return Batch(both[mask], ids[mask], positions[mask])
+        return Batch(*(t[mask].to(self.device) for t in (both, ids, positions)))
 
     def _spoken(self, rows: list[list[int]]) -> Outputs:
         ids, mask = self._pair.pad(rows)
@@ -261,7 +265,7 @@ class Problem:
         fine = logits.sum(-1).isfinite().all(0)
         if not bool(fine.all()):
             raise overflow(self._pair, SIDES[int(fine[0])], ids, mask)
-        return Outputs(logits, batch)
+        return Outputs(logits.to(self.device), batch)
 
     def _contrastive(self) -> Iterator[list[int]]:
         """Prompts answered by both sides; each answer becomes a text that both sides read."""
