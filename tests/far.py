@@ -15,6 +15,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 aten = torch.ops.aten
 LISTS = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 """Indices may be on the processor."""
+WHOLE = ("cosine_similarity", "pad_sequence")
+"""Functions that make tensors inside torch, where nobody can wrap them: run as a whole, unchecked."""
 
 
 class Mixed(RuntimeError):
@@ -117,6 +119,8 @@ class _There(TorchFunctionMode):
         if func is torch.where and len(args) == 3 and any(isinstance(a, Far) for a in args):
             kind = next((a.dtype for a in args[1:] if isinstance(a, torch.Tensor)), None)
             args = (args[0], *(a if isinstance(a, torch.Tensor) else torch.tensor(a, dtype=kind) for a in args[1:]))
+        if getattr(func, "__name__", "") in WHOLE and any(isinstance(x, Far) for x in tree_flatten(args)[0]):
+            return Far(func(*tree_map(lambda x: x.held if isinstance(x, Far) else x, args), **kwargs), self.device)
         if not self._far(kwargs.get("device")):
             return func(*args, **kwargs)
         if args and isinstance(args[0], Far):
