@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-all table bench lint format clean
+.PHONY: demo test test-all table bench gpu-suite lint format clean
 
 demo: $(STAMP)
 	$(BIN)/bench run --method delta --organism taboo
@@ -26,6 +26,10 @@ table: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run --out docs/performance.json
 	$(BIN)/python -m benchmarks.table docs/performance.json
+
+# What only a GPU can show, in at most eight minutes; `--cpu` in place of `--page …` tests the suite itself.
+gpu-suite: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu_suite --out docs/gpu.json --page docs/performance.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -53,17 +53,17 @@ def _ms(timing: Timing) -> str:
     return f"{timing.median_ms:.3g} [{timing.low_ms:.3g}, {timing.high_ms:.3g}]"
 
 
-def insert(page: str, table: str) -> str:
+def insert(page: str, table: str, first: str = BEGIN, last: str = END) -> str:
     """`page` with the table between its markers.
 
     Raises:
         ValueError: the markers are not there, once each and in order.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in after or END in before + after:
-        raise ValueError(f"the page must hold {BEGIN} and, after it, {END}, once each")
-    return f"{before}{BEGIN}\n{table}{END}{after}"
+    before, begin, rest = page.partition(first)
+    _, end, after = rest.partition(last)
+    if not (begin and end) or first in after or last in before + after:
+        raise ValueError(f"the page must hold {first} and, after it, {last}, once each")
+    return f"{before}{first}\n{table}{last}{after}"
 
 
 def main(record: Annotated[Path, typer.Argument(help="What `python -m benchmarks.run` wrote.")]) -> None:

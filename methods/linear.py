@@ -255,7 +255,7 @@ class Probe:
                 f"{int(due.sum())} of {len(due)} labelled tokens are due: a probe needs both kinds; "
                 "give the behaviour dev prompts and the text neutral documents"
             )
-        x_Td = batch.residuals.flatten(0, 1).double().cpu().numpy()
+        x_Td = batch.residuals.flatten(0, 1).cpu().double().numpy()
         due_T = due.repeat_interleave(2).cpu().numpy()
         read_d, bias, converged = logistic(x_Td, due_T, self.config.ridge)
         gap = (x_Td[due_T].mean(0) - x_Td[~due_T].mean(0)) @ read_d

@@ -46,7 +46,7 @@ class {class_name}:
         total, n = torch.zeros(problem.d_model, dtype=torch.float64), 0
         for batch in problem.activations("chat", tokens=self.config.tokens):
             base, tuned = batch.residuals[batch.positions >= self.config.skip].unbind(1)
-            total += (tuned - base).double().sum(0).cpu()
+            total += (tuned - base).cpu().double().sum(0)
             n += len(base)
             problem.progress(n, self.config.tokens)
         direction = (total / max(n, 1)).float()

@@ -236,8 +236,9 @@ class Pair:
         ids = self._identity_prompts()
         clean = self.residuals(ids, "base")
         far = (self.sinks.outlier(clean, "base") if self.sinks else torch.zeros_like(ids, dtype=torch.bool))[:, 1:]
+        directions = directions.to(clean)
         norms = directions.norm(dim=1, keepdim=True).clamp_min(1e-30)
-        placed = directions.to(clean) / norms * clean[:, 1:][~far].norm(dim=-1).mean()
+        placed = directions / norms * clean[:, 1:][~far].norm(dim=-1).mean()
         total = torch.zeros(len(directions), self.vocab_size, device=self.device)
         for row, h in zip(ids, clean, strict=True):
             for at in range(0, len(placed), ROWS):

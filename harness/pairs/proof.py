@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .anatomy import PairError, input_device, running
+from .anatomy import PairError, anatomy, input_device, running
 from .engine import OTHER_SHAPES, TOLERANCE, decoding
 from .pair import Pair
 from .sides import SIDES, Side, plain
@@ -60,10 +60,7 @@ def _prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
     residuals = {side: pair.residuals(ids, side) for side in SIDES}
     for side in SIDES:
         if not (whole[side].isfinite().all() and residuals[side].isfinite().all()):
-            raise PairError(
-                f"the {side} model's residuals or logits on a probe are not finite in {pair.dtype}: its weights are too large, or "
-                "need a wider --dtype (float32)"
-            )
+            raise overflow(pair, side, ids)
     allowed = TOLERANCE[pair.dtype]
     if (off := _far(whole["base"], base_alone)) > allowed:
         raise PairError(
@@ -88,6 +85,63 @@ def _prove(pair: Pair, base_alone: Tensor, what: str, identity: bool) -> None:
                 )
     if not identity and torch.equal(whole["base"], whole["tuned"]) and not _other_tokens(pair):
         raise PairError(f"base and fine-tuned model give equal logits on a probe: {what} has no effect")
+
+
+WIDER = {
+    torch.float16: "run it with --dtype bfloat16 or float32",
+    torch.bfloat16: "run it with --dtype float32, and check its weights: float32 reaches no further, it is only finer",
+}
+"""What to do about an overflow; for any other dtype the weights themselves are to blame."""
+
+
+@torch.inference_mode()
+def overflow(pair: Pair, side: Side, ids: Tensor, mask: Tensor | None = None) -> PairError:
+    """The error of a side whose numbers are not finite on a text, from one more pass that looks where they first are not.
+
+    Args:
+        ids: the text [rows, pos].
+        mask: [rows, pos] which of it is read; default: all.
+    """
+    found: list[str] = []
+
+    def look(where: str, seen: Tensor) -> None:
+        fine = seen.isfinite().all(-1).to(ids.device)
+        if not found and not bool((fine if mask is None else fine | ~mask).all()):
+            found.append(where)
+
+    with pair.side(side) as model:
+        blocks = anatomy(plain(model)).blocks
+        handles = [
+            blocks[0].register_forward_pre_hook(
+                lambda _, args, kwargs: look("the embeddings are", next(_tensors(args, kwargs))), with_kwargs=True
+            )
+        ]
+        for n, block in enumerate(blocks):
+            where = f"the output of block {n} (of 0 to {len(blocks) - 1}) is"
+            handles.append(
+                block.register_forward_hook(lambda _, __, output, where=where: look(where, next(_tensors((output,)))))
+            )
+        try:
+            model(input_ids=ids, use_cache=False, logits_to_keep=1)
+        finally:
+            for handle in handles:
+                handle.remove()
+    first = found[0] if found else "the logits are, no block's output"
+    kind = str(pair.dtype).removeprefix("torch.")
+    fix = WIDER.get(pair.dtype, "its weights are damaged or far too large: check the files, and the adapter's training")
+    return PairError(
+        f"the {'base' if side == 'base' else 'fine-tuned'} model's numbers are not finite: {first} the first that overflows {kind} "
+        f"(largest number {torch.finfo(pair.dtype).max:.3g}); {fix}"
+    )
+
+
+def _tensors(values: tuple[Any, ...], named: dict[str, Any] | None = None) -> Generator[Tensor]:
+    """The tensors a module was given or returned; the residual is the first."""
+    for value in (*values, *(named or {}).values()):
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _tensors(value)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _by_company(pair: Pair, ids: Tensor, side: Side, whole: Tensor) -> Generator[tuple[float, str]]:

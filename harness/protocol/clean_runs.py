@@ -19,6 +19,7 @@ from ...organisms.behaviour import Prompt
 from ..pairs.engine import Side
 from ..pairs.interventions import Edits
 from ..pairs.pair import Pair
+from ..pairs.proof import overflow
 from ..pairs.trees import Layout, Tree, layout
 from .prompts import Choices, Passage, choices, hits, joint, shares
 
@@ -97,6 +98,8 @@ class Rows:
         clean = self._unembedded(torch.zeros_like(every), every, self._ends)
         self.clean = self.fill(torch.zeros(1, len(tokens), device=ids.device), clean)
         """[1, n] log-probability of each token without an intervention."""
+        if not bool(self.clean.isfinite().all()):
+            raise overflow(pair, side, ids)
 
     def _part(self, trees: Sequence[Tree], spots: Sequence[tuple[int, int]]) -> Part:
         """A part of some trees, of which these places (tree, spot) are read."""

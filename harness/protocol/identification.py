@@ -135,6 +135,7 @@ class Reader:
 
     def _raw(self, strength: Tensor) -> Tensor:
         """(m + 1 − 2 rank) / (m − 1) by the strength of the m candidates [..., m], ties averaged: 1 = first, −1 = last."""
+        strength = strength.cpu()  # an Apple GPU has no float64
         truth = strength[..., [self.labels.index(self.candidates.truth)]]
         rank = (strength > truth).sum(-1) + ((strength == truth).sum(-1) + 1) / 2
         return (len(self.labels) + 1 - 2 * rank.double()) / (len(self.labels) - 1)

@@ -22,6 +22,7 @@ from ...organisms.errors import DiffbenchError
 from ...organisms.hub.shown import shown
 from ...organisms.organism import Organism
 from ...organisms.texts import Texts
+from ..devices import OutOfMemory, release, trouble
 from ..pairs.interventions import Directions
 from ..pairs.loading import Backend, load_pair
 from ..pairs.pair import Pair
@@ -252,10 +253,13 @@ def run_cell(
             fields = measured(diff, stage, progress) | _told(diff)
     except NotScorable as e:
         status, error = "not_applicable", e
-    except (MemoryError, torch.OutOfMemoryError) as e:
-        status, error = "oom", e
-    except DiffbenchError as e:
-        status, error = "failed", e
+    except (DiffbenchError, MemoryError, RuntimeError) as e:
+        if (error := trouble(e, cell.machine.device)) is None:
+            raise
+        status = "oom" if isinstance(error, OutOfMemory) else "failed"
+        if error is not e:
+            error.__cause__ = e
+            release(e)
     clock.phases["harvest"] = problem.harvest_s + problem.spared_s
     clock.phases["fit"] = max(0.0, clock.phases.pop("diff", 0.0) - problem.harvest_s)
     cost = Cost(
@@ -290,8 +294,8 @@ def run_cell(
     return Outcome(result, diff, error)
 
 
-def unloaded(cell: Cell, layer: int, error: DiffbenchError) -> Outcome:
-    """The failed cell of a pair that does not load.
+def unloaded(cell: Cell, layer: int, error: DiffbenchError, status: Status = "failed") -> Outcome:
+    """The cell of a pair that does not load, or that was not tried.
 
     Args:
         layer: hooked layer, as far as it is known.
@@ -309,7 +313,7 @@ def unloaded(cell: Cell, layer: int, error: DiffbenchError) -> Outcome:
     failure = Failure(type=type(error).__name__, message=str(error))
     result = Result(
         id=identity.id(),
-        status="failed",
+        status=status,
         reason=str(error),
         identity=identity,
         cost=cost,

@@ -20,6 +20,7 @@ from ...organisms.errors import unknown
 from ...organisms.texts import Losses, Texts
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
+from ..pairs.proof import overflow
 from ..pairs.sinks import Count
 from ..protocol.prompts import encode_prompt, kl, passage
 
@@ -81,7 +82,9 @@ class Problem:
         memory: Memory | None = None,
     ):
         self._pair, self._texts, self._dev, self._access = pair, texts, dev, access
-        self.layer, self.d_model, self.device = pair.layer, pair.d_model, str(pair.device)
+        self.layer, self.d_model = pair.layer, pair.d_model
+        self.device = "cpu" if pair.device.type == "mps" else str(pair.device)
+        """Where a method computes: on the processor beside an Apple GPU, which has no float64."""
         self.seed, self.budget, self.tokenizer = seed, budget, pair.tokenizer
         self._on_progress, self.scratch = on_progress, scratch
         self.tokens_used = 0
@@ -161,7 +164,8 @@ class Problem:
         still = sinks.still(both[:, :, 1], read.ids, "tuned")[..., None] if sinks else torch.tensor(False)
 
         def gap(edit: Edit) -> float:
-            edited = torch.where(still.to(both.device), both[:, :, 1], edit(both))
+            moved = edit(both.to(self.device)).to(both.device)
+            edited = torch.where(still.to(both.device), both[:, :, 1], moved)
             hybrid = self._pair.resume(edited, read.ids, "tuned").log_softmax(-1)
             return float(kl(clean, hybrid[None], read)[0])
 
@@ -169,16 +173,17 @@ class Problem:
 
     def lens(self, directions: Tensor) -> Tensor:
         """See `DiffProblem.lens`."""
-        return self._pair.lens(directions)
+        return self._pair.lens(directions).to(self.device)
 
     def patchscope(self, directions: Tensor) -> Tensor:
         """See `DiffProblem.patchscope`."""
-        return self._pair.patchscope(directions)
+        return self._pair.patchscope(directions).to(self.device)
 
     def weights(self) -> dict[str, Tensor]:
         """See `DiffProblem.weights`."""
         self._need("+weights", "weights")
-        return self._pair.weight_changes()
+        changes = self._pair.weight_changes()
+        return changes if self._pair.device.type != "mps" else {k: v.cpu() for k, v in changes.items()}
 
     def labelled(self) -> tuple[Batch, Tensor]:
         """See `DiffProblem.labelled`: assistant tokens of dev prompts and of their first targets, and eight times as many of
@@ -217,25 +222,30 @@ class Problem:
     def _paired(self, rows: list[list[int]]) -> tuple[Batch, Count]:
         """Residuals of both sides at every ordinary position, and what was left out."""
         ids, mask = self._pair.pad(rows)
-        both, count = self._both(ids), Count()
+        both, count = self._both(ids, mask), Count()
         return self._masked(ids, self._ordinary(both, ids, mask, count), both), count
 
     def _read(self, row: list[int]) -> tuple[Batch, Tensor]:
         """Residuals of both sides along one row, and [pos] which of them an intervention may move."""
         ids, mask = self._pair.pad([row])
-        both, sinks = self._both(ids), self._pair.sinks
+        both, sinks = self._both(ids, mask), self._pair.sinks
         if sinks is None:
-            return self._masked(ids, mask, both), mask[0]
+            return self._masked(ids, mask, both), mask[0].to(self.device)
         far = sinks.still(both[:, :, 0], ids, "base") | sinks.still(both[:, :, 1], ids, "tuned")
-        return self._masked(ids, mask, both), ~far[0]
+        return self._masked(ids, mask, both), ~far[0].to(self.device)
 
     def _certain(self, row: list[int]) -> list[bool]:
         """For each token of a row whether it can be kept, as far as its place and its id say."""
         sinks = self._pair.sinks
         return [True] * len(row) if sinks is None else sinks.eligible(row)
 
-    def _both(self, ids: Tensor) -> Tensor:
-        return torch.stack([self._pair.residuals(ids, side) for side in SIDES], dim=2)
+    def _both(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """[rows, pos, 2, d_model]; PairError names the block if one is not finite at a real token."""
+        both = torch.stack([self._pair.residuals(ids, side) for side in SIDES], dim=2)
+        fine = both.sum(-1).isfinite() | ~mask[..., None]  # a sum is not finite where a term is not
+        if not bool(fine.all()):
+            raise overflow(self._pair, SIDES[int(fine[..., 0].all())], ids, mask)
+        return both
 
     def _ordinary(self, both: Tensor, ids: Tensor, mask: Tensor, count: Count) -> Tensor:
         """The mask without sinks."""
@@ -244,15 +254,18 @@ class Problem:
 
     def _masked(self, ids: Tensor, mask: Tensor, both: Tensor) -> Batch:
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        return Batch(both[mask], ids[mask], positions[mask])
+        return Batch(*(t[mask].to(self.device) for t in (both, ids, positions)))
 
     def _spoken(self, rows: list[list[int]]) -> Outputs:
         ids, mask = self._pair.pad(rows)
-        both = self._both(ids)
+        both = self._both(ids, mask)
         mask = self._ordinary(both, ids, mask, self.left_out)
         batch = self._masked(ids, mask, both)
         logits = torch.stack([self._pair.logits(ids, side)[mask] for side in SIDES], dim=1)
-        return Outputs(logits, batch)
+        fine = logits.sum(-1).isfinite().all(0)
+        if not bool(fine.all()):
+            raise overflow(self._pair, SIDES[int(fine[0])], ids, mask)
+        return Outputs(logits.to(self.device), batch)
 
     def _contrastive(self) -> Iterator[list[int]]:
         """Prompts answered by both sides; each answer becomes a text that both sides read."""

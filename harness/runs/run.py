@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from pydantic import BaseModel
 
 from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ...organisms.organism import Organism
+from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
 from ..protocol.result import Result
 from .cell import Cell, Stage, run_cell, unloaded
 from .folder import finished, run_folder, tidy, write_run
 
 log = logging.getLogger(__name__)
-UNLOADED = (DiffbenchError, MemoryError, torch.OutOfMemoryError)
-"""What a pair that does not load raises; anything else is a bug."""
+UNLOADED = (DiffbenchError, MemoryError, RuntimeError)
+"""What a pair that does not load raises; a RuntimeError that is no device's trouble is a bug."""
 
 
 class Watcher(Protocol):
@@ -94,6 +94,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
     for device in {c.machine.device for c in plan.cells}:
         check_device(device)
     index = 0
+    failed: dict[str, DeviceFailed] = {}
     # by object, not by name: pairs that share a behaviour file share its name
     for _, group in itertools.groupby(plan.cells, key=lambda c: id(c.organism)):
         stage: Stage | None = None
@@ -101,12 +102,13 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
         for cell in group:
             index += 1
             layer = stage.pair.layer if stage else cell.organism.layer
+            dead = failed.get(cell.machine.device)
             try:
-                if layer is None and broken is None:
+                if layer is None and broken is None and dead is None:
                     stage = stage or _load(cell, watch)
                     layer = stage.pair.layer
             except UNLOADED as error:
-                broken = _broken(error)
+                broken = _broken(error, cell, failed)
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
             tidy(folder)
@@ -116,10 +118,15 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 watch.done(cell, known, folder, cached=True)
                 yield known
                 continue
+            if dead is not None:
+                result = unloaded(cell, layer or 0, dead, "not_run").result
+                watch.done(cell, result, folder, cached=False)
+                yield result
+                continue
             try:
                 stage = stage or (_load(cell, watch) if broken is None else None)
             except UNLOADED as error:
-                broken = _broken(error)
+                broken = _broken(error, cell, failed)
             watch.cell(cell, index, len(plan.cells))
             if stage is None:
                 assert broken is not None
@@ -144,8 +151,11 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 log.warning("%s", sentence)
             if outcome.error is not None:
                 log.error("cell failed", exc_info=outcome.error)
+            if isinstance(outcome.error, DeviceFailed):
+                failed[cell.machine.device] = outcome.error
             write_run(folder, outcome.result, outcome.diff, log_text())
-            shutil.rmtree(scratch, ignore_errors=True)
+            if cell.machine.device not in failed:
+                shutil.rmtree(scratch, ignore_errors=True)
             watch.done(cell, outcome.result, folder, cached=False)
             yield outcome.result
 
@@ -158,11 +168,20 @@ def exit_code(results: Iterable[Result]) -> int:
     return 4 if ("not_applicable", False) in statuses else 0
 
 
-def _broken(error: DiffbenchError | MemoryError | torch.OutOfMemoryError) -> DiffbenchError:
-    """Why a pair does not load, as an error with an exit code."""
-    if isinstance(error, DiffbenchError):
-        return error
-    return PrerequisiteError("the memory does not hold this pair; close other programs or take a smaller one")
+def _broken(
+    error: DiffbenchError | MemoryError | RuntimeError, cell: Cell, failed: dict[str, DeviceFailed]
+) -> DiffbenchError:
+    """Why a pair does not load, as an error with an exit code; a device that failed is noted."""
+    known = trouble(error, cell.machine.device)
+    if known is None:
+        raise error
+    if known is not error:
+        release(error)
+    if isinstance(known, DeviceFailed):
+        failed[cell.machine.device] = known
+    if isinstance(known, OutOfMemory):
+        return PrerequisiteError("the memory does not hold this pair; close other programs or take a smaller one")
+    return known
 
 
 def _load(cell: Cell, watch: Watcher) -> Stage:

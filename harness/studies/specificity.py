@@ -101,7 +101,7 @@ class _Model:
             before = shares(joint(asked.clean, asked.choices).exp(), asked.choices)
             after = shares(asked.edited(_together([edits(list(counts), d, self.scale) for d in sets])), asked.choices)
             share = torch.tensor([n / len(options) for n in counts.values()], dtype=torch.float64)
-            changes = (after - before).double().cpu().view(len(sets), len(counts), -1)
+            changes = (after - before).cpu().double().view(len(sets), len(counts), -1)
             changed = (share[:, None] * changes).sum(1)
         return changed.numpy() / asking.gap
 
