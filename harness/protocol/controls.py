@@ -26,7 +26,10 @@ def control(index: int, d_model: int, seed: int = SCORE_SEED) -> Tensor:
 
 @dataclass
 class ControlMemory:
-    """What was measured of one control's constant options: known from the disk, if something is kept there, and added to it."""
+    """What was measured of one control's constant options: known from the disk, if something is kept there, and added to it.
+
+    Threads may add to one at the same time.
+    """
 
     kept: Kept | None
     key: Mapping[str, Any]
@@ -40,8 +43,9 @@ class ControlMemory:
     def keep(self) -> None:
         """Write down what is known now, and what another process has added meanwhile."""
         if self.kept is not None:
-            self.values = self._on_disk() | self.values
-            facts = [[what, o.op, o.k, o.strength, value] for (what, o), value in self.values.items()]
+            for known, value in self._on_disk().items():
+                self.values.setdefault(known, value)
+            facts = [[what, o.op, o.k, o.strength, value] for (what, o), value in list(self.values.items())]
             self.kept.put(KIND, VERSION, facts=facts, **self.key)
 
     def _on_disk(self) -> dict[tuple[str, Option], Any]:

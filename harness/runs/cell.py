@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -177,16 +178,20 @@ class Stage:
     def scorer(self) -> Scorer:
         """Measured on first use; NotScorable if the behaviour or the oracle is too weak."""
         if self._scorer is None:
-            kept = self.kept.but(prompts=prompts_sha256(self.organism)) if self.kept else None
-            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol, kept)
+            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol, self._kept_of_prompts)
         return self._scorer
+
+    @property
+    def _kept_of_prompts(self) -> Kept | None:
+        """What is kept of the pair on these prompts."""
+        return self.kept.but(prompts=prompts_sha256(self.organism)) if self.kept else None
 
     @cached_property
     def panel(self) -> Panel | None:
         """What a null's cells are tested on; None for any other organism."""
         if self.organism.role != "null":
             return None
-        return Panel(self.pair, self.organism.behaviour, self.texts, self.protocol)
+        return Panel(self.pair, self.organism.behaviour, self.texts, self.protocol, kept=self._kept_of_prompts)
 
     @cached_property
     def reader(self) -> Reader | None:
@@ -210,7 +215,7 @@ def _numbers_of(organism: Organism, pair: Pair, machine: Machine) -> dict[str, A
         else str(pair.device),
         "device_map": machine.device_map,
         "threads": torch.get_num_threads() if on_cpu else None,
-        "packages": package_versions(),
+        "packages": package_versions() | {"diffbench": version("diffbench")},
     }
 
 

@@ -14,6 +14,7 @@ from diffbench.harness.cache import Cache, Kept
 from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.pairs.sinks import Count, Sinks
 from diffbench.harness.protocol.clean_runs import CleanRun
+from diffbench.harness.protocol.discovery import Panel
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.runs.cell import Machine, Stage, _numbers_of
 from diffbench.harness.runs.problem import Memory, Problem
@@ -49,15 +50,16 @@ def measured(scorer: Scorer) -> dict[Any, Any]:
 
 def test_scores_and_all_behind_them_are_the_same_cold_warm_and_without(stage: Stage, kept: Kept) -> None:
     """Whatever was kept by other findings before: more or fewer, gated or not."""
-    asked = [findings(1, False), findings(2, True), findings(16, False), findings(3, True)]
-    alone = [(s := scorer(stage, None)).samples(f, 0) and (s.samples(f, 0), measured(s)) for f in asked]
-    for f, (expected, known) in zip(asked, alone, strict=True):
-        for _ in ("partly warm", "warm"):
-            warm = scorer(stage, kept)
-            assert warm.samples(f, 0) == expected
-            assert {k: v for k, v in measured(warm).items() if k in known} == known
-    one = scorer(stage, None)
-    assert [one.samples(f, 0) for f in reversed(asked)] == [expected for expected, _ in reversed(alone)]
+    asked = [findings(2, True), findings(16, False), findings(2, False)]
+    together = scorer(stage, None)
+    for f in asked:
+        alone = scorer(stage, None)
+        expected, known = alone.samples(f, 0), measured(alone)
+        assert together.samples(f, 0) == expected
+        for _ in ("as others left it", "warm"):
+            kept_before = scorer(stage, kept)
+            assert kept_before.samples(f, 0) == expected
+            assert {k: v for k, v in measured(kept_before).items() if k in known} == known
 
 
 def test_a_warm_pair_is_not_measured_again(stage: Stage, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +71,25 @@ def test_a_warm_pair_is_not_measured_again(stage: Stage, kept: Kept, monkeypatch
     assert not calls
     warm.samples(findings(1, False, seed=1), 0)
     assert len(calls) <= 4, "the findings alone: a ladder and a test for each side"
+
+
+def test_false_discoveries_are_the_same_cold_warm_and_without(
+    stage: Stage, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = stage.organism.at(None, 6).behaviour
+
+    def panel(kept: Kept | None) -> Panel:
+        return Panel(stage.pair, few, stage.texts, TINY, controls=4, kept=kept)
+
+    noise = torch.randn(3, 128, generator=torch.Generator().manual_seed(0))
+    plain = [Finding(d) for d in noise]
+    gated = [Finding(d, Gate(d.flip(0), 1.0)) for d in noise]
+    expected = [panel(None).test(some) for some in (plain, gated)]
+    assert [panel(kept).test(some) for some in (gated, plain)] == expected[::-1]
+    calls: list[int] = []
+    whole = CleanRun.collateral
+    monkeypatch.setattr(CleanRun, "collateral", lambda self, e: calls.append(len(e.which)) or whole(self, e))
+    assert panel(kept).test(plain) == expected[0] and len(calls) == 2 * len(plain), "the findings alone, on each side"
 
 
 def test_an_interrupted_measurement_goes_on_where_it_stopped(
