@@ -17,6 +17,7 @@ from ...organisms.hub.files import MOST_YAML, FileError, load_yaml, read_text
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
+from ..cache import Cache
 from ..pairs.preflight import DEVICE_MAPS, check_device, check_layer
 from ..runs.cell import Machine
 from ..runs.run import Plan, plan
@@ -48,6 +49,8 @@ class RunFile(BaseModel):
     """What runs the models: our hooks, or nnsight."""
     remote: bool = False
     """With nnsight: on NDIF."""
+    cache: bool = True
+    """Whether what is measured of a pair is kept for the next run, and taken from an earlier one."""
     set: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     """Method options: {method: {option: value}}."""
     base: str | None = None
@@ -113,6 +116,8 @@ class Settings:
             "sinks": f.sinks,
             "limit": f.limit,
         }
+        if f.cache:
+            chosen["cache"] = Cache.of_user()
         if f.tokens:
             chosen["budget"] = Budget(tokens=f.tokens)
         return plan([o.at(f.layer, f.limit) for o in self.organisms], self.methods, f.seed, f.out, overwrite, **chosen)

@@ -9,9 +9,9 @@ finding is its rank among the controls. The null hypothesis and what it leaves o
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from scipy.stats import binomtest
@@ -20,11 +20,13 @@ from torch import Tensor
 from ...methods.contract import Finding
 from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
+from ..cache import Kept, ids_sha256
 from ..pairs.engine import Side
-from ..pairs.interventions import Directions, Edits, Move, movement, unit
+from ..pairs.interventions import Directions, Edits, Move, Option, movement, unit
 from ..pairs.pair import Pair
 from ..parallel import in_threads
 from .clean_runs import CleanRun
+from .controls import ControlMemory
 from .effects import SIDES, Protocol
 from .prompts import passage
 from .result import ALPHA, FalseDiscovery
@@ -43,25 +45,32 @@ class Aim(NamedTuple):
 
 
 NOTHING = Aim(False, 0.0)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class _Push:
-    """A unit direction [d_model], and what was measured of it without a gate: a control keeps that between cells."""
+    """A unit direction [d_model], and what was measured of it without a gate: of a control that is kept between cells and runs."""
 
     direction: Tensor
-    dev: dict[tuple[Side, Aim], tuple[float, float]] = field(
-        default_factory=dict[tuple[Side, Aim], tuple[float, float]]
-    )
-    """Collateral KL on dev text, mean |change of rate| on dev prompts."""
-    test: dict[tuple[Side, Aim], float] = field(default_factory=dict[tuple[Side, Aim], float])
+    memory: ControlMemory
 
 
 class Panel:
-    """The prompts of a null on both sides and splits, and the controls that all cells on it share."""
+    """The prompts of a null on both sides and splits, and the controls that all cells on it share.
 
-    def __init__(self, pair: Pair, behaviour: Behaviour, texts: Texts, protocol: Protocol, controls: int = CONTROLS):
+    Args:
+        kept: see `Scorer`.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        behaviour: Behaviour,
+        texts: Texts,
+        protocol: Protocol,
+        controls: int = CONTROLS,
+        kept: Kept | None = None,
+    ):
         self.pair, self.protocol = pair, protocol
         text = passage(pair, texts.rows("neutral", "dev"), protocol.dev_tokens)
         self._clean = {
@@ -71,7 +80,9 @@ class Panel:
         }
         self._strengths = protocol.strengths[::EVERY]
         self._scale = {side: self._clean[side, "dev"].scale for side in SIDES}
-        self._controls = [_Push(self._random(i)) for i in range(controls)]
+        ladder = [self._strengths, protocol.budgets_nats[-1]]
+        kept = kept.but(ladder=ladder, read=ids_sha256([text.ids.tolist(), text.scored.tolist()])) if kept else None
+        self._controls = [_Push(self._random(i), ControlMemory(kept, {"false_discovery": i})) for i in range(controls)]
 
     def test(
         self, findings: Sequence[Finding], progress: Callable[[int, int], None] = lambda done, total: None
@@ -103,7 +114,7 @@ class Panel:
         Findings start at different controls, so that their p-values share few of them.
         """
         one = Directions(findings.direction[[j]], findings.read[[j]], findings.threshold[[j]])
-        effect = self._effect(_Push(one.direction[0]), one)
+        effect = self._effect(_Push(one.direction[0], ControlMemory(None, {})), one)
         stronger = 0
         start = j * len(self._controls) // TOP
         for done, control in enumerate(self._controls[start:] + self._controls[:start], 1):
@@ -118,22 +129,22 @@ class Panel:
 
     def _side(self, push: _Push, gate: Directions, side: Side) -> float:
         ladder = [Aim(g, s) for g in ((False, True) if gate.gated else (False,)) for s in self._strengths]
-        dev = _recall(push.dev, side, ladder, lambda aims: self._dev(push, aims, gate, side))
+        dev = _recall(push.memory, f"{side} dev", ladder, lambda aims: self._dev(push, aims, gate, side), together=True)
         chosen: list[Aim] = []
         for tau in self.protocol.budgets_nats:
             allowed = [a for a, (kl, effect) in dev.items() if kl <= tau and effect > 0]
             chosen.append(max(allowed, key=lambda a: dev[a][1], default=NOTHING))
         aims = list(dict.fromkeys(a for a in chosen if a != NOTHING))
-        test = _recall(push.test, side, aims, lambda some: self._changes(push, some, gate, side, "test"))
+        test = _recall(push.memory, f"{side} test", aims, lambda some: self._changes(push, some, gate, side, "test"))
         return sum(test.get(a, 0.0) for a in chosen) / len(chosen)
 
-    def _dev(self, push: _Push, aims: list[Aim], gate: Directions, side: Side) -> list[tuple[float, float]]:
+    def _dev(self, push: _Push, aims: list[Aim], gate: Directions, side: Side) -> list[list[float]]:
         """Collateral KL and mean |change of rate|; the latter is 0 where no budget allows the former."""
         most = self.protocol.budgets_nats[-1]
         kl = self._clean[side, "dev"].collateral(self._edits(push, aims, gate, side), most)[0].tolist()
         allowed = [a for a, damage in zip(aims, kl, strict=True) if damage <= most]
         effects = dict(zip(allowed, self._changes(push, allowed, gate, side, "dev"), strict=True))
-        return [(damage, effects.get(a, 0.0)) for a, damage in zip(aims, kl, strict=True)]
+        return [[damage, effects.get(a, 0.0)] for a, damage in zip(aims, kl, strict=True)]
 
     def _changes(self, push: _Push, aims: list[Aim], gate: Directions, side: Side, split: str) -> list[float]:
         """Mean |change of rate| over the prompts."""
@@ -158,11 +169,26 @@ class Panel:
 
 
 def _recall(
-    memory: dict[tuple[Side, Aim], T], side: Side, aims: Sequence[Aim], measure: Callable[[list[Aim]], list[T]]
-) -> dict[Aim, T]:
-    """`measure(aims)`, of which those without a gate are measured once."""
-    plain = [a for a in aims if not a.gated and (side, a) not in memory]
-    memory.update(zip([(side, a) for a in plain], measure(plain) if plain else (), strict=True))
+    memory: ControlMemory,
+    what: str,
+    aims: Sequence[Aim],
+    measure: Callable[[list[Aim]], Sequence[Any]],
+    together: bool = False,
+) -> dict[Aim, Any]:
+    """`measure(aims)`, of which those without a gate are measured once, in batches that no findings have a say in.
+
+    Args:
+        together: whether all those without a gate are always asked for at once; else each is measured by itself.
+    """
+
+    def known(a: Aim) -> tuple[str, Option]:
+        return what, Option("add", 1, False, a.strength)
+
+    plain = [a for a in aims if not a.gated and known(a) not in memory.values]
+    for some in [plain] if together and plain else [[a] for a in plain]:
+        memory.values.update(zip(map(known, some), measure(some), strict=True))
+    if plain:
+        memory.keep()
     gated = [a for a in aims if a.gated]
     fresh = dict(zip(gated, measure(gated) if gated else (), strict=True))
-    return {a: memory[side, a] if not a.gated else fresh[a] for a in aims}
+    return {a: fresh[a] if a.gated else memory.values[known(a)] for a in aims}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from ...organisms.errors import DiffbenchError
 from ...organisms.hub.shown import shown
 from ...organisms.organism import Organism
 from ...organisms.texts import Texts
+from ..cache import Cache, Kept
 from ..devices import OutOfMemory, release, trouble
 from ..pairs.interventions import Directions
 from ..pairs.loading import Backend, load_pair
@@ -49,7 +51,7 @@ from ..protocol.result import (
     sha256_json,
 )
 from .problem import Memory, Problem
-from .provenance import provenance, source_hash
+from .provenance import cpu_name, package_versions, provenance, source_hash
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
@@ -133,6 +135,8 @@ class Stage:
     protocol: Protocol
     load_s: float
     memory: Memory = field(default_factory=Memory)
+    kept: Kept | None = None
+    """Where what is measured of the pair is kept between runs."""
     _scorer: Scorer | None = None
 
     @classmethod
@@ -142,12 +146,14 @@ class Stage:
         machine: Machine | str = "cpu",
         protocol: Protocol = PROTOCOL_V1,
         drops: bool | None = None,
+        cache: Cache | None = None,
     ) -> "Stage":
         """Load the pair; PairError if its models do not belong together.
 
         Args:
             machine: where it runs, or just the device.
             drops: whether sinks are left out; default: on real models.
+            cache: keeps what is measured of the pair for the next run; None: everything is measured here and now.
         """
         start = time.perf_counter()
         m = Machine(machine) if isinstance(machine, str) else machine
@@ -165,26 +171,53 @@ class Stage:
         texts = organism.make_texts(pair.tokenizer)
         if organism.tier != "tiny" if drops is None else drops:
             pair.sinks = Sinks.of(pair, list(islice(texts.rows("neutral", "harvest"), CALIBRATION_ROWS)))
-        return cls(organism, pair, texts, protocol, time.perf_counter() - start)
+        kept = Kept(cache, organism.name, _numbers_of(organism, pair, m)) if cache and not m.remote else None
+        memory = Memory(kept, pair.device, pair.dtype)
+        return cls(organism, pair, texts, protocol, time.perf_counter() - start, memory, kept)
 
     @property
     def scorer(self) -> Scorer:
         """Measured on first use; NotScorable if the behaviour or the oracle is too weak."""
         if self._scorer is None:
-            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol)
+            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol, self._kept_of_prompts)
         return self._scorer
+
+    @property
+    def _kept_of_prompts(self) -> Kept | None:
+        """What is kept of the pair on these prompts."""
+        return self.kept.but(prompts=prompts_sha256(self.organism)) if self.kept else None
 
     @cached_property
     def panel(self) -> Panel | None:
         """What a null's cells are tested on; None for any other organism."""
         if self.organism.role != "null":
             return None
-        return Panel(self.pair, self.organism.behaviour, self.texts, self.protocol)
+        return Panel(self.pair, self.organism.behaviour, self.texts, self.protocol, kept=self._kept_of_prompts)
 
     @cached_property
     def reader(self) -> Reader | None:
         """Reads findings; None for an organism without candidates."""
         return Reader.of(self.organism, self.pair, self.texts)
+
+
+def _numbers_of(organism: Organism, pair: Pair, machine: Machine) -> dict[str, Any]:
+    """Everything that decides a residual of a pair to the last bit: files, layer, precision, what runs it and on what."""
+    on_cpu = pair.device.type == "cpu"
+    return {
+        "organism": organism.sha256,
+        "layer": pair.layer,
+        "dtype": [machine.numbers, torch.get_float32_matmul_precision()],
+        "sinks": pair.sinks.rule if pair.sinks else None,
+        "backend": machine.backend,
+        "device": cpu_name()
+        if on_cpu
+        else torch.cuda.get_device_name(pair.device)
+        if pair.device.type == "cuda"
+        else str(pair.device),
+        "device_map": machine.device_map,
+        "threads": torch.get_num_threads() if on_cpu else None,
+        "packages": package_versions() | {"diffbench": version("diffbench")},
+    }
 
 
 CALIBRATION_ROWS = 200

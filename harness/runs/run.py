@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ...organisms.organism import Organism
+from ..cache import Cache
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
 from ..protocol.result import Result
@@ -62,6 +63,8 @@ class Plan:
     overwrite: bool = False
     once: Sequence[str] = ()
     """Methods that draw nothing and therefore run with the first of several seeds only."""
+    cache: Cache | None = None
+    """Where what is measured of pairs is kept between runs; None: nowhere."""
 
 
 def plan(
@@ -70,6 +73,7 @@ def plan(
     seeds: Sequence[int],
     out: Path,
     overwrite: bool = False,
+    cache: Cache | None = None,
     **settings: Any,
 ) -> Plan:
     """Every pair of the given organisms and methods, for every seed, or for the first one if the method draws nothing.
@@ -82,7 +86,7 @@ def plan(
         for s in (seeds if m.stochastic else seeds[:1])
     ]
     once = [m.name for m, _ in methods if len(seeds) > 1 and not m.stochastic]
-    return Plan(cells, out, overwrite, once)
+    return Plan(cells, out, overwrite, once, cache)
 
 
 def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Result]:
@@ -105,7 +109,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             dead = failed.get(cell.machine.device)
             try:
                 if layer is None and broken is None and dead is None:
-                    stage = stage or _load(cell, watch)
+                    stage = stage or _load(cell, watch, plan.cache)
                     layer = stage.pair.layer
             except UNLOADED as error:
                 broken = _broken(error, cell, failed)
@@ -124,7 +128,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 yield result
                 continue
             try:
-                stage = stage or (_load(cell, watch) if broken is None else None)
+                stage = stage or (_load(cell, watch, plan.cache) if broken is None else None)
             except UNLOADED as error:
                 broken = _broken(error, cell, failed)
             watch.cell(cell, index, len(plan.cells))
@@ -184,6 +188,6 @@ def _broken(
     return known
 
 
-def _load(cell: Cell, watch: Watcher) -> Stage:
+def _load(cell: Cell, watch: Watcher, cache: Cache | None) -> Stage:
     watch.loading(cell.organism.name)
-    return Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops)
+    return Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops, cache)
