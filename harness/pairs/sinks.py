@@ -3,7 +3,8 @@
 Real models park attention on a few positions, whose residuals there have a hundred times the norm of all others (Xiao et al. 2023,
 "Efficient Streaming Language Models with Attention Sinks"; Sun et al. 2024, "Massive Activations"). One of them in a batch decides its
 mean, its covariance and its reconstruction loss: dictionary_learning #52, sparsify #113 and SAELens #333 report it of training. So they
-are found, by position, by token and by norm, and left out wherever residuals are read.
+are found, by position, by token and by norm, and left out wherever residuals are read. docs/protocol.md (Sinks) says what each kind is
+left out of, and docs/performance.md what one does to a dictionary.
 """
 
 from collections.abc import Sequence
