@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .anatomy import PairError
 from .engine import SIDES, Side
 
 TIMES = 10.0
@@ -60,7 +61,11 @@ class Sinks:
 
     @classmethod
     def of(cls, pair: Any, rows: Sequence[Sequence[int]]) -> "Sinks":
-        """Calibrated on some token rows of ordinary text (at most `CALIBRATION_TOKENS` tokens are read)."""
+        """Calibrated on some token rows of ordinary text (at most `CALIBRATION_TOKENS` tokens are read).
+
+        Raises:
+            PairError: no ordinary position in them.
+        """
         special = special_ids(pair.tokenizer)
         rule = cls(special, dict.fromkeys(SIDES, float("inf")))
         norms: dict[Side, list[Tensor]] = {side: [] for side in SIDES}
@@ -119,4 +124,9 @@ def special_ids(tokenizer: Any) -> list[int]:
 
 def _median(norms: list[Tensor]) -> float:
     found = torch.cat(norms) if norms else torch.zeros(0)
-    return float(found.median()) if len(found) else float("inf")
+    if not len(found):
+        raise PairError(
+            "the neutral texts have no positions but first ones and special tokens, so no norm of an ordinary residual can be measured; "
+            "give texts of several words, or --sinks keep"
+        )
+    return float(found.median())

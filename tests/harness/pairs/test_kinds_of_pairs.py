@@ -126,6 +126,17 @@ def test_a_base_that_was_changed_under_the_adapter_is_told_by_the_number(tmp_pat
         prove(pair, alone_, "it", identity=False)
 
 
+def test_logits_that_are_no_numbers_only_when_resumed_are_beyond_every_tolerance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = save_base(tmp_path / "base")
+    pair = load_pair(base, save_adapter(tmp_path / "adapter", base), 2)
+    resume = pair.resume
+    monkeypatch.setattr(pair, "resume", lambda *args: resume(*args) * torch.nan)
+    with pytest.raises(PairError, match=r"resuming the base model .* off by inf"):
+        prove(pair, pair.logits(probe(pair.model), "base", LAST), "it", identity=False)
+
+
 def test_blocks_that_are_no_plain_sequence_are_told_by_the_number(tmp_path: Path) -> None:
     base = save_base(tmp_path / "base")
     pair = load_pair(base, save_adapter(tmp_path / "adapter", base), 2)

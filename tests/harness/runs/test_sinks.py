@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from diffbench.harness.pairs.anatomy import PairError
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.pairs.sinks import Count, Sinks
 from diffbench.harness.runs.problem import Memory, Problem
@@ -156,3 +157,9 @@ def test_what_was_left_out_is_the_same_whether_the_text_was_read_now_or_before()
     for p in (one, two):
         list(p.activations())
     assert two.spared_s > 0 and one.left_out == two.left_out and one.left_out.outliers > 0
+
+
+@pytest.mark.parametrize("rows", [[], [[5]] * 30, [[5, 0, 1]] * 30], ids=["nothing", "single tokens", "special tokens"])
+def test_texts_without_an_ordinary_position_are_refused(rows: list[list[int]]) -> None:
+    with pytest.raises(PairError, match=r"no positions but first ones and special tokens.*--sinks keep"):
+        Sinks.of(Stream(0), rows)
