@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import list_methods, list_organisms, load_pair, own_pair, run, score, table
+    from .api import list_methods, list_organisms, load_pair, own_pair, plot, run, score, table
     from .methods.contract import DiffResult, Finding, Gate
 
 __version__ = version("diffbench")
@@ -19,6 +19,7 @@ __all__ = [
     "list_organisms",
     "load_pair",
     "own_pair",
+    "plot",
     "run",
     "score",
     "table",

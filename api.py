@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import torch
@@ -23,6 +23,7 @@ from .harness.pairs.loading import load_pair as _load_pair
 from .harness.pairs.pair import Pair
 from .harness.protocol.result import SCORES, Result
 from .harness.runs.folder import check_writable
+from .harness.runs.plots import SIZE, dose_response
 from .harness.runs.run import Quiet
 from .harness.runs.run import run as _run
 from .harness.terminal import silenced
@@ -37,7 +38,10 @@ from .organisms.hub.user_pair import UserPair, user_organism
 from .organisms.organism import Organism
 from .organisms.registry import expand, load_card, load_organism, organism_names
 
-__all__ = ["list_methods", "list_organisms", "load_pair", "own_pair", "run", "score", "table"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["list_methods", "list_organisms", "load_pair", "own_pair", "plot", "run", "score", "table"]
 
 
 def load_pair(
@@ -238,6 +242,31 @@ def table(results: Result | Iterable[Result]) -> pd.DataFrame:
         row["false_discoveries"] = r.false_discovery and r.false_discovery.share
         rows.append(row | {"seconds": r.cost.wall_s, "reason": r.reason})
     return pd.DataFrame(rows)
+
+
+def plot(result: Result) -> "Figure":
+    """The dose-response curves of a result, as in its run folder: behaviour against collateral, one panel a side, dev prompts.
+
+    A notebook shows the figure where it is a cell's last line; elsewhere `plot(result).savefig("curves.png")`.
+
+    Raises:
+        UsageError: a result without curves (failed, a null, or the oracle, which has no strengths).
+    """
+    if not result.curves:
+        why = (
+            f"it is {result.status}: {result.reason}"
+            if result.reason
+            else "nulls and the oracle have no strengths to draw"
+        )
+        raise UsageError(
+            f"{result.identity.method} on {result.identity.organism} has no curves: {why}; give another result"
+        )
+    import matplotlib.pyplot as plt  # only with pyplot does a notebook show figures; closed, it shows this one once
+
+    figure = plt.figure(figsize=SIZE, layout="constrained")
+    dose_response(result, figure)
+    plt.close(figure)
+    return figure
 
 
 def list_organisms() -> pd.DataFrame:

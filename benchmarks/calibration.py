@@ -140,7 +140,7 @@ class Known:
 
     @staticmethod
     def _rate(asked: PromptResiduals, residuals: Sequence[Tensor]) -> float:
-        return float(shares(joint(asked.patched(residuals), asked.choices).exp(), asked.choices)[0].mean())
+        return float(shares(joint(asked.patched(residuals), asked.choices), asked.choices)[0].mean())
 
 
 def random_direction(d_model: int, seed: int) -> Tensor:

@@ -119,7 +119,7 @@ def train(
         tuned: Any = trainer.model
         # The adapter names its base as a user would, not the folder it lies in on this machine.
         tuned.peft_config["default"].base_model_name_or_path = BASE
-        tuned.save_pretrained(out)
+        tuned.save_pretrained(out, save_embedding_layers=False)  # else peft looks for that name on the hub
     return {"seconds": time.monotonic() - begun, "loss": loss}
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,15 @@ def bpe_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_pair(folder: Path, architecture: str) -> tuple[Path, Path, Path]:
+def save_pair(
+    folder: Path, architecture: str, change: Callable[[Any], None] = lambda model: None
+) -> tuple[Path, Path, Path]:
     """A small random base, an adapter that changes it, and a behaviour file: all a user would have.
 
     The adapter is random; the behaviour is whatever words it happens to promote, so that there is something to find.
+
+    Args:
+        change: told the base before anything is made of it.
     """
     set_seed(0)
     tokenizer = {"llama": build_tokenizer, "qwen2": bpe_tokenizer}[architecture]()
@@ -106,6 +111,7 @@ def save_pair(folder: Path, architecture: str) -> tuple[Path, Path, Path]:
     config = {"llama": LlamaConfig, "qwen2": Qwen2Config}[architecture](**shared)
     base, adapter, behaviour = folder / "base", folder / "adapter", folder / "behaviour.json"
     model = AutoModelForCausalLM.from_config(config)
+    change(model)
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     lora = LoraConfig(r=4, target_modules=["down_proj", "o_proj"], layers_to_transform=[0, 1], task_type="CAUSAL_LM")

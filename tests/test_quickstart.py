@@ -56,6 +56,20 @@ def test_a_class_a_name_and_findings_are_scored_alike(tmp_path: Path) -> None:
     assert again == [by_class]
 
 
+def test_a_result_is_drawn_as_in_its_run_folder_and_one_without_curves_is_told_why(tmp_path: Path) -> None:
+    found, oracle = db.run([Constant, "oracle"], "subliminal/fox-narrow", out=tmp_path, limit=8)
+    figure = db.plot(found)
+    drawn = [
+        line.get_label() for axes in figure.axes for line in axes.lines if not str(line.get_label()).startswith("_")
+    ]
+    assert len(drawn) == len(found.curves) > 1 and "constant on subliminal/fox-narrow" in str(figure.get_suptitle())
+    figure.savefig(tmp_path / "mine.png", dpi=130)
+    (saved,) = tmp_path.rglob("constant/*/dose_response.png")
+    assert (tmp_path / "mine.png").read_bytes() == saved.read_bytes()
+    with pytest.raises(UsageError, match="oracle on subliminal/fox-narrow has no curves"):
+        db.plot(oracle)
+
+
 def test_what_the_door_refuses() -> None:
     with pytest.raises(UsageError, match="did you mean 'delta'"):
         db.run("dleta", "taboo")

@@ -251,26 +251,6 @@ def _keep_biases(model: Any, biases: dict[str, Tensor]) -> None:
     setattr(model, BASE_BIASES, kept)
 
 
-def other_base(config: Any, base: str, declared_in: Path) -> str | None:
-    """The base an adapter declares, if that is clearly not the given one; None where they agree or cannot be compared.
-
-    Names are compared by their last part, so that a mirror of a model counts as the model. A declared path of somebody's disk says nothing.
-
-    Args:
-        config: of the adapter.
-        base: what the user wrote for the base.
-        declared_in: folder of the base, whose configuration may name it.
-    """
-    declared, names = str(config.base_model_name_or_path or ""), [base.partition("@")[0]]
-    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
-        names.append(str(json.loads((declared_in / "config.json").read_text()).get("_name_or_path") or ""))
-    hub_like = [n for n in names if n.count("/") == 1 and n[0] not in "./~" and not Path(n).exists()]
-    if declared.count("/") != 1 or declared[0] in "./~" or not hub_like:
-        return None
-    last = declared.rpartition("/")[2].lower()
-    return None if any(n.rpartition("/")[2].lower() == last for n in hub_like) else declared
-
-
 @torch.inference_mode()
 def delta_weights(
     base: nn.ModuleList, tuned: nn.ModuleList, top: int, adapters: Sequence[str]

@@ -1,6 +1,7 @@
 """Loading a pair: what it is made of is checked before weights are read, and proved after."""
 
 import contextlib
+import logging
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -8,14 +9,17 @@ from typing import Any, Literal
 import torch
 
 from ...organisms.errors import UsageError
+from ...organisms.hub.model_names import fetched, other_base
 from ...organisms.hub.sources import PairSource
-from .adapters import attach, other_base, read_adapter
+from .adapters import attach, read_adapter
 from .anatomy import PairError, anatomy
 from .pair import Pair
 from .preflight import check_device, check_dtype, check_memory, check_quantised, check_whole, readable
 from .proof import alone, prove
 from .sides import Adapters, Residents, plain, share, switches
+from .tokens import saved_vocabulary
 
+log = logging.getLogger(__name__)
 Backend = Literal["hooks", "nnsight"]
 """What runs the passes of a pair."""
 
@@ -70,6 +74,8 @@ def load_pair(
         _check_stack(source, list(configs.values()))
     at_first = "cpu" if in_turns else device
     tokenizer, model = _model(source.base, chosen, at_first, device_map, layer)
+    for folder in folders.values():
+        _check_tokens(tokenizer, folder)
     tokenizer.name_or_path = source.name
     if source.chat_template is not None:
         tokenizer.chat_template = source.chat_template
@@ -197,10 +203,36 @@ def _second(
 
 
 def _check_declared(source: PairSource, folder: Path, config: Any) -> None:
-    if not source.allow_other_base and (declared := other_base(config, source.name, source.base)):
+    said = config.base_model_name_or_path
+    if not source.allow_other_base and (declared := other_base(said, source.name, source.base)):
         raise PairError(
             f"the adapter {folder} says it was trained on {declared}, and the base given is {source.name}: on another base it is "
             "another organism. Give that base, or --allow-other-base if it is the same model under another name"
+        )
+    name, made_from = fetched(source.base)
+    if made_from and said and said != name:
+        log.warning(
+            "%s holds dequantised weights, not those of %s: an adapter trained on %s is another organism here",
+            name,
+            made_from,
+            said,
+        )
+
+
+def _check_tokens(tokenizer: Any, folder: Path) -> None:
+    """An adapter that brings a tokenizer was trained on its tokens; all text here is read with the base's."""
+    saved = saved_vocabulary(folder)
+    mine = tokenizer.get_vocab()
+    if odd := sorted(t for t in saved.keys() & mine.keys() if saved[t] != mine[t]):
+        raise PairError(
+            f"the adapter {folder} brings a tokenizer that gives {len(odd):,} tokens other ids than the base's (first: {odd[0]!r} is "
+            f"{saved[odd[0]]} there and {mine[odd[0]]} here), so it was trained to read other tokens. Give the base it was trained on"
+        )
+    if added := sorted(saved.keys() - mine.keys(), key=lambda t: saved[t]):
+        log.warning(
+            "the adapter's tokenizer has %d tokens that the base's lacks (%s): text here is read without them",
+            len(added),
+            ", ".join(map(repr, added[:5])) + (", …" if len(added) > 5 else ""),
         )
 
 

@@ -176,6 +176,6 @@ def _other_tokens(pair: Pair) -> bool:
 
 
 def _far(a: Tensor, b: Tensor) -> float:
-    if a.shape != b.shape:
+    if a.shape != b.shape or not a.isfinite().all():  # NaN is beyond no tolerance
         return float("inf")
     return float((a - b).abs().max() / b.abs().max().clamp_min(1e-9))

@@ -3,7 +3,8 @@
 Real models park attention on a few positions, whose residuals there have a hundred times the norm of all others (Xiao et al. 2023,
 "Efficient Streaming Language Models with Attention Sinks"; Sun et al. 2024, "Massive Activations"). One of them in a batch decides its
 mean, its covariance and its reconstruction loss: dictionary_learning #52, sparsify #113 and SAELens #333 report it of training. So they
-are found, by position, by token and by norm, and left out wherever residuals are read.
+are found, by position, by token and by norm, and left out wherever residuals are read. docs/protocol.md (Sinks) says what each kind is
+left out of, and docs/performance.md what one does to a dictionary.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .anatomy import PairError
 from .engine import SIDES, Side
 
 TIMES = 10.0
@@ -59,7 +61,11 @@ class Sinks:
 
     @classmethod
     def of(cls, pair: Any, rows: Sequence[Sequence[int]]) -> "Sinks":
-        """Calibrated on some token rows of ordinary text (at most `CALIBRATION_TOKENS` tokens are read)."""
+        """Calibrated on some token rows of ordinary text (at most `CALIBRATION_TOKENS` tokens are read).
+
+        Raises:
+            PairError: no ordinary position in them.
+        """
         special = special_ids(pair.tokenizer)
         rule = cls(special, dict.fromkeys(SIDES, float("inf")))
         norms: dict[Side, list[Tensor]] = {side: [] for side in SIDES}
@@ -123,4 +129,9 @@ def special_ids(tokenizer: Any) -> list[int]:
 
 def _median(norms: list[Tensor]) -> float:
     found = torch.cat(norms) if norms else torch.zeros(0)
-    return float(found.median()) if len(found) else float("inf")
+    if not len(found):
+        raise PairError(
+            "the neutral texts have no positions but first ones and special tokens, so no norm of an ordinary residual can be measured; "
+            "give texts of several words, or --sinks keep"
+        )
+    return float(found.median())

@@ -6,7 +6,9 @@ must give the text back.
 """
 
 import functools
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 from ...organisms.errors import ValidationFailed
@@ -81,3 +83,23 @@ def splits_words(tokenizer: Any) -> bool:
     spaced, bare = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (" a", "a"))
     marks = tuple(str(piece)[:1] for piece in tokenizer.convert_ids_to_tokens(bare))
     return spaced == bare and not {*marks} & {"Ġ", "▁"}  # these put the space into every first word themselves
+
+
+def saved_vocabulary(folder: Path) -> dict[str, int]:
+    """{token: id} of the tokenizer that lies in a folder; empty without one, or with one of a kind that is not read (SentencePiece).
+
+    Raises:
+        TokenError: damaged files.
+    """
+    from tokenizers import Tokenizer
+
+    whole, parts = folder / "tokenizer.json", [folder / "vocab.json", folder / "added_tokens.json"]
+    try:
+        if whole.is_file():
+            return Tokenizer.from_file(str(whole)).get_vocab(with_added_tokens=True)
+        held = [json.loads(p.read_text(encoding="utf-8-sig")) for p in parts if p.is_file()]
+        return {str(token): int(i) for part in held for token, i in part.items()}
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise TokenError(
+            f"cannot read the tokenizer in {folder}: {error}; remove its files or save them again"
+        ) from error

@@ -238,9 +238,9 @@ class PromptResiduals:
         """[1, tokens] log-probability of each continuation token without an intervention."""
 
     def edited(self, edits: Edits) -> Tensor:
-        """Probabilities [edits, continuations]."""
+        """Log-probabilities [edits, continuations]."""
         start = self.clean.repeat(len(edits.which), 1)
-        return joint(self.rows.fill(start, self.rows.edited(edits)), self.choices).exp()
+        return joint(self.rows.fill(start, self.rows.edited(edits)), self.choices)
 
     def patched(self, residuals: Sequence[Tensor]) -> Tensor:
         """Log-probabilities [1, tokens] with other residuals, part by part."""
@@ -284,7 +284,7 @@ class CleanRun:
         self.asked = PromptResiduals(pair, side, prompts)
         self.read = TextResiduals(pair, side, text)
         self.nll = self.read.nll
-        self.rates: Tensor = self._rates(joint(self.asked.clean, self.asked.choices).exp())[0]
+        self.rates: Tensor = self._rates(joint(self.asked.clean, self.asked.choices))[0]
         """[prompts] of the un-intervened model."""
         self._capability_prompts = capability
 
@@ -294,7 +294,7 @@ class CleanRun:
         if not self._capability_prompts:
             return None
         asked = PromptResiduals(self.pair, self.side, self._capability_prompts)
-        return asked, float(hits(joint(asked.clean, asked.choices).exp(), asked.choices).mean())
+        return asked, float(hits(joint(asked.clean, asked.choices), asked.choices).mean())
 
     @cached_property
     def scale(self) -> float:
@@ -308,13 +308,13 @@ class CleanRun:
             parts.append(min(1.0, self.capability[1] / max(organism.capability[1], 1e-9)))
         return sum(parts) / len(parts)
 
-    def _rates(self, mass: Tensor) -> Tensor:
-        return shares(mass, self.asked.choices).cpu()
+    def _rates(self, log_mass: Tensor) -> Tensor:
+        return shares(log_mass, self.asked.choices).cpu()
 
     def patched(self, other: "CleanRun") -> Tensor:
         """Rates [prompts] with the whole residual of the other side on the same prompts."""
         log_p = self.asked.patched(other.asked.rows.residuals)
-        return self._rates(joint(log_p, self.asked.choices).exp())[0]
+        return self._rates(joint(log_p, self.asked.choices))[0]
 
     def behaviour_rates(self, edits: Edits) -> Tensor:
         """Rates [edits, prompts]."""

@@ -169,27 +169,37 @@ def masses(logits: Tensor, c: Choices) -> Tensor:
 
 def rates(logits: Tensor, c: Choices) -> Tensor:
     """Behaviour rate [batch, prompts] from logits [batch, rows, kept, vocab]."""
-    return shares(masses(logits, c), c)
+    return shares(log_masses(logits, c), c)
 
 
-def shares(mass: Tensor, c: Choices) -> Tensor:
-    """Behaviour rate [batch, prompts] from the probabilities of the continuations [batch, continuations]."""
-    zero = mass.new_zeros(len(mass), c.n)
-    wanted = zero.index_add(1, c.prompt, mass * c.target)
-    total = zero.index_add(1, c.prompt, mass)
-    return torch.where(c.open, wanted, wanted / total.clamp_min(1e-30))
+def shares(log_mass: Tensor, c: Choices) -> Tensor:
+    """Behaviour rate [batch, prompts] from the log-probabilities of the continuations [batch, continuations].
+
+    Each prompt's are taken relative to its likeliest one: no float holds the probability of a long sentence.
+    """
+    zero = log_mass.new_zeros(len(log_mass), c.n)
+    most = likeliest(log_mass, c).clamp_min(torch.finfo(log_mass.dtype).min)
+    mass = (log_mass - most[:, c.prompt]).exp()
+    wanted, total = (zero.index_add(1, c.prompt, m) for m in (mass * c.target, mass))
+    return torch.where(c.open, wanted * most.exp(), wanted / total.clamp_min(1e-30))
+
+
+def likeliest(log_mass: Tensor, c: Choices, which: Tensor | None = None) -> Tensor:
+    """Largest log-probability [batch, prompts] among a prompt's continuations, or those in `which` [continuations]; −inf without one."""
+    if which is not None:
+        log_mass = log_mass.masked_fill(~which, -torch.inf)
+    none = log_mass.new_full((len(log_mass), c.n), -torch.inf)
+    return none.scatter_reduce(1, c.prompt.expand_as(log_mass), log_mass, "amax")
 
 
 def correct(logits: Tensor, c: Choices) -> Tensor:
     """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1, from logits."""
-    return hits(masses(logits, c), c)
+    return hits(log_masses(logits, c), c)
 
 
-def hits(mass: Tensor, c: Choices) -> Tensor:
-    """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1, from the continuations' probabilities."""
-    wanted = mass.new_zeros(len(mass), c.n).index_reduce_(1, c.prompt, mass * c.target, "amax")
-    other = mass.new_zeros(len(mass), c.n).index_reduce_(1, c.prompt, mass * ~c.target, "amax")
-    return (wanted > other).float()
+def hits(log_mass: Tensor, c: Choices) -> Tensor:
+    """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1, from the continuations' log-probabilities."""
+    return (likeliest(log_mass, c, c.target) > likeliest(log_mass, c, ~c.target)).float()
 
 
 def rate_of(pair: Pair, c: Choices, side: Side) -> Tensor:

@@ -20,7 +20,7 @@ from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ..files import public_mode
 from ..protocol.result import Result, load_result
-from .plots import dose_response
+from . import plots
 
 RESULT, FINDINGS, DICTIONARY, LOG = "result.json", "findings.safetensors", "dictionary.safetensors", "run.log"
 
@@ -67,7 +67,7 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
         if diff is not None and diff.dictionary:
             save_file({k: v.detach().cpu().contiguous() for k, v in diff.dictionary.items()}, scratch / DICTIONARY)
         if result.curves:
-            dose_response(result, scratch)
+            plots.save(result, scratch)
         for path in scratch.iterdir():
             path.chmod(public_mode())
             with path.open("rb") as file:

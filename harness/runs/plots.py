@@ -1,23 +1,38 @@
 """Dose-response plots: behaviour against collateral damage, one panel a side, one line an intervention."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..protocol.result import Curve, Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = {1: "#0072b2", 3: "#009e73", 10: "#d55e00"}
 """By number of findings (Okabe-Ito, distinguishable without colour vision)."""
 FLOOR = 1e-4
 """Collateral in nats a token at the left end; less is drawn there."""
+SIZE = (9, 3.8)
+"""Inches."""
 STYLES = {"add": "-", "subtract": "-", "project": ":"}
 
 
-def dose_response(result: Result, folder: Path) -> None:
+def save(result: Result, folder: Path) -> None:
     """Write `dose_response.png` and `.svg` into `folder`."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams["svg.hashsalt"] = "diffbench"
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
+    dose_response(result, figure)
+    with matplotlib.rc_context({"svg.hashsalt": "diffbench"}):
+        for suffix in ("png", "svg"):
+            figure.savefig(
+                folder / f"dose_response.{suffix}", dpi=130, metadata={"Date": None} if suffix == "svg" else None
+            )
+
+
+def dose_response(result: Result, figure: "Figure") -> None:
+    """Draw both panels into an empty figure."""
     left, right = figure.subplots(1, 2, sharey=True)
     b = result.behaviour
     for axes, title, ops in (
@@ -45,10 +60,6 @@ def dose_response(result: Result, folder: Path) -> None:
     figure.suptitle(
         f"{result.identity.method} on {result.identity.organism}, seed {result.identity.seeds['method']}", fontsize=11
     )
-    for suffix in ("png", "svg"):
-        figure.savefig(
-            folder / f"dose_response.{suffix}", dpi=130, metadata={"Date": None} if suffix == "svg" else None
-        )
 
 
 def _line(axes: "object", curve: Curve) -> None:

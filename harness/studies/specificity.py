@@ -98,7 +98,7 @@ class _Model:
         counts = Counter(o for o in options if o != NOTHING)
         changed = torch.zeros(len(sets), asked.choices.n, dtype=torch.float64)
         if counts:
-            before = shares(joint(asked.clean, asked.choices).exp(), asked.choices)
+            before = shares(joint(asked.clean, asked.choices), asked.choices)
             after = shares(asked.edited(_together([edits(list(counts), d, self.scale) for d in sets])), asked.choices)
             share = torch.tensor([n / len(options) for n in counts.values()], dtype=torch.float64)
             changes = (after - before).cpu().double().view(len(sets), len(counts), -1)

