@@ -149,9 +149,11 @@ def run(
 ) -> None:
     """Run methods on organisms and score what they find. Finished cells are not run again."""
     with handled(debug):
-        from .harness.commands.settings import resolve
+        from .harness.commands.recall import Known, note_of, recall, remember
+        from .harness.commands.settings import asked, resolve
+        from .harness.views.progress import RunDisplay, finished_before
 
-        settings = resolve(
+        file = asked(
             config,
             {
                 "method": method,
@@ -176,28 +178,42 @@ def run(
                 "behaviour": behaviour,
             },
         )
+        note = note_of(file)
+        if note is not None and not overwrite and (known := recall(file, note)):
+            if not (quiet or as_json):
+                finished_before(known.results)
+            _records(known.results, known.folders, as_json, len(known.results) == 1)
+            return
         log_text = collect_log(verbose or debug)
         with silenced(verbose):
             from .harness.runs.folder import check_writable
             from .harness.runs.run import exit_code
             from .harness.runs.run import run as run_plan
-            from .harness.views import render
-            from .harness.views.progress import RunDisplay
 
+            settings = resolve(file)
             check_writable(settings.out)
             plan = settings.plan(overwrite)
             results: list[Result] = []
             with RunDisplay(plan, quiet=quiet or as_json) as display:
                 results.extend(run_plan(plan, display, log_text))
-        if as_json:
-            dumped = [r.model_dump(mode="json") for r in results]
-            say(json.dumps(dumped[0] if len(plan.cells) == 1 else dumped, indent=1))
-        else:
-            show(render.results(results, display.folders))
+        _records(results, display.folders, as_json, len(plan.cells) == 1)
         for name, why in settings.left_out.items():
             say(f"error: {name} was left out: {why}", err=True)
         if code := max(exit_code(results), int(bool(settings.left_out))):
             raise typer.Exit(code)
+        if note is not None:
+            remember(file, note, Known(results, display.folders))
+
+
+def _records(results: "list[Result]", folders: list[Path], as_json: bool, alone: bool) -> None:
+    """What a run gave, on stdout; the JSON of one cell is no list."""
+    from .harness.views import render
+
+    if as_json:
+        dumped = [r.model_dump(mode="json") for r in results]
+        say(json.dumps(dumped[0] if alone else dumped, indent=1))
+    else:
+        show(render.results(results, folders))
 
 
 @app.command()

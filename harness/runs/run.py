@@ -15,9 +15,9 @@ from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ...organisms.organism import Organism
 from ..pairs.preflight import check_device
-from ..protocol.result import Result
+from ..protocol.result import Result, finished
 from .cell import Cell, Stage, run_cell, unloaded
-from .folder import finished, run_folder, tidy, write_run
+from .folder import RESULT, run_folder, tidy, write_run
 
 log = logging.getLogger(__name__)
 UNLOADED = (DiffbenchError, MemoryError, torch.OutOfMemoryError)
@@ -110,7 +110,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
             tidy(folder)
-            known = finished(folder, id_) if cell.method.whole and not plan.overwrite else None
+            known = finished(folder / RESULT, id_) if cell.method.whole and not plan.overwrite else None
             # numbers do not depend on the backend, but a second opinion is one only if it is formed
             if known is not None and known.provenance.backend == cell.machine.backend:
                 watch.done(cell, known, folder, cached=True)

@@ -3,22 +3,36 @@
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..escape import plain
 from ..protocol.result import Result
-from ..runs.cell import Cell
-from ..runs.run import Plan
+from ..terminal import say
+
+if TYPE_CHECKING:
+    from ..runs.cell import Cell
+    from ..runs.run import Plan
 
 PHASES = {"measure": "measuring the pair", "diff": "running the method", "score": "scoring against random controls"}
+
+
+def finished_before(results: list[Result]) -> None:
+    """A line on stderr for each."""
+    for r in results:
+        i = r.identity
+        say(
+            f"{i.method} on {i.organism}, seed {i.seeds['method']}: finished before (--overwrite runs it again)",
+            err=True,
+        )
 
 
 class RunDisplay:
     """A `Watcher` that draws on stderr; silent when `quiet`. Without a terminal it prints one line a cell."""
 
-    def __init__(self, plan: Plan, quiet: bool):
+    def __init__(self, plan: "Plan", quiet: bool):
         self.console = Console(stderr=True, quiet=quiet, markup=False, emoji=False)
         self.folders: list[Path] = []
         self._plan = plan
@@ -56,7 +70,7 @@ class RunDisplay:
         if self._cells is not None:
             self._bars.update(self._cells, description=f"loading {organism}")
 
-    def cell(self, cell: Cell, index: int, total: int) -> None:
+    def cell(self, cell: "Cell", index: int, total: int) -> None:
         """A cell starts."""
         self._name, self._start = f"{cell.method.name} on {cell.organism.name}, seed {cell.seed}", time.perf_counter()
         if self._cells is not None:
@@ -71,7 +85,7 @@ class RunDisplay:
             self._phase = self._bars.add_task(text, total=max(total, 1))
         self._bars.update(self._phase, completed=done, total=max(total, 1))
 
-    def done(self, cell: Cell, result: Result, folder: Path, cached: bool) -> None:
+    def done(self, cell: "Cell", result: Result, folder: Path, cached: bool) -> None:
         """A cell is saved, or was found finished."""
         self._drop()
         self.folders.append(folder)
