@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffbench.harness.protocol.result import Result, load_result
+from diffbench.harness.protocol.result import Result, finished, load_result
 from diffbench.harness.runs import folder as folder_module
-from diffbench.harness.protocol.result import finished
 from diffbench.harness.runs.folder import ABANDONED_S, FINDINGS, RESULT, read_findings, tidy, write_run
 from diffbench.harness.runs.records import validate
 from diffbench.leaderboard.board.store import load_results
