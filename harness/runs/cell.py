@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -169,8 +169,12 @@ class Stage:
     @property
     def scorer(self) -> Scorer:
         """Measured on first use; NotScorable if the behaviour or the oracle is too weak."""
+        return self.measured()
+
+    def measured(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Scorer:
+        """`scorer`, its measurement seen."""
         if self._scorer is None:
-            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol)
+            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol, progress)
         return self._scorer
 
     @cached_property
@@ -234,16 +238,16 @@ def run_cell(
         cell.method.access,
         cell.seed,
         cell.budget,
-        lambda done, total: progress("diff", done, total),
+        progress,
         scratch,
         stage.memory,
     )
     try:
         progress("measure", 0, 1)
         with clock.phase("measure"):
-            _ = stage.panel or stage.scorer
+            _ = stage.panel or stage.measured(partial(progress, "measure"))
         torch.manual_seed(cell.seed)
-        progress("diff", 0, 1)
+        progress("fit", 0, 1)
         with clock.phase("diff"):
             diff = check_findings(cell.method.run(cell.config, problem), stage.pair.d_model)
             if diff.patch and cell.method.access != "anchor":
@@ -352,10 +356,7 @@ def measured(diff: DiffResult, stage: Stage, progress: Progress = lambda phase, 
     Raises:
         NotScorable: the behaviour or the oracle is too weak, or there are no findings to test on a null.
     """
-
-    def step(done: int, total: int) -> None:
-        progress("score", done, total)
-
+    step = partial(progress, "score")
     if stage.panel:
         if diff.patch:
             raise NotScorable("nothing is hidden in a null, so there is no oracle; run methods that return findings")

@@ -76,7 +76,7 @@ class Problem:
         access: Access,
         seed: int,
         budget: Budget,
-        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        on_progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
         scratch: Path | None = None,
         memory: Memory | None = None,
     ):
@@ -99,7 +99,7 @@ class Problem:
 
     def progress(self, done: int, total: int) -> None:
         """See `DiffProblem.progress`."""
-        self._on_progress(done, total)
+        self._on_progress("fit", done, total)
 
     def activations(
         self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
@@ -129,6 +129,7 @@ class Problem:
             else min(tokens, self.budget.tokens - self.tokens_used)
         )
         rows, asked, given = self._rows(text), left, 0
+        self._on_progress(f"harvest {text}", 0, asked)
         while (left := min(left, self.budget.tokens - self.tokens_used)) > 0 and (
             window := self._timed(partial(_take, rows, WINDOW, left, self._certain))
         ):
@@ -139,7 +140,9 @@ class Problem:
                 left -= kept
                 given += kept
                 self.tokens_used += kept
+                self._on_progress(f"harvest {text}", given, asked)
                 yield done
+        self._on_progress("fit", 0, 1)
         if left > 0:
             self.ended[text] = max(self.ended.get(text, (0, 0)), (asked, given))
 

@@ -89,7 +89,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
     """Run a plan, yielding each cell's result once its folder is on disk.
 
     A failed cell is saved with its reason and does not stop the others, and so are all cells of a pair that does not load.
-    KeyboardInterrupt passes through: what was finished stays, the current cell leaves nothing.
+    KeyboardInterrupt passes through and says what is kept: finished cells, and what the current one has trained.
     """
     for device in {c.machine.device for c in plan.cells}:
         check_device(device)
@@ -133,7 +133,10 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
             # checkpoints of a killed cell: the next run goes on from them; methods see the path, so it does not name the organism
             scratch = plan.out / ".work" / id_[:12]
-            outcome = run_cell(cell, stage, watch.progress, scratch)
+            try:
+                outcome = run_cell(cell, stage, watch.progress, scratch)
+            except KeyboardInterrupt as interrupt:
+                raise KeyboardInterrupt(_kept(plan, cell, index - 1, scratch)) from interrupt
             cost = outcome.result.cost
             log.info(
                 "%s: %s, %d tokens, seconds %s", outcome.result.id[:12], outcome.result.status, cost.tokens, cost.phases
@@ -163,6 +166,15 @@ def _broken(error: DiffbenchError | MemoryError | torch.OutOfMemoryError) -> Dif
     if isinstance(error, DiffbenchError):
         return error
     return PrerequisiteError("the memory does not hold this pair; close other programs or take a smaller one")
+
+
+def _kept(plan: Plan, cell: Cell, finished: int, scratch: Path) -> str:
+    """What an interrupted run leaves, and how to go on."""
+    name = f"{cell.method.name} on {cell.organism.name}, seed {cell.seed}"
+    saved = sorted(scratch.glob("*.safetensors"))
+    state = f"what {name} has trained so far is kept as well" if saved else f"of {name} nothing is kept yet"
+    of = f"{finished} of {len(plan.cells)} cells are finished and kept in {plan.out}"
+    return f"{of}; {state}. The same command goes on from here"
 
 
 def _load(cell: Cell, watch: Watcher) -> Stage:
