@@ -16,6 +16,7 @@ from .leaderboard import commands as leaderboard
 
 if TYPE_CHECKING:
     from .harness.protocol.result import Result
+    from .harness.runs.run import Plan as RunPlan
 
 EXIT_CODES = (
     "Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."
@@ -142,6 +143,10 @@ def run(
         Path | None,
         typer.Option("--behaviour", help="Your own pair: behaviour file (JSON; see `bench schema behaviour`)."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what the run will cost (tokens, memory, disk, time), and run nothing."),
+    ] = False,
     as_json: JsonFlag = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only the table, or nothing with --json.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also show the log.")] = False,
@@ -179,7 +184,7 @@ def run(
             },
         )
         note = note_of(file)
-        if note is not None and not overwrite and (known := recall(file, note)):
+        if note is not None and not (overwrite or dry_run) and (known := recall(file, note)):
             if not (quiet or as_json):
                 finished_before(known.results)
             _records(known.results, known.folders, as_json, len(known.results) == 1)
@@ -191,8 +196,11 @@ def run(
             from .harness.runs.run import run as run_plan
 
             settings = resolve(file)
-            check_writable(settings.out)
             plan = settings.plan(overwrite)
+            if dry_run:
+                _forecast(plan, quiet or as_json, as_json)
+                return
+            check_writable(settings.out)
             results: list[Result] = []
             with RunDisplay(plan, quiet=quiet or as_json) as display:
                 results.extend(run_plan(plan, display, log_text))
@@ -203,6 +211,21 @@ def run(
             raise typer.Exit(code)
         if note is not None:
             remember(file, note, Known(results, display.folders))
+
+
+def _forecast(plan: "RunPlan", quiet: bool, as_json: bool) -> None:
+    """What a run will cost, on stdout; what does not fit is refused after it was shown."""
+    from .harness.plans.plan import forecast
+    from .harness.views.plan import table
+    from .harness.views.progress import RunDisplay
+
+    with RunDisplay(plan, quiet) as display:
+        found = forecast(plan, display)
+    if as_json:
+        say(json.dumps(found.data(), indent=1))
+    else:
+        show(table(found))
+    found.check()
 
 
 def _records(results: "list[Result]", folders: list[Path], as_json: bool, alone: bool) -> None:

@@ -65,6 +65,11 @@ class Rows:
         """The parts' residuals."""
         return [part.h for part in self.parts]
 
+    @property
+    def positions(self) -> int:
+        """Positions that one edit of every row runs, padding among them."""
+        return sum(part.ids.numel() for part in self.parts)
+
     def edited(self, edits: Edits) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """(part, edit and row-in-part of each run [batch], logits [batch, kept, vocab]) of every row that an edit moves."""
         for i, part in enumerate(self.parts):

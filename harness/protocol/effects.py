@@ -164,6 +164,10 @@ class Scorer:
         self._check()
         self._climb_controls(progress)
 
+    def clean_run(self, side: Side, split: str) -> CleanRun:
+        """What no intervention changes, of one side and split."""
+        return self._clean[side, split]
+
     def _check(self) -> None:
         gap = float((self.b1 - self.b0).mean())
         if gap < self.protocol.min_gap:
@@ -196,8 +200,10 @@ class Scorer:
             self._ladder("sufficiency", "base", each)
             self._ladder("necessity", "tuned", each)
 
-        for done, _ in enumerate(in_threads(climb, sets, self.pair.device)):
-            progress(len(self._clean) + done + 1, len(self._clean) + len(sets))
+        first, total = len(self._clean), len(self._clean) + len(sets)
+        progress(first, total)
+        for done, _ in enumerate(in_threads(climb, sets, self.pair.device), 1):
+            progress(first + done, total)
 
     def _patch(self, name: SideName) -> Array:
         """[prompts] effect of exchanging the whole residual on the behaviour prompts."""

@@ -167,6 +167,11 @@ class Stage:
         return cls(organism, pair, texts, protocol, time.perf_counter() - start)
 
     @property
+    def is_measured(self) -> bool:
+        """Whether `scorer` is there."""
+        return self._scorer is not None
+
+    @property
     def scorer(self) -> Scorer:
         """Measured on first use; NotScorable if the behaviour or the oracle is too weak."""
         return self.measured()
@@ -265,7 +270,7 @@ def run_cell(
     cost = Cost(
         wall_s=round(sum(clock.phases.values()), 3),
         cpu_s=round(time.process_time() - cpu0, 3),
-        peak_rss_bytes=_peak_rss_bytes(),
+        peak_rss_bytes=peak_rss_bytes(),
         peak_vram_bytes=int(torch.cuda.max_memory_allocated()) if cell.machine.device.startswith("cuda") else None,
         phases={k: round(v, 3) for k, v in clock.phases.items()},
         tokens=problem.tokens_used,
@@ -301,7 +306,7 @@ def unloaded(cell: Cell, layer: int, error: DiffbenchError) -> Outcome:
         layer: hooked layer, as far as it is known.
     """
     identity = cell.identity(layer)
-    cost = Cost(wall_s=0, cpu_s=0, peak_rss_bytes=_peak_rss_bytes(), phases={}, tokens=0)
+    cost = Cost(wall_s=0, cpu_s=0, peak_rss_bytes=peak_rss_bytes(), phases={}, tokens=0)
     made = provenance(
         cell.method.access,
         cell.machine.device,
@@ -418,6 +423,7 @@ def readings(diff: DiffResult, pair: Pair, top: int = 5) -> list[Reading]:
     ]
 
 
-def _peak_rss_bytes() -> int:
+def peak_rss_bytes() -> int:
+    """Most memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

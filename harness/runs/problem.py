@@ -30,6 +30,8 @@ ROWS, WINDOW = 64, 512
 """Texts per forward pass, and texts read at a time: a window is sorted by length so that little is spent on padding."""
 CONTRASTIVE_NEW_TOKENS = 48
 """Longest answer in contrastive text."""
+COUNTED = 1_000_000
+"""Tokens of a text that are counted before it is read; a text that has so many is taken to have more."""
 MEMORY_BYTES = 2**28
 """Most residuals that are kept for the next method."""
 
@@ -154,6 +156,16 @@ class Problem:
             self._need("+generations", "contrastive text")
             return self._contrastive()
         return self._texts.rows(text, "harvest", self.losses)
+
+    def held(self, text: Text, most: int) -> int:
+        """Tokens of a harvest text, as far as their places and ids say that they are kept: at most `most`, which are not all counted
+        beyond `COUNTED`."""
+        total = 0
+        for row in self._rows(text):
+            total += sum(self._certain(row))
+            if total >= min(most, COUNTED):
+                return most
+        return total
 
     def divergence(self, edits: Sequence[Edit], text: Text = "chat", tokens: int = 2000) -> list[float]:
         """See `DiffProblem.divergence`."""
