@@ -122,7 +122,8 @@ def run(
         seed: method seeds.
         out: folder for run folders, which are read again instead of run again; None: nothing is kept.
         overwrite: run finished cells again.
-        options: `layer`, `tokens`, `limit`, `sinks`, `device`, `dtype`, `device_map`, `backend`, and `set={method: {option: value}}`.
+        options: `layer`, `tokens`, `limit`, `sinks`, `device`, `dtype`, `device_map`, `backend`,
+            `cache` (False: everything is measured anew), and `set={method: {option: value}}`.
 
     Returns:
         One result a cell, failed ones among them (`status`, `reason`).
@@ -207,7 +208,10 @@ def _cells(settings: Settings, out: str | Path | None, overwrite: bool) -> list[
         file: RunFile = settings.file.model_copy(update={"out": where})
         plan = Settings(settings.organisms, settings.methods, file, {}).plan(overwrite)
         with silenced(False):
-            return list(_run(plan, Quiet(), lambda: ""))
+            results = list(_run(plan, Quiet(), lambda: ""))
+        if plan.cache and plan.cache.trouble:
+            warnings.warn(plan.cache.trouble, stacklevel=3)
+        return results
 
 
 def table(results: Result | Iterable[Result]) -> pd.DataFrame:

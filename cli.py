@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .harness.commands import bases, dictionary, methods, mitigate, organisms, results
+from .harness.commands import bases, cache, dictionary, methods, mitigate, organisms, results
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
 
@@ -23,6 +23,7 @@ EXIT_CODES = (
 )
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown", epilog=EXIT_CODES)
 app.add_typer(bases.app, name="bases")
+app.add_typer(cache.app, name="cache")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(methods.app, name="methods")
 app.add_typer(leaderboard.app, name="leaderboard")
@@ -117,6 +118,9 @@ def run(
     remote: Annotated[
         bool | None, typer.Option("--remote", help="With --backend nnsight: run the models on NDIF (docs/nnsight.md).")
     ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Measure everything anew and keep nothing of it (see `bench cache`).")
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="YAML file with the same names as these options; options given here win."),
@@ -174,6 +178,7 @@ def run(
                 "device_map": device_map,
                 "backend": backend,
                 "remote": remote,
+                "cache": False if no_cache else None,
                 "set": set_,
                 "base": base,
                 "adapter": adapter,
@@ -205,6 +210,8 @@ def run(
             with RunDisplay(plan, quiet=quiet or as_json) as display:
                 results.extend(run_plan(plan, display, log_text))
         _records(results, display.folders, as_json, len(plan.cells) == 1)
+        if plan.cache and plan.cache.trouble:
+            say(f"note: {plan.cache.trouble}", err=True)
         for name, why in settings.left_out.items():
             say(f"error: {name} was left out: {why}", err=True)
         if code := max(exit_code(results), int(bool(settings.left_out))):

@@ -37,7 +37,7 @@ def bench(arguments: list[str], cpu: bool) -> dict[str, object]:
 def compared(method: str, organism: str, more: list[str], cpu: bool) -> dict[str, object]:
     """Plan and record of one cell."""
     with tempfile.TemporaryDirectory() as out:
-        arguments = ["run", "-m", method, "-o", organism, "--out", str(Path(out) / "runs"), *more]
+        arguments = ["run", "-m", method, "-o", organism, "--out", str(Path(out) / "runs"), "--no-cache", *more]
         said = bench([*arguments, "--dry-run"], cpu)
         cost = bench(arguments, cpu)["cost"]
     cell = said["cells"][0]  # pyright: ignore

@@ -1,6 +1,8 @@
 """Shared fixtures: the shipped taboo organism on a short protocol, and small pairs of other architectures saved in hub format."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from diffbench.harness.protocol.prompts import choices, masses
 from diffbench.harness.runs.cell import Stage
 from diffbench.organisms import families
 from diffbench.organisms.behaviour import Prompt
+from diffbench.organisms.hub.pretrained import cache_folder
 from diffbench.organisms.organism import Organism
 from diffbench.organisms.registry import load_organism
 from diffbench.organisms.world.corpus import documents
@@ -25,6 +28,24 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 SHORT = Protocol(controls=3, ks=(1, 3), strengths=(0.3, 0.9), draws=200, dev_tokens=100, test_tokens=100)
 """The same procedure with fewer controls, rungs and draws."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is kept in the user's folder or taken from it, but for fetched bases."""
+    folder, bases = tmp_path_factory.mktemp("cache"), cache_folder() / "bases"
+    if bases.is_dir():
+        (folder / "bases").symlink_to(bases)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_CACHE", str(folder))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(_no_cache_of_the_user: None) -> Iterator[None]:
+    """What a test has changed about the instrument reaches no other test."""
+    yield
+    shutil.rmtree(cache_folder() / "cache", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def _note(file: RunFile) -> Path | None:
         for o in find_organisms(file, {})
     ]
     libraries = [platform.python_version(), package_versions((*PACKAGES, "jinja2", "nnsight"))]
-    asked = file.model_dump(mode="json", exclude={"out"})
+    asked = file.model_dump(mode="json", exclude={"out", "cache"})
     key = sha256_json([asked, methods, read, organisms, libraries, _source()])
     return file.out / ".work" / "finished" / f"{key[:32]}.json"
 

@@ -50,6 +50,8 @@ class RunFile(BaseModel):
     """What runs the models: our hooks, or nnsight."""
     remote: bool = False
     """With nnsight: on NDIF."""
+    cache: bool = True
+    """Whether what is measured of a pair is kept for the next run, and taken from an earlier one."""
     set: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     """Method options: {method: {option: value}}."""
     base: str | None = None
@@ -111,6 +113,7 @@ class Settings:
             UsageError: a layer that a model does not have.
         """
         from ...methods.contract import Budget
+        from ..cache import Cache
         from ..pairs.preflight import check_layer
         from ..runs.cell import Machine
         from ..runs.run import plan
@@ -124,6 +127,8 @@ class Settings:
             "sinks": f.sinks,
             "limit": f.limit,
         }
+        if f.cache:
+            chosen["cache"] = Cache.of_user()
         if f.tokens:
             chosen["budget"] = Budget(tokens=f.tokens)
         return plan([o.at(f.layer, f.limit) for o in self.organisms], self.methods, f.seed, f.out, overwrite, **chosen)

@@ -72,6 +72,11 @@ class Sinks:
                 break
         return cls(special, {side: _median(found) for side, found in norms.items()})
 
+    @property
+    def rule(self) -> dict[str, Any]:
+        """All that decides which positions are left out, as JSON."""
+        return {"special": self.special.tolist(), "most": self.most}
+
     def first(self, ids: Tensor) -> Tensor:
         """[rows, pos] bool: the first position of each row."""
         return (torch.arange(ids.shape[1], device=ids.device) == 0).expand_as(ids)

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,12 +21,13 @@ from ...methods.contract import MAX_FINDINGS, Finding
 from ...organisms.behaviour import Behaviour
 from ...organisms.errors import ValidationFailed
 from ...organisms.texts import Texts
+from ..cache import Kept, ids_sha256
 from ..pairs.engine import Side
 from ..pairs.interventions import NOTHING, Directions, Edits, Op, Option, edits, options
 from ..pairs.pair import Pair
 from ..parallel import in_threads
 from .clean_runs import CleanRun
-from .controls import SCORE_SEED, control
+from .controls import SCORE_SEED, ControlMemory, control
 from .intervals import hypervolume, interval, weights
 from .prompts import passage
 from .result import DRAWS, Choice, Curve, Samples
@@ -35,7 +36,8 @@ SideName = Literal["sufficiency", "necessity"]
 SIDES: tuple[Side, ...] = ("base", "tuned")
 SIDE_NAMES: tuple[SideName, ...] = ("sufficiency", "necessity")
 Array = NDArray[np.float64]
-T = TypeVar("T")
+Value = float | list[float] | None
+"""What was measured of an option, as JSON gives it back without a change of a bit."""
 
 
 class Protocol(BaseModel):
@@ -116,28 +118,48 @@ class _Set:
     """Directions under test, with what has been measured of them so far.
 
     The constant interventions of a random control do not depend on the findings it is a control for, so what was measured
-    of them is kept between the cells of a run; gated ones use the findings' gates and are measured anew.
+    of them is kept between the cells of a run, and between runs; gated ones use the findings' gates and are measured anew.
     """
 
     directions: Directions
-    constant: dict[object, Any]
-    gated: dict[object, Any] = field(default_factory=dict[object, Any])
+    control: ControlMemory | None = None
+    """Of a random control; None: the findings themselves."""
+    own: dict[tuple[str, Option], Value] = field(default_factory=dict[tuple[str, Option], Value])
 
     def recall(
-        self, what: object, chosen: Sequence[Option], measure: Callable[[Sequence[Option]], Sequence[T]]
-    ) -> list[T]:
-        """`measure(options)`, of which only what was not measured before is measured, in one go."""
-        memory = (self.constant, self.gated)
-        missing = [o for o in dict.fromkeys(chosen) if (what, o) not in memory[o.gated]]
-        for o, value in zip(missing, measure(missing) if missing else (), strict=True):
-            memory[o.gated][what, o] = value
-        return [memory[o.gated][what, o] for o in chosen]
+        self,
+        what: str,
+        chosen: Sequence[Option],
+        measure: Callable[[Sequence[Option]], Sequence[Value]],
+        together: bool = False,
+    ) -> list[Any]:
+        """`measure(options)`, of which only what was not measured before is measured.
+
+        Rounding depends on what else is in a batch, so what is kept of a control is measured in batches that no findings have a say in.
+
+        Args:
+            together: whether the missing ones are the same whichever findings ask; else each is measured by itself.
+        """
+
+        def memory(o: Option) -> dict[tuple[str, Option], Value]:
+            return self.own if self.control is None or o.gated else self.control.values
+
+        missing = [o for o in dict.fromkeys(chosen) if (what, o) not in memory(o)]
+        constant = [o for o in missing if self.control is not None and not o.gated]
+        gated = [o for o in missing if o not in constant]
+        for some in [*([constant] if together else [[o] for o in constant]), gated]:
+            for o, value in zip(some, measure(some) if some else (), strict=True):
+                memory(o)[what, o] = value
+        if self.control is not None and constant:
+            self.control.keep()
+        return [memory(o)[what, o] for o in chosen]
 
 
 class Scorer:
     """Scores any findings on one pair; holds the residuals that all findings share.
 
     Args:
+        kept: where what was measured of random controls is kept between runs, for this pair and these prompts; None: nowhere.
         progress: called with (what is measured, of how much) while that is done: both sides' clean runs, then the controls.
     """
 
@@ -147,6 +169,7 @@ class Scorer:
         behaviour: Behaviour,
         texts: Texts,
         protocol: Protocol,
+        kept: Kept | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ):
         self.pair, self.protocol = pair, protocol
@@ -160,7 +183,10 @@ class Scorer:
         self.b0, self.b1 = (self._clean[side, "test"].rates for side in SIDES)
         self.b0_dev, self.b1_dev = (float(self._clean[side, "dev"].rates.mean()) for side in SIDES)
         self.oracle = {s: self._patch(s) for s in SIDE_NAMES}
-        self._controls: dict[tuple[int, int], tuple[Tensor, dict[object, object]]] = {}
+        self._controls: dict[tuple[int, int], tuple[Tensor, ControlMemory]] = {}
+        ladder = [protocol.ks, protocol.strengths, protocol.shares, protocol.budgets_nats[-1]]
+        read = [ids_sha256([t.ids.tolist(), t.scored.tolist()]) for t in (dev, test)]
+        self._kept = kept.but(ladder=ladder, read=read) if kept else None
         self._check()
         self._climb_controls(progress)
 
@@ -221,7 +247,7 @@ class Scorer:
             seed: seed of the random controls.
             progress: called with (sets done, sets in all).
         """
-        sets = [_Set(directions, {}), *(self._control(directions, seed, i) for i in range(self.protocol.controls))]
+        sets = [_Set(directions), *(self._control(directions, seed, i) for i in range(self.protocol.controls))]
         scored: list[tuple[SideScore, SideScore, list[Measured]]] = []
         progress(0, len(sets))
         for each in in_threads(self._score, sets, self.pair.device):
@@ -254,7 +280,8 @@ class Scorer:
     def _control(self, directions: Directions, seed: int, index: int) -> _Set:
         """The index-th random control: isotropic unit directions, with the findings' count and gates."""
         if (seed, index) not in self._controls:
-            self._controls[seed, index] = control(index, self.pair.d_model, seed).to(directions.direction), {}
+            noise = control(index, self.pair.d_model, seed).to(directions.direction)
+            self._controls[seed, index] = noise, ControlMemory(self._kept, {"seed": seed, "index": index})
         noise, memory = self._controls[seed, index]
         return _Set(Directions(noise[: len(directions.direction)], directions.read, directions.threshold), memory)
 
@@ -321,35 +348,38 @@ class Scorer:
         """Every option within the largest budget, measured on dev: collateral of all, behaviour of those."""
         p = self.protocol
 
-        def climb(ladder: Sequence[Option]) -> list[Point | None]:
+        def climb(ladder: Sequence[Option]) -> list[Value]:
             clean_run = self._clean[side, "dev"]
             kl, nll = (x.tolist() for x in clean_run.collateral(self._edits(side, each, ladder)))
             allowed = [i for i, damage in enumerate(kl) if damage <= p.budgets_nats[-1]]
-            points: list[Point | None] = [None] * len(ladder)
+            points: list[Value] = [None] * len(ladder)
             if allowed:
                 after = (
                     clean_run.behaviour_rates(self._edits(side, each, [ladder[i] for i in allowed])).mean(-1).tolist()
                 )
                 for i, rate in zip(allowed, after, strict=True):
-                    points[i] = Point(ladder[i], rate, kl[i], nll[i])
+                    points[i] = [rate, kl[i], nll[i]]
             return points
 
         ladder = list(options(name, each.directions, p.ks, p.strengths, p.shares))
-        return [point for point in each.recall((side, "dev"), ladder, climb) if point]
+        found = each.recall(f"{side} dev", ladder, climb, together=True)
+        return [Point(option, *point) for option, point in zip(ladder, found, strict=True) if point]
 
     def _test_rates(self, side: Side, each: _Set, chosen: Sequence[Option]) -> list[Tensor]:
         """[prompts] behaviour rate on test under each option."""
-        test = self._clean[side, "test"]
-        return each.recall((side, "rate"), chosen, lambda o: list(test.behaviour_rates(self._edits(side, each, o))))
+
+        def measure(some: Sequence[Option]) -> list[list[float]]:
+            return self._clean[side, "test"].behaviour_rates(self._edits(side, each, some)).tolist()
+
+        return [torch.tensor(rates) for rates in each.recall(f"{side} rate", chosen, measure)]
 
     def _test_collateral(self, side: Side, each: _Set, chosen: Sequence[Option]) -> list[tuple[float, float]]:
         """KL and NLL on neutral test text under each option."""
 
-        def measure(some: Sequence[Option]) -> list[tuple[float, float]]:
-            kl, nll = self._clean[side, "test"].collateral(self._edits(side, each, some))
-            return list(zip(kl.tolist(), nll.tolist(), strict=True))
+        def measure(some: Sequence[Option]) -> list[list[float]]:
+            return torch.stack(self._clean[side, "test"].collateral(self._edits(side, each, some)), 1).tolist()
 
-        return each.recall((side, "collateral"), chosen, measure)
+        return [(kl, nll) for kl, nll in each.recall(f"{side} collateral", chosen, measure)]
 
     def _front(self, each: _Set, necessity: SideScore) -> list[Measured]:
         """Doing nothing and what was chosen for necessity, measured on test."""

@@ -22,6 +22,7 @@ from ...organisms.errors import DiffbenchError
 from ...organisms.hub.shown import shown
 from ...organisms.organism import Organism
 from ...organisms.texts import Texts
+from ..cache import Cache, Kept
 from ..pairs.interventions import Directions
 from ..pairs.loading import Backend, load_pair
 from ..pairs.pair import Pair
@@ -48,7 +49,7 @@ from ..protocol.result import (
     sha256_json,
 )
 from .problem import Memory, Problem
-from .provenance import provenance, source_hash
+from .provenance import cpu_name, package_versions, provenance, source_hash
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
@@ -132,6 +133,8 @@ class Stage:
     protocol: Protocol
     load_s: float
     memory: Memory = field(default_factory=Memory)
+    kept: Kept | None = None
+    """Where what is measured of the pair is kept between runs."""
     _scorer: Scorer | None = None
 
     @classmethod
@@ -141,12 +144,14 @@ class Stage:
         machine: Machine | str = "cpu",
         protocol: Protocol = PROTOCOL_V1,
         drops: bool | None = None,
+        cache: Cache | None = None,
     ) -> "Stage":
         """Load the pair; PairError if its models do not belong together.
 
         Args:
             machine: where it runs, or just the device.
             drops: whether sinks are left out; default: on real models.
+            cache: keeps what is measured of the pair for the next run; None: everything is measured here and now.
         """
         start = time.perf_counter()
         m = Machine(machine) if isinstance(machine, str) else machine
@@ -164,7 +169,9 @@ class Stage:
         texts = organism.make_texts(pair.tokenizer)
         if organism.tier != "tiny" if drops is None else drops:
             pair.sinks = Sinks.of(pair, list(islice(texts.rows("neutral", "harvest"), CALIBRATION_ROWS)))
-        return cls(organism, pair, texts, protocol, time.perf_counter() - start)
+        kept = Kept(cache, organism.name, _numbers_of(organism, pair, m)) if cache and not m.remote else None
+        memory = Memory(kept, pair.device, pair.dtype)
+        return cls(organism, pair, texts, protocol, time.perf_counter() - start, memory, kept)
 
     @property
     def is_measured(self) -> bool:
@@ -179,7 +186,8 @@ class Stage:
     def measured(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Scorer:
         """`scorer`, its measurement seen."""
         if self._scorer is None:
-            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol, progress)
+            kept = self.kept.but(prompts=prompts_sha256(self.organism)) if self.kept else None
+            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol, kept, progress)
         return self._scorer
 
     @cached_property
@@ -193,6 +201,26 @@ class Stage:
     def reader(self) -> Reader | None:
         """Reads findings; None for an organism without candidates."""
         return Reader.of(self.organism, self.pair, self.texts)
+
+
+def _numbers_of(organism: Organism, pair: Pair, machine: Machine) -> dict[str, Any]:
+    """Everything that decides a residual of a pair to the last bit: files, layer, precision, what runs it and on what."""
+    on_cpu = pair.device.type == "cpu"
+    return {
+        "organism": organism.sha256,
+        "layer": pair.layer,
+        "dtype": [machine.numbers, torch.get_float32_matmul_precision()],
+        "sinks": pair.sinks.rule if pair.sinks else None,
+        "backend": machine.backend,
+        "device": cpu_name()
+        if on_cpu
+        else torch.cuda.get_device_name(pair.device)
+        if pair.device.type == "cuda"
+        else str(pair.device),
+        "device_map": machine.device_map,
+        "threads": torch.get_num_threads() if on_cpu else None,
+        "packages": package_versions(),
+    }
 
 
 CALIBRATION_ROWS = 200

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ...organisms.organism import Organism
+from ..cache import Cache
 from ..pairs.preflight import check_device
 from ..protocol.result import Result, finished
 from .cell import Cell, Stage, run_cell, unloaded
@@ -62,6 +63,8 @@ class Plan:
     overwrite: bool = False
     once: Sequence[str] = ()
     """Methods that draw nothing and therefore run with the first of several seeds only."""
+    cache: Cache | None = None
+    """Where what is measured of pairs is kept between runs; None: nowhere."""
 
 
 def plan(
@@ -70,6 +73,7 @@ def plan(
     seeds: Sequence[int],
     out: Path,
     overwrite: bool = False,
+    cache: Cache | None = None,
     **settings: Any,
 ) -> Plan:
     """Every pair of the given organisms and methods, for every seed, or for the first one if the method draws nothing.
@@ -82,7 +86,7 @@ def plan(
         for s in (seeds if m.stochastic else seeds[:1])
     ]
     once = [m.name for m, _ in methods if len(seeds) > 1 and not m.stochastic]
-    return Plan(cells, out, overwrite, once)
+    return Plan(cells, out, overwrite, once, cache)
 
 
 def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Result]:
@@ -103,7 +107,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             layer = stage.pair.layer if stage else cell.organism.layer
             try:
                 if layer is None and broken is None:
-                    stage = stage or _load(cell, watch)
+                    stage = stage or _load(cell, watch, plan.cache)
                     layer = stage.pair.layer
             except UNLOADED as error:
                 broken = _broken(error)
@@ -117,7 +121,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
                 yield known
                 continue
             try:
-                stage = stage or (_load(cell, watch) if broken is None else None)
+                stage = stage or (_load(cell, watch, plan.cache) if broken is None else None)
             except UNLOADED as error:
                 broken = _broken(error)
             watch.cell(cell, index, len(plan.cells))
@@ -174,9 +178,10 @@ def _kept(plan: Plan, cell: Cell, finished: int, scratch: Path) -> str:
     saved = sorted(scratch.glob("*.safetensors"))
     state = f"what {name} has trained so far is kept as well" if saved else f"of {name} nothing is kept yet"
     of = f"{finished} of {len(plan.cells)} cells are finished and kept in {plan.out}"
-    return f"{of}; {state}. The same command goes on from here"
+    pair = "; what was measured of the pair is in the cache" if plan.cache and not plan.cache.trouble else ""
+    return f"{of}; {state}{pair}. The same command goes on from here"
 
 
-def _load(cell: Cell, watch: Watcher) -> Stage:
+def _load(cell: Cell, watch: Watcher, cache: Cache | None) -> Stage:
     watch.loading(cell.organism.name)
-    return Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops)
+    return Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops, cache)
