@@ -282,11 +282,11 @@ def _check_dictionary(cell: Cell, stage: Stage, free: int) -> None:
     d = stage.pair.d_model * (1 if isinstance(config, SAEConfig) else 2)
     each = 2 * d * stage.pair.d_model * STATES * 4
     if (need := int(config.expansion * each)) > free:
-        fits = free / each * 0.8
+        fits = f"{most:.0f}" if (most := 0.8 * free / each) >= 1 else f"{most:.2g}"
         raise PrerequisiteError(
             f"{cell.method.name} with expansion {config.expansion:g} trains {config.expansion * stage.pair.d_model:,.0f} latents of "
             f"{d:,} numbers, which takes {_gib(need)}, and {_gib(free)} can be had; "
-            f"--set {cell.method.name}.expansion={fits:.2g} fits"
+            f"--set {cell.method.name}.expansion={fits} fits"
         )
 
 
