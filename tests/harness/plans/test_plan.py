@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.plans import plan as plan_module
-from diffbench.harness.plans.plan import CellPlan, Plan, forecast, scored_positions
+from diffbench.harness.plans.passes import scored_positions
+from diffbench.harness.plans.plan import CellPlan, Plan, forecast
 from diffbench.harness.plans.rehearsal import Rehearsed
 from diffbench.harness.runs.cell import Stage, score_findings
 from diffbench.harness.runs.problem import Problem
