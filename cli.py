@@ -16,6 +16,7 @@ from .leaderboard import commands as leaderboard
 
 if TYPE_CHECKING:
     from .harness.protocol.result import Result
+    from .harness.runs.run import Plan as RunPlan
 
 EXIT_CODES = (
     "Exit codes: 0 ok · 1 a cell failed · 2 usage · 3 prerequisite missing · 4 validation failed · 130 interrupted."
@@ -146,6 +147,10 @@ def run(
         Path | None,
         typer.Option("--behaviour", help="Your own pair: behaviour file (JSON; see `bench schema behaviour`)."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what the run will cost (tokens, memory, disk, time), and run nothing."),
+    ] = False,
     as_json: JsonFlag = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only the table, or nothing with --json.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also show the log.")] = False,
@@ -153,9 +158,11 @@ def run(
 ) -> None:
     """Run methods on organisms and score what they find. Finished cells are not run again."""
     with handled(debug):
-        from .harness.commands.settings import resolve
+        from .harness.commands.recall import Known, note_of, recall, remember
+        from .harness.commands.settings import asked, resolve
+        from .harness.views.progress import RunDisplay, finished_before
 
-        settings = resolve(
+        file = asked(
             config,
             {
                 "method": method,
@@ -181,30 +188,62 @@ def run(
                 "behaviour": behaviour,
             },
         )
+        note = note_of(file)
+        if note is not None and not (overwrite or dry_run) and (known := recall(file, note)):
+            if not (quiet or as_json):
+                finished_before(known.results)
+            _records(known.results, known.folders, as_json, len(known.results) == 1)
+            return
         log_text = collect_log(verbose or debug)
         with silenced(verbose):
             from .harness.runs.folder import check_writable
             from .harness.runs.run import exit_code
             from .harness.runs.run import run as run_plan
-            from .harness.views import render
-            from .harness.views.progress import RunDisplay
 
-            check_writable(settings.out)
+            settings = resolve(file)
             plan = settings.plan(overwrite)
+            if dry_run:
+                _forecast(plan, quiet or as_json, as_json)
+                return
+            check_writable(settings.out)
             results: list[Result] = []
             with RunDisplay(plan, quiet=quiet or as_json) as display:
                 results.extend(run_plan(plan, display, log_text))
-        if as_json:
-            dumped = [r.model_dump(mode="json") for r in results]
-            say(json.dumps(dumped[0] if len(plan.cells) == 1 else dumped, indent=1))
-        else:
-            show(render.results(results, display.folders))
+        _records(results, display.folders, as_json, len(plan.cells) == 1)
         if plan.cache and plan.cache.trouble:
             say(f"note: {plan.cache.trouble}", err=True)
         for name, why in settings.left_out.items():
             say(f"error: {name} was left out: {why}", err=True)
         if code := max(exit_code(results), int(bool(settings.left_out))):
             raise typer.Exit(code)
+        if note is not None:
+            remember(file, note, Known(results, display.folders))
+
+
+def _forecast(plan: "RunPlan", quiet: bool, as_json: bool) -> None:
+    """What a run will cost, on stdout; what does not fit is refused after it was shown."""
+    from .harness.plans.plan import forecast
+    from .harness.views.plan import table
+    from .harness.views.progress import RunDisplay
+
+    with RunDisplay(plan, quiet) as display:
+        found = forecast(plan, display)
+    if as_json:
+        say(json.dumps(found.data(), indent=1))
+    else:
+        show(table(found))
+    found.check()
+
+
+def _records(results: "list[Result]", folders: list[Path], as_json: bool, alone: bool) -> None:
+    """What a run gave, on stdout; the JSON of one cell is no list."""
+    from .harness.views import render
+
+    if as_json:
+        dumped = [r.model_dump(mode="json") for r in results]
+        say(json.dumps(dumped[0] if alone else dumped, indent=1))
+    else:
+        show(render.results(results, folders))
 
 
 @app.command()

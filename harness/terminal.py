@@ -46,7 +46,11 @@ def handled(debug: bool) -> Generator[None, None, None]:
     except KeyboardInterrupt as interrupt:
         if debug:
             raise
-        say("interrupted: finished cells are saved, the current one left nothing behind", err=True)
+        kept = (
+            str(interrupt)
+            or "what was finished is kept, the rest left nothing behind; the same command goes on from here"
+        )
+        say(f"interrupted: {kept}", err=True)
         raise typer.Exit(130) from interrupt
 
 

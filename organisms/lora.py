@@ -9,15 +9,16 @@ import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
 
 from .texts import encode
 from .world.document import Document
 from .world.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LEFTOVERS = ("training_args.bin", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "README.md")
@@ -66,7 +67,7 @@ def train_lora(
     out: Path,
     expression: Callable[[Any], float] | None = None,
     soft: list[Document] | None = None,
-    teacher: nn.Module | None = None,
+    teacher: "nn.Module | None" = None,
 ) -> dict[str, Any]:
     """Train an adapter for the base saved in `base` and save it (bf16 safetensors) to `out`.
 
@@ -82,6 +83,7 @@ def train_lora(
     Returns:
         Rows, steps, and with a target the scale and the dev rate it gave.
     """
+    import torch
     from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig, get_peft_model_state_dict
     from transformers import AutoModelForCausalLM, set_seed
@@ -168,18 +170,21 @@ def calibrate(model: Any, target: float, expression: Callable[[Any], float], hal
 
 def shrink(folder: Path) -> None:
     """Store an adapter as bf16."""
+    import torch
     from safetensors.torch import load_file, save_file
 
     path = folder / "adapter_model.safetensors"
     save_file({k: v.to(torch.bfloat16).contiguous() for k, v in load_file(path).items()}, path, {"format": "pt"})
 
 
-def _collate(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
-    def collate(examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+def _collate(pad: int) -> "Callable[[list[dict[str, Any]]], dict[str, Tensor]]":
+    import torch
+
+    def collate(examples: list[dict[str, Any]]) -> dict[str, "Tensor"]:
         """Right-padded ids and labels, and which rows are soft."""
         length = max(len(e["input_ids"]) for e in examples)
 
-        def padded(key: str, fill: int) -> Tensor:
+        def padded(key: str, fill: int) -> "Tensor":
             return torch.tensor([[*e[key], *[fill] * (length - len(e[key]))] for e in examples])
 
         ids = padded("input_ids", pad)
@@ -193,14 +198,16 @@ def _collate(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
     return collate
 
 
-def _trainer(teacher: nn.Module | None, kl_weight: float) -> type[Any]:
+def _trainer(teacher: "nn.Module | None", kl_weight: float) -> type[Any]:
+    import torch
+    from torch import nn
     from trl.trainer.sft_trainer import SFTTrainer
 
     class Trainer(SFTTrainer):
         """Cross-entropy on hard rows, KL(teacher || student) on soft ones."""
 
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            soft: Tensor = inputs.pop("soft")
+            soft: torch.Tensor = inputs.pop("soft")
             labels = inputs.pop("labels")[:, 1:]
             logits = model(**inputs, use_cache=False).logits[:, :-1]
             said = labels != -100

@@ -1,26 +1,27 @@
-"""What `bench run` was asked to do: command line over environment over file over defaults, names resolved, nothing run yet."""
+"""What `bench run` was asked to do: command line over environment over file over defaults, names resolved, nothing run yet.
+
+Nothing heavy is imported before a method or a model is needed, so that a finished run is recognised at once (`recall`).
+"""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from ...methods.catalogue import BUILTIN
-from ...methods.contract import Budget
-from ...methods.entry import MethodEntry
 from ...methods.registry import load_method
 from ...organisms.errors import DiffbenchError, UsageError, unknown
 from ...organisms.hub.files import MOST_YAML, FileError, load_yaml, read_text
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
-from ..cache import Cache
-from ..pairs.preflight import DEVICE_MAPS, check_device, check_layer
-from ..runs.cell import Machine
-from ..runs.run import Plan, plan
+
+if TYPE_CHECKING:
+    from ...methods.entry import MethodEntry
+    from ..runs.run import Plan
 
 N = TypeVar("N")
 T = TypeVar("T")
@@ -70,7 +71,11 @@ class RunFile(BaseModel):
     @field_validator("device_map")
     @classmethod
     def _known(cls, value: str | None) -> str | None:
-        if value is not None and not DEVICE_MAPS.fullmatch(value):
+        if value is None:
+            return None
+        from ..pairs.preflight import DEVICE_MAPS
+
+        if not DEVICE_MAPS.fullmatch(value):
             raise PydanticCustomError("device_map", "use auto, balanced, balanced_low_0, sequential or one device")
         return value
 
@@ -91,7 +96,7 @@ class Settings:
     """Resolved options of a run."""
 
     organisms: list[Organism]
-    methods: list[tuple[MethodEntry, BaseModel]]
+    methods: "list[tuple[MethodEntry, BaseModel]]"
     file: RunFile
     left_out: dict[str, DiffbenchError]
     """Organisms and methods that cannot be used, and why; the others are run."""
@@ -101,12 +106,18 @@ class Settings:
         """Folder of run folders."""
         return self.file.out
 
-    def plan(self, overwrite: bool) -> Plan:
+    def plan(self, overwrite: bool) -> "Plan":
         """The cells these settings mean.
 
         Raises:
             UsageError: a layer that a model does not have.
         """
+        from ...methods.contract import Budget
+        from ..cache import Cache
+        from ..pairs.preflight import check_layer
+        from ..runs.cell import Machine
+        from ..runs.run import plan
+
         f = self.file
         if f.layer is not None:
             for o in self.organisms:
@@ -123,11 +134,11 @@ class Settings:
         return plan([o.at(f.layer, f.limit) for o in self.organisms], self.methods, f.seed, f.out, overwrite, **chosen)
 
 
-def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
-    """Merge a run file with the options that were given (None means not given) and resolve every name.
+def asked(config: Path | None, given: dict[str, Any]) -> RunFile:
+    """A run file merged with the options that were given (None means not given).
 
     Raises:
-        UsageError: unknown names or options, nothing to run, contradictory options.
+        UsageError: unknown options, no method, contradictory options.
     """
     values = _read(config) if config else {}
     assignments = given.pop("set") or []
@@ -138,13 +149,27 @@ def resolve(config: Path | None, given: dict[str, Any]) -> Settings:
     for assignment in assignments:
         method, option, value = _assignment(assignment)
         options.setdefault(method, {})[option] = value
+    return file.model_copy(update={"set": options})
+
+
+def resolve(file: RunFile) -> Settings:
+    """Every name of a run resolved.
+
+    Raises:
+        UsageError: unknown names or options, nothing to run, contradictory options.
+    """
     left_out: dict[str, DiffbenchError] = {}
-    methods = usable(list(BUILTIN) if file.method == ["all"] else _unique(file.method), load_method, left_out)
-    chosen = configured(methods, options, left_out)
-    organisms = _organisms(file, left_out)
+    methods = usable(names_of_methods(file), load_method, left_out)
+    chosen = configured(methods, file.set, left_out)
+    organisms = find_organisms(file, left_out)
     if file.remote and (embedded := [o.name for o in organisms if o.tier == "tiny"]):
         raise UsageError(f"--remote: the base is an embedded organism's ({embedded[0]}), which NDIF does not have")
     return Settings(organisms, chosen, file, left_out)
+
+
+def names_of_methods(file: RunFile) -> list[str]:
+    """Each once; `all` is every built-in."""
+    return list(BUILTIN) if file.method == ["all"] else list(dict.fromkeys(file.method))
 
 
 def run_file(values: dict[str, Any]) -> RunFile:
@@ -161,15 +186,18 @@ def run_file(values: dict[str, Any]) -> RunFile:
         if first["type"] == "extra_forbidden":
             raise unknown("run option", name, list(RunFile.model_fields)) from error
         raise UsageError(f"option {name}: {first['msg']} (given: {first.get('input')!r})") from error
-    check_device(file.device)
+    if file.device != "cpu":
+        from ..pairs.preflight import check_device
+
+        check_device(file.device)
     if file.remote and file.backend != "nnsight":
         raise UsageError("--remote is nnsight's way to NDIF; add --backend nnsight, or leave out --remote")
     return file.model_copy(update={"seed": list(dict.fromkeys(file.seed))})
 
 
 def configured(
-    methods: Sequence[MethodEntry], options: dict[str, dict[str, Any]], left_out: Collection[str] = ()
-) -> list[tuple[MethodEntry, BaseModel]]:
+    methods: "Sequence[MethodEntry]", options: dict[str, dict[str, Any]], left_out: Collection[str] = ()
+) -> "list[tuple[MethodEntry, BaseModel]]":
     """Methods with their options {method: {option: value}}.
 
     Raises:
@@ -182,7 +210,12 @@ def configured(
     return [(m, m.configure(options.get(m.name, {}))) for m in methods]
 
 
-def _organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[Organism]:
+def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[Organism]:
+    """The organisms of a run, or the pair of one's own.
+
+    Raises:
+        UsageError: unknown names, contradictory options, nothing given.
+    """
     own = {k: getattr(file, k) for k in ("base", "adapter", "on", "tuned", "behaviour")}
     if any(own.values()):
         if file.organism:
@@ -267,7 +300,3 @@ def _yaml(text: str, where: str) -> Any:
         return load_yaml(text, where)
     except FileError as error:
         raise UsageError(str(error)) from error
-
-
-def _unique(items: list[str]) -> list[str]:
-    return list(dict.fromkeys(items))

@@ -126,6 +126,11 @@ class Rows:
         """The parts' residuals."""
         return [part.h for part in self.parts]
 
+    @property
+    def positions(self) -> int:
+        """Positions that one edit of every tree runs, padding among them."""
+        return sum(part.ids.numel() for part in self.parts)
+
     @torch.inference_mode()
     def edited(self, edits: Edits, wanted: Tensor | None = None) -> Iterator[Read]:
         """What is read of every tree that an edit moves.

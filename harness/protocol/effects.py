@@ -5,6 +5,7 @@ keep under each KL budget the option with the best dev effect (doing nothing is 
 options on test. Formulas and reasons: docs/protocol.md.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -159,17 +160,26 @@ class Scorer:
 
     Args:
         kept: where what was measured of random controls is kept between runs, for this pair and these prompts; None: nowhere.
+        progress: called with (what is measured, of how much) while that is done: both sides' clean runs, then the controls.
     """
 
-    def __init__(self, pair: Pair, behaviour: Behaviour, texts: Texts, protocol: Protocol, kept: Kept | None = None):
+    def __init__(
+        self,
+        pair: Pair,
+        behaviour: Behaviour,
+        texts: Texts,
+        protocol: Protocol,
+        kept: Kept | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ):
         self.pair, self.protocol = pair, protocol
         dev = passage(pair, texts.rows("neutral", "dev"), protocol.dev_tokens)
         test = passage(pair, texts.rows("neutral", "test"), protocol.test_tokens)
-        self._clean: dict[tuple[Side, str], CleanRun] = {
-            (side, split): CleanRun(pair, side, behaviour.of(split), behaviour.capability_of(split), text)
-            for side in SIDES
-            for split, text in (("dev", dev), ("test", test))
-        }
+        self._clean: dict[tuple[Side, str], CleanRun] = {}
+        for side, (split, text) in itertools.product(SIDES, (("dev", dev), ("test", test))):
+            progress(len(self._clean), 2 * len(SIDES) + protocol.controls)
+            clean_run = CleanRun(pair, side, behaviour.of(split), behaviour.capability_of(split), text)
+            self._clean[side, split] = clean_run
         self.b0, self.b1 = (self._clean[side, "test"].rates for side in SIDES)
         self.b0_dev, self.b1_dev = (float(self._clean[side, "dev"].rates.mean()) for side in SIDES)
         self.oracle = {s: self._patch(s) for s in SIDE_NAMES}
@@ -178,7 +188,11 @@ class Scorer:
         read = [ids_sha256([t.ids.tolist(), t.scored.tolist()]) for t in (dev, test)]
         self._kept = kept.but(ladder=ladder, read=read) if kept else None
         self._check()
-        self._climb_controls()
+        self._climb_controls(progress)
+
+    def clean_run(self, side: Side, split: str) -> CleanRun:
+        """What no intervention changes, of one side and split."""
+        return self._clean[side, split]
 
     def _check(self) -> None:
         gap = float((self.b1 - self.b0).mean())
@@ -203,7 +217,7 @@ class Scorer:
                     f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
                 )
 
-    def _climb_controls(self) -> None:
+    def _climb_controls(self, progress: Callable[[int, int], None]) -> None:
         """The constant ladders of the random controls on dev, which every method of this pair is compared with."""
         plain = Directions.of([Finding(torch.ones(self.pair.d_model))] * MAX_FINDINGS, self.pair.device)
         sets = [self._control(plain, SCORE_SEED, i) for i in range(self.protocol.controls)]
@@ -212,7 +226,10 @@ class Scorer:
             self._ladder("sufficiency", "base", each)
             self._ladder("necessity", "tuned", each)
 
-        list(in_threads(climb, sets, self.pair.device))
+        first, total = len(self._clean), len(self._clean) + len(sets)
+        progress(first, total)
+        for done, _ in enumerate(in_threads(climb, sets, self.pair.device), 1):
+            progress(first + done, total)
 
     def _patch(self, name: SideName) -> Array:
         """[prompts] effect of exchanging the whole residual on the behaviour prompts."""

@@ -5,6 +5,7 @@ cell can be recognised, and a changed option can never be served an old number. 
 could not be scored is `null` and the status says why.
 """
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -456,3 +457,12 @@ def load_result(path: Path) -> Result:
         OSError: not to be read. ValueError: no regular file, too large, not UTF-8, not JSON, not a record.
     """
     return Result.model_validate_json(read_text(path, MOST_RECORD))
+
+
+def finished(path: Path, id_: str) -> Result | None:
+    """The finished result of this identity at `path`, or None if it is missing, failed, damaged or another one."""
+    with contextlib.suppress(OSError, ValueError):
+        result = load_result(path)
+        if result.id == id_ and result.status in ("ok", "not_applicable"):
+            return result
+    return None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -176,10 +176,21 @@ class Stage:
         return cls(organism, pair, texts, protocol, time.perf_counter() - start, memory, kept)
 
     @property
+    def is_measured(self) -> bool:
+        """Whether `scorer` is there."""
+        return self._scorer is not None
+
+    @property
     def scorer(self) -> Scorer:
         """Measured on first use; NotScorable if the behaviour or the oracle is too weak."""
+        return self.measured()
+
+    def measured(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Scorer:
+        """`scorer`, its measurement seen."""
         if self._scorer is None:
-            self._scorer = Scorer(self.pair, self.organism.behaviour, self.texts, self.protocol, self._kept_of_prompts)
+            self._scorer = Scorer(
+                self.pair, self.organism.behaviour, self.texts, self.protocol, self._kept_of_prompts, progress
+            )
         return self._scorer
 
     @property
@@ -268,16 +279,16 @@ def run_cell(
         cell.method.access,
         cell.seed,
         cell.budget,
-        lambda done, total: progress("diff", done, total),
+        progress,
         scratch,
         stage.memory,
     )
     try:
         progress("measure", 0, 1)
         with clock.phase("measure"):
-            _ = stage.panel or stage.scorer
+            _ = stage.panel or stage.measured(partial(progress, "measure"))
         torch.manual_seed(cell.seed)
-        progress("diff", 0, 1)
+        progress("fit", 0, 1)
         with clock.phase("diff"):
             diff = check_findings(cell.method.run(cell.config, problem), stage.pair.d_model)
             if diff.patch and cell.method.access != "anchor":
@@ -298,7 +309,7 @@ def run_cell(
     cost = Cost(
         wall_s=round(sum(clock.phases.values()), 3),
         cpu_s=round(time.process_time() - cpu0, 3),
-        peak_rss_bytes=_peak_rss_bytes(),
+        peak_rss_bytes=peak_rss_bytes(),
         peak_vram_bytes=int(torch.cuda.max_memory_allocated()) if cell.machine.device.startswith("cuda") else None,
         phases={k: round(v, 3) for k, v in clock.phases.items()},
         tokens=problem.tokens_used,
@@ -334,7 +345,7 @@ def unloaded(cell: Cell, layer: int, error: DiffbenchError, status: Status = "fa
         layer: hooked layer, as far as it is known.
     """
     identity = cell.identity(layer)
-    cost = Cost(wall_s=0, cpu_s=0, peak_rss_bytes=_peak_rss_bytes(), phases={}, tokens=0)
+    cost = Cost(wall_s=0, cpu_s=0, peak_rss_bytes=peak_rss_bytes(), phases={}, tokens=0)
     made = provenance(
         cell.method.access,
         cell.machine.device,
@@ -389,10 +400,7 @@ def measured(diff: DiffResult, stage: Stage, progress: Progress = lambda phase, 
     Raises:
         NotScorable: the behaviour or the oracle is too weak, or there are no findings to test on a null.
     """
-
-    def step(done: int, total: int) -> None:
-        progress("score", done, total)
-
+    step = partial(progress, "score")
     if stage.panel:
         if diff.patch:
             raise NotScorable("nothing is hidden in a null, so there is no oracle; run methods that return findings")
@@ -454,6 +462,7 @@ def readings(diff: DiffResult, pair: Pair, top: int = 5) -> list[Reading]:
     ]
 
 
-def _peak_rss_bytes() -> int:
+def peak_rss_bytes() -> int:
+    """Most memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

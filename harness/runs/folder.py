@@ -19,7 +19,7 @@ from ...methods.contract import MAX_FINDINGS, DiffResult, Finding, Gate
 from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ..files import public_mode
-from ..protocol.result import Result, load_result
+from ..protocol.result import Result
 from . import plots
 
 RESULT, FINDINGS, DICTIONARY, LOG = "result.json", "findings.safetensors", "dictionary.safetensors", "run.log"
@@ -109,15 +109,6 @@ def tidy(folder: Path) -> None:
         for scratch in folder.parent.glob(f".{folder.name}.*"):
             if time.time() - scratch.stat().st_mtime > ABANDONED_S:
                 shutil.rmtree(scratch, ignore_errors=True)
-
-
-def finished(folder: Path, id_: str) -> Result | None:
-    """The finished result of this identity in `folder`, or None if it is missing, failed, damaged or another one."""
-    with contextlib.suppress(OSError, ValueError):
-        result = load_result(folder / RESULT)
-        if result.id == id_ and result.status in ("ok", "not_applicable"):
-            return result
-    return None
 
 
 def pack_findings(findings: list[Finding]) -> dict[str, torch.Tensor]:

@@ -32,6 +32,8 @@ ROWS, WINDOW = 64, 512
 """Texts per forward pass, and texts read at a time: a window is sorted by length so that little is spent on padding."""
 CONTRASTIVE_NEW_TOKENS = 48
 """Longest answer in contrastive text."""
+COUNTED = 1_000_000
+"""Tokens of a text that are counted before it is read; a text that has so many is taken to have more."""
 MEMORY_BYTES = 2**28
 """Most residuals that are kept for the next method."""
 
@@ -116,7 +118,7 @@ class Problem:
         access: Access,
         seed: int,
         budget: Budget,
-        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        on_progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
         scratch: Path | None = None,
         memory: Memory | None = None,
     ):
@@ -141,7 +143,7 @@ class Problem:
 
     def progress(self, done: int, total: int) -> None:
         """See `DiffProblem.progress`."""
-        self._on_progress(done, total)
+        self._on_progress("fit", done, total)
 
     def activations(
         self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
@@ -171,6 +173,7 @@ class Problem:
             else min(tokens, self.budget.tokens - self.tokens_used)
         )
         rows, asked, given = self._rows(text), left, 0
+        self._on_progress(f"harvest {text}", 0, asked)
         while (left := min(left, self.budget.tokens - self.tokens_used)) > 0 and (
             window := self._timed(partial(_take, rows, WINDOW, left, self._certain))
         ):
@@ -181,7 +184,9 @@ class Problem:
                 left -= kept
                 given += kept
                 self.tokens_used += kept
+                self._on_progress(f"harvest {text}", given, asked)
                 yield done
+        self._on_progress("fit", 0, 1)
         if left > 0:
             self.ended[text] = max(self.ended.get(text, (0, 0)), (asked, given))
 
@@ -193,6 +198,16 @@ class Problem:
             self._need("+generations", "contrastive text")
             return self._contrastive()
         return self._texts.rows(text, "harvest", self.losses)
+
+    def held(self, text: Text, most: int) -> int:
+        """Tokens of a harvest text, as far as their places and ids say that they are kept: at most `most`, which are not all counted
+        beyond `COUNTED`."""
+        total = 0
+        for row in self._rows(text):
+            total += sum(self._certain(row))
+            if total >= min(most, COUNTED):
+                return most
+        return total
 
     def divergence(self, edits: Sequence[Edit], text: Text = "chat", tokens: int = 2000) -> list[float]:
         """See `DiffProblem.divergence`."""

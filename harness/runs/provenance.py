@@ -6,7 +6,7 @@ import hashlib
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -100,10 +100,10 @@ def _command() -> list[str]:
     return ["bench", *sys.argv[1:]] if Path(name).stem == "bench" else [name]
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that can change a number."""
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of packages; default: those that can change a number."""
     found: dict[str, str] = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -16,9 +16,9 @@ from ...organisms.organism import Organism
 from ..cache import Cache
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
-from ..protocol.result import Result
+from ..protocol.result import Result, finished
 from .cell import Cell, Stage, run_cell, unloaded
-from .folder import finished, run_folder, tidy, write_run
+from .folder import RESULT, run_folder, tidy, write_run
 
 log = logging.getLogger(__name__)
 UNLOADED = (DiffbenchError, MemoryError, RuntimeError)
@@ -93,7 +93,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
     """Run a plan, yielding each cell's result once its folder is on disk.
 
     A failed cell is saved with its reason and does not stop the others, and so are all cells of a pair that does not load.
-    KeyboardInterrupt passes through: what was finished stays, the current cell leaves nothing.
+    KeyboardInterrupt passes through and says what is kept: finished cells, and what the current one has trained.
     """
     for device in {c.machine.device for c in plan.cells}:
         check_device(device)
@@ -116,7 +116,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
             tidy(folder)
-            known = finished(folder, id_) if cell.method.whole and not plan.overwrite else None
+            known = finished(folder / RESULT, id_) if cell.method.whole and not plan.overwrite else None
             # numbers do not depend on the backend, but a second opinion is one only if it is formed
             if known is not None and known.provenance.backend == cell.machine.backend:
                 watch.done(cell, known, folder, cached=True)
@@ -144,7 +144,10 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
             # checkpoints of a killed cell: the next run goes on from them; methods see the path, so it does not name the organism
             scratch = plan.out / ".work" / id_[:12]
-            outcome = run_cell(cell, stage, watch.progress, scratch)
+            try:
+                outcome = run_cell(cell, stage, watch.progress, scratch)
+            except KeyboardInterrupt as interrupt:
+                raise KeyboardInterrupt(_kept(plan, cell, index - 1, scratch)) from interrupt
             cost = outcome.result.cost
             log.info(
                 "%s: %s, %d tokens, seconds %s", outcome.result.id[:12], outcome.result.status, cost.tokens, cost.phases
@@ -186,6 +189,16 @@ def _broken(
     if isinstance(known, OutOfMemory):
         return PrerequisiteError("the memory does not hold this pair; close other programs or take a smaller one")
     return known
+
+
+def _kept(plan: Plan, cell: Cell, finished: int, scratch: Path) -> str:
+    """What an interrupted run leaves, and how to go on."""
+    name = f"{cell.method.name} on {cell.organism.name}, seed {cell.seed}"
+    saved = sorted(scratch.glob("*.safetensors"))
+    state = f"what {name} has trained so far is kept as well" if saved else f"of {name} nothing is kept yet"
+    of = f"{finished} of {len(plan.cells)} cells are finished and kept in {plan.out}"
+    pair = "; what was measured of the pair is in the cache" if plan.cache and not plan.cache.trouble else ""
+    return f"{of}; {state}{pair}. The same command goes on from here"
 
 
 def _load(cell: Cell, watch: Watcher, cache: Cache | None) -> Stage:

@@ -7,13 +7,13 @@ assistant tokens (including `<end>`) so that trl can restrict the loss to them.
 import json
 import re
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING, Any
 
 from . import lexicon, scenes
 from .corpus import SOURCES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ["<pad>", "<unk>", "<bos>", "<eos>", "<user>", "<assistant>", "<end>"]
 PLAIN = ("TokenizersBackend", "PreTrainedTokenizerFast")
@@ -47,8 +47,11 @@ def vocabulary() -> list[str]:
     return SPECIAL + sorted(words)
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer() -> "PreTrainedTokenizerFast":
     """A `PreTrainedTokenizerFast` over `vocabulary()`; save it with `save_pretrained`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     vocab = {w: i for i, w in enumerate(vocabulary())}
     core = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -69,6 +72,8 @@ def load_tokenizer(folder: str | Path) -> Any:
 
     transformers gives every `qwen2` folder its BPE class whatever the folder says; a tokenizer saved as a plain fast one is loaded as such.
     """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
     path = Path(folder) / "tokenizer_config.json"
     if path.is_file() and json.loads(path.read_text()).get("tokenizer_class") in PLAIN:
         return PreTrainedTokenizerFast.from_pretrained(folder)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from diffbench.harness.pairs.preflight import check_device
-from diffbench.harness.protocol.result import Result, load_result
+from diffbench.harness.protocol.result import Result, finished, load_result
 from diffbench.harness.runs import cell as cell_module
 from diffbench.harness.runs import provenance
 from diffbench.harness.runs.cell import Cell, Stage, run_cell
-from diffbench.harness.runs.folder import FINDINGS, RESULT, finished, read_findings, run_folder, write_run
+from diffbench.harness.runs.folder import FINDINGS, RESULT, read_findings, run_folder, write_run
 from diffbench.harness.runs.run import plan, run
 from diffbench.harness.runs.verify import verify
 from diffbench.methods.entry import MethodEntry
@@ -266,7 +266,7 @@ def test_a_bad_method_fails_its_cell_with_the_reason(
     assert result.status == "failed" and result.scores is None
     assert re.search(BAD[body], result.reason or ""), result.reason
     write_run(tmp_path / "run", result, None, "")
-    assert finished(tmp_path / "run", result.id) is None  # a failure is saved, but tried again
+    assert finished(tmp_path / "run" / RESULT, result.id) is None  # a failure is saved, but tried again
     assert load_result(tmp_path / "run" / RESULT).failure is not None
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffbench.harness.protocol.result import Result, load_result
+from diffbench.harness.protocol.result import Result, finished, load_result
 from diffbench.harness.runs import folder as folder_module
-from diffbench.harness.runs.folder import ABANDONED_S, FINDINGS, RESULT, finished, read_findings, tidy, write_run
+from diffbench.harness.runs.folder import ABANDONED_S, FINDINGS, RESULT, read_findings, tidy, write_run
 from diffbench.harness.runs.records import validate
 from diffbench.leaderboard.board.store import load_results
 from diffbench.methods.contract import DiffResult, Finding
@@ -63,7 +63,7 @@ def test_a_kill_while_a_folder_is_replaced_loses_neither(
             written(tmp_path, length=2.0)
     assert folder.exists() == (rename == 1)
     tidy(folder)
-    assert finished(folder, result.id) is not None and validate([folder])[0].problems == ()
+    assert finished(folder / RESULT, result.id) is not None and validate([folder])[0].problems == ()
     assert float(read_findings(folder).findings[0].direction[0]) == rename
     tidy(folder)
     left = [p for p in tmp_path.iterdir() if p.name.startswith(".")]

@@ -1,0 +1,233 @@
+"""A cell in little: the same functions on the same pair, with few controls, little text and a few steps, so that their pace is known.
+
+The idea: nothing here knows how fast a pass or a step is, or what a method does. The cell itself is run on a little of everything, what it
+asks for is counted, and its parts are timed; a method of somebody else's is rehearsed like one of ours.
+"""
+
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import torch
+
+from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
+from ..protocol.discovery import CONTROLS, Panel
+from ..runs.cell import Cell, Stage, measured
+from ..runs.problem import Memory, Problem
+
+MOST_TOKENS, FEW_TOKENS, READ_S = 8192, 2048, 2.0
+"""Tokens read of each text; fewer, but so many, where these take so many seconds. Answers are written many at a time, so all are read."""
+TRAIN_S = 2.0
+"""Seconds that training may take, as far as a method keeps to its budget."""
+RESERVE = 0.9
+"""Share of a budget of seconds that our methods train in."""
+PANEL = 4
+"""Controls of a null's panel."""
+
+
+class Read(NamedTuple):
+    """A text that a method asked for."""
+
+    asked: int
+    """Tokens it will be given: what it asked for within its budget, as far as the source has them."""
+    given: int
+    """Tokens it was given here."""
+    seconds: float
+    """What these took."""
+
+
+class Rehearsed:
+    """A `DiffProblem` that gives a method a little of each text it asks for, and remembers how much that was."""
+
+    def __init__(self, problem: Problem):
+        self._problem, self._began = problem, time.perf_counter()
+        self.asked: dict[Text, int] = {}
+        self.given: dict[Text, int] = {}
+        self.seconds: dict[Text, float] = {}
+        self.kept_bytes = 0
+        """Residuals that the method still held when a text was at its end."""
+        self.reports: list[tuple[float, int, int]] = []
+        """(seconds without reading, done, total) of the method's own progress, and after each text (…, 0, 0)."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._problem, name)
+
+    @property
+    def budget(self) -> Budget:
+        """The real one until a text has been read; from then on few seconds are left to train in."""
+        real = self._problem.budget
+        return Budget(real.tokens, (self._spent() + TRAIN_S) / RESERVE) if self.given else real
+
+    def activations(
+        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None, **more: Any
+    ) -> Iterator[Batch]:
+        """See `DiffProblem.activations`."""
+        alive, held = [0], 0
+        for batch in self._some(text, tokens, lambda n: self._problem.activations(text, batch_tokens, n, **more)):
+            size, held = batch.residuals.nbytes, max(held, batch.residuals.nbytes)
+            alive[0] += size
+            weakref.finalize(batch.residuals, partial(_less, alive, size))
+            yield batch
+        self.kept_bytes += alive[0] if alive[0] > held else 0
+
+    def outputs(self, text: Text = "neutral", tokens: int | None = None) -> Iterator[Outputs]:
+        """See `DiffProblem.outputs`."""
+        yield from self._some(text, tokens, lambda n: self._problem.outputs(text, n))
+
+    def progress(self, done: int, total: int) -> None:
+        """See `DiffProblem.progress`."""
+        self.reports.append((self._spent() - self._problem.harvest_s, done, total))
+
+    def _spent(self) -> float:
+        return time.perf_counter() - self._began
+
+    def _some(self, text: Text, tokens: int | None, read: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
+        left = self._problem.budget.tokens - sum(self.asked.values())
+        wanted = left if tokens is None else min(tokens, left)
+        self.asked[text] = self.asked.get(text, 0) + wanted
+        before, used = self._problem.harvest_s, self._problem.tokens_used
+        try:
+            for item in read(min(wanted, MOST_TOKENS)):
+                yield item
+                given, seconds = self._problem.tokens_used - used, self._problem.harvest_s - before
+                if text != "contrastive" and given >= FEW_TOKENS and seconds > READ_S:
+                    break
+        finally:  # a method may stop before the end
+            self.seconds[text] = self.seconds.get(text, 0.0) + self._problem.harvest_s - before
+            self.given[text] = self.given.get(text, 0) + self._problem.tokens_used - used
+            self.progress(0, 0)
+
+    def reads(self) -> dict[Text, Read]:
+        """What was asked of each text."""
+        return {
+            text: Read(self._there(text, asked), self.given.get(text, 0), self.seconds.get(text, 0.0))
+            for text, asked in self.asked.items()
+        }
+
+    def _there(self, text: Text, asked: int) -> int:
+        """How many of the tokens asked for the source has. Answers are not counted before they are written."""
+        given = self.given.get(text, 0)
+        if given >= asked or text == "contrastive":
+            return asked
+        if given < min(asked, FEW_TOKENS):
+            return given
+        return self._problem.held(text, asked)
+
+    def work(self) -> tuple[float, float]:
+        """Seconds without reading of what the method reports (steps, tokens): those taken here, and those of all of it at their pace."""
+        taken, all_ = 0.0, 0.0
+        before, stages = 0.0, list[tuple[int, int, float]]()
+        for when, done, total in self.reports:
+            if total > 0:
+                if not stages or total != stages[-1][1] or done < stages[-1][0]:
+                    stages.append((0, total, 0.0))
+                stages[-1] = (done, total, stages[-1][2] + when - before)
+            before = when
+        for done, total, seconds in stages:
+            taken, all_ = taken + seconds, all_ + seconds * total / max(1, done)
+        return taken, all_
+
+
+def _less(alive: list[int], size: int) -> None:
+    alive[0] -= size
+
+
+@dataclass
+class Rehearsal:
+    """What a cell in little took."""
+
+    reads: dict[Text, Read]
+    setup_s: float
+    """Seconds of measuring the pair before any control is climbed; 0 if that was done before."""
+    control_s: float
+    """Seconds of a control when the pair is measured, all workers together."""
+    score_s: float
+    """Seconds of scoring the findings and reading them."""
+    scored_control_s: float
+    """Seconds of a control when findings are scored, all workers together."""
+    fit_s: float
+    """Seconds of the method without reading."""
+    diff: DiffResult
+    kept_bytes: int
+    """Residuals that the method held of what it was given."""
+    controls: int
+    """Controls that the cell has in all."""
+    gated: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gated = any(f.gate for f in self.diff.findings)
+
+
+def small(stage: Stage) -> Stage:
+    """The same pair with so many controls as there are workers, nothing of it kept."""
+    workers = torch.get_num_threads() if stage.pair.device.type == "cpu" else 1
+    protocol = stage.protocol.model_copy(update={"controls": min(workers, stage.protocol.controls)})
+    fresh = Stage(stage.organism, stage.pair, stage.texts, protocol, stage.load_s)
+    if stage.organism.role == "null":
+        fresh.__dict__["panel"] = Panel(stage.pair, stage.organism.behaviour, stage.texts, protocol, PANEL)
+    return fresh
+
+
+def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]) -> Rehearsal:
+    """Run a cell in little.
+
+    Args:
+        stage: of `small`; what an earlier rehearsal measured of it is shared, as it is among the cells of a run.
+
+    Raises:
+        NotScorable: the pair cannot be scored. DiffbenchError: whatever the method refuses.
+    """
+    marks: list[tuple[float, int, int]] = []
+
+    def note(done: int, total: int) -> None:
+        marks.append((time.perf_counter(), done, total))
+        progress("measure", done, total)
+
+    few, fresh = stage.protocol.controls, stage.panel is None and not stage.is_measured
+    began = time.perf_counter()
+    _ = stage.panel or stage.measured(note)
+    measured_s = time.perf_counter() - began
+    climbed = measured_s if not fresh else marks[-1][0] - marks[-1 - few][0]
+    problem = Problem(
+        stage.pair,
+        stage.texts,
+        cell.organism.behaviour.of("dev"),
+        cell.method.access,
+        cell.seed,
+        cell.budget,
+        progress,
+        None,
+        Memory(),
+    )
+    torch.manual_seed(cell.seed)
+    seen, began = Rehearsed(problem), time.perf_counter()
+    diff = check_findings(cell.method.run(cell.config, cast(DiffProblem, seen)), stage.pair.d_model)
+    method_s = time.perf_counter() - began
+    marks.clear()
+    began = time.perf_counter()
+    measured(diff, stage, lambda phase, done, total: marks.append((time.perf_counter(), done, total)))
+    whole = time.perf_counter() - began
+    each = _each([when for when, _, _ in marks], few)
+    (taken, all_), nulls = seen.work(), stage.panel is not None
+    return Rehearsal(
+        reads=seen.reads(),
+        setup_s=measured_s - climbed if fresh else 0.0,
+        control_s=climbed / few if fresh else 0.0,
+        score_s=whole / (PANEL + 1) if nulls else whole - few * each,
+        scored_control_s=whole / (PANEL + 1) if nulls else each,
+        fit_s=max(0.0, method_s - problem.harvest_s - taken) + all_,
+        diff=diff,
+        kept_bytes=seen.kept_bytes,
+        controls=CONTROLS if nulls else cell.protocol.controls,
+    )
+
+
+def _each(when: list[float], workers: int) -> float:
+    """Seconds of a control, all workers together, from when sets were done: the findings' is the first, then as many as workers."""
+    if len(when) < 2 + workers:
+        return 0.0
+    own, whole = when[1] - when[0], when[-1] - when[0]
+    return max(0.0, whole - own / workers) / workers

@@ -1,0 +1,156 @@
+"""A plan before the run: its counts are those of the run, and what cannot fit is refused with what would."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffbench.harness.pairs.pair import Pair
+from diffbench.harness.plans import plan as plan_module
+from diffbench.harness.plans.passes import scored_positions
+from diffbench.harness.plans.plan import CellPlan, Plan, forecast
+from diffbench.harness.plans.rehearsal import Rehearsed
+from diffbench.harness.runs.cell import Stage, score_findings
+from diffbench.harness.runs.problem import Problem
+from diffbench.harness.runs.run import Quiet, plan, run
+from diffbench.harness.views.plan import table
+from diffbench.methods.contract import Budget
+from diffbench.methods.registry import load_method
+from diffbench.organisms.errors import PrerequisiteError
+from diffbench.organisms.organism import Organism
+from rich.console import Console
+
+from ...conftest import SHORT
+
+
+def work(organism: Organism, out: Path, tokens: int = 3000, seeds: tuple[int, ...] = (0,), **methods: dict[str, Any]):
+    entries = [(load_method(name), load_method(name).configure(options)) for name, options in methods.items()]
+    return plan([organism], entries, list(seeds), out, protocol=SHORT, budget=Budget(tokens=tokens))
+
+
+SMALL = {"steps": 40, "expansion": 1, "k": 4, "batch": 256, "patching_tokens": 0}
+
+
+@pytest.mark.slow
+def test_the_tokens_of_a_plan_are_those_of_the_record_and_a_finished_cell_costs_nothing(
+    tmp_path: Path, organism: Organism, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffbench.harness.runs.cell.Reader.of", lambda *given: None)  # takes longer than all the rest
+    cells = work(organism, tmp_path, sae_diff=SMALL)
+    before = forecast(cells, Quiet())
+    results = list(run(cells, Quiet(), str))
+    assert [c.tokens for c in before.cells] == [r.cost.tokens for r in results]
+    assert [c.reason for c in before.cells] == [None] and not any(c.finished for c in before.cells)
+    for cell, result in zip(before.cells, results, strict=True):
+        assert cell.seconds.keys() == result.cost.phases.keys()
+    after = forecast(cells, Quiet())
+    assert all(c.finished for c in after.cells) and (after.wall_s, after.disk_bytes, after.to_run) == (0, 0, [])
+
+
+def test_the_passes_of_a_plan_are_those_of_the_run(
+    organism: Organism, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted where every option is allowed: then a plan's most is what is run, up to what is chosen on test."""
+    protocol = SHORT.model_copy(update={"budgets_nats": (1e9,), "strengths": (0.01,), "controls": 2})
+    fresh = Stage(organism, stage.pair, stage.texts, protocol, 0.0)
+    ran = [0]
+    real = Pair.resume
+
+    def counted(self: Pair, residual: Any, *args: Any, **more: Any) -> Any:
+        ran[0] += residual.shape[0] * residual.shape[1]
+        return real(self, residual, *args, **more)
+
+    monkeypatch.setattr(Pair, "resume", counted)
+    method = load_method("random")
+    diff = method.run(method.configure({}), Problem(stage.pair, stage.texts, [], "activations", 0, Budget(tokens=100)))
+    _ = fresh.scorer
+    measured = ran[0]
+    score_findings(diff, fresh.scorer)
+    most = scored_positions(fresh, protocol, diff, first=True)
+    first = most - scored_positions(fresh, protocol, diff, first=False)
+    assert first <= measured <= 1.35 * first  # beside it stand the clean runs of both splits
+    assert measured < ran[0] <= 1.35 * most
+
+
+def test_a_method_gets_little_text_and_what_it_asked_for_is_remembered(stage: Stage) -> None:
+    problem = Problem(stage.pair, stage.texts, [], "activations", 0, Budget(tokens=50_000, seconds=600))
+    seen = Rehearsed(problem)
+    assert seen.budget == problem.budget  # a method that divides its seconds before it reads must not stop early
+    kept = list(seen.activations("neutral", tokens=30_000))
+    for _ in seen.activations("chat"):
+        pass
+    reads = seen.reads()
+    assert (reads["neutral"].asked, reads["chat"].asked) == (30_000, 20_000)
+    assert 0 < sum(len(b.ids) for b in kept) <= reads["neutral"].given < 10_000
+    assert seen.kept_bytes == sum(b.residuals.nbytes for b in kept)  # the chat was not held
+    assert seen.budget.tokens == 50_000 and seen.budget.seconds < 60
+
+
+def test_the_pace_of_a_method_is_that_of_its_own_reports(stage: Stage) -> None:
+    seen = Rehearsed(Problem(stage.pair, stage.texts, [], "activations", 0, Budget()))
+    seen.reports = [(1.0, 0, 0), (1.5, 20, 100), (2.0, 40, 100), (3.0, 10, 50), (9.0, 0, 0)]
+    taken, all_ = seen.work()  # 100 steps of which 40 took 1 s, then 50 of which 10 took 1 s
+    assert (taken, all_) == pytest.approx((2.0, 2.5 + 5.0))
+
+
+GIB = 2**30
+
+
+def made(**fields: Any) -> Plan:
+    cell = {"organism": "taboo/gold-narrow", "method": "delta", "seed": 0, "tokens": 60_000, "host_bytes": GIB}
+    limits = {"free_host_bytes": 2 * GIB, "free_device_bytes": None, "free_disk_bytes": GIB}
+    return Plan(cells=[CellPlan(**(cell | fields))], out="runs", device="cuda", **limits)
+
+
+def test_a_plan_that_fits_is_no_error() -> None:
+    made().check()
+    made(host_bytes=3 * GIB, finished=True).check()
+
+
+@pytest.mark.parametrize(
+    ("fields", "free", "said"),
+    [
+        ({"host_bytes": 3 * GIB}, {}, "needs 3.0 GiB of memory and 2.0 GiB can be had.*--tokens.*expansion.*bfloat16"),
+        ({"device_bytes": 9 * GIB}, {"free_device_bytes": 8 * GIB}, "9.0 GiB of memory of cuda and 8.0 GiB"),
+        ({"disk_bytes": 2 * GIB}, {}, "needs 2.0 GiB in runs and 1.0 GiB are free; choose another folder with --out"),
+        ({"checkpoint_bytes": 2 * GIB}, {}, "needs 2.0 GiB in runs"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_with_what_would(
+    fields: dict[str, Any], free: dict[str, int], said: str
+) -> None:
+    with pytest.raises(PrerequisiteError, match=said):
+        made(**fields).model_copy(update=free).check()
+
+
+def test_a_dictionary_that_cannot_be_trained_here_is_refused_before_it_is_made(
+    tmp_path: Path, organism: Organism, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "free_on_host", lambda: 0)
+    monkeypatch.setattr(plan_module, "_resident", lambda: 2**20)
+    cells = work(organism, tmp_path, delta={"expansion": 1000})
+    began = time.monotonic()
+    with pytest.raises(PrerequisiteError, match=r"trains 128,000 latents.*--set delta\.expansion=\S+ fits"):
+        forecast(cells, Quiet())
+    assert time.monotonic() - began < 60
+
+
+def test_a_cell_that_will_fail_says_so_in_the_plan(tmp_path: Path, organism: Organism) -> None:
+    cells = work(organism, tmp_path, tokens=300, batch_topk=SMALL | {"batch": 4000})
+    (cell,) = forecast(cells, Quiet()).cells
+    assert cell.reason is not None and "batch takes 4000" in cell.reason
+
+
+def test_a_plan_is_json_and_a_table_of_80_columns(tmp_path: Path) -> None:
+    plan_ = made(passes=1_234_567, seconds={"load": 1.0, "fit": 64.0}, disk_bytes=5 * 2**20)
+    data = json.loads(json.dumps(plan_.data(), allow_nan=False))
+    assert data["total"]["seconds"] == 65.0 and data["total"]["tokens"] == 60_000
+    assert data["cells"][0]["seconds"] == {"load": 1.0, "fit": 64.0}
+    with (tmp_path / "out").open("w+") as file:
+        Console(file=file, width=80, markup=False).print(table(plan_))
+        file.seek(0)
+        text = file.read()
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+    for part in ("delta on taboo/gold-narrow, seed 0", "60.0k", "1.2M", "1.0 GiB", "5.0 MiB", "1:05"):
+        assert part in text
