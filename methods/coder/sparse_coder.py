@@ -135,6 +135,7 @@ class SparseCoder(nn.Module):
         self.register_buffer("mean_D", torch.zeros(rows_ND.shape[1]))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("theta_G", torch.zeros(len(self.groups)))
+        self._step_BN = torch.empty(0, self.n_latents)
 
     @torch.no_grad()
     def project_gradients(self) -> None:
@@ -189,6 +190,18 @@ class SparseCoder(nn.Module):
     def _pre(self, x_BD: Tensor) -> Tensor:
         return torch.addmm(self.encoder_bias_N, x_BD, self.encoder_ND.T)
 
+    def _pre_of_step(self, x_BD: Tensor) -> Tensor:
+        """[B, N] in the one place that all steps of a size share: new memory costs as much as a tenth of a step."""
+        if (
+            self._step_BN.shape[0] != len(x_BD)
+            or self._step_BN.device != x_BD.device
+            or self._step_BN.dtype != x_BD.dtype
+        ):
+            self._step_BN = x_BD.new_empty(len(x_BD), self.n_latents)
+            # glibc keeps blocks as large as one that was freed before, up to 32 MiB, and faults larger ones in again each time
+            torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)
+        return torch.addmm(self.encoder_bias_N, x_BD, self.encoder_ND.T, out=self._step_BN)
+
     def losses(self, x_BD: Tensor, objective: Objective, dead: Sequence[Tensor] = (), k_factor: float = 1.0) -> Step:
         """One training pass over normalised inputs; changes nothing (thresholds move in `update_threshold`).
 
@@ -207,13 +220,14 @@ class SparseCoder(nn.Module):
             return Step(loss, error, sparsity, zero, zero, (f_BN.detach() > 0).any(0), self.theta_G)
 
         with torch.no_grad():
-            pre_BN = self._pre(x_BD)
+            pre_BN = self._pre_of_step(x_BD)
             parts, lowest_G = self._select(pre_BN, k_factor)
             fired_N = torch.zeros_like(self.encoder_bias_N, dtype=torch.bool)
-            fired_N[torch.cat([pairs.latents for pairs in parts])] = True
+            for pairs in parts:
+                fired_N.index_fill_(0, pairs.latents, True)
         codes = [(read(pre_BN, x_BD, self.encoder_ND, self.encoder_bias_N, pairs), pairs) for pairs in parts]
         written = [write(values_A, self.decoder_ND, pairs) for values_A, pairs in codes]
-        residual_BD = x_BD - self.decoder_bias_D - sum(written)
+        residual_BD = x_BD - self.decoder_bias_D - sum(written[1:], written[0])
         error = residual_BD.square().sum(1).mean()
         delta, aux = zero, zero
         if objective.delta:  # z_Δ: only the first part holds shared latents, see _select

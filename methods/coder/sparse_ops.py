@@ -18,6 +18,8 @@ from torch import Tensor
 
 SAMPLED = 32
 """Every so many tokens are fully scored, to know where the selection's boundary about is."""
+RADIX = 32_768
+"""From so many integers on, a CPU sorts them by radix; padding up to it costs a third of sorting fewer by comparison."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,13 @@ class Pairs:
         return torch.searchsorted(self.tokens, torch.arange(self.n_tokens, device=self.tokens.device))
 
     @cached_property
-    def by_latent(self) -> tuple[Tensor, Tensor]:
-        """([A] order that sorts the pairs by latent, [N] where each latent's pairs begin)."""
-        latents, order = torch.sort(self.latents, stable=True)
-        return order, torch.searchsorted(latents, torch.arange(self.n_latents, device=latents.device))
+    def by_latent(self) -> tuple[Tensor, Tensor, Tensor]:
+        """([A] order that sorts the pairs by latent, [A] their tokens in it, [N] where each latent's pairs begin)."""
+        n_pairs = len(self.latents)
+        padded = F.pad(self.latents.int(), (0, max(0, RADIX - n_pairs)), value=self.n_latents)
+        latents, order = torch.sort(padded, stable=True)
+        begins = torch.searchsorted(latents, torch.arange(self.n_latents, device=latents.device, dtype=latents.dtype))
+        return order[:n_pairs], self.tokens.index_select(0, order[:n_pairs]), begins
 
     def split_at(self, latent: int) -> "tuple[Pairs, Pairs]":
         """The pairs below a latent and those from it on."""
@@ -56,8 +61,8 @@ class Pairs:
 
 def _sum_by_latent(values_A: Tensor, rows_BD: Tensor, pairs: Pairs) -> Tensor:
     """Σ_t values_tj · rows_t for every latent j: [N, D]."""
-    order, offsets = pairs.by_latent
-    return F.embedding_bag(pairs.tokens[order], rows_BD, offsets, mode="sum", per_sample_weights=values_A[order])
+    order, tokens, begins = pairs.by_latent
+    return F.embedding_bag(tokens, rows_BD, begins, mode="sum", per_sample_weights=values_A.index_select(0, order))
 
 
 def _sum_by_token(values_A: Tensor, rows_ND: Tensor, pairs: Pairs) -> Tensor:
@@ -89,16 +94,19 @@ class _Write(torch.autograd.Function):
     def forward(ctx: Any, values_A: Tensor, rows_ND: Tensor, pairs: Pairs) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.save_for_backward(values_A, rows_ND)
         ctx.pairs = pairs
-        return _sum_by_token(values_A, rows_ND, pairs)
+        return _sum_by_token(values_A.detach(), rows_ND.detach(), pairs)  # nothing is kept for a backward that is ours
 
     @staticmethod
     def backward(ctx: Any, grad_BD: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         values_A, rows_ND = ctx.saved_tensors
         pairs: Pairs = ctx.pairs
         grad_BD = grad_BD.contiguous()
-        # ⟨grad_t, row_j⟩ per pair without an [A, D] temporary: what embedding_bag's own backward calls (mode 0 = sum)
+        # ⟨grad_t, row_j⟩ per pair without an [A, D] temporary: what embedding_bag's own backward calls (mode 0 = sum),
+        # latent by latent, so that each of the many rows is fetched once
+        order, tokens, _ = pairs.by_latent
         dots = torch.ops.aten._embedding_bag_per_sample_weights_backward
-        grad_A: Tensor = dots(grad_BD, rows_ND, pairs.latents, pairs.token_offsets, pairs.tokens, 0)
+        sorted_A: Tensor = dots(grad_BD, rows_ND, pairs.latents.index_select(0, order), pairs.token_offsets, tokens, 0)
+        grad_A = torch.empty_like(sorted_A).index_copy_(0, order, sorted_A)
         return grad_A, _sum_by_latent(values_A, grad_BD, pairs), None
 
 
@@ -139,9 +147,12 @@ def batch_topk(pre_BN: Tensor, norms_N: Tensor, count: int) -> Selected:
     lowest = scores.min() if len(scores) else scores.new_zeros(())
     if len(scores) > count:
         lowest = torch.topk(scores, count, sorted=False).values.min()
-        tied, above = scores == lowest, scores > lowest
-        kept = (above | (tied & (tied.cumsum(0) <= count - above.sum()))).nonzero()[:, 0]
-        pairs = Pairs(pairs.tokens[kept], pairs.latents[kept], pairs.n_tokens, pairs.n_latents)
+        kept = (scores >= lowest).nonzero()[:, 0]
+        if len(kept) > count:
+            late = (scores[kept] == lowest).nonzero()[count - len(kept) :, 0]
+            kept = kept[torch.ones_like(kept, dtype=torch.bool).index_fill_(0, late, False)]
+        tokens, latents = pairs.tokens.index_select(0, kept), pairs.latents.index_select(0, kept)
+        pairs = Pairs(tokens, latents, pairs.n_tokens, pairs.n_latents)
     return Selected(pairs, lowest)
 
 
@@ -154,7 +165,17 @@ def _level(sample_BN: Tensor, norms_N: Tensor, count: int) -> Tensor | None:
 
 def _above(pre_BN: Tensor, norms_N: Tensor, level: Tensor | None) -> tuple[Pairs, Tensor]:
     """The pairs that may score above a level (positive ones for None), and their scores; slack for the division's rounding."""
-    limit_N = norms_N.new_zeros(()) if level is None else 0.999 * level / norms_N
-    tokens, latents = ((pre_BN > limit_N) & (norms_N > 0)).nonzero(as_tuple=True)
-    scores = pre_BN[tokens, latents] * norms_N[latents]
-    return Pairs(tokens, latents, *pre_BN.shape), scores
+    limit_N = torch.zeros_like(norms_N) if level is None else 0.999 * level / norms_N
+    pairs = above(pre_BN, torch.where(norms_N > 0, limit_N, torch.inf))
+    return pairs, pre_BN[pairs.tokens, pairs.latents] * norms_N.index_select(0, pairs.latents)
+
+
+def above(pre_BN: Tensor, limit_N: Tensor) -> Pairs:
+    """The pairs with pre_tj > limit_j. Eight flags are read as one word, and most words are empty."""
+    flags = (pre_BN > limit_N).view(-1)
+    words_W8 = F.pad(flags, (0, -len(flags) % 8)).view(-1, 8) if len(flags) % 8 else flags.view(-1, 8)
+    filled = words_W8.view(torch.int64)[:, 0].nonzero()[:, 0]
+    place, bit = words_W8.index_select(0, filled).nonzero().unbind(1)
+    flat = filled.index_select(0, place).mul_(8).add_(bit)
+    tokens = flat.div(pre_BN.shape[1], rounding_mode="trunc")
+    return Pairs(tokens, flat.sub_(tokens * pre_BN.shape[1]), *pre_BN.shape)
