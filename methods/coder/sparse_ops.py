@@ -47,6 +47,13 @@ class Pairs:
         begins = torch.searchsorted(latents, torch.arange(self.n_latents, device=latents.device, dtype=latents.dtype))
         return order[:n_pairs], self.tokens.index_select(0, order[:n_pairs]), begins
 
+    @property
+    def fired_N(self) -> Tensor:
+        """[N] bool: active on some token."""
+        return torch.zeros(self.n_latents, dtype=torch.bool, device=self.latents.device).index_fill_(
+            0, self.latents, True
+        )
+
     def split_at(self, latent: int) -> "tuple[Pairs, Pairs]":
         """The pairs below a latent and those from it on."""
         low = self.latents < latent
