@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-all table bench lint format clean
+.PHONY: demo test test-all table bench peers lint format clean
 
 demo: $(STAMP)
 	$(BIN)/bench run --method delta --organism taboo
@@ -26,6 +26,10 @@ table: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run --out docs/performance.json
 	$(BIN)/python -m benchmarks.table docs/performance.json
+
+# Real peers for `make bench`, in a folder of their own; PEERS="--peer-source NAME=PATH" takes one from a checkout.
+peers: $(STAMP)
+	$(BIN)/python -m benchmarks.peers.sources $(PEERS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
