@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .dictionary import RawCoder
 from .kinds import Kind, project
-from .sparse_ops import Pairs, above, batch_topk, read, write
+from .sparse_ops import Pairs, above, batch_topk, read, squared_error, write
 
 Inputs = Literal["concat", "base", "ft", "difference"]
 Selection = Literal["l1", "batch_topk"]
@@ -226,15 +226,16 @@ class SparseCoder(nn.Module):
             fired_N = torch.stack([pairs.fired_N for pairs in parts]).any(0)
         codes = [(read(pre_BN, x_BD, self.encoder_ND, self.encoder_bias_N, pairs), pairs) for pairs in parts]
         written = [write(values_A, self.decoder_ND, pairs) for values_A, pairs in codes]
-        residual_BD = x_BD - self.decoder_bias_D - sum(written[1:], written[0])
-        error = residual_BD.square().sum(1).mean()
-        delta, aux = zero, zero
+        error, residual_BD = squared_error(x_BD, self.decoder_bias_D, sum(written[1:], written[0]))
+        loss, delta, aux = error, zero, zero
         if objective.delta:  # z_Δ: only the first part holds shared latents, see _select
             seen_BD = sum(written[1:] if objective.mask_shared and self.n_shared else written, zero)
             delta = (x_BD - seen_BD).unflatten(1, (2, self.d_model)).diff(dim=1).square().sum((1, 2)).mean()
-        if objective.aux:
-            aux = sum((self._aux_loss(x_BD, residual_BD.detach(), index) for index in dead if len(index)), start=zero)
-        return Step(error + objective.delta * delta + objective.aux * aux, error, zero, delta, aux, fired_N, lowest_G)
+            loss = loss + objective.delta * delta
+        if objective.aux and any(len(index) for index in dead):
+            aux = sum((self._aux_loss(x_BD, residual_BD, index) for index in dead if len(index)), start=zero)
+            loss = loss + objective.aux * aux
+        return Step(loss, error, zero, delta, aux, fired_N, lowest_G)
 
     def _relu(self, x_BD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """([N] mean codes, [B, D] reconstructions, [N] fired) with ReLU codes: dense while these are, then over active pairs.

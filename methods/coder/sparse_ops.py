@@ -117,6 +117,28 @@ class _Write(torch.autograd.Function):
         return grad_A, _sum_by_latent(values_A, grad_BD, pairs), None
 
 
+class _Error(torch.autograd.Function):
+    """mean_b ‖x − bias − written‖², whose gradient is one multiple of the residual instead of six passes over it."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BD: Tensor, bias_D: Tensor, written_BD: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        residual_BD = (x_BD - bias_D).sub_(written_BD)
+        ctx.save_for_backward(residual_BD)
+        ctx.mark_non_differentiable(residual_BD)
+        return residual_BD.square().sum(1).mean(), residual_BD
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (residual_BD,) = ctx.saved_tensors
+        grad_BD = residual_BD * (grad * (-2 / len(residual_BD)))
+        return None, grad_BD.sum(0), grad_BD
+
+
+def squared_error(x_BD: Tensor, bias_D: Tensor, written_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean_b ‖x − bias − written‖², differentiable in bias and written (x is data); the residual [B, D], data)."""
+    return cast(tuple[Tensor, Tensor], _Error.apply(x_BD, bias_D, written_BD))
+
+
 def read(pre_BN: Tensor, x_BD: Tensor, encoder_ND: Tensor, bias_N: Tensor, pairs: Pairs) -> Tensor:
     """[A] pre-activations x_t·e_j + b_j, differentiable in encoder and bias (x is data), picked from `pre_BN`."""
     return cast(Tensor, _Read.apply(pre_BN.detach(), x_BD, encoder_ND, bias_N, pairs))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from diffbench.methods.coder import sparse_ops
-from diffbench.methods.coder.sparse_ops import Pairs, above, batch_topk, read, write
+from diffbench.methods.coder.sparse_ops import Pairs, above, batch_topk, read, squared_error, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -30,6 +30,7 @@ def test_sparse_products_pass_gradcheck_in_float64() -> None:
 
     assert torch.autograd.gradcheck(coder, (encoder, bias, decoder))
     assert torch.autograd.gradcheck(lambda v, r: write(v, r, pairs), (double(len(pairs.tokens)), decoder))
+    assert torch.autograd.gradcheck(lambda b, w: 3 * squared_error(x, b, w)[0], (double(D), double(B, D)))
 
 
 @pytest.mark.parametrize("seed", range(3))
