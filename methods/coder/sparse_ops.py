@@ -18,6 +18,8 @@ from torch import Tensor
 
 SAMPLED = 32
 """Every so many tokens are fully scored, to know where the selection's boundary about is."""
+SLACK = 1.5
+"""Candidates as a multiple of what is kept: a sample that is off by less costs no second look."""
 RADIX = 32_768
 """From so many integers on, a CPU sorts them by radix; padding up to it costs a third of sorting fewer by comparison."""
 
@@ -189,7 +191,8 @@ def _level(sample_BN: Tensor, norms_N: Tensor, count: int) -> Tensor | None:
     """A level that more than the wanted scores pass if the sample is like the batch; None: too few to say."""
     if len(sample_BN) < 8 or not 0 < count <= sample_BN.numel():
         return None
-    return 0.9 * (sample_BN * norms_N).flatten().topk(count, sorted=False).values.min().clamp_min(0)
+    slack = min(round(SLACK * count), sample_BN.numel())
+    return (sample_BN * norms_N).flatten().topk(slack, sorted=False).values.min().clamp_min(0)
 
 
 def _above(pre_BN: Tensor, norms_N: Tensor, level: Tensor | None) -> tuple[Pairs, Tensor]:
@@ -203,8 +206,9 @@ def above(pre_BN: Tensor, limit_N: Tensor) -> Pairs:
     """The pairs with pre_tj > limit_j. Eight flags are read as one word, and most words are empty."""
     flags = (pre_BN > limit_N).view(-1)
     words_W8 = F.pad(flags, (0, -len(flags) % 8)).view(-1, 8) if len(flags) % 8 else flags.view(-1, 8)
-    filled = words_W8.view(torch.int64)[:, 0].nonzero()[:, 0]
-    place, bit = words_W8.index_select(0, filled).nonzero().unbind(1)
+    words_W = words_W8.view(torch.int64)[:, 0]
+    filled = words_W.nonzero()[:, 0]
+    place, bit = words_W.index_select(0, filled)[:, None].view(torch.bool).nonzero().unbind(1)
     flat = filled.index_select(0, place).mul_(8).add_(bit)
     tokens = flat.div(pre_BN.shape[1], rounding_mode="trunc")
     return Pairs(tokens, flat.sub_(tokens * pre_BN.shape[1]), *pre_BN.shape)
