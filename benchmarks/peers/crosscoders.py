@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..features import paired
 from ..records import Row, agree, interleaved, relative, row
-from ..step import BATCHES, LR, Shape, prepare, several, sparse_step
+from ..step import BATCHES, LR, WARM_UP, Shape, prepare, several, sparse_step
 from .sources import importable, module
 
-WARM_UP = 350
-"""Steps before the clock starts: half of an L1 run of the tiny tier, when its codes are about as sparse as in its median step."""
+L1_WARM_UP = 350
+"""Steps before the clock starts for L1: half of a run of the tiny tier, when codes are about as sparse as in its median step."""
 LATE = 2000
 """Step that theirs is told: after 1,000 its threshold moves."""
 
@@ -129,7 +129,7 @@ def measure(shape: Shape, repetitions: int, goal: float, l1: bool, root: Path) -
     else:
         (coder, batches), objective = prepare(shape), Objective()
     ours = sparse_step(coder, batches, objective)
-    for _ in range(WARM_UP if repetitions > 1 else 1):
+    for _ in range((L1_WARM_UP if l1 else WARM_UP) if repetitions > 1 else 1):
         ours()
     if l1:
         found["active codes (share)"] = float((coder._pre(batches[0]) > 0).double().mean())  # pyright: ignore[reportPrivateUsage]

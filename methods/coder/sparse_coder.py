@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .dictionary import RawCoder
 from .kinds import Kind, project
-from .sparse_ops import Pairs, above, batch_topk, read, squared_error, write
+from .sparse_ops import Codes, Pairs, Products, above, batch_topk, read, squared_error, write
 
 Inputs = Literal["concat", "base", "ft", "difference"]
 Selection = Literal["l1", "batch_topk"]
@@ -70,19 +70,6 @@ class Step(NamedTuple):
     """[N] bool: active on some token of the batch."""
     lowest_G: Tensor
     """[G] smallest kept score per group."""
-
-
-class Codes(NamedTuple):
-    """Sparse codes of a batch."""
-
-    values_A: Tensor
-    pairs: Pairs
-
-    def dense(self) -> Tensor:
-        """[B, N]."""
-        out = self.values_A.new_zeros(self.pairs.n_tokens, self.pairs.n_latents)
-        out[self.pairs.tokens, self.pairs.latents] = self.values_A
-        return out
 
 
 class SparseCoder(nn.Module):
@@ -137,7 +124,7 @@ class SparseCoder(nn.Module):
         self.register_buffer("mean_D", torch.zeros(rows_ND.shape[1]))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("theta_G", torch.zeros(len(self.groups)))
-        self._step_BN = torch.empty(0, self.n_latents)
+        self._products = Products()
 
     @torch.no_grad()
     def project_gradients(self) -> None:
@@ -192,18 +179,6 @@ class SparseCoder(nn.Module):
     def _pre(self, x_BD: Tensor) -> Tensor:
         return torch.addmm(self.encoder_bias_N, x_BD, self.encoder_ND.T)
 
-    def _pre_of_step(self, x_BD: Tensor) -> Tensor:
-        """[B, N] in the one place that all steps of a size share: new memory costs as much as a tenth of a step."""
-        if (
-            self._step_BN.shape[0] != len(x_BD)
-            or self._step_BN.device != x_BD.device
-            or self._step_BN.dtype != x_BD.dtype
-        ):
-            self._step_BN = x_BD.new_empty(len(x_BD), self.n_latents)
-            # glibc keeps blocks as large as one that was freed before, up to 32 MiB, and faults larger ones in again each time
-            torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)
-        return torch.addmm(self.encoder_bias_N, x_BD, self.encoder_ND.T, out=self._step_BN)
-
     def losses(self, x_BD: Tensor, objective: Objective, dead: Sequence[Tensor] = (), k_factor: float = 1.0) -> Step:
         """One training pass over normalised inputs; changes nothing (thresholds move in `update_threshold`).
 
@@ -221,7 +196,7 @@ class SparseCoder(nn.Module):
             return Step(error + objective.l1 * sparsity, error, sparsity, zero, zero, fired_N, self.theta_G)
 
         with torch.no_grad():
-            pre_BN = self._pre_of_step(x_BD)
+            pre_BN = self._products(self.encoder_bias_N, x_BD, self.encoder_ND)
             parts, lowest_G = self._select(pre_BN, k_factor)
             fired_N = torch.stack([pairs.fired_N for pairs in parts]).any(0)
         codes = [(read(pre_BN, x_BD, self.encoder_ND, self.encoder_bias_N, pairs), pairs) for pairs in parts]
