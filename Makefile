@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-all table bench gpu-suite lint format clean
+.PHONY: demo test test-all table bench peers gpu-suite lint format clean
 
 demo: $(STAMP)
 	$(BIN)/bench run --method delta --organism taboo
@@ -30,6 +30,10 @@ bench: $(STAMP)
 # What only a GPU can show, in at most eight minutes; `--cpu` in place of `--page …` tests the suite itself.
 gpu-suite: $(STAMP)
 	$(BIN)/python -m benchmarks.gpu_suite --out docs/gpu.json --page docs/performance.md
+
+# Real peers for `make bench`, in a folder of their own; PEERS="--peer-source NAME=PATH" takes one from a checkout.
+peers: $(STAMP)
+	$(BIN)/python -m benchmarks.peers.sources $(PEERS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

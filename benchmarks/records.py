@@ -79,6 +79,8 @@ class Performance(Record):
     """Share of our step's processor time by operation, the largest first; by row."""
     gpu: GpuRow | None
     """None without a GPU."""
+    skipped: dict[str, str] = {}
+    """Why a piece of work against a real peer was left out."""
 
 
 class Disagreement(AssertionError):

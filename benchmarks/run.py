@@ -11,6 +11,8 @@ import torch
 import typer
 
 from . import gpu, loading, scaling, step
+from .peers import rows as peers
+from .peers.sources import ROOT
 from .records import Performance, Row, machine
 from .step import Shape
 
@@ -43,19 +45,21 @@ QUICK = Sizes(
 SCALING_GOAL, LOADING_GOAL = 6.0, 5.0
 
 
-def run(quick: bool, repetitions: int) -> Performance:
-    """Measure everything that this machine can measure."""
+def run(quick: bool, repetitions: int, root: Path | None = None) -> Performance:
+    """Measure everything that this machine can measure; real peers if there is a folder of them."""
     sizes, here = QUICK if quick else FULL, machine()
     rows: list[Row] = [step.measure(shape, repetitions, goal) for shape, goal in sizes.steps]
     rows.append(scaling.measure(*sizes.scaling, repetitions, SCALING_GOAL))
     rows.append(loading.measure(*sizes.loading, repetitions, LOADING_GOAL))
+    real, skipped = peers.measure(quick, repetitions, root) if root else ([], {})
     return Performance(
         machine=here,
         quick=quick,
         repetitions=repetitions,
-        rows=rows,
+        rows=rows + real,
         profile={row.name: step.hot_spots(shape) for row, (shape, _) in zip(rows, sizes.steps, strict=False)},
         gpu=gpu.measure(sizes.gpu, repetitions) if torch.cuda.is_available() else None,
+        skipped=skipped,
     )
 
 
@@ -65,9 +69,10 @@ def main(
         bool, typer.Option("--quick", help="Tiny shapes and one repetition, to test the scripts.")
     ] = False,
     repetitions: Annotated[int, typer.Option(min=5, help="Interleaved repetitions of every variant.")] = 7,
+    root: Annotated[Path, typer.Option("--peers", help="Folder of real peers (benchmarks.peers.sources).")] = ROOT,
 ) -> None:
     """Measure our formulations against those they replace."""
-    measured = run(quick, 1 if quick else repetitions)
+    measured = run(quick, 1 if quick else repetitions, root)
     out.write_text(measured.model_dump_json(indent=1) + "\n")
     for row in measured.rows:
         typer.echo(f"{row.name}: " + ", ".join(f"{v:.1f}× as fast as {k}" for k, v in row.speedup.items()))
@@ -75,6 +80,8 @@ def main(
         typer.echo(f"{measured.gpu.row.name}: {measured.gpu.tokens_per_s:,.0f} tokens/s")
     else:
         typer.echo("training step at Gemma-2-2B shape: needs a GPU")
+    for name, reason in measured.skipped.items():
+        typer.echo(f"{name}: skipped: {reason}")
     typer.echo(f"wrote {out}")
 
 

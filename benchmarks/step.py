@@ -37,7 +37,9 @@ class Shape:
         return f"d {self.d_model}, n {self.n_latents}, B {self.batch}, k {self.k:g}"
 
 
-def sparse_step(coder: SparseCoder, batches: Iterable[Tensor]) -> Callable[[], None]:
+def sparse_step(
+    coder: SparseCoder, batches: Iterable[Tensor], objective: Objective | None = None
+) -> Callable[[], None]:
     """One step of `methods.training.train` on the next batch [B, D], without its schedule."""
     optimiser = torch.optim.Adam(coder.parameters(), lr=LR, fused=True)
     since_N = torch.zeros(coder.n_latents, dtype=torch.int64, device=coder.encoder_ND.device)
@@ -46,7 +48,7 @@ def sparse_step(coder: SparseCoder, batches: Iterable[Tensor]) -> Callable[[], N
     def step() -> None:
         nonlocal since_N, first
         x_BD = next(stream)
-        out = coder.losses(x_BD, Objective())
+        out = coder.losses(x_BD, objective or Objective())
         optimiser.zero_grad()
         out.loss.backward()
         nn.utils.clip_grad_norm_(coder.parameters(), CLIP)
@@ -56,6 +58,16 @@ def sparse_step(coder: SparseCoder, batches: Iterable[Tensor]) -> Callable[[], N
         first = False
 
     return step
+
+
+def several(step: Callable[[], None], times: int) -> Callable[[], None]:
+    """So many steps in one call."""
+
+    def work() -> None:
+        for _ in range(times):
+            step()
+
+    return work
 
 
 def dense_step(peer: DenseCrosscoder, batches: Iterable[Tensor]) -> Callable[[], None]:
@@ -119,15 +131,10 @@ def times(shape: Shape, repetitions: int, device: str = "cpu") -> dict[str, Timi
     with torch.no_grad():  # the dense coder starts the clock where the sparse one has come to
         peer.load_state_dict(DenseCrosscoder(coder).state_dict())
 
-    def several(step: Callable[[], None]) -> Callable[[], None]:
-        def work() -> None:
-            for _ in range(shape.steps):
-                step()
-
-        return work
-
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-    return interleaved({name: several(step) for name, step in steps.items()}, repetitions, shape.steps, wait)
+    return interleaved(
+        {name: several(step, shape.steps) for name, step in steps.items()}, repetitions, shape.steps, wait
+    )
 
 
 def measure(shape: Shape, repetitions: int, goal: float, device: str = "cpu", check: Shape | None = None) -> Row:

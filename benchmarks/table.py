@@ -28,6 +28,8 @@ def markdown(measured: Performance) -> str:
         )
     else:
         parts.append("The step at Gemma-2-2B shape needs a GPU: not measured.")
+    if measured.skipped:
+        parts.append("Left out: " + "; ".join(f"{name} ({reason})" for name, reason in measured.skipped.items()) + ".")
     parts += [
         f"Where our step's processor time goes, {name}: "
         + ", ".join(f"`{op}` {share:.0%}" for op, share in ops.items())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
@@ -14,6 +15,8 @@ from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
 from benchmarks import gpu, run, scaling, step, table
 from benchmarks.dense import DenseCrosscoder
 from benchmarks.features import paired
+from benchmarks.peers import rows as peers
+from benchmarks.peers.sources import ROOT, Unavailable, checkouts, importable, install, module
 from benchmarks.records import Disagreement, Performance, Timing, agree, interleaved, row
 from benchmarks.step import Shape
 
@@ -32,6 +35,43 @@ def test_everything_is_measured_and_agrees(measured: Performance) -> None:
     assert set(measured.profile) == {r.name for r in measured.rows[:2]}
     assert all(0 < sum(shares.values()) <= 1.001 for shares in measured.profile.values())
     assert (measured.gpu is None) == (not torch.cuda.is_available())
+
+
+def test_a_peer_that_cannot_be_had_is_skipped_with_what_would_help(tmp_path: Path) -> None:
+    rows, skipped = peers.measure(quick=True, repetitions=1, root=tmp_path)
+    assert rows == [] and len(skipped) == 5
+    assert all("run python -m benchmarks.peers.sources" in reason for reason in skipped.values())
+    with pytest.raises(Unavailable, match=r"clone github\.com/jkminder/dictionary_learning and give --peer-source"):
+        install("dictionary_learning", root=tmp_path)
+    with pytest.raises(Unavailable, match="has no src/diffing: give the root of a checkout"):
+        install("diffing-toolkit", tmp_path, tmp_path)
+    with pytest.raises(typer.BadParameter, match="NAME one of dictionary_learning"):
+        checkouts(["jkminder=/tmp"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_peer_is_a_reason_and_leaves_the_path_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "dictionary_learning"
+    (folder / "dictionary_learning").mkdir(parents=True)
+    (folder / "dictionary_learning" / "__init__.py").write_text("import no_such_package")
+    (folder / "source.json").write_text("{}")
+    before = list(sys.path)
+    with (
+        pytest.raises(
+            Unavailable, match="does not import here: ModuleNotFoundError: No module named 'no_such_package'"
+        ),
+        importable("dictionary_learning", root=tmp_path),
+    ):
+        module("dictionary_learning.trainers.crosscoder")
+    assert sys.path == before
+
+
+@pytest.mark.skipif(not ROOT.is_dir(), reason="no peers here: python -m benchmarks.peers.sources")
+@pytest.mark.slow
+def test_peers_that_are_here_agree() -> None:
+    """Disagreement would raise; what differs by design is in their modules' first paragraphs."""
+    rows, skipped = peers.measure(quick=True, repetitions=1, root=ROOT)
+    assert len(rows) + len(skipped) == 5
 
 
 def test_the_gpu_section_runs_on_any_device() -> None:

@@ -22,13 +22,15 @@ from torch import Tensor, nn
 
 from .dictionary import RawCoder
 from .kinds import Kind, project
-from .sparse_ops import Pairs, batch_topk, read, write
+from .sparse_ops import Codes, Pairs, Products, above, batch_topk, read, squared_error, write
 
 Inputs = Literal["concat", "base", "ft", "difference"]
 Selection = Literal["l1", "batch_topk"]
 THRESHOLD_RATE = 0.03
 """Step of the threshold's moving average. The published .001 suits 100,000 steps; here codes change within 100, and a
 window of 33 batches already averages the noise of a k·B-th largest score away."""
+SPARSE = 1 / 16
+"""Share of active ReLU codes up to which sums over the active pairs are cheaper on a CPU than dense products."""
 TINY = 1e-12
 
 
@@ -68,19 +70,6 @@ class Step(NamedTuple):
     """[N] bool: active on some token of the batch."""
     lowest_G: Tensor
     """[G] smallest kept score per group."""
-
-
-class Codes(NamedTuple):
-    """Sparse codes of a batch."""
-
-    values_A: Tensor
-    pairs: Pairs
-
-    def dense(self) -> Tensor:
-        """[B, N]."""
-        out = self.values_A.new_zeros(self.pairs.n_tokens, self.pairs.n_latents)
-        out[self.pairs.tokens, self.pairs.latents] = self.values_A
-        return out
 
 
 class SparseCoder(nn.Module):
@@ -135,6 +124,7 @@ class SparseCoder(nn.Module):
         self.register_buffer("mean_D", torch.zeros(rows_ND.shape[1]))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("theta_G", torch.zeros(len(self.groups)))
+        self._products = Products()
 
     @torch.no_grad()
     def project_gradients(self) -> None:
@@ -199,29 +189,44 @@ class SparseCoder(nn.Module):
             k_factor: every k is multiplied by it (annealing).
         """
         zero = x_BD.new_zeros(())
-        if self.selection == "l1":  # dense: early codes are not sparse
-            f_BN = torch.relu(self._pre(x_BD))
-            error = (x_BD - torch.addmm(self.decoder_bias_D, f_BN, self.decoder_ND)).square().sum(1).mean()
-            sparsity = (f_BN.mean(0) * self.norms_N).sum()
-            loss = error + objective.l1 * sparsity
-            return Step(loss, error, sparsity, zero, zero, (f_BN.detach() > 0).any(0), self.theta_G)
+        if self.selection == "l1":
+            mean_N, out_BD, fired_N = self._relu(x_BD)
+            error = (x_BD - out_BD).square().sum(1).mean()
+            sparsity = (mean_N * self.norms_N).sum()
+            return Step(error + objective.l1 * sparsity, error, sparsity, zero, zero, fired_N, self.theta_G)
 
         with torch.no_grad():
-            pre_BN = self._pre(x_BD)
+            pre_BN = self._products(self.encoder_bias_N, x_BD, self.encoder_ND)
             parts, lowest_G = self._select(pre_BN, k_factor)
-            fired_N = torch.zeros_like(self.encoder_bias_N, dtype=torch.bool)
-            fired_N[torch.cat([pairs.latents for pairs in parts])] = True
+            fired_N = torch.stack([pairs.fired_N for pairs in parts]).any(0)
         codes = [(read(pre_BN, x_BD, self.encoder_ND, self.encoder_bias_N, pairs), pairs) for pairs in parts]
         written = [write(values_A, self.decoder_ND, pairs) for values_A, pairs in codes]
-        residual_BD = x_BD - self.decoder_bias_D - sum(written)
-        error = residual_BD.square().sum(1).mean()
-        delta, aux = zero, zero
+        error, residual_BD = squared_error(x_BD, self.decoder_bias_D, sum(written[1:], written[0]))
+        loss, delta, aux = error, zero, zero
         if objective.delta:  # z_Δ: only the first part holds shared latents, see _select
             seen_BD = sum(written[1:] if objective.mask_shared and self.n_shared else written, zero)
             delta = (x_BD - seen_BD).unflatten(1, (2, self.d_model)).diff(dim=1).square().sum((1, 2)).mean()
-        if objective.aux:
-            aux = sum((self._aux_loss(x_BD, residual_BD.detach(), index) for index in dead if len(index)), start=zero)
-        return Step(error + objective.delta * delta + objective.aux * aux, error, zero, delta, aux, fired_N, lowest_G)
+            loss = loss + objective.delta * delta
+        if objective.aux and any(len(index) for index in dead):
+            aux = sum((self._aux_loss(x_BD, residual_BD, index) for index in dead if len(index)), start=zero)
+            loss = loss + objective.aux * aux
+        return Step(loss, error, zero, delta, aux, fired_N, lowest_G)
+
+    def _relu(self, x_BD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """([N] mean codes, [B, D] reconstructions, [N] fired) with ReLU codes: dense while these are, then over active pairs.
+
+        An accelerator computes densely throughout: its products are cheap, and to count the pairs would read a number.
+        """
+        pre_BN = self._pre(x_BD)
+        pairs = above(pre_BN.detach(), pre_BN.new_zeros(self.n_latents)) if x_BD.device.type == "cpu" else None
+        if pairs is None or len(pairs.tokens) > SPARSE * pre_BN.numel():
+            f_BN = torch.relu(pre_BN)
+            out_BD = torch.addmm(self.decoder_bias_D, f_BN, self.decoder_ND)
+            return f_BN.mean(0), out_BD, (f_BN.detach() > 0).any(0)
+        values_A = read(pre_BN, x_BD, self.encoder_ND, self.encoder_bias_N, pairs)
+        sums_N = torch.zeros_like(self.encoder_bias_N).index_add(0, pairs.latents, values_A)
+        out_BD = write(values_A, self.decoder_ND, pairs) + self.decoder_bias_D
+        return sums_N / len(x_BD), out_BD, pairs.fired_N
 
     def _select(self, pre_BN: Tensor, k_factor: float) -> tuple[list[Pairs], Tensor]:
         """(Active pairs in parts, shared latents being the first part; [G] smallest kept scores)."""

@@ -18,6 +18,10 @@ from torch import Tensor
 
 SAMPLED = 32
 """Every so many tokens are fully scored, to know where the selection's boundary about is."""
+SLACK = 1.5
+"""Candidates as a multiple of what is kept: a sample that is off by less costs no second look."""
+RADIX = 32_768
+"""From so many integers on, a CPU sorts them by radix; padding up to it costs a third of sorting fewer by comparison."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,20 @@ class Pairs:
         return torch.searchsorted(self.tokens, torch.arange(self.n_tokens, device=self.tokens.device))
 
     @cached_property
-    def by_latent(self) -> tuple[Tensor, Tensor]:
-        """([A] order that sorts the pairs by latent, [N] where each latent's pairs begin)."""
-        latents, order = torch.sort(self.latents, stable=True)
-        return order, torch.searchsorted(latents, torch.arange(self.n_latents, device=latents.device))
+    def by_latent(self) -> tuple[Tensor, Tensor, Tensor]:
+        """([A] order that sorts the pairs by latent, [A] their tokens in it, [N] where each latent's pairs begin)."""
+        n_pairs = len(self.latents)
+        padded = F.pad(self.latents.int(), (0, max(0, RADIX - n_pairs)), value=self.n_latents)
+        latents, order = torch.sort(padded, stable=True)
+        begins = torch.searchsorted(latents, torch.arange(self.n_latents, device=latents.device, dtype=latents.dtype))
+        return order[:n_pairs], self.tokens.index_select(0, order[:n_pairs]), begins
+
+    @property
+    def fired_N(self) -> Tensor:
+        """[N] bool: active on some token."""
+        return torch.zeros(self.n_latents, dtype=torch.bool, device=self.latents.device).index_fill_(
+            0, self.latents, True
+        )
 
     def split_at(self, latent: int) -> "tuple[Pairs, Pairs]":
         """The pairs below a latent and those from it on."""
@@ -54,10 +68,39 @@ class Pairs:
         return Pairs(self.tokens, self.latents + first, self.n_tokens, n_latents)
 
 
+class Codes(NamedTuple):
+    """Sparse codes of a batch."""
+
+    values_A: Tensor
+    pairs: Pairs
+
+    def dense(self) -> Tensor:
+        """[B, N]."""
+        out = self.values_A.new_zeros(self.pairs.n_tokens, self.pairs.n_latents)
+        out[self.pairs.tokens, self.pairs.latents] = self.values_A
+        return out
+
+
+class Products:
+    """x·Eᵀ + b [B, N] in the one place that all steps of a size share: new memory costs as much as a tenth of a step."""
+
+    def __init__(self) -> None:
+        self.out_BN = torch.empty(0)
+
+    def __call__(self, bias_N: Tensor, x_BD: Tensor, encoder_ND: Tensor) -> Tensor:
+        """Valid until the next call; no gradient."""
+        shape = (len(x_BD), len(encoder_ND))
+        if (self.out_BN.shape, self.out_BN.dtype, self.out_BN.device) != (shape, x_BD.dtype, x_BD.device):
+            self.out_BN = x_BD.new_empty(shape)
+            # glibc keeps blocks as large as one that was freed before, up to 32 MiB, and faults larger ones in again each time
+            torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)
+        return torch.addmm(bias_N, x_BD, encoder_ND.T, out=self.out_BN)
+
+
 def _sum_by_latent(values_A: Tensor, rows_BD: Tensor, pairs: Pairs) -> Tensor:
     """Σ_t values_tj · rows_t for every latent j: [N, D]."""
-    order, offsets = pairs.by_latent
-    return F.embedding_bag(pairs.tokens[order], rows_BD, offsets, mode="sum", per_sample_weights=values_A[order])
+    order, tokens, begins = pairs.by_latent
+    return F.embedding_bag(tokens, rows_BD, begins, mode="sum", per_sample_weights=values_A.index_select(0, order))
 
 
 def _sum_by_token(values_A: Tensor, rows_ND: Tensor, pairs: Pairs) -> Tensor:
@@ -89,17 +132,42 @@ class _Write(torch.autograd.Function):
     def forward(ctx: Any, values_A: Tensor, rows_ND: Tensor, pairs: Pairs) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.save_for_backward(values_A, rows_ND)
         ctx.pairs = pairs
-        return _sum_by_token(values_A, rows_ND, pairs)
+        return _sum_by_token(values_A.detach(), rows_ND.detach(), pairs)  # nothing is kept for a backward that is ours
 
     @staticmethod
     def backward(ctx: Any, grad_BD: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         values_A, rows_ND = ctx.saved_tensors
         pairs: Pairs = ctx.pairs
         grad_BD = grad_BD.contiguous()
-        # ⟨grad_t, row_j⟩ per pair without an [A, D] temporary: what embedding_bag's own backward calls (mode 0 = sum)
+        # ⟨grad_t, row_j⟩ per pair without an [A, D] temporary: what embedding_bag's own backward calls (mode 0 = sum),
+        # latent by latent, so that each of the many rows is fetched once
+        order, tokens, _ = pairs.by_latent
         dots = torch.ops.aten._embedding_bag_per_sample_weights_backward
-        grad_A: Tensor = dots(grad_BD, rows_ND, pairs.latents, pairs.token_offsets, pairs.tokens, 0)
+        sorted_A: Tensor = dots(grad_BD, rows_ND, pairs.latents.index_select(0, order), pairs.token_offsets, tokens, 0)
+        grad_A = torch.empty_like(sorted_A).index_copy_(0, order, sorted_A)
         return grad_A, _sum_by_latent(values_A, grad_BD, pairs), None
+
+
+class _Error(torch.autograd.Function):
+    """mean_b ‖x − bias − written‖², whose gradient is one multiple of the residual instead of six passes over it."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BD: Tensor, bias_D: Tensor, written_BD: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        residual_BD = (x_BD - bias_D).sub_(written_BD)
+        ctx.save_for_backward(residual_BD)
+        ctx.mark_non_differentiable(residual_BD)
+        return residual_BD.square().sum(1).mean(), residual_BD
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (residual_BD,) = ctx.saved_tensors
+        grad_BD = residual_BD * (grad * (-2 / len(residual_BD)))
+        return None, grad_BD.sum(0), grad_BD
+
+
+def squared_error(x_BD: Tensor, bias_D: Tensor, written_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean_b ‖x − bias − written‖², differentiable in bias and written (x is data); the residual [B, D], data)."""
+    return cast(tuple[Tensor, Tensor], _Error.apply(x_BD, bias_D, written_BD))
 
 
 def read(pre_BN: Tensor, x_BD: Tensor, encoder_ND: Tensor, bias_N: Tensor, pairs: Pairs) -> Tensor:
@@ -139,9 +207,12 @@ def batch_topk(pre_BN: Tensor, norms_N: Tensor, count: int) -> Selected:
     lowest = scores.min() if len(scores) else scores.new_zeros(())
     if len(scores) > count:
         lowest = torch.topk(scores, count, sorted=False).values.min()
-        tied, above = scores == lowest, scores > lowest
-        kept = (above | (tied & (tied.cumsum(0) <= count - above.sum()))).nonzero()[:, 0]
-        pairs = Pairs(pairs.tokens[kept], pairs.latents[kept], pairs.n_tokens, pairs.n_latents)
+        kept = (scores >= lowest).nonzero()[:, 0]
+        if len(kept) > count:
+            late = (scores[kept] == lowest).nonzero()[count - len(kept) :, 0]
+            kept = kept[torch.ones_like(kept, dtype=torch.bool).index_fill_(0, late, False)]
+        tokens, latents = pairs.tokens.index_select(0, kept), pairs.latents.index_select(0, kept)
+        pairs = Pairs(tokens, latents, pairs.n_tokens, pairs.n_latents)
     return Selected(pairs, lowest)
 
 
@@ -149,12 +220,24 @@ def _level(sample_BN: Tensor, norms_N: Tensor, count: int) -> Tensor | None:
     """A level that more than the wanted scores pass if the sample is like the batch; None: too few to say."""
     if len(sample_BN) < 8 or not 0 < count <= sample_BN.numel():
         return None
-    return 0.9 * (sample_BN * norms_N).flatten().topk(count, sorted=False).values.min().clamp_min(0)
+    slack = min(round(SLACK * count), sample_BN.numel())
+    return (sample_BN * norms_N).flatten().topk(slack, sorted=False).values.min().clamp_min(0)
 
 
 def _above(pre_BN: Tensor, norms_N: Tensor, level: Tensor | None) -> tuple[Pairs, Tensor]:
     """The pairs that may score above a level (positive ones for None), and their scores; slack for the division's rounding."""
-    limit_N = norms_N.new_zeros(()) if level is None else 0.999 * level / norms_N
-    tokens, latents = ((pre_BN > limit_N) & (norms_N > 0)).nonzero(as_tuple=True)
-    scores = pre_BN[tokens, latents] * norms_N[latents]
-    return Pairs(tokens, latents, *pre_BN.shape), scores
+    limit_N = torch.zeros_like(norms_N) if level is None else 0.999 * level / norms_N
+    pairs = above(pre_BN, torch.where(norms_N > 0, limit_N, torch.inf))
+    return pairs, pre_BN[pairs.tokens, pairs.latents] * norms_N.index_select(0, pairs.latents)
+
+
+def above(pre_BN: Tensor, limit_N: Tensor) -> Pairs:
+    """The pairs with pre_tj > limit_j. Eight flags are read as one word, and most words are empty."""
+    flags = (pre_BN > limit_N).view(-1)
+    words_W8 = F.pad(flags, (0, -len(flags) % 8)).view(-1, 8) if len(flags) % 8 else flags.view(-1, 8)
+    words_W = words_W8.view(torch.int64)[:, 0]
+    filled = words_W.nonzero()[:, 0]
+    place, bit = words_W.index_select(0, filled)[:, None].view(torch.bool).nonzero().unbind(1)
+    flat = filled.index_select(0, place).mul_(8).add_(bit)
+    tokens = flat.div(pre_BN.shape[1], rounding_mode="trunc")
+    return Pairs(tokens, flat.sub_(tokens * pre_BN.shape[1]), *pre_BN.shape)

@@ -2,8 +2,9 @@ import copy
 
 import pytest
 import torch
+from diffbench.methods.coder import sparse_coder
 from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
-from diffbench.methods.coder.sparse_ops import Pairs, batch_topk
+from diffbench.methods.coder.sparse_ops import Pairs, batch_topk, write
 from diffbench.methods.coder.training import Schedule, TrainConfig, train
 from torch import Tensor
 
@@ -97,6 +98,28 @@ def test_training_step_equals_dense_reference_in_float64(name: str) -> None:
     torch.testing.assert_close(step.loss, loss)
     for a, b in zip(ours, torch.autograd.grad(loss, list(coder.parameters())), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_relu_codes_over_active_pairs_are_the_dense_ones_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses, fired latents and all gradients; the switch between the two is by the share of active codes."""
+    torch.manual_seed(0)
+    coder = coders()["l1"][0].double()
+    for p in coder.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    x = torch.randn(64, 2 * D_MODEL, dtype=torch.float64)
+    active = float((coder._pre(x) > 0).double().mean())
+    found: list[tuple[Tensor, ...]] = []
+    written: list[Pairs] = []
+    monkeypatch.setattr(sparse_coder, "write", lambda v, r, pairs: written.append(pairs) or write(v, r, pairs))
+    for share in (0.9 * active, 1.1 * active):
+        monkeypatch.setattr(sparse_coder, "SPARSE", share)
+        step = coder.losses(x, Objective(l1=0.25))
+        assert len(written) == (share > active)
+        found.append(
+            (step.loss, step.sparsity, step.fired_N, *torch.autograd.grad(step.loss, list(coder.parameters())))
+        )
+    for dense, sparse in zip(*found, strict=True):
+        torch.testing.assert_close(sparse, dense, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("groups", [[Group(32, 6), Group(96, 3)], [Group(N, 9)]], ids=["dual-k", "one budget"])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from diffbench.methods.coder import sparse_ops
-from diffbench.methods.coder.sparse_ops import Pairs, batch_topk, read, write
+from diffbench.methods.coder.sparse_ops import Pairs, above, batch_topk, read, squared_error, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -30,6 +30,7 @@ def test_sparse_products_pass_gradcheck_in_float64() -> None:
 
     assert torch.autograd.gradcheck(coder, (encoder, bias, decoder))
     assert torch.autograd.gradcheck(lambda v, r: write(v, r, pairs), (double(len(pairs.tokens)), decoder))
+    assert torch.autograd.gradcheck(lambda b, w: 3 * squared_error(x, b, w)[0], (double(D), double(B, D)))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -55,6 +56,16 @@ def reference_topk(scores: Tensor, count: int) -> set[int]:
     flat = scores.flatten().tolist()
     positive = [i for i, value in enumerate(flat) if value > 0]
     return set(sorted(positive, key=lambda i: (-flat[i], i))[:count])
+
+
+@pytest.mark.parametrize("shape", [(16, 8), (5, 7), (1, 1), (3, 64)])
+def test_pairs_above_a_limit_are_all_of_them_in_order(shape: tuple[int, int]) -> None:
+    """Whether or not the flags fill whole words."""
+    g = torch.Generator().manual_seed(0)
+    for offset in (-10.0, 1.5, 0.0, 10.0):
+        pre, limit_N = torch.randn(shape, generator=g) + offset, torch.randn(shape[1], generator=g)
+        pairs = above(pre, limit_N)
+        assert [pairs.tokens.tolist(), pairs.latents.tolist()] == (pre > limit_N).nonzero().T.tolist()
 
 
 @given(
