@@ -1,11 +1,12 @@
 """How many tokens each group of rows gave, kept on disk, so that a reading that was killed passes over them without a model.
 
-The idea: which positions of a row count is known only after both models ran (an outlier is told by its residual), so a place in a text
-cannot be found by counting rows. What a reading found is therefore written down as it goes: a line for each window of rows taken, a line for
-each group run. A line that is cut off by a kill is not there.
+The idea: which positions of a row count is known only after both models ran (an outlier is told by its residual), so a place in a
+text cannot be found by counting rows. What a reading found is therefore written down as it goes: a line for each window of rows
+taken, a line for each group run. A line that is cut off by a kill is not there.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -82,7 +83,26 @@ class Marks:
             except OSError:  # a full disk: the reading goes on without marks
                 self._file = None
 
+    def before(self, token: int) -> Iterator[Window]:
+        """The windows that end before a token of the text."""
+        for window in self.windows:
+            if not window.whole or (token := token - window.tokens) < 0:
+                return
+            yield window
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+class Counted(Iterator[list[int]]):
+    """Rows, and how many were taken."""
+
+    def __init__(self, rows: Iterator[list[int]]):
+        self._rows, self.taken = rows, 0
+
+    def __next__(self) -> list[int]:
+        row = next(self._rows)
+        self.taken += 1
+        return row

@@ -131,10 +131,16 @@ class PairedSAEs(DictionaryMethod[PairConfig]):
             mutual_N = back_A[at_N] == torch.arange(len(at_N), device=at_N.device)
         evidence = [{"best_cosine": float(b), "mutual": bool(m)} for b, m in zip(best_N, mutual_N, strict=True)]
         found = _findings(raw, ft, changes(raw, ft), 1 - best_N, cfg.min_tokens, evidence)
-        own = read.facts() | diagnostics(raw, ft, cfg.min_tokens) | {
-            "base": facts[0] | diagnostics(raw_base, base, cfg.min_tokens),
-            "unmatched": {str(tau): int((best_N[candidate_latents(ft, cfg.min_tokens)] < tau).sum()) for tau in TAUS},
-        }
+        own = (
+            read.facts()
+            | diagnostics(raw, ft, cfg.min_tokens)
+            | {
+                "base": facts[0] | diagnostics(raw_base, base, cfg.min_tokens),
+                "unmatched": {
+                    str(tau): int((best_N[candidate_latents(ft, cfg.min_tokens)] < tau).sum()) for tau in TAUS
+                },
+            }
+        )
         return DiffResult(found, facts[1] | own, {name: t.cpu() for name, t in raw._asdict().items()})
 
 
@@ -178,7 +184,7 @@ class StagewiseSAE(DictionaryMethod[StagewiseConfig]):
         score_N = torch.minimum(turned["SM"], turned["DF"])
         found = _findings(raws["F"], seen, change_Nd, score_N, cfg.min_tokens, evidence)
         facts = facts | chat.facts() | diagnostics(raws["F"], seen, cfg.min_tokens)
-        facts["harvest_tokens"] = {**neutral.counts, **chat.counts}
+        facts["harvest_tokens"] = neutral.facts()["harvest_tokens"] | chat.facts()["harvest_tokens"]
         facts["median_rotation"] = {k: float(v.median()) for k, v in turned.items()}
         return DiffResult(found, facts, {name: t.cpu() for name, t in raws["F"]._asdict().items()})
 

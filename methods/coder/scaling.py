@@ -1,7 +1,8 @@
 """Latent Scaling: what of a latent each model has, from the sums of a survey.
 
 With which factor β is the contribution f_j·d_j of a latent found in a target Y (Minder et al. 2025)? It is
-β = Σ_t f_tj⟨Y_tj, d_j⟩ / (Σ_t f_tj²·‖d_j‖²); with q(Y) = Σ f⟨Y, d⟩ of the activation x^m and of the error e^m = x^m − x̂^m, S₁ = Σ f and S₂ = Σ f² all targets follow:
+β = Σ_t f_tj⟨Y_tj, d_j⟩ / (Σ_t f_tj²·‖d_j‖²); with q(Y) = Σ f⟨Y, d⟩ of the activation x^m and of the error e^m = x^m − x̂^m,
+S₁ = Σ f and S₂ = Σ f² all targets follow:
     activation          q(x^m) / den                      den = S₂‖d‖²
     minus decoder bias  (q(x^m) − S₁⟨b^m, d⟩) / den
     reconstruction      (q(x^m) − q(e^m)) / den
