@@ -41,6 +41,8 @@ class RunFile(BaseModel):
     """Hooked layer, where it is not the organism's."""
     tokens: int | None = Field(default=None, ge=100)
     """Budget of harvested tokens a cell."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall clock that a method may use."""
     limit: int | None = Field(default=None, ge=1)
     """Only so many prompts a split: a partial result, which stands in no table."""
     sinks: Literal["drop", "keep"] | None = None
@@ -55,6 +57,8 @@ class RunFile(BaseModel):
     on: str | None = None
     tuned: str | None = None
     behaviour: Path | None = None
+    texts: Path | None = None
+    """File that names sources of large text, for a pair of one's own."""
     allow_other_base: bool = False
 
     @field_validator("method", "organism", mode="before")
@@ -113,8 +117,8 @@ class Settings:
             "sinks": f.sinks,
             "limit": f.limit,
         }
-        if f.tokens:
-            chosen["budget"] = Budget(tokens=f.tokens)
+        if f.tokens or f.seconds:
+            chosen["budget"] = Budget(f.tokens or Budget.tokens, f.seconds or Budget.seconds)
         return plan([o.at(f.layer, f.limit) for o in self.organisms], self.methods, f.seed, f.out, overwrite, **chosen)
 
 
@@ -178,7 +182,7 @@ def configured(
 
 
 def _organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[Organism]:
-    own = {k: getattr(file, k) for k in ("base", "adapter", "on", "tuned", "behaviour")}
+    own = {k: getattr(file, k) for k in ("base", "adapter", "on", "tuned", "behaviour", "texts")}
     if any(own.values()):
         if file.organism:
             raise UsageError(
