@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the pack
 
 from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
 
-from benchmarks import gpu, run, scaling, step, table
+from benchmarks import gpu, run, scaling, step, streaming, table
 from benchmarks.dense import DenseCrosscoder
 from benchmarks.features import paired
 from benchmarks.records import Disagreement, Performance, Timing, agree, interleaved, row
@@ -32,6 +32,12 @@ def test_everything_is_measured_and_agrees(measured: Performance) -> None:
     assert set(measured.profile) == {r.name for r in measured.rows[:2]}
     assert all(0 < sum(shares.values()) <= 1.001 for shares in measured.profile.values())
     assert (measured.gpu is None) == (not torch.cuda.is_available())
+
+
+def test_a_stream_is_measured_beside_tensors_that_are_held() -> None:
+    found = streaming.measure(8192, 8192, 8, 8, 256, 2, 2**18, 4)
+    assert set(found["seconds"]) == {"held", "streamed"} and found["steps"] == 32
+    assert found["buffer_tokens"] * 2 * 8 * 2 <= 2**18 and found["drawn_alone"]["tokens"] == 8192
 
 
 def test_the_gpu_section_runs_on_any_device() -> None:

@@ -78,15 +78,21 @@ def harvest(problem: DiffProblem, config: DictionaryConfig, shares: Mapping[Text
             lambda: time.monotonic() > deadline,
             config.readout_tokens,
         )
-    parts = list[tuple[Tensor, ...]]()
-    counts: dict[str, int] = {}
+    residuals_T2d = torch.zeros(0, 2, problem.d_model)
+    ids, positions, counts, at = list[Tensor](), list[Tensor](), dict.fromkeys(map(str, wanted), 0), 0
     for text, n in wanted.items():
-        batches = list(problem.activations(text, tokens=n)) if n else []
-        counts[text] = sum(len(batch.ids) for batch in batches)
-        parts += batches
-    empty = (torch.zeros(0, 2, problem.d_model), torch.zeros(0).long(), torch.zeros(0).long())
-    residuals, ids, positions = (torch.cat(column) for column in zip(*(parts or [empty]), strict=True))
-    return Held(residuals.float(), ids, positions, counts, time.monotonic() - begin)
+        for batch in problem.activations(text, tokens=n) if n else ():
+            if not at:  # one place for all: joining them at the end would hold them twice
+                residuals_T2d = batch.residuals.new_empty(
+                    (sum(wanted.values()), 2, problem.d_model), dtype=torch.float32
+                )
+            counts[text] += len(batch.ids)
+            residuals_T2d[at : (at := at + len(batch.ids))] = batch.residuals
+            ids.append(batch.ids)
+            positions.append(batch.positions)
+    none = [torch.zeros(0).long()]
+    ids_T, positions_T = torch.cat(ids or none), torch.cat(positions or none)
+    return Held(residuals_T2d[:at], ids_T, positions_T, counts, time.monotonic() - begin)
 
 
 def fit(

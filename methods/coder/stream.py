@@ -29,6 +29,8 @@ TURN = 1024
 """Tokens that are read of one text before another has its turn."""
 SAMPLE = 8192
 """Most tokens that the normaliser of a stream is fitted on, drawn from the first half."""
+PARTS = 4
+"""Least halves in which a run is read, where they hold `SAMPLE` tokens: training would otherwise wait for all of the reading."""
 STORED_BYTES = 2
 """Bytes of a stored number."""
 
@@ -88,7 +90,7 @@ class Stream:
             )
         turns = -(-sum(self.wanted.values()) // TURN) + len(self.wanted)
         self.capacity = TURN * max(1, min(memory_bytes // 2 // turn_bytes, turns))
-        """Tokens of a half."""
+        """Most tokens of a half."""
         self.counts: dict[Text, int] = dict.fromkeys(self.wanted, 0)
         """Distinct tokens read of each text."""
         self.epochs, self.waited_s, self.surveyed = 0, 0.0, 0
@@ -101,7 +103,7 @@ class Stream:
             "harvest_tokens": dict(self.counts),
             "harvest_s": round(self.waited_s, 3),
             "stream": {
-                "buffer_tokens": 2 * self.capacity,
+                "most_buffer_tokens": 2 * self.capacity,
                 "stored": "bfloat16, base and change",
                 "normaliser_tokens": None if self._sample is None else len(self._sample),
                 "epochs": self.epochs,
@@ -135,7 +137,8 @@ class Stream:
     def draw(self, batch: int, steps: int, seed: int, done: int, at: Position | None) -> Generator[Draw, None, None]:
         """Batches from a position on. The reader stops when the block is left; what it raises, the next batch raises."""
         at = at or Position()
-        reading = _Reading(self, batch, (steps - done) * batch + at.drawn, seed, at)
+        size = TURN * -(-max(SAMPLE, steps * batch // PARTS) // TURN)
+        reading = _Reading(self, batch, min(size, self.capacity), (steps - done) * batch + at.drawn, seed, at)
         try:
             yield Draw(reading.sample, reading.batches(), lambda: reading.position)
         finally:
@@ -177,14 +180,15 @@ class _Reading:
     """A thread that fills halves, and the draws from them.
 
     Args:
+        size: tokens of a half.
         needed: tokens that will be drawn, counted from the beginning of the first half: no more are read.
     """
 
-    def __init__(self, stream: Stream, batch: int, needed: int, seed: int, at: Position):
+    def __init__(self, stream: Stream, batch: int, size: int, needed: int, seed: int, at: Position):
         self.position = at
         self._stream, self._batch, self._needed, self._seed = stream, batch, needed, seed
         self._free, self._full = SimpleQueue[Tensor | None](), SimpleQueue[_Half | BaseException]()
-        shape = (2, stream.capacity, 2, stream.d_model)
+        shape = (2, size, 2, stream.d_model)
         for half in torch.empty(shape, dtype=torch.bfloat16, device=stream.device):
             self._free.put(half)
         self._stopped, self._first = False, at

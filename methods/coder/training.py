@@ -221,7 +221,7 @@ def _fingerprint(coder: SparseCoder, source: Held | Stream, *settings: object) -
     asked = () if isinstance(source, Held) else (source.wanted, source.capacity, source.d_model)
     digest = hashlib.sha256(repr((*said, *asked)).encode())
     for tensor in (*coder.state_dict().values(), *held):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().numpy().reshape(-1).data)
     return digest.hexdigest()
 
 

@@ -116,6 +116,13 @@ def test_no_more_is_read_than_is_drawn_and_no_more_is_held_than_is_allowed() -> 
     assert 5000 <= source.given < 5000 + TURN and 2 * found.capacity * 2 * D * 2 <= found.memory_bytes
 
 
+def test_training_does_not_wait_for_all_of_the_reading() -> None:
+    source = Source({"neutral": 100_000}, pause_s=0.001)
+    with stream(source, halves=200).draw(1000, 64, 0, 0, None) as draw:  # the buffer could hold them all
+        next(draw.batches)
+        assert source.given < 40_000
+
+
 def test_reading_goes_on_while_the_trainer_is_busy() -> None:
     source = Source(TEXTS, pause_s=0.01)
     with stream(source, halves=2).draw(2 * TURN, 3, 0, 0, None) as draw:
