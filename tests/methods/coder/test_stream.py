@@ -1,5 +1,7 @@
 """A stream gives each token of an epoch once, in an order of the seed alone, holds what it says, and goes on where it was killed."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -339,3 +341,41 @@ def test_the_read_out_is_bounded_by_tokens_and_by_the_clock() -> None:
     problem.budget = Budget(tokens=6000, seconds=0)
     late = harvest(problem, BatchTopKConfig(stream=True), SHARES)
     assert sum(len(part[0]) for part in late.parts()) == 2 * TURN  # a turn of each text
+
+
+KILLED = """
+import sys, os, signal, torch
+from pathlib import Path
+from diffbench.methods.coder import checkpoint
+from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
+from diffbench.methods.coder.stream import Stream
+from diffbench.methods.coder.training import TrainConfig, train
+from diffbench.methods.contract import Batch
+torch.set_num_threads(1)
+checkpoint.EVERY_S, kill_at = 0.0, int(sys.argv[2])
+h = torch.randn(9000, 2, 8, generator=torch.Generator().manual_seed(0))
+ids = torch.arange(9000)
+def read(text, start):
+    for first in range(start, 9000, 1024):
+        yield Batch(*(t[first:first + 1024] for t in (h, ids, ids)))
+def progress(done, total):
+    if done == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+coder = SparseCoder(8, [Group(32, 3)])
+path = Path(sys.argv[1])
+stream, config = Stream(read, {"neutral": 9000}, 8, 2**17), TrainConfig(steps=120, batch=256)
+train(coder, stream, config, Objective(aux=1 / 32), checkpoint=path, progress=progress)
+torch.save(coder.state_dict(), path.with_suffix(".pt"))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_twice_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    def run(name: str, kill_at: int = 0) -> int:
+        command = [sys.executable, "-c", KILLED, str(tmp_path / name), str(kill_at)]
+        return subprocess.run(command, check=False).returncode
+
+    assert run("straight.safetensors") == 0
+    assert [run("killed.safetensors", step) for step in (40, 80, 0)] == [-9, -9, 0]
+    one, other = (torch.load(tmp_path / f"{name}.pt") for name in ("straight", "killed"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
