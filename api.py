@@ -98,6 +98,7 @@ def own_pair(
     *,
     tuned: str | Path | None = None,
     on: str | Path | None = None,
+    texts: str | Path | None = None,
     allow_other_base: bool = False,
 ) -> Organism:
     """A pair of one's own with its behaviour file, to be given to `run` and `score` as the organism.
@@ -105,7 +106,7 @@ def own_pair(
     Raises:
         UsageError: neither or both of adapter and tuned. ValidationFailed, PrerequisiteError: see `load_pair`.
     """
-    models = {"base": base, "behaviour": behaviour, "adapter": adapter, "tuned": tuned, "on": on}
+    models = {"base": base, "behaviour": behaviour, "adapter": adapter, "tuned": tuned, "on": on, "texts": texts}
     return user_organism(given(models, allow_other_base))
 
 
@@ -126,7 +127,7 @@ def run(
         seed: method seeds.
         out: folder for run folders, which are read again instead of run again; None: nothing is kept.
         overwrite: run finished cells again.
-        options: `layer`, `tokens`, `limit`, `sinks`, `device`, `dtype`, `device_map`, `backend`,
+        options: `layer`, `tokens`, `seconds`, `limit`, `sinks`, `device`, `dtype`, `device_map`, `backend`,
             `cache` (False: everything is measured anew), and `set={method: {option: value}}`.
 
     Returns:

@@ -92,6 +92,10 @@ def run(
         int | None,
         typer.Option("--tokens", help="Most tokens a method may read.  [default: 60000]", show_default=False),
     ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", help="Wall clock a method may use.  [default: 600]", show_default=False),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", help="Only so many prompts a split: a quick look, in no table.", show_default=False),
@@ -147,6 +151,10 @@ def run(
         Path | None,
         typer.Option("--behaviour", help="Your own pair: behaviour file (JSON; see `bench schema behaviour`)."),
     ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option("--texts", help="Your own pair: YAML file of large text sources (docs/real-models.md)."),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what the run will cost (tokens, memory, disk, time), and run nothing."),
@@ -171,6 +179,7 @@ def run(
                 "out": out,
                 "layer": layer,
                 "tokens": tokens,
+                "seconds": seconds,
                 "limit": limit,
                 "sinks": sinks,
                 "device": device,
@@ -186,6 +195,7 @@ def run(
                 "tuned": tuned,
                 "allow_other_base": allow_other_base or None,
                 "behaviour": behaviour,
+                "texts": texts,
             },
         )
         note = note_of(file)
@@ -258,6 +268,7 @@ def verify(
     on: Annotated[str | None, typer.Option("--on", help="As in `bench run`.")] = None,
     tuned: Annotated[str | None, typer.Option("--tuned", help="As in `bench run`.")] = None,
     behaviour: Annotated[Path | None, typer.Option("--behaviour", help="As in `bench run`.")] = None,
+    texts: Annotated[Path | None, typer.Option("--texts", help="As in `bench run`.")] = None,
     allow_other_base: Annotated[bool, typer.Option("--allow-other-base", help="As in `bench run`.")] = False,
     as_json: JsonFlag = False,
     debug: Debug = False,
@@ -272,7 +283,7 @@ def verify(
         from .harness.views import render
         from .organisms.errors import ValidationFailed
 
-        own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour}
+        own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour, "texts": texts}
         named = named_organism(organism, own, allow_other_base)
         bad: list[Path] = []
         for folder in folders:

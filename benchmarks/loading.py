@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from diffbench.methods.coder.training import _batches as index_batches  # pyright: ignore[reportPrivateUsage]
+from diffbench.methods.coder.training import permuted as index_batches
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 

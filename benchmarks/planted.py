@@ -110,7 +110,7 @@ class PlantedProblem:
         self.d_model = self.residuals_T2d.shape[2]
 
     def activations(
-        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
+        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None, start: int | None = None
     ) -> Iterator[Batch]:
         """The first half is neutral, the second chat, the last tenth contrastive, from its end backwards."""
         half = len(self.residuals_T2d) // 2
@@ -119,7 +119,7 @@ class PlantedProblem:
             "chat": self.residuals_T2d[half:],
             "contrastive": self.residuals_T2d.flip(0)[: half // 5],
         }
-        for chunk in of[text][:tokens].split(batch_tokens):
+        for chunk in of[text][:tokens][start or 0 :].split(batch_tokens):
             yield Batch(chunk, torch.zeros(len(chunk), dtype=torch.int64), torch.arange(len(chunk)))
 
     def progress(self, done: int, total: int) -> None:

@@ -16,9 +16,9 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from diffbench.methods.coder.analysis import FT_ONLY, relative_decoder_norm
 from diffbench.methods.coder.dictionary import RawCoder
 from diffbench.methods.coder.fitting import DictionaryConfig
+from diffbench.methods.coder.scaling import FT_ONLY, relative_decoder_norm
 from diffbench.methods.contract import DiffResult, Method
 from diffbench.methods.crosscoders import DeltaConfig, L1Config
 from diffbench.methods.registry import load_method

@@ -7,8 +7,9 @@ activation without decoder bias, the reconstruction, and the error with latent j
 from copy import deepcopy
 
 import torch
-from diffbench.methods.coder.analysis import latent_scaling, survey
+from diffbench.methods.coder.analysis import survey
 from diffbench.methods.coder.dictionary import RawCoder
+from diffbench.methods.coder.scaling import latent_scaling
 from diffbench.methods.coder.sparse_coder import Group, SparseCoder
 from torch import Tensor
 

@@ -107,9 +107,13 @@ class DiffProblem(Protocol):
     """Folder for checkpoints, kept until the cell is finished; None: nothing is kept."""
 
     def activations(
-        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
+        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None, start: int | None = None
     ) -> Iterator[Batch]:
-        """One pass over at most `tokens` paired residuals of harvest text (never dev or test prompts), text by text."""
+        """One pass over at most `tokens` paired residuals of harvest text (never dev or test prompts), text by text.
+
+        With `start` the first so many of them are passed over, and what was read of this text before costs no budget again: so
+        several epochs, and a run that goes on where it was killed, read the same tokens in the same order (0: from the beginning).
+        """
         ...
 
     def outputs(self, text: Text = "neutral", tokens: int | None = None) -> Iterator[Outputs]:

@@ -33,11 +33,15 @@ def discriminant(residuals: Tensor, chosen: Tensor, shrinkage: float) -> Gate:
     x, y = residuals.flatten(0, 1), chosen.repeat_interleave(2)
     one, zero = x[y].mean(0), x[~y].mean(0)
     centred = torch.cat([x[y] - one, x[~y] - zero])
-    covariance = centred.T @ centred / len(x)
-    variance = float(covariance.diagonal().mean()) or 1.0
-    covariance += shrinkage * variance * torch.eye(len(covariance), device=x.device)
-    read = torch.linalg.solve(covariance, one - zero)
-    return Gate(read.cpu(), float(read @ (one + zero) / 2))
+    return between(one, zero, centred.T @ centred / len(x), shrinkage)
+
+
+def between(one_d: Tensor, zero_d: Tensor, covariance_dd: Tensor, shrinkage: float) -> Gate:
+    """The discriminant of two means and a within-class covariance; see `discriminant`."""
+    variance = float(covariance_dd.diagonal().mean()) or 1.0
+    ridge_dd = shrinkage * variance * torch.eye(len(covariance_dd), dtype=one_d.dtype, device=one_d.device)
+    read = torch.linalg.solve(covariance_dd + ridge_dd, one_d - zero_d)
+    return Gate(read.cpu().float(), float(read @ (one_d + zero_d) / 2))
 
 
 class RandomDifferenceConfig(BaseModel):

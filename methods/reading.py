@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ..organisms.hub.shown import shown
-from .contract import MAX_FINDINGS, Access, DiffProblem, DiffResult, Finding
+from .contract import MAX_FINDINGS, Access, DiffProblem, DiffResult, Finding, Gate
 from .differences import Pass, check_finite, delta, nothing
-from .linear import discriminant
+from .linear import between
 
 CHUNK = 512
 """Tokens whose logits are compared at a time: a vocabulary is wide."""
@@ -178,32 +178,72 @@ class LogitDiff:
     def diff(self, problem: DiffProblem) -> DiffResult:
         """Two findings with the same gate; the score is their norm."""
         reading = Pass(problem, self.config.tokens)
-        residuals: list[Tensor] = []
-        gaps: list[Tensor] = []
-        mined = Mined(self.config)
+        places, mined = Places(self.config, min(self.config.tokens, problem.budget.tokens)), Mined(self.config)
         for _, outputs in reading.outputs():
-            residuals.append(outputs.batch.residuals)
-            gaps += [mined.add(part) for part in outputs.logits.split(CHUNK)]
-        residuals_T2d, kl_T = torch.cat(residuals), torch.cat(gaps)
-        facts = reading.facts() | {"kl_nats": float(kl_T.mean()), "k": mined.k}
-        chosen = torch.zeros(len(kl_T), dtype=torch.bool, device=kl_T.device)
-        chosen[kl_T.topk(max(1, round(self.config.top_share * len(kl_T)))).indices] = True
-        if not kl_T[chosen].sum() > 0:
+            kl_T = torch.cat([mined.add(part) for part in outputs.logits.split(CHUNK)])
+            places.add(kl_T, outputs.batch.residuals)
+        facts = reading.facts() | {"kl_nats": places.kl_sum / places.seen, "k": mined.k}
+        kl_K, residuals_K2d = places.best()
+        if not kl_K.sum() > 0:
             return DiffResult(nothing(problem.d_model, "both models say the same everywhere"), facts)
-        delta_Td = (residuals_T2d[:, 1] - residuals_T2d[:, 0]).double()
-        where_d = (kl_T[chosen, None] * delta_Td[chosen]).sum(0) / kl_T[chosen].sum()
-        facts |= {"top_share_of_kl": float(kl_T[chosen].sum() / kl_T.sum()), "top_kl_nats": float(kl_T[chosen].min())}
+        delta_Kd = residuals_K2d[:, 1] - residuals_K2d[:, 0]
+        where_d = (kl_K[:, None] * delta_Kd).sum(0) / kl_K.sum()
+        facts |= {"top_share_of_kl": float(kl_K.sum()) / places.kl_sum, "top_kl_nats": float(kl_K.min())}
         rows_Kd = where_d[None]
         gate = None
-        if not chosen.all():
-            rows_Kd = torch.stack([where_d, where_d - delta_Td[~chosen].mean(0)])
-            gate = discriminant(residuals_T2d, chosen, self.config.shrinkage) if self.config.gate else None
+        if others := places.seen - len(kl_K):
+            rows_Kd = torch.stack([where_d, where_d - (places.delta_d - delta_Kd.sum(0)) / others])
+            gate = places.gate(residuals_K2d) if self.config.gate else None
         evidence = read_out(problem, rows_Kd, self.config.mined)
         evidence[0]["mined"] = mined.best(problem)
         found = [
             Finding(row.cpu().float(), gate, float(row.norm()), e) for row, e in zip(rows_Kd, evidence, strict=True)
         ]
         return DiffResult(found, facts)
+
+
+class Places:
+    """The places where the outputs changed most, and running sums of the residuals of all of them; fp64.
+
+    Args:
+        wanted: most places that will be seen.
+    """
+
+    def __init__(self, config: LogitDiffConfig, wanted: int) -> None:
+        self._config, self._most = config, max(1, round(config.top_share * wanted))
+        self._kl_K, self._residuals_K2d = torch.zeros(0), torch.zeros(0)
+        self.seen, self.kl_sum = 0, 0.0
+        self.delta_d, self._sum_d, self._sum_dd = torch.zeros(0), torch.zeros(0), torch.zeros(0)
+
+    def add(self, kl_T: Tensor, residuals_T2d: Tensor) -> None:
+        """Count some places and keep those that may be among the best."""
+        kl_T, wide_T2d = kl_T.double(), residuals_T2d.double()
+        x_Xd = wide_T2d.flatten(0, 1)
+        d = x_Xd.shape[1]
+        if not self.seen:
+            self._kl_K, self._residuals_K2d = kl_T[:0], wide_T2d[:0]
+            self.delta_d, self._sum_d, self._sum_dd = x_Xd.new_zeros(d), x_Xd.new_zeros(d), x_Xd.new_zeros(d, d)
+        self.seen, self.kl_sum = self.seen + len(kl_T), self.kl_sum + float(kl_T.sum())
+        self.delta_d += (wide_T2d[:, 1] - wide_T2d[:, 0]).sum(0)
+        if self._config.gate:
+            self._sum_d += x_Xd.sum(0)
+            self._sum_dd.addmm_(x_Xd.T, x_Xd)
+        kl_K, both_K2d = torch.cat([self._kl_K, kl_T]), torch.cat([self._residuals_K2d, wide_T2d])
+        kept_K = kl_K.argsort(descending=True, stable=True)[: self._most]
+        self._kl_K, self._residuals_K2d = kl_K[kept_K], both_K2d[kept_K]
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """KL [K] and residuals [K, 2, d] of the share of all places that was asked for, largest KL first."""
+        n = max(1, round(self._config.top_share * self.seen))
+        return self._kl_K[:n], self._residuals_K2d[:n]
+
+    def gate(self, chosen_K2d: Tensor) -> Gate:
+        """The discriminant between chosen and other places, from their sums."""
+        x_Xd = chosen_K2d.flatten(0, 1)
+        ones, zeros = len(x_Xd), 2 * self.seen - len(x_Xd)
+        one_d, zero_d = x_Xd.mean(0), (self._sum_d - x_Xd.sum(0)) / zeros
+        within_dd = self._sum_dd - ones * torch.outer(one_d, one_d) - zeros * torch.outer(zero_d, zero_d)
+        return between(one_d, zero_d, within_dd / (ones + zeros), self._config.shrinkage)
 
 
 class Mined:

@@ -17,10 +17,11 @@ from torch.nn.functional import normalize
 
 from .coder.analysis import Survey, survey
 from .coder.dictionary import RawCoder
-from .coder.fitting import HALF_AND_HALF, DictionaryMethod, Harvest, fit, harvest, learn
+from .coder.fitting import HALF_AND_HALF, DictionaryMethod, fit, harvest, learn
 from .coder.readout import Rank, candidate_latents, changes, diagnostics
 from .coder.sparse_coder import Group, Inputs, Objective, SparseCoder
-from .coder.training import TrainConfig
+from .coder.stream import Stream
+from .coder.training import Held, TrainConfig
 from .contract import MAX_FINDINGS, DiffProblem, DiffResult, Finding, Gate
 from .crosscoders import BatchTopKConfig
 
@@ -113,13 +114,13 @@ class PairedSAEs(DictionaryMethod[PairConfig]):
 
     def diff(self, problem: DiffProblem) -> DiffResult:
         """Train both from the same initial rows on the same batches; score = 1 − best cosine with a living latent of the base."""
-        cfg, read = self.config, harvest(problem, HALF_AND_HALF)
-        coders = [_coder(problem, cfg, m).to(read.residuals_T2d.device) for m in ("base", "ft")]
+        cfg, read = self.config, harvest(problem, self.config, HALF_AND_HALF)
+        coders = [_coder(problem, cfg, m).to(read.device) for m in ("base", "ft")]
         facts = [
             learn(problem, cfg, coder, Objective(aux=cfg.aux), cfg.schedule(), read, share=0.5, stage=coder.inputs)
             for coder in coders
         ]
-        base, ft = (survey(c, read.residuals_T2d, read.ids_T, read.positions_T, problem.tokenizer) for c in coders)
+        base, ft = (survey(c, read.parts(), problem.tokenizer) for c in coders)
         raw_base, raw = (c.raw() for c in coders)
         alive = candidate_latents(base, cfg.min_tokens)
         cosines_NA = _unit(raw) @ _unit(raw_base)[alive].T
@@ -130,10 +131,16 @@ class PairedSAEs(DictionaryMethod[PairConfig]):
             mutual_N = back_A[at_N] == torch.arange(len(at_N), device=at_N.device)
         evidence = [{"best_cosine": float(b), "mutual": bool(m)} for b, m in zip(best_N, mutual_N, strict=True)]
         found = _findings(raw, ft, changes(raw, ft), 1 - best_N, cfg.min_tokens, evidence)
-        own = diagnostics(raw, ft, cfg.min_tokens) | {
-            "base": facts[0] | diagnostics(raw_base, base, cfg.min_tokens),
-            "unmatched": {str(tau): int((best_N[candidate_latents(ft, cfg.min_tokens)] < tau).sum()) for tau in TAUS},
-        }
+        own = (
+            read.facts()
+            | diagnostics(raw, ft, cfg.min_tokens)
+            | {
+                "base": facts[0] | diagnostics(raw_base, base, cfg.min_tokens),
+                "unmatched": {
+                    str(tau): int((best_N[candidate_latents(ft, cfg.min_tokens)] < tau).sum()) for tau in TAUS
+                },
+            }
+        )
         return DiffResult(found, facts[1] | own, {name: t.cpu() for name, t in raw._asdict().items()})
 
 
@@ -163,32 +170,34 @@ class StagewiseSAE(DictionaryMethod[StagewiseConfig]):
         Direction: row of F minus row of D times the mean activation on chat.
         """
         cfg = self.config
-        neutral, chat = (harvest(problem, {text: 0.5}) for text in ("neutral", "chat"))
-        start = _coder(problem, cfg, "base").to(neutral.residuals_T2d.device)
+        neutral, chat = (harvest(problem, cfg, {text: 0.5}) for text in ("neutral", "chat"))
+        start = _coder(problem, cfg, "base").to(neutral.device)
         facts = learn(problem, cfg, start, Objective(aux=cfg.aux), cfg.schedule(), neutral, share=0.5, stage="S")
         model = self._moved(problem, start, "ft", neutral, "M")
         data = self._moved(problem, start, "base", chat, "D")
         both = self._moved(problem, data, "ft", chat, "F")
         raws = {name: c.raw() for name, c in {"S": start, "M": model, "D": data, "F": both}.items()}
         turned = {f"{a}{b}": 1 - (_unit(raws[a]) * _unit(raws[b])).sum(1) for a, b in ("SM", "DF", "SD")}
-        seen = survey(both, chat.residuals_T2d, chat.ids_T, chat.positions_T, problem.tokenizer)
+        seen = survey(both, chat.parts(), problem.tokenizer)
         change_Nd = raws["F"].decoder_NMd[:, 0] - raws["D"].decoder_NMd[:, 0]
         evidence = [{f"rotation_{k}": float(v[j]) for k, v in turned.items()} for j in range(len(seen.fires_N))]
         score_N = torch.minimum(turned["SM"], turned["DF"])
         found = _findings(raws["F"], seen, change_Nd, score_N, cfg.min_tokens, evidence)
-        facts = facts | diagnostics(raws["F"], seen, cfg.min_tokens)
-        facts["harvest_tokens"] = neutral.counts | chat.counts
+        facts = facts | chat.facts() | diagnostics(raws["F"], seen, cfg.min_tokens)
+        facts["harvest_tokens"] = neutral.facts()["harvest_tokens"] | chat.facts()["harvest_tokens"]
         facts["median_rotation"] = {k: float(v.median()) for k, v in turned.items()}
         return DiffResult(found, facts, {name: t.cpu() for name, t in raws["F"]._asdict().items()})
 
-    def _moved(self, problem: DiffProblem, coder: SparseCoder, to: Inputs, read: Harvest, stage: str) -> SparseCoder:
+    def _moved(
+        self, problem: DiffProblem, coder: SparseCoder, to: Inputs, read: Held | Stream, stage: str
+    ) -> SparseCoder:
         """A copy of a trained coder, trained on what another model does on a text.
 
         The mean is that of the new activations: a shift between the models would otherwise be all that so few steps learn.
         """
         moved, cfg = copy.deepcopy(coder), self.config
         moved.inputs = to
-        moved.mean_D.copy_(moved.select_input(read.residuals_T2d).mean(0))
+        moved.mean_D.copy_(moved.select_input(read.sample()).mean(0))
         settings = TrainConfig(
             **{name: getattr(cfg, name) for name in TrainConfig.model_fields} | {"steps": cfg.steps // 3}
         )

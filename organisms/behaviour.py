@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from .errors import ValidationFailed
-from .hub.files import read_text
+from .hub.files import NAMES_TEXTS, read_text
 
 
 class BehaviourError(ValidationFailed):
@@ -101,9 +101,10 @@ class Behaviour(_Strict):
     capability: tuple[Prompt, ...] = ()
     """Probes of things that must survive: the target is the right answer. Empty: retention is judged by neutral text alone."""
     neutral: tuple[str, ...] | str = ()
-    """Ordinary text without the behaviour: a list, or the path (relative to this file) of a .jsonl with `text` rows."""
+    """Ordinary text without the behaviour: a list, or the path (relative to this file) of a .jsonl with `text` rows, or of a .yaml or
+    .json file that names sources of large text."""
     chat: tuple[tuple[Turn, ...], ...] | str = ()
-    """Ordinary conversations: a list, or the path of a .jsonl with `messages` rows."""
+    """Ordinary conversations: a list, or the path of a .jsonl with `messages` rows, or of a .yaml or .json file that names sources."""
     chat_template: str | None = None
     """Chat template (Jinja) for a base without one, or in place of its own; or the path of a .jinja file beside this file."""
     merge_system: bool = False
@@ -173,7 +174,7 @@ def load_behaviour(path: Path) -> Behaviour:
         changed: dict[str, Any] = {
             field: _column(path.parent / given, field)
             for field in ROWS
-            if isinstance(given := getattr(behaviour, field), str)
+            if isinstance(given := getattr(behaviour, field), str) and not given.endswith(NAMES_TEXTS)
         }
         if (template := behaviour.chat_template) is not None and template.endswith(".jinja"):
             changed["chat_template"] = read_text(path.parent / template)
@@ -199,24 +200,34 @@ def _fault(error: Any, inside: str = "") -> str:
     return f"{'.'.join([inside] * bool(inside) + parts) or 'file'}: {said}"
 
 
+def merged(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """A conversation whose system turn stands in its first user message."""
+    if len(turns) < 2 or (turns[0].role, turns[1].role) != ("system", "user"):
+        return turns
+    first = turns[1].model_copy(update={"content": f"{turns[0].content}\n\n{turns[1].content}"})
+    return (first, *turns[2:])
+
+
+def turns_of(row: Any) -> tuple[Turn, ...]:
+    """The turns of a row of chat data; pydantic's ValidationError if it is none."""
+    return TURNS.validate_python(row)
+
+
+TURNS: TypeAdapter[tuple[Turn, ...]] = TypeAdapter(tuple[Turn, ...])
+
+
 def _merged(behaviour: Behaviour) -> Behaviour:
     """The behaviour with every system turn before the first user message."""
 
-    def merge(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-        if len(turns) < 2 or (turns[0].role, turns[1].role) != ("system", "user"):
-            return turns
-        first = turns[1].model_copy(update={"content": f"{turns[0].content}\n\n{turns[1].content}"})
-        return (first, *turns[2:])
-
     def all_of(prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
-        return tuple(p.model_copy(update={"messages": merge(p.messages)}) for p in prompts)
+        return tuple(p.model_copy(update={"messages": merged(p.messages)}) for p in prompts)
 
-    assert not isinstance(behaviour.chat, str)
+    chat = behaviour.chat
     return behaviour.model_copy(
         update={
             "prompts": all_of(behaviour.prompts),
             "capability": all_of(behaviour.capability),
-            "chat": tuple(map(merge, behaviour.chat)),
+            "chat": chat if isinstance(chat, str) else tuple(map(merged, chat)),
         }
     )
 

@@ -4,21 +4,20 @@ Splits never share a document: methods read `harvest`; strengths are chosen on `
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from .behaviour import Behaviour, BehaviourError, Turn
+from .behaviour import Behaviour, BehaviourError, Turn, merged, turns_of
 from .hub.chat import TemplateError, opened, render
+from .hub.corpora import Corpus, Kind, Part, Split, Tally
 from .world.corpus import CHAT_KINDS, NEUTRAL_KINDS, documents
 from .world.document import Document
 from .world.facts import World
 
 MOST_TEXT, MOST_OPENING, ANSWER = 256, 1024, 64
 """Most tokens of a text and of an opening of a conversation, and those kept free for its answer."""
-Split = Literal["harvest", "dev", "test"]
-Kind = Literal["neutral", "chat"]
 
 
 @dataclass
@@ -29,6 +28,8 @@ class Losses:
     """Cut on the right: plain text at a token, conversations at the end of a turn if the first one fits."""
     skipped: set[tuple[Kind, int]] = field(default_factory=set[tuple[Kind, int]])
     """Conversations left out: a template whose own words alone are too long, or an opening that is."""
+    read: dict[tuple[Kind, Part], Tally] = field(default_factory=dict[tuple[Kind, Part], Tally])
+    """Rows of each source of large text."""
 
 
 class Texts(Protocol):
@@ -73,16 +74,24 @@ class WorldTexts:
 
 
 class FileTexts:
-    """A user's `neutral` and `chat` texts: the first 70 % harvest, then 15 % dev and 15 % test.
+    """A user's `neutral` and `chat` texts: the first 70 % harvest, then 15 % dev and 15 % test; of a corpus as many, by their bytes.
 
     Args:
         context: most tokens that the model reads; None: unknown.
+        corpora: sources that take the place of the behaviour's lists.
     """
 
     MIN_TEXTS = 20
 
-    def __init__(self, behaviour: Behaviour, tokenizer: Any, context: int | None = None):
-        if len(behaviour.neutral) < self.MIN_TEXTS:
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        tokenizer: Any,
+        context: int | None = None,
+        corpora: Mapping[Kind, Corpus] | None = None,
+    ):
+        self.corpora = corpora or {}
+        if "neutral" not in self.corpora and len(behaviour.neutral) < self.MIN_TEXTS:
             raise BehaviourError(
                 f"the behaviour file has {len(behaviour.neutral)} neutral texts; collateral damage is measured on them, "
                 f"so give at least {self.MIN_TEXTS} (field `neutral`: a list or a .jsonl path)"
@@ -91,13 +100,26 @@ class FileTexts:
         self.most_text = min(MOST_TEXT, context or MOST_TEXT)
         self.most_opening = min(MOST_OPENING, (context or MOST_OPENING + ANSWER) - ANSWER)
 
-    def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
-        chats = kind == "chat" and bool(self.behaviour.chat)
-        items = list[Any](self.behaviour.chat if chats else self.behaviour.neutral)
-        source: Kind = "chat" if chats else "neutral"
+    def _documents(self, source: Kind, split: Split, losses: Losses | None = None) -> Iterator[tuple[int, Any]]:
+        """(number, text or turns) of a split."""
+        if source in self.corpora:
+            for number, document in self.corpora[source].documents(split, None if losses is None else losses.read):
+                yield number, document if source == "neutral" else self._turns(document)
+            return
+        items = list[Any](self.behaviour.chat if source == "chat" else self.behaviour.neutral)
         low, high = {"harvest": (0, 0.7), "dev": (0.7, 0.85), "test": (0.85, 1)}[split]
         for number in range(int(low * len(items)), int(high * len(items))):
-            item, most = items[number], self.most_text
+            yield number, items[number]
+
+    def _turns(self, document: Any) -> tuple[Turn, ...]:
+        turns = turns_of(document)
+        return merged(turns) if self.behaviour.merge_system else turns
+
+    def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
+        chats = kind == "chat" and bool(self.behaviour.chat or "chat" in self.corpora)
+        source: Kind = "chat" if chats else "neutral"
+        for number, item in self._documents(source, split, losses):
+            most = self.most_text
             row = self._plain(item) if isinstance(item, str) else self._chat(number, item)
             if len(row) > most:
                 if losses is not None:
@@ -110,8 +132,7 @@ class FileTexts:
                 losses.skipped.add((source, number))
 
     def prompts(self, losses: Losses | None = None) -> Iterator[list[int]]:
-        for number, turns in enumerate(self.behaviour.chat[: int(0.7 * len(self.behaviour.chat))]):
-            assert not isinstance(turns, str)
+        for number, turns in self._documents("chat", "harvest", losses):
             first = next((i for i, t in enumerate(turns) if t.role == "assistant"), len(turns))
             if first:
                 row = opening(self.tokenizer, _said(turns[:first]))

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the pack
 
 from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
 
-from benchmarks import gpu, run, scaling, step, table
+from benchmarks import gpu, run, scaling, step, streaming, table
 from benchmarks.dense import DenseCrosscoder
 from benchmarks.features import paired
 from benchmarks.peers import rows as peers
@@ -72,6 +72,12 @@ def test_peers_that_are_here_agree() -> None:
     """Disagreement would raise; what differs by design is in their modules' first paragraphs."""
     rows, skipped = peers.measure(quick=True, repetitions=1, root=ROOT)
     assert len(rows) + len(skipped) == 5
+
+
+def test_a_stream_is_measured_beside_tensors_that_are_held() -> None:
+    found = streaming.measure(8192, 8192, 8, 8, 256, 2, 2**18, 4)
+    assert set(found["seconds"]) == {"held", "streamed"} and found["steps"] == 32
+    assert found["buffer_tokens"] * 2 * 8 * 2 <= 2**18 and found["drawn_alone"]["tokens"] == 8192
 
 
 def test_the_gpu_section_runs_on_any_device() -> None:

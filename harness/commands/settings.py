@@ -43,6 +43,8 @@ class RunFile(BaseModel):
     """Hooked layer, where it is not the organism's."""
     tokens: int | None = Field(default=None, ge=100)
     """Budget of harvested tokens a cell."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall clock that a method may use."""
     limit: int | None = Field(default=None, ge=1)
     """Only so many prompts a split: a partial result, which stands in no table."""
     sinks: Literal["drop", "keep"] | None = None
@@ -59,6 +61,8 @@ class RunFile(BaseModel):
     on: str | None = None
     tuned: str | None = None
     behaviour: Path | None = None
+    texts: Path | None = None
+    """File that names sources of large text, for a pair of one's own."""
     allow_other_base: bool = False
 
     @field_validator("method", "organism", mode="before")
@@ -129,8 +133,8 @@ class Settings:
         }
         if f.cache:
             chosen["cache"] = Cache.of_user()
-        if f.tokens:
-            chosen["budget"] = Budget(tokens=f.tokens)
+        if f.tokens or f.seconds:
+            chosen["budget"] = Budget(f.tokens or Budget.tokens, f.seconds or Budget.seconds)
         return plan([o.at(f.layer, f.limit) for o in self.organisms], self.methods, f.seed, f.out, overwrite, **chosen)
 
 
@@ -216,7 +220,7 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
     Raises:
         UsageError: unknown names, contradictory options, nothing given.
     """
-    own = {k: getattr(file, k) for k in ("base", "adapter", "on", "tuned", "behaviour")}
+    own = {k: getattr(file, k) for k in ("base", "adapter", "on", "tuned", "behaviour", "texts")}
     if any(own.values()):
         if file.organism:
             raise UsageError(

@@ -11,13 +11,13 @@ import torch
 from ...organisms.errors import UsageError
 from ...organisms.hub.model_names import fetched, other_base
 from ...organisms.hub.sources import PairSource
+from ...organisms.hub.tokens import saved_vocabulary
 from .adapters import attach, read_adapter
 from .anatomy import PairError, anatomy
 from .pair import Pair
 from .preflight import check_device, check_dtype, check_memory, check_quantised, check_whole, readable
 from .proof import alone, prove
 from .sides import Adapters, Residents, plain, share, switches
-from .tokens import saved_vocabulary
 
 log = logging.getLogger(__name__)
 Backend = Literal["hooks", "nnsight"]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ...organisms.hub.tokens import encode
 from .adapters import delta_weights
 from .anatomy import PairError, input_device
 from .engine import OTHER_SHAPES, TOLERANCE, Engine, decoding
 from .sides import SIDES, Adapters, Residents, Side, plain
-from .tokens import encode
 from .trees import MOST_NODES, Layout, Tree, grown, layout, planted
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ are found, by position, by token and by norm, and left out wherever residuals ar
 left out of, and docs/performance.md what one does to a dictionary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,12 @@ class Count:
     """Norm of the largest residual left out."""
     tokens: dict[int, int] = field(default_factory=dict[int, int])
     """How often each token id was left out as an outlier."""
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> "Count":
+        """A count that was written as JSON, which knows no numbers as keys."""
+        fields: dict[str, Any] = {**written, "tokens": {int(token): n for token, n in written["tokens"].items()}}
+        return cls(**fields)
 
     def add(self, other: "Count") -> None:
         """Count what another reading left out."""

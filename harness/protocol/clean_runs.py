@@ -127,6 +127,11 @@ class Rows:
         return [part.h for part in self.parts]
 
     @property
+    def places(self) -> int:
+        """How many places are read."""
+        return len(self._node)
+
+    @property
     def positions(self) -> int:
         """Positions that one edit of every tree runs, padding among them."""
         return sum(part.ids.numel() for part in self.parts)
@@ -150,10 +155,14 @@ class Rows:
                     h = part.h[tree] + lengths[edit, None, None] * moves[which[edit], tree]
                     yield from self._unembedded(*self._run(part, edit, tree, h))
 
+    def handed(self, residuals: Sequence[Tensor]) -> Iterator[Read]:
+        """What is read when other residuals [trees, pos, d_model] stand in the parts' place, as edit 0."""
+        for part, h in zip(self.parts, residuals, strict=True):
+            yield from self._unembedded(*self._run(part, *_all(part), h))
+
     def patched(self, residuals: Sequence[Tensor]) -> Tensor:
-        """Log-probabilities [1, n] when other residuals [trees, pos, d_model] stand in the parts' place."""
-        reads = (self._unembedded(*self._run(p, *_all(p), h)) for p, h in zip(self.parts, residuals, strict=True))
-        return self.fill(torch.zeros_like(self.clean), itertools.chain.from_iterable(reads))
+        """Log-probabilities [1, n] of `handed`."""
+        return self.fill(torch.zeros_like(self.clean), self.handed(residuals))
 
     def fill(self, log_p: Tensor, reads: Iterable[Read]) -> Tensor:
         """Log-probabilities [edits, n] with what is read written into them."""
@@ -266,7 +275,7 @@ class TextResiduals:
     def edited(self, edits: Edits, most: float = float("inf")) -> tuple[Tensor, Tensor]:
         """KL(clean ‖ edited) and NLL [edits], in nats a token; an edit is left, with an infinite KL, once it is sure to exceed `most`."""
         log_p = self.rows.clean.repeat(len(edits.which), 1)
-        kl = torch.zeros(len(log_p), len(self.rows.spot), device=log_p.device)
+        kl = torch.zeros(len(log_p), self.rows.places, device=log_p.device)
         within = torch.ones(len(log_p), dtype=torch.bool, device=log_p.device)
         for read in self.rows.edited(edits, within if most < float("inf") else None):
             self.rows.note(log_p, read)
@@ -274,6 +283,13 @@ class TextResiduals:
             within &= kl[:, self.rows.spot].sum(1) <= most * self.tokens
         mean = kl[:, self.rows.spot].mean(1).masked_fill(~within, torch.inf)
         return mean.cpu(), -log_p.mean(1).cpu()
+
+    def divergence(self, residuals: Sequence[Tensor]) -> float:
+        """KL(clean ‖ handed) in nats a token, with other residuals part by part."""
+        kl = torch.zeros(self.rows.places, device=self._at.device)
+        for read in self.rows.handed(residuals):
+            kl[read.spot] = self.rows.kl(read)
+        return float(kl[self.rows.spot].mean())
 
     def norm(self) -> float:
         """Mean residual norm, the first position and every other sink left out."""

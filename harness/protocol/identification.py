@@ -17,6 +17,7 @@ from ...methods.contract import Finding
 from ...organisms.card import Readout, read_base_card
 from ...organisms.errors import ValidationFailed
 from ...organisms.family import Candidates
+from ...organisms.hub.tokens import TokenError, word
 from ...organisms.organism import Organism
 from ...organisms.registry import family_and_spec
 from ...organisms.texts import Texts
@@ -25,7 +26,6 @@ from ..pairs.engine import SIDES
 from ..pairs.interventions import unit
 from ..pairs.pair import Pair
 from ..pairs.sinks import Count
-from ..pairs.tokens import TokenError, word
 from .prompts import passage
 from .result import Identification, Identified
 

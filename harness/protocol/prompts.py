@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import ValidationFailed
+from ...organisms.hub import tokens
 from ...organisms.hub.chat import TemplateError
 from ...organisms.texts import opened
-from ..pairs import tokens
 from ..pairs.anatomy import PairError
 from ..pairs.engine import Side
 from ..pairs.pair import Pair

@@ -17,7 +17,7 @@ from ...organisms.organism import Organism
 from ...organisms.texts import Losses
 from ..pairs.preflight import readable
 from .prompts import encode_prompt
-from .result import TextRead, sha256_json
+from .result import SourceRead, TextRead, sha256_json
 
 
 def prompts_sha256(organism: Organism) -> str:
@@ -73,4 +73,17 @@ def text_read(ended: Mapping[str, tuple[int, int]], losses: Losses, tokenizer: A
         template_sha256=hashlib.sha256(template_of(tokenizer).encode()).hexdigest() if added else None,
         inserted=added.inserted if added else "",
         date=added.date if added else None,
+        sources=tuple(
+            SourceRead(
+                kind=kind,
+                name=part.path or part.name or "",
+                subset=part.subset,
+                split=None if part.path else part.split,
+                licence=part.licence,
+                revision=part.revision or "",
+                weight=part.weight,
+                **vars(tally),
+            )
+            for (kind, part), tally in losses.read.items()
+        ),
     )

@@ -245,6 +245,27 @@ class LeftOut(Record):
         )
 
 
+class SourceRead(Record):
+    """What was read of one source of large text (`organisms/hub/corpora.py`)."""
+
+    kind: Literal["neutral", "chat"]
+    name: str
+    """Dataset of the hub, or path of a local file beside the file that names it."""
+    subset: str | None = None
+    split: str | None = None
+    licence: str
+    revision: str
+    """Commit, or hash of the local file."""
+    weight: float
+    rows: Count
+    empty: Count = 0
+    """Rows without text."""
+    repeated: Count = 0
+    """Rows whose text stood before, passed over."""
+    unusable: Count = 0
+    """Rows that are no text or no conversation, passed over."""
+
+
 class TextRead(Record):
     """What was read of a user's texts, and what the chat template writes beside their turns (`organisms/texts.py`, `hub/chat.py`)."""
 
@@ -262,6 +283,8 @@ class TextRead(Record):
     """What the template puts before the first user turn of a conversation without a system turn."""
     date: str | None = None
     """The date that the template was told, if it asks for one."""
+    sources: tuple[SourceRead, ...] = ()
+    """Sources of large text, as far as they were read."""
 
     @property
     def sentences(self) -> list[str]:
@@ -272,6 +295,10 @@ class TextRead(Record):
         ]
         said += [f"Cut {self.cut:,} texts that were too long."] * bool(self.cut)
         said += [f"Left out {self.skipped:,} conversations whose opening is too long."] * bool(self.skipped)
+        for s in self.sources:
+            said.append(f"Read {s.rows:,} rows of {s.name} ({s.kind}, licence {s.licence}).")
+            lost = {"empty": s.empty, "repeated": s.repeated, "unusable": s.unusable}
+            said += [f"Passed over {n:,} {why} rows of {s.name}." for why, n in lost.items() if n]
         said += [f"The chat template begins conversations with {self.inserted!r}."] * bool(self.inserted)
         return said + [f"The chat template was told the date {self.date}."] * bool(self.date)
 

@@ -6,10 +6,11 @@ Harvested text is read once and counted exactly; both sides run on the same toke
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import NamedTuple, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor
@@ -19,14 +20,16 @@ from ...organisms.behaviour import Prompt
 from ...organisms.errors import unknown
 from ...organisms.texts import Losses, Texts
 from ..cache import Kept, ids_sha256
+from ..marks import Counted, Marks
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
 from ..pairs.proof import overflow
 from ..pairs.sinks import Count
-from ..protocol.prompts import encode_prompt, kl, passage
+from ..protocol.clean_runs import TextResiduals
+from ..protocol.prompts import encode_prompt, passage
 
 T = TypeVar("T")
-H = TypeVar("H", Batch, Outputs)
+
 SIDES: tuple[Side, ...] = ("base", "tuned")
 ROWS, WINDOW = 64, 512
 """Texts per forward pass, and texts read at a time: a window is sorted by length so that little is spent on padding."""
@@ -36,6 +39,16 @@ COUNTED = 1_000_000
 """Tokens of a text that are counted before it is read; a text that has so many is taken to have more."""
 MEMORY_BYTES = 2**28
 """Most residuals that are kept for the next method."""
+
+
+class _Ends(NamedTuple):
+    """A batch, and for each side the output of the last block [tokens, d_model]: logits of so many tokens may not fit."""
+
+    batch: Batch
+    ends: list[Tensor]
+
+
+H = TypeVar("H", Batch, _Ends)
 
 
 class AccessError(PermissionError):
@@ -134,6 +147,8 @@ class Problem:
         self.spared_s = 0.0
         """Wall seconds that an earlier cell spent reading the same text."""
         self._memory = memory or Memory()
+        self._reached: dict[str, int] = {}
+        """Furthest token read of each text."""
         self.left_out = Count()
         """Positions that were read and left out, as sinks."""
         self.losses = Losses()
@@ -146,58 +161,96 @@ class Problem:
         self._on_progress("fit", done, total)
 
     def activations(
-        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
+        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None, start: int | None = None
     ) -> Iterator[Batch]:
         """See `DiffProblem.activations`; contrastive text needs access `+generations`."""
         held: list[Batch] = []
-        for part in self._harvest(text, tokens, self._remembered):
+        for part in self._harvest(text, tokens, self._remembered, start):
             held.append(part)
             if sum(len(b.ids) for b in held) >= batch_tokens:
                 merged = _joined(held)
                 whole = len(merged.ids) // batch_tokens * batch_tokens
-                for start in range(0, whole, batch_tokens):
-                    yield Batch(*(t[start : start + batch_tokens] for t in merged))
+                for first in range(0, whole, batch_tokens):
+                    yield Batch(*(t[first : first + batch_tokens] for t in merged))
                 held = [Batch(*(t[whole:] for t in merged))] if whole < len(merged.ids) else []
         if held:
             yield _joined(held)
 
     def outputs(self, text: Text = "neutral", tokens: int | None = None) -> Iterator[Outputs]:
         """See `DiffProblem.outputs`."""
-        yield from self._harvest(text, tokens, self._spoken)
+        most = max(1, self._pair.at_once // len(SIDES))
+        for part in self._harvest(text, tokens, self._spoken):
+            for some in torch.arange(len(part.batch.ids), device=self._pair.device).split(most):
+                made = [self._pair.unembed(ends[some], side) for ends, side in zip(part.ends, SIDES, strict=True)]
+                for logits, side in zip(made, SIDES, strict=True):
+                    if not bool(logits.sum(-1).isfinite().all()):
+                        raise overflow(self._pair, side, part.batch.ids[None].to(self._pair.device))
+                here = some.to(self.device)
+                yield Outputs(torch.stack(made, 1).to(self.device), Batch(*(t[here] for t in part.batch)))
 
-    def _harvest(self, text: Text, tokens: int | None, work: Callable[[list[list[int]]], H]) -> Iterator[H]:
-        """`work` on the rows of a text, some at a time, within the tokens asked for and the budget."""
-        left = (
-            self.budget.tokens - self.tokens_used
-            if tokens is None
-            else min(tokens, self.budget.tokens - self.tokens_used)
-        )
-        rows, asked, given = self._rows(text), left, 0
-        self._on_progress(f"harvest {text}", 0, asked)
-        while (left := min(left, self.budget.tokens - self.tokens_used)) > 0 and (
-            window := self._timed(partial(_take, rows, WINDOW, left, self._certain))
-        ):
-            window.sort(key=len)
-            for at in range(0, len(window), ROWS):
-                done = self._timed(partial(work, window[at : at + ROWS]))
-                kept = len((done if isinstance(done, Batch) else done.batch).ids)
-                left -= kept
-                given += kept
-                self.tokens_used += kept
-                self._on_progress(f"harvest {text}", given, asked)
-                yield done
+    def _harvest(
+        self,
+        text: Text,
+        tokens: int | None,
+        work: Callable[[list[list[int]]], tuple[H, Count]],
+        start: int | None = None,
+    ) -> Iterator[H]:
+        """`work` on the rows of a text, some at a time, within the tokens asked for and the budget.
+
+        With `start`, see `DiffProblem.activations`: what an earlier reading marked before it is passed over without `work`.
+        """
+        place = _Place(self, text, again=start is not None)
+        first, left = start or 0, place.room if tokens is None else min(tokens, place.room)
+        asked = left
+        marks = Marks(self.scratch / f"{text}-{asked}.jsonl" if self.scratch and start is not None else None)
+        done_before = list(marks.before(first))
+        for kept, count in (group for window in done_before for group in window.groups):
+            place.move(kept, Count.of(count))
+            left -= kept
+        rows = Counted(self._rows(text, sum(window.rows for window in done_before)))
+        number = len(done_before)
+        self._on_progress(f"harvest {text}", asked - left, asked)
+        try:
+            while (left := min(left, place.room)) > 0 and (
+                window := self._timed(partial(_take, rows, WINDOW, left, self._certain))
+            ):
+                if number == len(marks.windows):
+                    marks.add("window", rows.taken)
+                known, rows.taken, number = marks.windows[number].groups, 0, number + 1
+                window.sort(key=len)
+                for i, at in enumerate(range(0, len(window), ROWS)):
+                    if i < len(known) and place.at + known[i][0] <= first:
+                        place.move(known[i][0], Count.of(known[i][1]))
+                        left -= known[i][0]
+                        continue
+                    done, count = self._timed(partial(work, window[at : at + ROWS]))
+                    kept = len((done if isinstance(done, Batch) else done.batch).ids)
+                    if i == len(known):
+                        marks.add("group", kept, asdict(count))
+                    over = first - place.at
+                    left -= kept
+                    place.move(kept, count)
+                    self._on_progress(f"harvest {text}", asked - left, asked)
+                    if over > 0:
+                        done = cast(H, Batch(*(t[over:] for t in cast(Batch, done))))
+                    if over < kept:
+                        yield done
+                if not marks.windows[number - 1].whole:
+                    marks.add("end")
+        finally:
+            marks.close()
         self._on_progress("fit", 0, 1)
         if left > 0:
-            self.ended[text] = max(self.ended.get(text, (0, 0)), (asked, given))
+            self.ended[text] = max(self.ended.get(text, (0, 0)), (asked, place.at))
 
-    def _rows(self, text: Text) -> Iterator[list[int]]:
-        """Token rows of a harvest text."""
+    def _rows(self, text: Text, skip: int = 0) -> Iterator[list[int]]:
+        """Token rows of a harvest text after the first `skip`."""
         if text not in get_args(Text):
             raise unknown("text", text, get_args(Text))
         if text == "contrastive":
             self._need("+generations", "contrastive text")
-            return self._contrastive()
-        return self._texts.rows(text, "harvest", self.losses)
+            return self._contrastive(skip)
+        return islice(self._texts.rows(text, "harvest", self.losses), skip, None)
 
     def held(self, text: Text, most: int) -> int:
         """Tokens of a harvest text, as far as their places and ids say that they are kept: at most `most`, which are not all counted
@@ -211,17 +264,14 @@ class Problem:
 
     def divergence(self, edits: Sequence[Edit], text: Text = "chat", tokens: int = 2000) -> list[float]:
         """See `DiffProblem.divergence`."""
-        read = passage(self._pair, self._rows(text), tokens)
-        both = torch.stack([self._pair.residuals(read.ids, side) for side in SIDES], dim=2)
-        clean = self._pair.resume(both[:, :, 1], read.ids, "tuned").log_softmax(-1)
-        sinks = self._pair.sinks
-        still = sinks.still(both[:, :, 1], read.ids, "tuned")[..., None] if sinks else torch.tensor(False)
+        pair = self._pair
+        read = TextResiduals(pair, "tuned", passage(pair, self._rows(text), tokens))
+        both = [torch.stack([pair.residuals(p.ids, "base", p.layout), p.h], 2) for p in read.rows.parts]
 
         def gap(edit: Edit) -> float:
-            moved = edit(both.to(self.device)).to(both.device)
-            edited = torch.where(still.to(both.device), both[:, :, 1], moved)
-            hybrid = self._pair.resume(edited, read.ids, "tuned").log_softmax(-1)
-            return float(kl(clean, hybrid[None], read)[0])
+            moved = [edit(h.to(self.device)).to(h) for h in both]
+            kept = zip(moved, read.rows.parts, strict=True)
+            return read.divergence([torch.where(p.still[..., None], p.h, h) for h, p in kept])
 
         return [gap(edit) for edit in edits]
 
@@ -266,12 +316,11 @@ class Problem:
         finally:
             self.harvest_s += time.perf_counter() - began
 
-    def _remembered(self, rows: list[list[int]]) -> Batch:
+    def _remembered(self, rows: list[list[int]]) -> tuple[Batch, Count]:
         began = time.perf_counter()
         batch, count, took = self._memory.read(rows, self._paired)
-        self.left_out.add(count)
         self.spared_s += max(0.0, took - (time.perf_counter() - began))
-        return batch
+        return batch, count
 
     def _paired(self, rows: list[list[int]]) -> tuple[Batch, Count]:
         """Residuals of both sides at every ordinary position, and what was left out."""
@@ -310,35 +359,61 @@ class Problem:
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return Batch(*(t[mask].to(self.device) for t in (both, ids, positions)))
 
-    def _spoken(self, rows: list[list[int]]) -> Outputs:
+    def _spoken(self, rows: list[list[int]]) -> tuple["_Ends", Count]:
         ids, mask = self._pair.pad(rows)
+        count = Count()
         both = self._both(ids, mask)
-        mask = self._ordinary(both, ids, mask, self.left_out)
+        mask = self._ordinary(both, ids, mask, count)
         batch = self._masked(ids, mask, both)
-        logits = torch.stack([self._pair.logits(ids, side)[mask] for side in SIDES], dim=1)
-        fine = logits.sum(-1).isfinite().all(0)
-        if not bool(fine.all()):
-            raise overflow(self._pair, SIDES[int(fine[0])], ids, mask)
-        return Outputs(logits.to(self.device), batch)
+        where = mask.nonzero()
+        return _Ends(batch, [self._pair.ends(both[:, :, i], ids, side, where) for i, side in enumerate(SIDES)]), count
 
-    def _contrastive(self) -> Iterator[list[int]]:
-        """Prompts answered by both sides; each answer becomes a text that both sides read."""
+    def _contrastive(self, skip: int = 0) -> Iterator[list[int]]:
+        """Prompts answered by both sides; each answer becomes a text that both sides read. Rounds that are skipped are not answered."""
         prompts = self._texts.prompts(self.losses)
         round_ = 0
         while some := list(islice(prompts, 256)):
+            if skip >= 2 * len(some):
+                skip, round_ = skip - 2 * len(some), round_ + 1
+                continue
             answers = [
                 self._pair.generate(some, side, CONTRASTIVE_NEW_TOKENS, seed=100_000 * self.seed + 2 * round_ + i)
                 for i, side in enumerate(("base", "tuned"))
             ]
-            for prompt, *both in zip(some, *answers, strict=True):
-                yield from (prompt + answer for answer in both)
-            round_ += 1
+            yield from [prompt + answer for prompt, *both in zip(some, *answers, strict=True) for answer in both][skip:]
+            skip, round_ = 0, round_ + 1
 
     def _need(self, access: str, what: str) -> None:
         if self._access != access and self._access != "anchor":
             raise AccessError(
                 f"{what} needs access {access!r}, but this method declares {self._access!r}; declare it in `access`"
             )
+
+
+class _Place:
+    """How far a reading of a text has come, and what of it the budget pays for."""
+
+    def __init__(self, problem: Problem, text: str, again: bool):
+        self._problem, self._text, self._again, self.at = problem, text, again, 0
+
+    @property
+    def _paid(self) -> int:
+        """Tokens up to which reading is paid for already."""
+        return self._problem._reached.get(self._text, 0) if self._again else 0  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still be read."""
+        return self._problem.budget.tokens - self._problem.tokens_used + max(0, self._paid - self.at)
+
+    def move(self, tokens: int, count: Count) -> None:
+        """Some more were read; what they left out counts where they do."""
+        p, end = self._problem, self.at + tokens
+        if end > self._paid or not tokens:
+            p.left_out.add(count)
+        p.tokens_used += max(0, end - max(self.at, self._paid))
+        p._reached[self._text] = max(p._reached.get(self._text, 0), end)  # pyright: ignore[reportPrivateUsage]
+        self.at = end
 
 
 def _take(

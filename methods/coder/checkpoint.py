@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -31,6 +31,19 @@ class TrainReport:
     """Reconstruction loss at every check."""
 
 
+@dataclass
+class Position:
+    """Where training on a stream stands, JSON-serialisable."""
+
+    half: int = 0
+    """Halves drawn before, over all epochs."""
+    epoch: int = 0
+    begin: dict[str, int] = field(default_factory=dict[str, int])
+    """Tokens of each text that were read in this epoch before the half."""
+    drawn: int = 0
+    """Tokens drawn from the half."""
+
+
 class Checkpoint:
     """One file with weights, Adam's moments and counters; safetensors, so nothing is ever unpickled.
 
@@ -41,10 +54,17 @@ class Checkpoint:
 
     def __init__(self, path: Path, fingerprint: str):
         self.path, self.fingerprint = path, fingerprint
+        self.position: Position | None = None
+        """Where a stream goes on."""
         self._last = time.monotonic()
 
     def save_if_due(
-        self, coder: nn.Module, optimiser: torch.optim.Optimizer, since_N: Tensor, report: TrainReport
+        self,
+        coder: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        since_N: Tensor,
+        report: TrainReport,
+        position: Position | None = None,
     ) -> None:
         """Write the state if the last one is `EVERY_S` old."""
         if time.monotonic() - self._last < EVERY_S:
@@ -55,7 +75,8 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         scratch = self.path.with_suffix(".tmp")
         whole = {name: t.cpu().contiguous() for name, t in tensors.items()}
-        save_file(whole, scratch, metadata={"fingerprint": self.fingerprint, "report": json.dumps(vars(report))})
+        facts = {"report": vars(report), "position": position and asdict(position)}
+        save_file(whole, scratch, metadata={"fingerprint": self.fingerprint, "facts": json.dumps(facts)})
         os.replace(scratch, self.path)
         self._last = time.monotonic()
 
@@ -77,6 +98,8 @@ class Checkpoint:
                 state.setdefault(int(index), {})[what] = t
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
         since_N.copy_(tensors["since"])
-        for name, value in json.loads(facts["report"]).items():
+        found = json.loads(facts["facts"])
+        for name, value in found["report"].items():
             setattr(report, name, value)
+        self.position = Position(**found["position"]) if found["position"] else None
         return True

@@ -1,4 +1,4 @@
-"""What every dictionary method does around its coder: harvest paired residuals, train within the clock, read out.
+"""What every dictionary method does around its coder: harvest or stream paired residuals, train within the clock, read out.
 
 The order is the same for all, so that two methods differ in their coder, objective and text alone.
 """
@@ -6,7 +6,7 @@ The order is the same for all, so that two methods differ in their coder, object
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from pydantic import Field
@@ -17,7 +17,8 @@ from .analysis import survey
 from .patching import kl_patching
 from .readout import Rank, changes, diagnostics, findings, ranking
 from .sparse_coder import Objective, SparseCoder
-from .training import Schedule, TrainConfig, train
+from .stream import TURN, Stream
+from .training import Held, Schedule, TrainConfig, train
 
 READOUT_RESERVE = 0.1
 """Share of the wall-clock budget kept for the pass that follows training."""
@@ -36,6 +37,12 @@ class DictionaryConfig(TrainConfig):
     """A latent active on fewer harvested tokens is not a candidate."""
     patching_tokens: int = Field(default=1000, ge=0)
     """Tokens of chat on which KL patching is measured for the diagnostics; 0 leaves it out."""
+    memory_bytes: int = Field(default=2**30, ge=1)
+    """Most bytes of residuals that are held. A token budget above it is streamed through a buffer of that size (docs/performance.md)."""
+    stream: bool = False
+    """Stream even what could be held."""
+    readout_tokens: int = Field(default=200_000, ge=1)
+    """Streamed: tokens on which the trained latents are looked at, read once more."""
 
 
 C = TypeVar("C", bound=DictionaryConfig)
@@ -52,30 +59,40 @@ class DictionaryMethod(Generic[C]):
         self.config: C = config or self.Config()
 
 
-class Harvest(NamedTuple):
-    """What a dictionary is trained on, text by text."""
+def harvest(problem: DiffProblem, config: DictionaryConfig, shares: Mapping[Text, float]) -> Held | Stream:
+    """Paired residuals by `shares` of the token budget: held if `memory_bytes` allows it, else a stream of them.
 
-    residuals_T2d: Tensor
-    ids_T: Tensor
-    positions_T: Tensor
-    counts: dict[str, int]
-    """Tokens each text gave."""
-    seconds: float
-
-
-def harvest(problem: DiffProblem, shares: Mapping[Text, float]) -> Harvest:
-    """Paired residuals by `shares` of the token budget."""
-    begin = time.monotonic()
-    parts = list[tuple[Tensor, ...]]()
-    counts: dict[str, int] = {}
-    for text, share in shares.items():
-        wanted = round(problem.budget.tokens * share)
-        batches = list(problem.activations(text, tokens=wanted)) if wanted else []
-        counts[text] = sum(len(batch.ids) for batch in batches)
-        parts += batches
-    empty = (torch.zeros(0, 2, problem.d_model), torch.zeros(0).long(), torch.zeros(0).long())
-    residuals, ids, positions = (torch.cat(column) for column in zip(*(parts or [empty]), strict=True))
-    return Harvest(residuals.float(), ids, positions, counts, time.monotonic() - begin)
+    Raises:
+        TrainingError: a bound too small for a stream.
+    """
+    begin, tokens = time.monotonic(), problem.budget.tokens
+    wanted: dict[Text, int] = {text: round(tokens * share) for text, share in shares.items()}
+    if config.stream or sum(wanted.values()) * 2 * problem.d_model * 4 > config.memory_bytes:
+        deadline = begin + problem.budget.seconds
+        return Stream(
+            lambda text, start: problem.activations(text, TURN, wanted[text], start),
+            wanted,
+            problem.d_model,
+            config.memory_bytes,
+            problem.device,
+            lambda: time.monotonic() > deadline,
+            config.readout_tokens,
+        )
+    residuals_T2d = torch.zeros(0, 2, problem.d_model)
+    ids, positions, counts, at = list[Tensor](), list[Tensor](), dict.fromkeys(map(str, wanted), 0), 0
+    for text, n in wanted.items():
+        for batch in problem.activations(text, tokens=n) if n else ():
+            if not at:  # one place for all: joining them at the end would hold them twice
+                residuals_T2d = batch.residuals.new_empty(
+                    (sum(wanted.values()), 2, problem.d_model), dtype=torch.float32
+                )
+            counts[text] += len(batch.ids)
+            residuals_T2d[at : (at := at + len(batch.ids))] = batch.residuals
+            ids.append(batch.ids)
+            positions.append(batch.positions)
+    none = [torch.zeros(0).long()]
+    ids_T, positions_T = torch.cat(ids or none), torch.cat(positions or none)
+    return Held(residuals_T2d[:at], ids_T, positions_T, counts, time.monotonic() - begin)
 
 
 def fit(
@@ -99,8 +116,8 @@ def fit(
     Raises:
         TrainingError: unusable activations or settings.
     """
-    read = harvest(problem, shares)
-    coder = coder.to(read.residuals_T2d.device)
+    read = harvest(problem, config, shares)
+    coder = coder.to(read.device)
     facts = learn(problem, config, coder, objective, schedule, read)
     return read_out(problem, config, coder, read, facts)
 
@@ -111,7 +128,7 @@ def learn(
     coder: SparseCoder,
     objective: Objective,
     schedule: Schedule | None,
-    read: Harvest,
+    read: Held | Stream,
     *,
     share: float = 1.0,
     stage: str = "coder",
@@ -122,7 +139,7 @@ def learn(
     checkpoint = problem.scratch / f"{stage}.safetensors" if problem.scratch else None
     report = train(
         coder,
-        read.residuals_T2d,
+        read,
         config,
         objective,
         schedule,
@@ -132,21 +149,25 @@ def learn(
         warm=warm,
         checkpoint=checkpoint,
     )
-    return asdict(report) | {"harvest_tokens": read.counts, "harvest_s": read.seconds}
+    return asdict(report) | read.facts()
 
 
 def read_out(
-    problem: DiffProblem, config: DictionaryConfig, coder: SparseCoder, read: Harvest, facts: dict[str, Any]
+    problem: DiffProblem, config: DictionaryConfig, coder: SparseCoder, read: Held | Stream, facts: dict[str, Any]
 ) -> DiffResult:
     """Findings, diagnostics and the dictionary of a trained coder."""
-    seen = survey(coder, read.residuals_T2d, read.ids_T, read.positions_T, problem.tokenizer)
+    seen = survey(coder, read.parts(), problem.tokenizer)
     raw, few, shared = coder.raw(), config.min_tokens, coder.n_shared
-    facts = facts | {
-        "inputs": coder.inputs,
-        "selection": coder.selection,
-        "groups": [g._asdict() for g in coder.groups],
-        **diagnostics(raw, seen, few, shared),
-    }
+    facts = (
+        facts
+        | read.facts()
+        | {
+            "inputs": coder.inputs,
+            "selection": coder.selection,
+            "groups": [g._asdict() for g in coder.groups],
+            **diagnostics(raw, seen, few, shared),
+        }
+    )
     if config.patching_tokens:
         order = ranking(raw, seen, config.rank, few, shared).latents
         change_Nd = None if coder.inputs in ("concat", "difference") else changes(raw, seen)

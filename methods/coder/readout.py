@@ -12,16 +12,9 @@ from torch import Tensor
 
 from ...organisms.errors import UsageError
 from ..contract import MAX_FINDINGS, Finding, Gate
-from .analysis import (
-    BASE_ONLY,
-    FT_ONLY,
-    SHARED,
-    Survey,
-    latent_scaling,
-    ratio,
-    relative_decoder_norm,  # where a readout starts
-)
+from .analysis import Survey
 from .dictionary import RawCoder
+from .scaling import BASE_ONLY, FT_ONLY, SHARED, latent_scaling, ratio, relative_decoder_norm
 
 Rank = Literal["rdn", "latent_scaling", "contribution"]
 """How latents are ranked.

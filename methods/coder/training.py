@@ -1,4 +1,4 @@
-"""Train a sparse coder on paired activations held in memory.
+"""Train a sparse coder on paired activations, held in memory or streamed (`stream`).
 
 The idea: the trainer never asks the device for a number inside a step. Learning rate, k and the list of dead latents
 live on the host and change on a schedule; the loss, dead latents, progress and the clock are looked at every
@@ -7,8 +7,9 @@ live on the host and change on a schedule; the loss, dead latents, progress and 
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from .checkpoint import Checkpoint, TrainReport
+from .checkpoint import Checkpoint, Position, TrainReport
 from .sparse_coder import Objective, SparseCoder
+from .stream import Draw, Stream, TrainingError, check_shape, too_few
 
 CHECK_EVERY = 20
 """Steps between looks at the loss, the clock and the dead latents."""
-
-
-class TrainingError(ValueError):
-    """A sparse coder cannot be trained on this; the message gives fact, cause and fix."""
 
 
 class TrainConfig(BaseModel):
@@ -65,9 +63,56 @@ class Schedule:
         return self.k_start + (1 - self.k_start) * step / self.k_anneal_steps
 
 
+@dataclass
+class Held:
+    """Residuals in memory; each epoch is a fresh permutation whose incomplete last batch is dropped."""
+
+    residuals_T2d: Tensor
+    ids_T: Tensor | None = None
+    positions_T: Tensor | None = None
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    """Tokens each text gave."""
+    seconds: float = 0.0
+    """Wall time of reading before training."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the residuals are."""
+        return self.residuals_T2d.device
+
+    def facts(self) -> dict[str, Any]:
+        """For `DiffResult.diagnostics`."""
+        return {"harvest_tokens": self.counts, "harvest_s": self.seconds}
+
+    def sample(self) -> Tensor:
+        """All of them."""
+        return self.residuals_T2d
+
+    def parts(self) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+        """Residuals, token ids and positions, for the read-out."""
+        yield self.residuals_T2d, self.ids_T, self.positions_T
+
+    @contextmanager
+    def draw(self, batch: int, steps: int, seed: int, done: int, at: Position | None) -> Generator[Draw, None, None]:
+        """Batches from step `done` on."""
+        indices = permuted(len(self.residuals_T2d), batch, steps, seed)
+        batches = (self.residuals_T2d[index] for step, index in enumerate(indices) if step >= done)
+        yield Draw(self.sample, batches, lambda: None)
+
+
+def permuted(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """`steps` index tensors [batch] into n tokens, epoch after epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    done = 0
+    while done < steps:
+        for index in torch.randperm(n, generator=generator)[: n // batch * batch].split(batch)[: steps - done]:
+            yield index
+            done += 1
+
+
 def train(
     coder: SparseCoder,
-    residuals_T2d: Tensor,
+    residuals: Tensor | Held | Stream,
     config: TrainConfig,
     objective: Objective,
     schedule: Schedule | None = None,
@@ -82,7 +127,8 @@ def train(
 
     Args:
         coder: fresh coder.
-        residuals_T2d: paired raw residuals [tokens, 2, d_model], fp32; read shuffled, in several epochs if need be.
+        residuals: paired raw residuals [tokens, 2, d_model], fp32, or where they come from; read shuffled, in several epochs if
+            need be.
         config: steps and learning rate.
         objective: loss weights.
         schedule: annealing and dead-latent rule.
@@ -98,14 +144,8 @@ def train(
     """
     begin = time.monotonic()
     schedule = schedule or Schedule()
-    _check_fits(coder, residuals_T2d, config, schedule)
-    if not warm and coder.fit_normaliser(residuals_T2d) <= 1e-12 * float(
-        residuals_T2d[: config.batch].square().sum(dim=(1, 2)).mean()
-    ):
-        raise TrainingError(
-            "activations are constant: every token has the same residual, so there is nothing to code; "
-            "the hook probably reads the wrong tensor or one repeated token; harvest real text at the hooked layer"
-        )
+    source = Held(residuals) if isinstance(residuals, Tensor) else residuals
+    _check_fits(coder, source, config, schedule)
     lr = config.lr or 1e-3 / (coder.n_latents / 2**14) ** 0.5
     warmup = max(1, round(config.warmup_share * config.steps))
     decay = max(1, round(config.decay_share * config.steps))
@@ -113,48 +153,49 @@ def train(
     optimiser = torch.optim.Adam(coder.parameters(), lr=lr, fused=True)
     since_N = torch.zeros(coder.n_latents, dtype=torch.int64, device=coder.encoder_ND.device)
     report = TrainReport(0, 0, 0.0, False, {})
-    saved = checkpoint and Checkpoint(checkpoint, _fingerprint(coder, residuals_T2d, config, objective, schedule, seed))
+    saved = checkpoint and Checkpoint(checkpoint, _fingerprint(coder, source, config, objective, schedule, seed))
     if saved and saved.load(coder, optimiser, since_N, report):
         begin -= report.seconds
     dead = _dead(coder, since_N, dead_tokens) if report.steps else []
 
-    for step, index_B in enumerate(_batches(len(residuals_T2d), config.batch, config.steps, seed)):
-        if step < report.steps:
-            continue
-        x_BD = coder.normalise(residuals_T2d[index_B])
-        if step == 0 and not warm:
-            coder.fit_bias(x_BD)
-        rise = min(1.0, (step + 1) / warmup)
-        optimiser.param_groups[0]["lr"] = lr * min(rise, (config.steps - step) / decay)
-        out = coder.losses(x_BD, replace(objective, l1=objective.l1 * rise), dead, schedule.k_factor(step))
-        optimiser.zero_grad()
-        out.loss.backward()  # pyright: ignore[reportUnknownMemberType]
-        coder.project_gradients()
-        torch.nn.utils.clip_grad_norm_(coder.parameters(), config.clip)
-        optimiser.step()
-        coder.update_threshold(out.lowest_G, first=step == 0 and not warm)
-        since_N += config.batch
-        since_N[out.fired_N] = 0
+    with source.draw(config.batch, config.steps, seed, report.steps, saved.position if saved else None) as draw:
+        if not warm and not report.steps:
+            _normalise(coder, draw.sample(), config.batch)
+        for step, h_B2d in zip(range(report.steps, config.steps), draw.batches, strict=False):
+            x_BD = coder.normalise(h_B2d)
+            if step == 0 and not warm:
+                coder.fit_bias(x_BD)
+            rise = min(1.0, (step + 1) / warmup)
+            optimiser.param_groups[0]["lr"] = lr * min(rise, (config.steps - step) / decay)
+            out = coder.losses(x_BD, replace(objective, l1=objective.l1 * rise), dead, schedule.k_factor(step))
+            optimiser.zero_grad()
+            out.loss.backward()  # pyright: ignore[reportUnknownMemberType]
+            coder.project_gradients()
+            torch.nn.utils.clip_grad_norm_(coder.parameters(), config.clip)
+            optimiser.step()
+            coder.update_threshold(out.lowest_G, first=step == 0 and not warm)
+            since_N += config.batch
+            since_N[out.fired_N] = 0
 
-        done = step + 1
-        if done % CHECK_EVERY and done < config.steps:
-            continue
-        names = ("loss", "reconstruction", "sparsity", "delta", "aux")
-        report.loss = {name: float(getattr(out, name).detach()) for name in names}
-        report.curve.append(report.loss["reconstruction"])
-        report.steps, report.tokens, report.seconds = done, done * config.batch, time.monotonic() - begin
-        if not torch.isfinite(out.loss):
-            raise TrainingError(
-                f"the loss is {report.loss['loss']} at step {done} of {config.steps}: training diverged; "
-                f"the learning rate {lr:.2g} is probably too high; set a lower lr or a longer warmup_share"
-            )
-        dead = _dead(coder, since_N, dead_tokens)
-        progress(done, config.steps)
-        if saved and done < config.steps:
-            saved.save_if_due(coder, optimiser, since_N, report)
-        if report.seconds > limit_s and done < config.steps:
-            report.budget_exhausted = True
-            break
+            done = step + 1
+            if done % CHECK_EVERY and done < config.steps:
+                continue
+            names = ("loss", "reconstruction", "sparsity", "delta", "aux")
+            report.loss = {name: float(getattr(out, name).detach()) for name in names}
+            report.curve.append(report.loss["reconstruction"])
+            report.steps, report.tokens, report.seconds = done, done * config.batch, time.monotonic() - begin
+            if not torch.isfinite(out.loss):
+                raise TrainingError(
+                    f"the loss is {report.loss['loss']} at step {done} of {config.steps}: training diverged; "
+                    f"the learning rate {lr:.2g} is probably too high; set a lower lr or a longer warmup_share"
+                )
+            dead = _dead(coder, since_N, dead_tokens)
+            progress(done, config.steps)
+            if saved and done < config.steps:
+                saved.save_if_due(coder, optimiser, since_N, report, draw.position())
+            if report.seconds > limit_s and done < config.steps:
+                report.budget_exhausted = True
+                break
     if report.loss["reconstruction"] > 1 and not report.budget_exhausted:
         raise TrainingError(
             f"after {report.steps} steps the explained variance is {1 - report.loss['reconstruction']:.3f}: worse than the mean of the "
@@ -163,11 +204,24 @@ def train(
     return report
 
 
-def _fingerprint(coder: SparseCoder, residuals_T2d: Tensor, *settings: object) -> str:
-    """Hash of everything that decides a run: a checkpoint of another one is never loaded."""
-    digest = hashlib.sha256(repr((coder.groups, coder.kinds, coder.inputs, coder.selection, settings)).encode())
-    for tensor in (*coder.state_dict().values(), residuals_T2d):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+def _normalise(coder: SparseCoder, sample_T2d: Tensor, batch: int) -> None:
+    """Fit the normaliser. Raises TrainingError if there is nothing to code."""
+    if coder.fit_normaliser(sample_T2d) <= 1e-12 * float(sample_T2d[:batch].square().sum(dim=(1, 2)).mean()):
+        raise TrainingError(
+            "activations are constant: every token has the same residual, so there is nothing to code; "
+            "the hook probably reads the wrong tensor or one repeated token; harvest real text at the hooked layer"
+        )
+
+
+def _fingerprint(coder: SparseCoder, source: Held | Stream, *settings: object) -> str:
+    """Hash of everything that decides a run: a checkpoint of another one is never loaded. A stream is told by what is asked of it;
+    its texts are those of the cell whose folder the checkpoint is in."""
+    said = (coder.groups, coder.kinds, coder.inputs, coder.selection, settings)
+    held = [source.residuals_T2d] if isinstance(source, Held) else []
+    asked = () if isinstance(source, Held) else (source.wanted, source.capacity, source.d_model)
+    digest = hashlib.sha256(repr((*said, *asked)).encode())
+    for tensor in (*coder.state_dict().values(), *held):
+        digest.update(tensor.detach().cpu().contiguous().numpy().reshape(-1).data)
     return digest.hexdigest()
 
 
@@ -176,37 +230,22 @@ def _dead(coder: SparseCoder, since_N: Tensor, tokens: float) -> list[Tensor]:
     return [chunk.nonzero()[:, 0] + start for chunk, start in _by_group(coder, since_N >= tokens)]
 
 
-def _batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """`steps` index tensors [batch]; each epoch is a fresh permutation whose incomplete last batch is dropped."""
-    generator = torch.Generator().manual_seed(seed)
-    done = 0
-    while done < steps:
-        for index in torch.randperm(n, generator=generator)[: n // batch * batch].split(batch)[: steps - done]:
-            yield index
-            done += 1
-
-
 def _by_group(coder: SparseCoder, flags_N: Tensor) -> list[tuple[Tensor, int]]:
     sizes = [g.size for g in coder.groups]
     return [(chunk, sum(sizes[:i])) for i, chunk in enumerate(flags_N.split(sizes))]
 
 
-def _check_fits(coder: SparseCoder, residuals: Any, config: TrainConfig, schedule: Schedule) -> None:
-    shape = tuple(residuals.shape)
-    if len(shape) != 3 or shape[1:] != (2, coder.d_model):
-        raise TrainingError(
-            f"activations have shape {list(shape)}, expected [tokens, 2, {coder.d_model}] (base, fine-tuned)"
-        )
-    if shape[0] < config.batch:
-        raise TrainingError(
-            f"{shape[0]} tokens were harvested but a batch takes {config.batch}: not one step can be made; "
-            "harvest more tokens (budget) or set a smaller batch"
-        )
-    if not torch.isfinite(residuals).all():
-        raise TrainingError(
-            "activations contain NaN or infinity: one of the two models overflowed at the hooked layer; "
-            "run the models in fp32 (or bf16 instead of fp16) and check the adapter"
-        )
+def _check_fits(coder: SparseCoder, source: Held | Stream, config: TrainConfig, schedule: Schedule) -> None:
+    """What can be known before a token is drawn; a stream is checked as it is read."""
+    if isinstance(source, Held):
+        check_shape(source.residuals_T2d, coder.d_model)
+        if len(source.residuals_T2d) < config.batch:
+            raise TrainingError(too_few(len(source.residuals_T2d), config.batch))
+        if not torch.isfinite(source.residuals_T2d).all():
+            raise TrainingError(
+                "activations contain NaN or infinity: one of the two models overflowed at the hooked layer; "
+                "run the models in fp32 (or bf16 instead of fp16) and check the adapter"
+            )
     factor = max(1.0, schedule.k_start) if schedule.k_anneal_steps else 1.0
     for group in coder.groups:
         if coder.selection == "batch_topk" and group.k * factor > group.size:

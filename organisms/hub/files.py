@@ -10,6 +10,9 @@ from ..errors import ValidationFailed
 MOST_BYTES, MOST_YAML = 2**28, 2**20
 """Most bytes of a file, and of one that is written by hand and parsed slowly."""
 
+NAMES_TEXTS = (".yaml", ".yml", ".json")
+"""Ends of a file that names texts and holds none (`corpora`)."""
+
 
 class FileError(ValidationFailed, ValueError):
     """A file that is not read."""

@@ -5,12 +5,14 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from ..behaviour import load_behaviour
+from ..behaviour import Behaviour, load_behaviour
 from ..card import sha256_files
 from ..errors import UsageError, ValidationFailed
 from ..organism import Organism
+from .corpora import Corpus, Kind, read_corpora
 from .files import MOST_YAML, load_yaml, read_text
-from .sources import Kind, PairSource, locate
+from .sources import Kind as ModelKind
+from .sources import PairSource, locate
 
 
 class UserPair(BaseModel):
@@ -28,6 +30,8 @@ class UserPair(BaseModel):
     """The fine-tuned model as a whole, instead of an adapter."""
     behaviour: str
     """Path of a behaviour file."""
+    texts: str | None = None
+    """File that names sources of large text, in place of those of the behaviour file."""
     allow_other_base: bool = False
     """Accept an adapter that says it was trained on another base."""
 
@@ -56,7 +60,8 @@ def yaml_organism(path: Path) -> Organism:
         raise ValidationFailed("\n".join([f"{path} is not an organism card:", *lines, f"fields: {fields}"])) from error
     models = {k: v for k in ("base", "adapter", "on", "tuned") if (v := getattr(card, k)) is not None}
     beside = {k: str(path.parent / v) for k, v in models.items() if (path.parent / v).is_dir()}
-    return user_organism(card.model_copy(update={**beside, "behaviour": str(path.parent / card.behaviour)}))
+    files = {k: str(path.parent / v) for k in ("behaviour", "texts") if (v := getattr(card, k)) is not None}
+    return user_organism(card.model_copy(update={**beside, **files}))
 
 
 def user_organism(given: UserPair) -> Organism:
@@ -68,7 +73,7 @@ def user_organism(given: UserPair) -> Organism:
     from ..texts import FileTexts, context_of
 
     behaviour = load_behaviour(Path(given.behaviour))
-    kinds: dict[str, tuple[Kind, str]] = {
+    kinds: dict[str, tuple[ModelKind, str]] = {
         "base": ("model", "base model"),
         "adapter": ("adapter", "adapter"),
         "on": ("adapter", "adapter"),
@@ -80,6 +85,7 @@ def user_organism(given: UserPair) -> Organism:
     folders = {part: found.folder for part, found in located.items()}
     commits = {f"{part}_commit": found.commit for part, found in located.items() if found.commit}
     context = context_of(folders["base"])
+    corpora, hashes = _corpora(behaviour, Path(given.behaviour).parent, given.texts)
     return Organism(
         name=behaviour.name,
         tier="hub",
@@ -92,7 +98,24 @@ def user_organism(given: UserPair) -> Organism:
         layer=behaviour.layer,
         behaviour=behaviour,
         sha256=sha256_files(files),
-        texts_id="file",
-        make_texts=lambda tokenizer: FileTexts(behaviour, tokenizer, context),
+        texts_id=":".join(["file", *hashes]),
+        make_texts=lambda tokenizer: FileTexts(behaviour, tokenizer, context, corpora),
         source={k: str(v) for k, v in given.model_dump(exclude_none=True).items() if v is not False} | commits,
     )
+
+
+def _corpora(behaviour: Behaviour, folder: Path, texts: str | None) -> tuple[dict[Kind, Corpus], list[str]]:
+    """Sources of large text: those that the behaviour file names, then those given beside it; and hashes of what names them."""
+    found, hashes = dict[Kind, Corpus](), list[str]()
+    kinds: tuple[Kind, ...] = ("neutral", "chat")
+    for kind in kinds:
+        if not isinstance(path := getattr(behaviour, kind), str):
+            continue
+        corpora, sha256 = read_corpora(folder / path, [kind])
+        found |= corpora
+        hashes.append(sha256)
+    if texts is not None:
+        corpora, sha256 = read_corpora(Path(texts))
+        found |= corpora
+        hashes.append(sha256)
+    return found, hashes

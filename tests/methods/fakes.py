@@ -68,11 +68,11 @@ class FakeProblem:
         return next(iter(self.texts.values())).shape[2]
 
     def activations(
-        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
+        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None, start: int | None = None
     ) -> Iterator[Batch]:
         """At most `tokens` residuals of a text, in order."""
         self.asked.append((text, tokens))
-        for chunk in self.texts[text][:tokens].split(batch_tokens):
+        for chunk in self.texts[text][:tokens][start or 0 :].split(batch_tokens):
             yield Batch(chunk, torch.zeros(len(chunk), dtype=torch.int64), torch.arange(len(chunk)))
 
     @property

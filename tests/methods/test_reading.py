@@ -23,7 +23,7 @@ class ShortTexts(FakeProblem):
     tokenizer: Any = Words()  # noqa: RUF009
 
     def activations(
-        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None
+        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None, start: int | None = None
     ) -> Iterator[Batch]:
         residuals = self.texts[text][:tokens]
         positions = torch.arange(len(residuals)) % self.length

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from diffbench.harness.pairs.anatomy import PairError
 from diffbench.harness.pairs.loading import load_pair
-from diffbench.harness.pairs.tokens import TokenError
 from diffbench.organisms.hub.pretrained import CARD
 from diffbench.organisms.hub.sources import PairSource, locate
+from diffbench.organisms.hub.tokens import TokenError
 from diffbench.organisms.world.tokenizer import build_tokenizer
 
 from .kinds import edit, save_adapter, save_base

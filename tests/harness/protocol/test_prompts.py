@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from diffbench.harness.pairs.tokens import TokenError, continuation, encode, word
 from diffbench.harness.protocol.prompts import ProbeError, choices, correct, encode_prompt, rates
 from diffbench.organisms.behaviour import Prompt
+from diffbench.organisms.hub.tokens import TokenError, continuation, encode, word
 from diffbench.organisms.world.tokenizer import build_tokenizer
 from tokenizers import normalizers
 from torch import Tensor

@@ -75,7 +75,7 @@ def test_what_a_failed_cell_held_is_let_go() -> None:
 def served(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
     """Loading is quick, and nothing is scored."""
     monkeypatch.setattr(Stage, "load", lambda *_: stage)
-    monkeypatch.setattr(Stage, "scorer", None)
+    monkeypatch.setattr(Stage, "measured", lambda *_: None)
     scored = make_result()
     fields = {name: getattr(scored, name) for name in ("scores", "samples", "behaviour")}
     monkeypatch.setattr(cell_module, "measured", lambda *_: dict(fields))
@@ -142,7 +142,7 @@ def test_wherever_in_a_cell_it_happens(
         raise error
 
     if place == "measure":
-        monkeypatch.setattr(Stage, "scorer", property(fail))
+        monkeypatch.setattr(Stage, "measured", fail)
     else:
         monkeypatch.setattr(cell_module, "measured", fail)
     cells = plan([organism], [(m := load_method("random"), m.configure({}))], [0, 1], tmp_path, protocol=SHORT)

@@ -8,6 +8,7 @@ import torch
 from diffbench.harness.pairs.anatomy import PairError
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.pairs.sinks import Count, Sinks
+from diffbench.harness.pairs.trees import Tree, grown
 from diffbench.harness.runs.problem import Memory, Problem
 from diffbench.methods.contract import Budget, DiffResult
 from diffbench.methods.registry import load_method
@@ -38,6 +39,7 @@ class Stream:
         self.heavy = torch.nn.functional.normalize(torch.randn(2, D, generator=g), dim=1)
         self.sink, self.at = sink, at
         self.layer, self.d_model, self.vocab_size = 1, D, VOCAB
+        self.dtype, self.at_once = torch.float32, 10_000
         self.device, self.tokenizer, self.sinks = torch.device("cpu"), Tokenizer(), cast(Sinks | None, None)
         self.rows = torch.randint(2, VOCAB, (TEXTS, LENGTH), generator=g).tolist()
 
@@ -48,7 +50,7 @@ class Stream:
             ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), True
         return ids, mask
 
-    def residuals(self, ids: Tensor, side: str) -> Tensor:
+    def residuals(self, ids: Tensor, side: str, layout: None = None) -> Tensor:
         h = self.table[ids].clone()
         if side == "tuned":
             h = h + (1 + 3 * (ids % 5 == 0))[..., None] * self.v
@@ -62,8 +64,14 @@ class Stream:
 
     patchscope = lens
 
-    def resume(self, residual: Tensor, ids: Tensor, side: str, keep: int = 0) -> Tensor:
-        return residual @ self.table.T / D**0.5
+    def plant(self, rows: list[list[int]]) -> list[Tree]:
+        return [grown(rows, [i]) for i in range(len(rows))]
+
+    def ends(self, residual: Tensor, ids: Tensor, side: str, where: Tensor, layout: None) -> Tensor:
+        return residual[where[:, 0], where[:, 1]]
+
+    def unembed(self, ends: Tensor, side: str) -> Tensor:
+        return ends @ self.table.T / D**0.5
 
 
 class Texts:

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import torch
 from diffbench.methods.coder import analysis
-from diffbench.methods.coder.analysis import (
+from diffbench.methods.coder.analysis import survey
+from diffbench.methods.coder.patching import kl_patching
+from diffbench.methods.coder.readout import diagnostics, findings
+from diffbench.methods.coder.scaling import (
     BASE_ONLY,
     FT_ONLY,
     SHARED,
     LatentScaling,
     latent_scaling,
     relative_decoder_norm,
-    survey,
 )
-from diffbench.methods.coder.patching import kl_patching
-from diffbench.methods.coder.readout import diagnostics, findings
 from diffbench.methods.coder.sparse_coder import Inputs, SparseCoder
 from torch import Tensor
 
@@ -72,9 +72,9 @@ def test_single_precision_betas_are_close_to_those_in_double() -> None:
 def test_chunks_do_not_change_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     coder, h_T2d = random_coder()
     positions = torch.arange(300) % 37
-    whole = survey(coder, h_T2d, positions_T=positions)
+    whole = survey(coder, [(h_T2d, None, positions)])
     monkeypatch.setattr(analysis, "CHUNK", 41)
-    parts = survey(coder, h_T2d, positions_T=positions)
+    parts = survey(coder, [(h_T2d, None, positions)])
     for name in ("fires_N", "sums_N", "squares_N", "along_2N", "error_MN", "mean_2d", "top_values_NK", "top_tokens_NK"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
     assert parts.explained == pytest.approx(whole.explained)
@@ -172,7 +172,7 @@ def test_top_activations_are_exact_with_many_pairs_of_one_latent(monkeypatch: py
     monkeypatch.setattr(analysis, "CHUNK", 64)
     coder, h_T2d = random_coder()
     text_T = torch.arange(300) // 23
-    seen = survey(coder, h_T2d, positions_T=torch.arange(300) % 23)
+    seen = survey(coder, [(h_T2d, None, torch.arange(300) % 23)])
     f_TN = coder.raw().encode(h_T2d)
     for j in range(24):
         per_text = [(float(f_TN[text_T == t, j].max()), t) for t in range(int(text_T.max()) + 1)]

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from diffbench.methods.coder import analysis
-from diffbench.methods.coder.analysis import Survey, latent_scaling, survey, template_tokens
+from diffbench.methods.coder.analysis import Survey, survey, template_tokens
 from diffbench.methods.coder.dictionary import RawCoder
 from diffbench.methods.coder.readout import RankError, diagnostics, findings, ranking
+from diffbench.methods.coder.scaling import latent_scaling
 from diffbench.methods.coder.sparse_coder import Group, Inputs, Objective, SparseCoder
 from diffbench.methods.coder.training import TrainConfig, train
 from diffbench.methods.contract import Finding
@@ -195,7 +196,7 @@ def test_sae_on_the_fine_tuned_model_finds_the_exclusive_atom(truth: Planted, ra
 def test_a_finding_of_a_trained_coder_carries_its_evidence(truth: Planted) -> None:
     coder = SparseCoder(32, [Group(64, 4)])
     train(coder, truth.residuals_T2d, TrainConfig(steps=40, batch=256, lr=4e-3), Objective())
-    seen = survey(coder, truth.residuals_T2d, torch.arange(8192) % 20, torch.arange(8192) % 64, build_tokenizer())
+    seen = survey(coder, [(truth.residuals_T2d, torch.arange(8192) % 20, torch.arange(8192) % 64)], build_tokenizer())
     found: list[Finding] = findings(coder.raw(), seen, "latent_scaling", 10)
     evidence = json.loads(json.dumps(found[0].evidence, allow_nan=False))
     assert {"rdn", "decoder_cosine", "nu_error", "nu_reconstruction", "template_share", "examples"} <= set(evidence)
@@ -243,7 +244,7 @@ def test_examples_and_template_share_by_hand() -> None:
         coder.encoder_bias_N.sub_(1e-3)  # a rounded zero is not active
     ids_T = torch.arange(100, 124)
     ids_T[20] = 7
-    seen = survey(coder, h_T2d, ids_T, torch.arange(24) % 12, Stub())
+    seen = survey(coder, [(h_T2d, ids_T, torch.arange(24) % 12)], Stub())
     (found,) = findings(coder.raw(), seen, "contribution", min_tokens=1)
     first, second = found.evidence["examples"]
     assert first["token"] == "104" and first["activation"] == pytest.approx(5, abs=0.01)

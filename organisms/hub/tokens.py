@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ...organisms.errors import ValidationFailed
-from ...organisms.hub.shown import shown
+from ..errors import ValidationFailed
+from .shown import shown
 
 
 class TokenError(ValidationFailed):
