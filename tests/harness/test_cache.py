@@ -2,8 +2,8 @@
 
 import errno
 import json
-import multiprocessing
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -155,9 +155,15 @@ def test_a_size_that_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     assert Cache.of_user().most_bytes == 500_000_000
 
 
-def write(folder: Path, most_bytes: int, rounds: int, busy: Any) -> None:
-    """What a process does: it keeps 40 things in a folder that is too small for them, again and again."""
-    cache = Cache(folder, most_bytes)
+NEIGHBOURS = """
+import multiprocessing, sys, torch
+from pathlib import Path
+from diffbench.harness.cache import Cache
+
+folder, room, fork = Path(sys.argv[1]), int(sys.argv[2]), multiprocessing.get_context("fork")
+
+def write(rounds, busy):
+    cache = Cache(folder, room)
     for i in range(rounds):
         key = {"of": {"organism": "a"}, "rows": i % 40}
         found = cache.get("residuals", "1", key)
@@ -167,20 +173,25 @@ def write(folder: Path, most_bytes: int, rounds: int, busy: Any) -> None:
             busy.set()
     assert cache.trouble is None, cache.trouble
 
+busy = [fork.Event() for _ in range(3)]
+killed, *two = [fork.Process(target=write, args=(n, e)) for n, e in zip((10**9, 200, 200), busy)]
+for p in (killed, *two):
+    p.start()
+assert busy[0].wait(60)
+killed.kill()
+for p in (killed, *two):
+    p.join(60)
+assert [p.exitcode for p in two] == [0, 0]
+"""
+"""Processes that keep 40 things in a folder too small for them, again and again; forked in a process that has no threads yet."""
+
 
 def test_two_processes_fill_one_cache_and_a_third_that_is_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     """Each reads what the others replace and remove."""
-    room, fork = 20 * 9_000, multiprocessing.get_context("fork")
-    busy = [fork.Event() for _ in range(3)]
-    two = [fork.Process(target=write, args=(tmp_path, room, 200, busy[i])) for i in range(2)]
-    killed = fork.Process(target=write, args=(tmp_path, room, 10**9, busy[2]))
-    for p in (killed, *two):
-        p.start()
-    assert busy[2].wait(60)
-    killed.kill()
-    for p in (killed, *two):
-        p.join(60)
-    assert [p.exitcode for p in two] == [0, 0]
+    room = 20 * 9_000
+    command = [sys.executable, "-c", NEIGHBOURS, str(tmp_path), str(room)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     cache = Cache(tmp_path, room)
     assert 0 < sum(s.bytes for s in cache.stored()) <= room * 1.1
     for i in range(40):

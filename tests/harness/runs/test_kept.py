@@ -247,7 +247,7 @@ def test_a_run_keeps_what_it_measured_unless_told_not_to_and_goes_on_where_the_d
     assert "No space left" in (next((tmp_path / "runs").glob("*/*/*/*")) / "run.log").read_text()
     _, cold, said = bench(tmp_path)
     assert {s.kind for s in Cache.of_user().stored()} == {"residuals", "controls"} and "kept" not in said
+    monkeypatch.setattr(Problem, "_paired", lambda *_: pytest.fail("read a second time"))
     _, warm, _ = bench(tmp_path)
     for name in outcome:
         assert without[name] == lost[name] == cold[name] == warm[name], name
-    assert warm["cost"]["phases"]["measure"] < cold["cost"]["phases"]["measure"] / 2
