@@ -18,7 +18,7 @@ from .anatomy import Anatomy, anatomy
 from .sides import SIDES, Adapters, Residents, Side, plain, switches
 from .trees import Layout
 
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest difference of a logit, as a share of the largest logit, that rounding can explain."""
 OTHER_SHAPES = 4
 """So many times that where batches have other shapes: their sums run in another order."""

@@ -116,6 +116,7 @@ class Pair:
         """Compute in float64 from now on."""
         for model in self._first.models.values():
             model.double()
+        self.dtype = torch.float64
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Right-padded ids [rows, pos] and a mask of real tokens [rows, pos]; PairError if the model cannot read a row."""

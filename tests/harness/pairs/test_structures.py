@@ -167,7 +167,7 @@ def test_a_model_that_fails_on_the_probe_is_refused_and_not_a_crash() -> None:
 
 def test_a_batch_that_decides_a_row_is_told_by_the_number() -> None:
     model = made(STRUCTURES["attention and feed-forward side by side"])
-    model.gpt_neox.final_layer_norm.register_forward_hook(lambda m, a, out: out + out.mean((0, 1)) * (len(out) > 1))
+    model.gpt_neox.embed_in.register_forward_hook(lambda m, a, out: out + out.mean((0, 1)) * (len(out) > 1))
     with pytest.raises(PairError, match=r"when another one is beside it, off by \d.* of the largest"):
         proved(model)
 

@@ -55,13 +55,13 @@ def test_the_passes_of_a_plan_are_those_of_the_run(
     protocol = SHORT.model_copy(update={"budgets_nats": (1e9,), "strengths": (0.01,), "controls": 2})
     fresh = Stage(organism, stage.pair, stage.texts, protocol, 0.0)
     ran = [0]
-    real = Pair.resume
+    real = Pair.ends
 
     def counted(self: Pair, residual: Any, *args: Any, **more: Any) -> Any:
         ran[0] += residual.shape[0] * residual.shape[1]
         return real(self, residual, *args, **more)
 
-    monkeypatch.setattr(Pair, "resume", counted)
+    monkeypatch.setattr(Pair, "ends", counted)
     method = load_method("random")
     diff = method.run(method.configure({}), Problem(stage.pair, stage.texts, [], "activations", 0, Budget(tokens=100)))
     _ = fresh.scorer

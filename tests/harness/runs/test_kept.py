@@ -66,7 +66,9 @@ def test_a_warm_pair_is_not_measured_again(stage: Stage, kept: Kept, monkeypatch
     scorer(stage, kept).samples(findings(1, False), 0)
     calls: list[int] = []
     whole = CleanRun.behaviour_rates
-    monkeypatch.setattr(CleanRun, "behaviour_rates", lambda self, e: calls.append(len(e.which)) or whole(self, e))
+    monkeypatch.setattr(
+        CleanRun, "behaviour_rates", lambda self, e, *most: calls.append(len(e.which)) or whole(self, e, *most)
+    )
     warm = scorer(stage, kept, draws=TINY.draws + 1, min_gap=0.2)
     assert not calls
     warm.samples(findings(1, False, seed=1), 0)
@@ -88,7 +90,9 @@ def test_false_discoveries_are_the_same_cold_warm_and_without(
     assert [panel(kept).test(some) for some in (gated, plain)] == expected[::-1]
     calls: list[int] = []
     whole = CleanRun.collateral
-    monkeypatch.setattr(CleanRun, "collateral", lambda self, e: calls.append(len(e.which)) or whole(self, e))
+    monkeypatch.setattr(
+        CleanRun, "collateral", lambda self, e, *most: calls.append(len(e.which)) or whole(self, e, *most)
+    )
     assert panel(kept).test(plain) == expected[0] and len(calls) == 2 * len(plain), "the findings alone, on each side"
 
 
