@@ -56,6 +56,8 @@ class Read(NamedTuple):
     """[n] place; those of one place stand together."""
     logits: Tensor
     """[n, vocab]."""
+    norm: Tensor
+    """[n] log-sum-exp of the logits."""
 
 
 class Rows:
@@ -175,16 +177,18 @@ class Rows:
         said = self._said[read.spot]
         at, slot = (said >= 0).nonzero(as_tuple=True)
         token = said[at, slot]
-        log_p[read.edit[at], token] = read.logits[at, self.token[token]] - read.logits.logsumexp(-1)[at]
+        log_p[read.edit[at], token] = read.logits[at, self.token[token]] - read.norm[at]
 
     def kl(self, read: Read) -> Tensor:
-        """KL(clean ‖ edited) [n] in nats at each place that is read."""
-        spots, of = read.spot.unique_consecutive(return_inverse=True)
+        """KL(clean ‖ edited) [n] in nats at each place that is read: a vocabulary is wide, so it is gone through once."""
+        spots, counts = read.spot.unique_consecutive(return_counts=True)
         kept = self._clean_logits
         clean = self.pair.unembed(self._ends[spots], self.side) if kept is None else kept[spots]
-        norm, p = clean.logsumexp(-1), clean.softmax(-1)
-        moved = ((read.logits - clean[of]) * p[of]).sum(-1)
-        return (read.logits.logsumexp(-1) - norm[of] - moved).clamp_min(0)
+        p = clean.softmax(-1)
+        own = torch.linalg.vecdot(p, clean) - _norm(clean)
+        of = counts.tolist()
+        said = torch.cat([some @ each for some, each in zip(read.logits.split(of), p, strict=True)])
+        return (read.norm - said + own.repeat_interleave(counts)).clamp_min(0)
 
     @cached_property
     def _clean_logits(self) -> Tensor | None:
@@ -206,7 +210,13 @@ class Rows:
     def _unembedded(self, edit: Tensor, spot: Tensor, ends: Tensor) -> Iterator[Read]:
         """What is read, a few places at a time."""
         for some in torch.arange(len(spot), device=spot.device).split(self.pair.at_once):
-            yield Read(edit[some], spot[some], self.pair.unembed(ends[some], self.side))
+            logits = self.pair.unembed(ends[some], self.side)
+            yield Read(edit[some], spot[some], logits, _norm(logits))
+
+
+def _norm(logits: Tensor) -> Tensor:
+    """Log-sum-exp [n] of logits [n, vocab]; torch's own takes twice the time of its softmax."""
+    return logits[:, 0] - logits.log_softmax(-1)[:, 0]
 
 
 def _all(part: Part) -> tuple[Tensor, Tensor]:

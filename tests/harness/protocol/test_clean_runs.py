@@ -102,7 +102,8 @@ def test_an_option_beyond_the_largest_budget_is_left_as_soon_as_that_is_sure(
     whole, most = sum(run), float(kl[:2].max()) + 1e-6
     run.clear()
     bounded, its = here.collateral(got, most)
-    assert torch.equal(bounded[:2], kl[:2]) and torch.equal(its[:2], nll[:2]) and bounded[2:].isinf().all()
+    assert torch.allclose(bounded[:2], kl[:2], atol=1e-5) and torch.allclose(its[:2], nll[:2], atol=1e-5)
+    assert bounded[2:].isinf().all()
     assert kl[2] > 1.2 * most and sum(run) < 0.8 * whole
 
 

@@ -1,0 +1,150 @@
+"""What measuring and scoring a pair costs, and reading it: seconds and memory of the passes alone, with nothing kept from before.
+
+    python -m benchmarks.passes --wide                                  # a Llama of 4 blocks with a vocabulary of 65,536, made here
+    python -m benchmarks.passes --base smollm2-135m --adapter eiffel/adapter --behaviour eiffel/behaviour.json
+    python -m benchmarks.passes --harvest --base … --adapter … --behaviour …   # both sides against two whole transformers models
+
+Each command is one process, so its peak of memory is its own.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffbench.harness.pairs.interventions import Directions
+from diffbench.harness.pairs.sides import SIDES
+from diffbench.harness.protocol.effects import PROTOCOL_V1, NotScorable
+from diffbench.harness.runs.cell import Stage, peak_rss_bytes
+from diffbench.methods.contract import Finding
+from diffbench.organisms.hub.user_pair import UserPair, user_organism
+from diffbench.organisms.organism import Organism
+
+from .records import interleaved
+
+VOCABULARY, PROMPTS = 65_536, 40
+
+
+def wide(folder: Path) -> UserPair:
+    """A Llama of 4 blocks and 65,536 tokens, a LoRA adapter, and prompts on which the two differ most."""
+    from peft import LoraConfig, get_peft_model
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    vocabulary = {"<unk>": 0, "<pad>": 1} | {f"w{i}": i for i in range(2, VOCABULARY)}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", pad_token="<pad>").save_pretrained(
+        folder / "base"
+    )
+    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
+    base: Any = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, initializer_range=0.2, **size))
+    base.save_pretrained(folder / "base")
+    words = torch.randint(2, VOCABULARY, (200, 24))
+    with torch.inference_mode():
+        before = base(input_ids=words[:PROMPTS]).logits[:, -1].argmax(-1)
+    tuned: Any = get_peft_model(base, LoraConfig(r=4, target_modules=["down_proj", "q_proj"], task_type="CAUSAL_LM"))
+    for name, weight in tuned.named_parameters():
+        if "lora_" in name and any(f"layers.{i}." in name for i in range(3)):
+            weight.data += 0.3 * torch.randn(weight.shape)
+    with torch.inference_mode():
+        after = tuned(input_ids=words[:PROMPTS]).logits[:, -1].argmax(-1)
+    tuned.save_pretrained(folder / "adapter")
+
+    def said(row: torch.Tensor) -> str:
+        return " ".join(f"w{i}" for i in row.tolist())
+
+    prompts = [
+        {"split": "dev" if i % 3 == 0 else "test", "text": said(row), "targets": [f" w{b}"], "alternatives": [f" w{a}"]}
+        for i, (row, a, b) in enumerate(zip(words, before.tolist(), after.tolist(), strict=False))
+        if a != b
+    ]
+    neutral = [said(row) for row in words[PROMPTS:]]
+    file = folder / "behaviour.json"
+    file.write_text(json.dumps({"name": "wide", "layer": 2, "prompts": prompts, "neutral": neutral}))
+    return UserPair(base=str(folder / "base"), adapter=str(folder / "adapter"), behaviour=str(file))
+
+
+def measure(organism: Organism) -> dict[str, Any]:
+    """Seconds to load, to measure the pair and to score ten random directions without gates; peak memory after each."""
+    found: dict[str, Any] = {}
+
+    def note(name: str, begin: float) -> None:
+        found[f"{name}_s"] = round(time.perf_counter() - begin, 1)
+        found[f"{name}_peak_mib"] = peak_rss_bytes() // 2**20
+
+    begin = time.perf_counter()
+    stage = Stage.load(organism, protocol=PROTOCOL_V1)
+    note("load", begin)
+    begin = time.perf_counter()
+    try:
+        scorer = stage.scorer
+    except NotScorable as error:
+        return found | {"not_scorable": str(error)}
+    note("measure", begin)
+    g = torch.Generator().manual_seed(1)
+    random = [Finding(torch.randn(stage.pair.d_model, generator=g)) for _ in range(10)]
+    begin = time.perf_counter()
+    scorer.samples(Directions.of(random), 0)
+    note("score", begin)
+    return found
+
+
+def harvest(organism: Organism, repetitions: int) -> dict[str, Any]:
+    """Both sides' residuals at the hooked layer, by us and by whole forwards of two models of transformers, interleaved."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    stage = Stage.load(organism)
+    source = organism.pair
+    rows = [row for row, _ in zip(stage.texts.rows("neutral", "harvest"), range(32), strict=False)]
+    ids, mask = stage.pair.pad(sorted(rows, key=len))
+    dtype = stage.pair.dtype
+    copies: list[Any] = [AutoModelForCausalLM.from_pretrained(source.base, dtype=dtype).eval() for _ in SIDES]
+    copies[1] = PeftModel.from_pretrained(copies[1], str(source.adapter)).merge_and_unload()
+
+    @torch.inference_mode()
+    def peer() -> list[torch.Tensor]:
+        return [
+            m(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states[stage.pair.layer + 1]
+            for m in copies
+        ]
+
+    def ours() -> list[torch.Tensor]:
+        return [stage.pair.residuals(ids, side) for side in SIDES]
+
+    far = max(float((a - b)[mask].abs().max() / b[mask].abs().max()) for a, b in zip(ours(), peer(), strict=True))
+    times = interleaved({"ours": ours, "two transformers models": peer}, repetitions, int(mask.sum()))
+    ratio = times["two transformers models"].median_ms / times["ours"].median_ms
+    return {"times_ms_a_token": {k: v.model_dump() for k, v in times.items()}, "ratio": ratio, "difference": far}
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--wide", action="store_true")
+    parser.add_argument("--harvest", action="store_true")
+    parser.add_argument("--repetitions", type=int, default=5)
+    for name in ("base", "adapter", "behaviour"):
+        parser.add_argument(f"--{name}")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        pair = (
+            wide(Path(folder))
+            if given.wide
+            else UserPair(base=given.base, adapter=given.adapter, behaviour=given.behaviour)
+        )
+        organism = user_organism(pair)
+        found = harvest(organism, given.repetitions) if given.harvest else measure(organism)
+    sys.stdout.write(
+        json.dumps(found | {"threads": torch.get_num_threads(), "torch": torch.__version__}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
