@@ -22,8 +22,8 @@ from diffbench.harness.protocol.controls import SCORE_SEED
 from diffbench.harness.protocol.effects import PROTOCOL_V1, Protocol, Scorer
 from diffbench.harness.protocol.intervals import harmonic, summarise
 from diffbench.harness.protocol.prompts import joint, shares
-from diffbench.harness.runs.cell import Stage
 from diffbench.harness.runs.problem import Problem
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.contract import Budget, Finding, Gate
 from diffbench.organisms.organism import truth_direction

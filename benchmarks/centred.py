@@ -12,7 +12,7 @@ import numpy as np
 import typer
 from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.protocol.effects import PROTOCOL_V1
-from diffbench.harness.runs.cell import Stage
+from diffbench.harness.runs.stage import Stage
 from diffbench.leaderboard.statistics.null_adjusted import SCORES, table_draws
 from diffbench.methods.baselines import RandomDirections
 from diffbench.methods.contract import NoConfig

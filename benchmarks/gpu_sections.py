@@ -16,7 +16,8 @@ from diffbench.harness.pairs.sides import SIDES
 from diffbench.harness.pairs.sinks import Sinks
 from diffbench.harness.protocol.effects import PROTOCOL_V1, Protocol
 from diffbench.harness.protocol.result import Result
-from diffbench.harness.runs.cell import CALIBRATION_ROWS, Cell, Machine, Stage, run_cell
+from diffbench.harness.runs.cell import Cell, run_cell
+from diffbench.harness.runs.stage import CALIBRATION_ROWS, Machine, Stage
 from diffbench.methods.contract import Budget
 from diffbench.methods.registry import load_method
 from diffbench.organisms.registry import load_organism

@@ -19,7 +19,8 @@ import torch
 from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.pairs.sides import SIDES
 from diffbench.harness.protocol.effects import PROTOCOL_V1, NotScorable
-from diffbench.harness.runs.cell import Stage, peak_rss_bytes
+from diffbench.harness.runs.cell import peak_rss_bytes
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Finding
 from diffbench.organisms.hub.user_pair import UserPair, user_organism
 from diffbench.organisms.organism import Organism

@@ -12,7 +12,7 @@ import torch
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.protocol.effects import Protocol
 from diffbench.harness.protocol.prompts import choices, masses
-from diffbench.harness.runs.cell import Stage
+from diffbench.harness.runs.stage import Stage
 from diffbench.organisms import families
 from diffbench.organisms.behaviour import Prompt
 from diffbench.organisms.hub.pretrained import cache_folder

@@ -4,22 +4,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from diffbench.harness.protocol.identity import CUSTOM, Identity, sha256_json
 from diffbench.harness.protocol.intervals import Array, summarise
 from diffbench.harness.protocol.result import (
     ALPHA,
-    CUSTOM,
     Behaviour,
     Cost,
     Curve,
     Failure,
     FalseDiscovery,
-    Identity,
     Provenance,
     Result,
     Samples,
     Scores,
     Status,
-    sha256_json,
 )
 from diffbench.methods.catalogue import BUILTIN
 from diffbench.organisms.card import CARD, BaseCard, Card, Estimate, Gate, Measured, hash_folder, sha256_files

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffbench.harness.runs.cell import Stage
+from diffbench.harness.runs.stage import Stage
 from diffbench.organisms import registry
 from diffbench.organisms.organism import Organism
 from safetensors.torch import load_file, save_file

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from diffbench.harness.pairs.engine import SIDES
-from diffbench.harness.runs.cell import Cell, Stage, run_cell
+from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.run import Quiet, plan, run
+from diffbench.harness.runs.stage import Stage
 from diffbench.harness.views.progress import EVERY_S, RunDisplay, State, clock, drawn
 from diffbench.methods.contract import Budget
 from diffbench.methods.registry import load_method
@@ -123,7 +124,7 @@ class Seen(Quiet):
 def test_every_phase_of_a_cell_reports_what_is_done_and_comes_to_its_end(
     organism: Organism, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffbench.harness.runs.cell.Reader.of", lambda *given: None)  # takes longer than all the rest
+    monkeypatch.setattr("diffbench.harness.runs.stage.Reader.of", lambda *given: None)  # takes longer than all the rest
     method = load_method("batch_topk")
     config = method.configure({"steps": 40, "expansion": 1, "k": 4, "batch": 256, "patching_tokens": 0})
     fresh = Stage(stage.organism, stage.pair, stage.texts, SHORT, 0.0)

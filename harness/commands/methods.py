@@ -59,7 +59,7 @@ def methods_check(
     with handled(debug):
         with silenced(False):
             from ...methods.registry import load_method
-            from ..runs.check_method import check_method
+            from ..studies.check_method import check_method
             from ..views import render
 
             report = check_method(load_method(name), organism)

@@ -119,8 +119,8 @@ class Settings:
         from ...methods.contract import Budget
         from ..cache import Cache
         from ..pairs.preflight import check_layer
-        from ..runs.cell import Machine
         from ..runs.run import plan
+        from ..runs.stage import Machine
 
         f = self.file
         if f.layer is not None:

@@ -5,7 +5,7 @@ import torch
 from ...methods.contract import MAX_FINDINGS, DiffResult, Finding
 from ..pairs.interventions import Directions, options
 from ..protocol.effects import SIDE_NAMES, SIDES, Protocol
-from ..runs.cell import Stage
+from ..runs.stage import Stage
 
 
 def scored_positions(stage: Stage, protocol: Protocol, diff: DiffResult, first: bool) -> int:

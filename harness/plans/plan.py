@@ -18,11 +18,12 @@ from ...methods.saes import SAEConfig
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ..pairs.preflight import free_on, free_on_host
 from ..protocol.result import finished
-from ..runs.cell import Cell, Stage, peak_rss_bytes
+from ..runs.cell import Cell, peak_rss_bytes
 from ..runs.folder import RESULT, run_folder
-from ..runs.problem import MEMORY_BYTES
+from ..runs.harvest import MEMORY_BYTES
 from ..runs.run import Plan as Work
 from ..runs.run import Watcher
+from ..runs.stage import Stage
 from .passes import scored_positions
 from .rehearsal import Rehearsal, rehearse, small
 

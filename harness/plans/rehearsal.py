@@ -15,8 +15,10 @@ import torch
 
 from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
 from ..protocol.discovery import CONTROLS, Panel
-from ..runs.cell import Cell, Stage, measured
-from ..runs.problem import Memory, Problem
+from ..runs.cell import Cell
+from ..runs.harvest import Memory
+from ..runs.problem import Problem
+from ..runs.stage import Stage, measured
 
 MOST_TOKENS, FEW_TOKENS, READ_S = 8192, 2048, 2.0
 """Tokens read of each text; fewer, but so many, where these take so many seconds. Answers are written many at a time, so all are read."""
@@ -191,17 +193,7 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     _ = stage.panel or stage.measured(note)
     measured_s = time.perf_counter() - began
     climbed = measured_s if not fresh else marks[-1][0] - marks[-1 - few][0]
-    problem = Problem(
-        stage.pair,
-        stage.texts,
-        cell.organism.behaviour.of("dev"),
-        cell.method.access,
-        cell.seed,
-        cell.budget,
-        progress,
-        None,
-        Memory(),
-    )
+    problem = cell.problem(stage, progress, memory=Memory())
     torch.manual_seed(cell.seed)
     seen, began = Rehearsed(problem), time.perf_counter()
     diff = check_findings(cell.method.run(cell.config, cast(DiffProblem, seen)), stage.pair.d_model)

@@ -13,20 +13,9 @@ import numpy as np
 from scipy.special import betaincinv
 
 from ...methods.catalogue import BUILTIN
+from .identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION
 from .intervals import summarise
-from .result import (
-    ALPHA,
-    CUSTOM,
-    DRAWS,
-    PROTOCOL_SHA256,
-    PROTOCOL_VERSION,
-    SCORES,
-    FalseDiscovery,
-    Identification,
-    Localisation,
-    Result,
-    Samples,
-)
+from .result import ALPHA, DRAWS, SCORES, FalseDiscovery, Identification, Localisation, Result, Samples
 
 TOLERANCE = 1e-6
 """Largest difference between a recorded number and the one that follows (float summation order, samples of seven digits)."""

@@ -7,9 +7,9 @@ options on test. Formulas and reasons: docs/protocol.md.
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from ..pairs.interventions import NOTHING, Directions, Edits, Op, Option, edits,
 from ..pairs.pair import Pair
 from ..parallel import in_threads
 from .clean_runs import CleanRun
-from .controls import SCORE_SEED, ControlMemory, control
+from .controls import SCORE_SEED, Candidate, ControlMemory, Value, control
 from .intervals import hypervolume, interval, weights
 from .prompts import passage
 from .result import DRAWS, Choice, Curve, Samples
@@ -36,8 +36,6 @@ SideName = Literal["sufficiency", "necessity"]
 SIDES: tuple[Side, ...] = ("base", "tuned")
 SIDE_NAMES: tuple[SideName, ...] = ("sufficiency", "necessity")
 Array = NDArray[np.float64]
-Value = float | list[float] | None
-"""What was measured of an option, as JSON gives it back without a change of a bit."""
 
 
 class Protocol(BaseModel):
@@ -113,48 +111,6 @@ class SideScore:
         return np.mean(self.effects, axis=0)
 
 
-@dataclass(frozen=True)
-class _Set:
-    """Directions under test, with what has been measured of them so far.
-
-    The constant interventions of a random control do not depend on the findings it is a control for, so what was measured
-    of them is kept between the cells of a run, and between runs; gated ones use the findings' gates and are measured anew.
-    """
-
-    directions: Directions
-    control: ControlMemory | None = None
-    """Of a random control; None: the findings themselves."""
-    own: dict[tuple[str, Option], Value] = field(default_factory=dict[tuple[str, Option], Value])
-
-    def recall(
-        self,
-        what: str,
-        chosen: Sequence[Option],
-        measure: Callable[[Sequence[Option]], Sequence[Value]],
-        together: bool = False,
-    ) -> list[Any]:
-        """`measure(options)`, of which only what was not measured before is measured.
-
-        Rounding depends on what else is in a batch, so what is kept of a control is measured in batches that no findings have a say in.
-
-        Args:
-            together: whether the missing ones are the same whichever findings ask; else each is measured by itself.
-        """
-
-        def memory(o: Option) -> dict[tuple[str, Option], Value]:
-            return self.own if self.control is None or o.gated else self.control.values
-
-        missing = [o for o in dict.fromkeys(chosen) if (what, o) not in memory(o)]
-        constant = [o for o in missing if self.control is not None and not o.gated]
-        gated = [o for o in missing if o not in constant]
-        for some in [*([constant] if together else [[o] for o in constant]), gated]:
-            for o, value in zip(some, measure(some) if some else (), strict=True):
-                memory(o)[what, o] = value
-        if self.control is not None and constant:
-            self.control.keep()
-        return [memory(o)[what, o] for o in chosen]
-
-
 class Scorer:
     """Scores any findings on one pair; holds the residuals that all findings share.
 
@@ -222,7 +178,7 @@ class Scorer:
         plain = Directions.of([Finding(torch.ones(self.pair.d_model))] * MAX_FINDINGS, self.pair.device)
         sets = [self._control(plain, SCORE_SEED, i) for i in range(self.protocol.controls)]
 
-        def climb(each: _Set) -> None:
+        def climb(each: Candidate) -> None:
             self._ladder("sufficiency", "base", each)
             self._ladder("necessity", "tuned", each)
 
@@ -247,7 +203,7 @@ class Scorer:
             seed: seed of the random controls.
             progress: called with (sets done, sets in all).
         """
-        sets = [_Set(directions), *(self._control(directions, seed, i) for i in range(self.protocol.controls))]
+        sets = [Candidate(directions), *(self._control(directions, seed, i) for i in range(self.protocol.controls))]
         scored: list[tuple[SideScore, SideScore, list[Measured]]] = []
         progress(0, len(sets))
         for each in in_threads(self._score, sets, self.pair.device):
@@ -272,18 +228,18 @@ class Scorer:
             samples, [*self._choices(sets[0], s), *self._choices(sets[0], n)], _curves(s.points) + _curves(n.points)
         )
 
-    def _score(self, each: _Set) -> tuple[SideScore, SideScore, list[Measured]]:
+    def _score(self, each: Candidate) -> tuple[SideScore, SideScore, list[Measured]]:
         """Both sides of one set, and its points of mitigation."""
         s, n = self._side("sufficiency", each), self._side("necessity", each)
         return s, n, self._front(each, n)
 
-    def _control(self, directions: Directions, seed: int, index: int) -> _Set:
+    def _control(self, directions: Directions, seed: int, index: int) -> Candidate:
         """The index-th random control: isotropic unit directions, with the findings' count and gates."""
         if (seed, index) not in self._controls:
             noise = control(index, self.pair.d_model, seed).to(directions.direction)
             self._controls[seed, index] = noise, ControlMemory(self._kept, {"seed": seed, "index": index})
         noise, memory = self._controls[seed, index]
-        return _Set(Directions(noise[: len(directions.direction)], directions.read, directions.threshold), memory)
+        return Candidate(Directions(noise[: len(directions.direction)], directions.read, directions.threshold), memory)
 
     def oracle_samples(self) -> Samples:
         """Samples of the oracle anchor: the whole residual exchanged, no KL budget."""
@@ -309,7 +265,7 @@ class Scorer:
         """Capability of the base relative to the organism, at most 1."""
         return self._clean["base", "test"].retention(self._clean["tuned", "test"])
 
-    def _side(self, name: SideName, each: _Set) -> SideScore:
+    def _side(self, name: SideName, each: Candidate) -> SideScore:
         """Ladder on dev, choice under each budget, measurement on test."""
         side: Side = "base" if name == "sufficiency" else "tuned"
         points = self._ladder(name, side, each)
@@ -323,7 +279,7 @@ class Scorer:
         rates = self._test_rates(side, each, [p.option for p in chosen])
         return SideScore(name, [_effect(name, r, test.rates) for r in rates], chosen, points)
 
-    def _choices(self, each: _Set, s: SideScore) -> list[Choice]:
+    def _choices(self, each: Candidate, s: SideScore) -> list[Choice]:
         """What was chosen, for the record."""
         side: Side = "base" if s.name == "sufficiency" else "tuned"
         sign, start = (1.0, self.b0_dev) if s.name == "sufficiency" else (-1.0, self.b1_dev)
@@ -340,11 +296,11 @@ class Scorer:
             for tau, p, effect, (kl, _) in zip(self.protocol.budgets_nats, s.chosen, s.effects, damage, strict=True)
         ]
 
-    def _edits(self, side: Side, each: _Set, chosen: Sequence[Option]) -> Edits:
+    def _edits(self, side: Side, each: Candidate, chosen: Sequence[Option]) -> Edits:
         """Strengths are in mean residual norms of neutral dev text."""
         return edits(chosen, each.directions, self._clean[side, "dev"].scale)
 
-    def _ladder(self, name: SideName, side: Side, each: _Set) -> list[Point]:
+    def _ladder(self, name: SideName, side: Side, each: Candidate) -> list[Point]:
         """Every option within the largest budget, measured on dev: collateral of all, behaviour of those."""
         p = self.protocol
 
@@ -365,7 +321,7 @@ class Scorer:
         found = each.recall(f"{side} dev", ladder, climb, together=True)
         return [Point(option, *point) for option, point in zip(ladder, found, strict=True) if point]
 
-    def _test_rates(self, side: Side, each: _Set, chosen: Sequence[Option]) -> list[Tensor]:
+    def _test_rates(self, side: Side, each: Candidate, chosen: Sequence[Option]) -> list[Tensor]:
         """[prompts] behaviour rate on test under each option."""
 
         def measure(some: Sequence[Option]) -> list[list[float]]:
@@ -373,7 +329,7 @@ class Scorer:
 
         return [torch.tensor(rates) for rates in each.recall(f"{side} rate", chosen, measure)]
 
-    def _test_collateral(self, side: Side, each: _Set, chosen: Sequence[Option]) -> list[tuple[float, float]]:
+    def _test_collateral(self, side: Side, each: Candidate, chosen: Sequence[Option]) -> list[tuple[float, float]]:
         """KL and NLL on neutral test text under each option."""
 
         def measure(some: Sequence[Option]) -> list[list[float]]:
@@ -381,7 +337,7 @@ class Scorer:
 
         return [(kl, nll) for kl, nll in each.recall(f"{side} collateral", chosen, measure)]
 
-    def _front(self, each: _Set, necessity: SideScore) -> list[Measured]:
+    def _front(self, each: Candidate, necessity: SideScore) -> list[Measured]:
         """Doing nothing and what was chosen for necessity, measured on test."""
         test = self._clean["tuned", "test"]
 

@@ -4,11 +4,10 @@ Harvested text is read once and counted exactly; both sides run on the same toke
 """
 
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast, get_args
 
@@ -19,7 +18,6 @@ from ...methods.contract import Access, Batch, Budget, Edit, Outputs, Text
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import unknown
 from ...organisms.texts import Losses, Texts
-from ..cache import Kept, ids_sha256
 from ..marks import Counted, Marks
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
@@ -27,6 +25,7 @@ from ..pairs.proof import overflow
 from ..pairs.sinks import Count
 from ..protocol.clean_runs import TextResiduals
 from ..protocol.prompts import encode_prompt, passage
+from .harvest import Memory, joined, take
 
 T = TypeVar("T")
 
@@ -37,8 +36,6 @@ CONTRASTIVE_NEW_TOKENS = 48
 """Longest answer in contrastive text."""
 COUNTED = 1_000_000
 """Tokens of a text that are counted before it is read; a text that has so many is taken to have more."""
-MEMORY_BYTES = 2**28
-"""Most residuals that are kept for the next method."""
 
 
 class _Ends(NamedTuple):
@@ -53,71 +50,6 @@ H = TypeVar("H", Batch, _Ends)
 
 class AccessError(PermissionError):
     """A method asked for more than its declared access tier."""
-
-
-class Memory:
-    """Paired residuals of harvested rows, and the seconds they took: most methods of a run read the same text.
-
-    Kept in memory on a CPU only, up to `MEMORY_BYTES`, and on disk for the next run, up to half of what may be kept there. Methods get
-    copies.
-
-    Args:
-        kept: where they are kept between runs; None: nowhere.
-        device: where methods want them.
-        dtype: of the models: residuals are their numbers, and need no more room.
-    """
-
-    KIND, VERSION = "residuals", "1"
-
-    def __init__(
-        self,
-        kept: Kept | None = None,
-        device: torch.device = torch.device("cpu"),
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self._kept, self._device, self._dtype = kept, device, dtype
-        self._known: dict[tuple[tuple[int, ...], ...], tuple[Batch, Count, float]] = {}
-        self._bytes = self._written = 0
-
-    def read(
-        self, rows: list[list[int]], read: Callable[[list[list[int]]], tuple[Batch, Count]]
-    ) -> tuple[Batch, Count, float]:
-        """What `read(rows)` gives, and the seconds that it took when it was done."""
-        key = tuple(map(tuple, rows))
-        if key not in self._known:
-            found = self._on_disk(rows) or self._read(rows, read)
-            batch = found[0]
-            size = batch.residuals.nbytes
-            if batch.residuals.device.type != "cpu" or self._bytes + size > MEMORY_BYTES:
-                return found
-            self._known[key] = found
-            self._bytes += size
-        return self._known[key]
-
-    def _read(
-        self, rows: list[list[int]], read: Callable[[list[list[int]]], tuple[Batch, Count]]
-    ) -> tuple[Batch, Count, float]:
-        began = time.perf_counter()
-        batch, count = read(rows)
-        took = time.perf_counter() - began
-        if self._kept is not None and 2 * self._written < self._kept.cache.most_bytes:
-            narrow = batch.residuals.to(self._dtype)
-            tensors = batch._replace(
-                residuals=narrow if torch.equal(narrow.to(batch.residuals), batch.residuals) else batch.residuals
-            )._asdict()
-            facts = {"seconds": took, "left_out": [*vars(count).items()]}
-            self._kept.put(self.KIND, self.VERSION, tensors, facts, rows=ids_sha256(rows))
-            self._written += sum(t.nbytes for t in tensors.values())
-        return batch, count, took
-
-    def _on_disk(self, rows: list[list[int]]) -> tuple[Batch, Count, float] | None:
-        entry = self._kept.get(self.KIND, self.VERSION, rows=ids_sha256(rows)) if self._kept is not None else None
-        if entry is None:
-            return None
-        batch = Batch(**{name: t.to(self._device) for name, t in entry.tensors.items()})
-        count = Count(**dict(entry.facts["left_out"]))
-        count.tokens = {int(token): n for token, n in count.tokens.items()}
-        return batch._replace(residuals=batch.residuals.float()), count, entry.facts["seconds"]
 
 
 class Problem:
@@ -168,13 +100,13 @@ class Problem:
         for part in self._harvest(text, tokens, self._remembered, start):
             held.append(part)
             if sum(len(b.ids) for b in held) >= batch_tokens:
-                merged = _joined(held)
+                merged = joined(held)
                 whole = len(merged.ids) // batch_tokens * batch_tokens
                 for first in range(0, whole, batch_tokens):
                     yield Batch(*(t[first : first + batch_tokens] for t in merged))
                 held = [Batch(*(t[whole:] for t in merged))] if whole < len(merged.ids) else []
         if held:
-            yield _joined(held)
+            yield joined(held)
 
     def outputs(self, text: Text = "neutral", tokens: int | None = None) -> Iterator[Outputs]:
         """See `DiffProblem.outputs`."""
@@ -212,7 +144,7 @@ class Problem:
         self._on_progress(f"harvest {text}", asked - left, asked)
         try:
             while (left := min(left, place.room)) > 0 and (
-                window := self._timed(partial(_take, rows, WINDOW, left, self._certain))
+                window := self._timed(partial(take, rows, WINDOW, left, self._certain))
             ):
                 if number == len(marks.windows):
                     marks.add("window", rows.taken)
@@ -303,7 +235,7 @@ class Problem:
             asked.append(Batch(*(t[start:][moved[start:]] for t in batch)))
             wanted += labels_of[moved[start:].cpu()].tolist()
         rest = list(self.activations("neutral", tokens=8 * len(wanted)))
-        merged = _joined([*asked, *rest])
+        merged = joined([*asked, *rest])
         labels = torch.full_like(merged.ids, -1)
         labels[: len(wanted)] = torch.tensor(wanted)
         return merged, labels
@@ -414,21 +346,3 @@ class _Place:
         p.tokens_used += max(0, end - max(self.at, self._paid))
         p._reached[self._text] = max(p._reached.get(self._text, 0), end)  # pyright: ignore[reportPrivateUsage]
         self.at = end
-
-
-def _take(
-    rows: Iterator[list[int]], most: int, tokens: int, certain: Callable[[list[int]], list[bool]]
-) -> list[list[int]]:
-    """The next rows: at most `most`, at most `tokens` tokens that count in all (the last row is cut). Rows without any are skipped."""
-    out: list[list[int]] = []
-    for row in islice((r for r in rows if any(certain(r))), most):
-        counts = list(accumulate(certain(row)))
-        out.append(row[: bisect_right(counts, tokens)] if counts[-1] > tokens else row)
-        tokens -= min(counts[-1], tokens)
-        if tokens <= 0:
-            break
-    return out
-
-
-def _joined(batches: list[Batch]) -> Batch:
-    return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))

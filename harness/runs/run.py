@@ -17,8 +17,9 @@ from ..cache import Cache
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
 from ..protocol.result import Result, finished
-from .cell import Cell, Stage, run_cell, unloaded
+from .cell import Cell, run_cell, unloaded
 from .folder import RESULT, run_folder, tidy, write_run
+from .stage import Stage
 
 log = logging.getLogger(__name__)
 UNLOADED = (DiffbenchError, MemoryError, RuntimeError)

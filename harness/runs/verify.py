@@ -17,12 +17,13 @@ from ...organisms.registry import load_organism
 from ..protocol.consistency import identity_faults
 from ..protocol.controls import SCORE_SEED
 from ..protocol.effects import PROTOCOL_V1
+from ..protocol.identity import sha256_json
 from ..protocol.reading import prompts_sha256
-from ..protocol.result import Result, load_result, sha256_json
-from .cell import Stage, measured
+from ..protocol.result import Result, load_result
 from .folder import RESULT, read_findings
 from .provenance import source_hash
 from .records import findings_faults, zoo_name
+from .stage import Stage, measured
 
 TOLERANCE = 1e-4
 """Largest difference of a score that floating-point order can explain on another machine (fp32)."""

@@ -19,8 +19,8 @@ from ..protocol.controls import SCORE_SEED
 from ..protocol.effects import Protocol, Scored, Scorer
 from ..protocol.intervals import summarise
 from ..protocol.result import Result, Score, Scores
-from ..runs.cell import Stage
 from ..runs.problem import Problem
+from ..runs.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from ..protocol.effects import PROTOCOL_V1, Protocol
 from ..protocol.intervals import Array, point, summarise
 from ..protocol.prompts import passage
 from ..protocol.result import SCORES, Result, Scores
-from ..runs.cell import Cell, Stage, run_cell
+from ..runs.cell import Cell, run_cell
+from ..runs.stage import Stage
 from .known_truth import Check, KnownOrganism
 from .recomputation import RECOMPUTED, recomputed
 

@@ -28,11 +28,11 @@ from ..parallel import in_threads
 from ..protocol.clean_runs import PromptResiduals, TextResiduals
 from ..protocol.controls import control as isotropic
 from ..protocol.effects import PROTOCOL_V1, Protocol, SideName
+from ..protocol.identity import sha256_json
 from ..protocol.prompts import ProbeError, encode_prompt, joint, passage, shares
 from ..protocol.reading import prompts_sha256
-from ..protocol.result import sha256_json
-from ..runs.cell import Stage
 from ..runs.folder import read_findings
+from ..runs.stage import Stage
 from ..runs.verify import TOLERANCE
 from .specificity_record import Array, Column, Half, Row, Specificity, summary
 from .specificity_runs import Run, select

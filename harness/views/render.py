@@ -15,8 +15,8 @@ from ..protocol.result import SCORES, Identified, Located, Result, Score
 if TYPE_CHECKING:  # a list must not wait for torch
     from ...methods.entry import MethodEntry
     from ...organisms.world.document import Document
-    from ..runs.check_method import Report as MethodReport
     from ..runs.verify import Verification
+    from ..studies.check_method import Report as MethodReport
     from ..studies.doctor import Finding
     from ..zoo.examples import Example
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import torch
 from diffbench.harness.protocol.effects import PROTOCOL_V1
-from diffbench.harness.runs.cell import Stage
 from diffbench.harness.runs.problem import Problem
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Budget, DiffResult, Method, check_findings
 from diffbench.organisms.registry import load_organism
 from torch import Tensor

@@ -1,7 +1,8 @@
 """Every built-in method runs on a real organism of the nano base and is scored."""
 
 import pytest
-from diffbench.harness.runs.cell import Cell, Stage, run_cell
+from diffbench.harness.runs.cell import Cell, run_cell
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.coder.fitting import DictionaryConfig
 from diffbench.methods.contract import Budget
 from diffbench.methods.registry import BUILTIN, load_method

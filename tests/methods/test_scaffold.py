@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffbench.harness.runs.check_method import check_method
+from diffbench.harness.studies.check_method import check_method
 from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import BUILTIN, load_method
 from diffbench.methods.scaffold import write_method

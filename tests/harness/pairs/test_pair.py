@@ -9,7 +9,7 @@ import torch
 from diffbench.harness.pairs.anatomy import PairError
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
-from diffbench.harness.runs.cell import Stage
+from diffbench.harness.runs.stage import Stage
 from diffbench.organisms.organism import Organism
 from peft import PeftModel
 from safetensors.torch import load_file, save_file

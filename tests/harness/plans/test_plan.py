@@ -11,9 +11,9 @@ from diffbench.harness.plans import plan as plan_module
 from diffbench.harness.plans.passes import scored_positions
 from diffbench.harness.plans.plan import CellPlan, Plan, forecast
 from diffbench.harness.plans.rehearsal import Rehearsed
-from diffbench.harness.runs.cell import Stage, score_findings
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.run import Quiet, plan, run
+from diffbench.harness.runs.stage import Stage, score_findings
 from diffbench.harness.views.plan import table
 from diffbench.methods.contract import Budget
 from diffbench.methods.registry import load_method
@@ -36,7 +36,7 @@ SMALL = {"steps": 40, "expansion": 1, "k": 4, "batch": 256, "patching_tokens": 0
 def test_the_tokens_of_a_plan_are_those_of_the_record_and_a_finished_cell_costs_nothing(
     tmp_path: Path, organism: Organism, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffbench.harness.runs.cell.Reader.of", lambda *given: None)  # takes longer than all the rest
+    monkeypatch.setattr("diffbench.harness.runs.stage.Reader.of", lambda *given: None)  # takes longer than all the rest
     cells = work(organism, tmp_path, sae_diff=SMALL)
     before = forecast(cells, Quiet())
     results = list(run(cells, Quiet(), str))

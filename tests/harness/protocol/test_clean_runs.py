@@ -15,7 +15,7 @@ from diffbench.harness.parallel import in_threads, threads
 from diffbench.harness.protocol import clean_runs as module
 from diffbench.harness.protocol.clean_runs import CleanRun
 from diffbench.harness.protocol.prompts import choices, passage, rates
-from diffbench.harness.runs.cell import Stage
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Finding, Gate
 
 OPTIONS = [NOTHING] + [Option("add", k, gated, s) for k in (1, 3) for gated in (False, True) for s in (0.3, 0.9)]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from diffbench.harness.protocol.consistency import MOST, fault
 from diffbench.harness.protocol.effects import PROTOCOL_V1
+from diffbench.harness.protocol.identity import PROTOCOL_SHA256, sha256_json
 from diffbench.harness.protocol.intervals import summarise
 from diffbench.harness.protocol.result import (
     DRAWS,
-    PROTOCOL_SHA256,
     Choice,
     Identification,
     Identified,
@@ -19,7 +19,6 @@ from diffbench.harness.protocol.result import (
     Located,
     Reading,
     Result,
-    sha256_json,
 )
 
 from ...factories import make_null, make_result

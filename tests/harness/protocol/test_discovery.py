@@ -7,9 +7,10 @@ import pytest
 import torch
 from diffbench.harness.protocol.discovery import Panel
 from diffbench.harness.protocol.result import Result
-from diffbench.harness.runs.cell import Cell, Stage, run_cell
+from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import run_folder, write_run
 from diffbench.harness.runs.problem import Problem
+from diffbench.harness.runs.stage import Stage
 from diffbench.harness.runs.verify import verify
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.contract import Budget, Finding, Gate

@@ -10,8 +10,8 @@ from diffbench.harness.protocol.controls import SCORE_SEED
 from diffbench.harness.protocol.effects import NotScorable, Protocol, Scorer
 from diffbench.harness.protocol.intervals import harmonic, hypervolume, normalised, point, summarise
 from diffbench.harness.protocol.result import Samples
-from diffbench.harness.runs.cell import Stage
 from diffbench.harness.runs.problem import AccessError, Problem
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.baselines import RandomDirections
 from diffbench.methods.contract import Batch, Budget, DiffResult, Finding, Gate, NoConfig

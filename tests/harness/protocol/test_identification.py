@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffbench.harness.protocol.identification import POOL, Reader
-from diffbench.harness.runs.cell import Stage
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Finding, Gate
 from diffbench.organisms.card import Readout
 from diffbench.organisms.errors import ValidationFailed

@@ -9,9 +9,10 @@ from diffbench.harness.pairs.preflight import check_device
 from diffbench.harness.protocol.result import Result, finished, load_result
 from diffbench.harness.runs import cell as cell_module
 from diffbench.harness.runs import provenance
-from diffbench.harness.runs.cell import Cell, Stage, run_cell
+from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import FINDINGS, RESULT, read_findings, run_folder, write_run
 from diffbench.harness.runs.run import plan, run
+from diffbench.harness.runs.stage import Stage
 from diffbench.harness.runs.verify import verify
 from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import load_method

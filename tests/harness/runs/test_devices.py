@@ -9,8 +9,8 @@ from diffbench.harness.devices import DeviceFailed, OutOfMemory, release, troubl
 from diffbench.harness.pairs.anatomy import PairError
 from diffbench.harness.protocol.result import Result
 from diffbench.harness.runs import cell as cell_module
-from diffbench.harness.runs.cell import Stage
 from diffbench.harness.runs.run import exit_code, plan, run
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.entry import MethodEntry, MethodError
 from diffbench.methods.registry import load_method
 from diffbench.organisms.organism import Organism

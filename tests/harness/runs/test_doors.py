@@ -13,8 +13,9 @@ from diffbench.cli import app
 from diffbench.harness.escape import csv_field
 from diffbench.harness.protocol.consistency import fault
 from diffbench.harness.protocol.effects import PROTOCOL_V1
+from diffbench.harness.protocol.identity import PROTOCOL_SHA256, Identity, sha256_json
 from diffbench.harness.protocol.intervals import summarise
-from diffbench.harness.protocol.result import DRAWS, PROTOCOL_SHA256, Identity, Result, sha256_json
+from diffbench.harness.protocol.result import DRAWS, Result
 from diffbench.harness.runs.packs import lines, pack
 from diffbench.harness.runs.records import MOST_DAMAGED, records, zoo_name
 from diffbench.leaderboard.board.build import build

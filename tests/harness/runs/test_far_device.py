@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 from diffbench.harness.pairs.pair import Pair
-from diffbench.harness.runs.cell import Stage, measured
 from diffbench.harness.runs.problem import Problem
+from diffbench.harness.runs.stage import Stage, measured
 from diffbench.methods.contract import Budget, DiffResult, check_findings
 from diffbench.methods.registry import load_method
 

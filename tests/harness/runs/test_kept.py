@@ -16,8 +16,9 @@ from diffbench.harness.pairs.sinks import Count, Sinks
 from diffbench.harness.protocol.clean_runs import CleanRun
 from diffbench.harness.protocol.discovery import Panel
 from diffbench.harness.protocol.effects import Scorer
-from diffbench.harness.runs.cell import Machine, Stage, _numbers_of
-from diffbench.harness.runs.problem import Memory, Problem
+from diffbench.harness.runs.harvest import Memory
+from diffbench.harness.runs.problem import Problem
+from diffbench.harness.runs.stage import Machine, Stage, _numbers_of
 from diffbench.methods.contract import Batch, Budget, Finding, Gate
 from diffbench.organisms.hub.user_pair import UserPair, user_organism
 from safetensors.torch import load_file, save_file
@@ -153,9 +154,9 @@ def test_what_changes_a_residual_is_in_the_key_of_a_pair(stage: Stage, monkeypat
     for name, value in (("get_num_threads", 7), ("get_float32_matmul_precision", "medium")):
         monkeypatch.setattr(torch, name, lambda v=value: v)
         made.append(_numbers_of(o, pair, machine))
-    monkeypatch.setattr("diffbench.harness.runs.cell.cpu_name", lambda: "another")
+    monkeypatch.setattr("diffbench.harness.runs.stage.cpu_name", lambda: "another")
     made.append(_numbers_of(o, pair, machine))
-    monkeypatch.setattr("diffbench.harness.runs.cell.package_versions", lambda: {"torch": "0"})
+    monkeypatch.setattr("diffbench.harness.runs.stage.package_versions", lambda: {"torch": "0"})
     made.append(_numbers_of(o, pair, machine))
     assert len({json.dumps(m, sort_keys=True) for m in made}) == len(made)
 

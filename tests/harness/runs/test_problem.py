@@ -4,8 +4,9 @@ import pytest
 import torch
 from diffbench.harness.protocol.prompts import encode_prompt
 from diffbench.harness.runs import problem as problem_module
-from diffbench.harness.runs.cell import Stage
-from diffbench.harness.runs.problem import Memory, Problem
+from diffbench.harness.runs.harvest import Memory
+from diffbench.harness.runs.problem import Problem
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.contract import Budget
 

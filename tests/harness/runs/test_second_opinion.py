@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diffbench.cli import app
-from diffbench.harness.runs.cell import Machine
 from diffbench.harness.runs.run import plan, run
+from diffbench.harness.runs.stage import Machine
 from diffbench.methods.registry import load_method
 from diffbench.organisms.registry import Organism
 from typer.testing import CliRunner

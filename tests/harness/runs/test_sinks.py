@@ -9,7 +9,8 @@ from diffbench.harness.pairs.anatomy import PairError
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.pairs.sinks import Count, Sinks
 from diffbench.harness.pairs.trees import Tree, grown
-from diffbench.harness.runs.problem import Memory, Problem
+from diffbench.harness.runs.harvest import Memory
+from diffbench.harness.runs.problem import Problem
 from diffbench.methods.contract import Budget, DiffResult
 from diffbench.methods.registry import load_method
 from torch import Tensor

@@ -8,8 +8,8 @@ import pytest
 import torch
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.protocol.reading import prompts_sha256, text_read
-from diffbench.harness.runs.cell import Stage
 from diffbench.harness.runs.problem import Problem
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.coder import checkpoint
 from diffbench.methods.contract import Budget, DiffResult
 from diffbench.methods.registry import load_method

@@ -11,7 +11,7 @@ from diffbench.cli import app
 from diffbench.harness.pairs.interventions import Directions, unit
 from diffbench.harness.protocol import effects as scores
 from diffbench.harness.protocol.effects import Protocol, Scorer
-from diffbench.harness.runs.cell import Stage
+from diffbench.harness.runs.stage import Stage
 from diffbench.harness.studies import selftest
 from diffbench.harness.studies.known_truth import Check, KnownOrganism
 from diffbench.harness.studies.selftest import ORGANISMS, Noisy, Report
@@ -96,7 +96,7 @@ def test_controls_that_do_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> 
     def nothing(self: Scorer, directions: Directions, seed: int, index: int) -> object:
         each = right(self, directions, seed, index)
         zero = torch.zeros_like(each.directions.direction)
-        return scores._Set(Directions(zero, directions.read, directions.threshold))
+        return scores.Candidate(Directions(zero, directions.read, directions.threshold))
 
     monkeypatch.setattr(Scorer, "_control", nothing)
     assert "random controls: spread of their effects" in failed(selftest._random(subject()))
@@ -109,7 +109,7 @@ def test_controls_that_are_the_truth_are_found(monkeypatch: pytest.MonkeyPatch) 
     def cheat(self: Scorer, directions: Directions, seed: int, index: int) -> object:
         each = right(self, directions, seed, index)
         rows = unit(truth).expand_as(each.directions.direction)
-        return scores._Set(Directions(rows, directions.read, directions.threshold))
+        return scores.Candidate(Directions(rows, directions.read, directions.threshold))
 
     monkeypatch.setattr(Scorer, "_control", cheat)
     broken = subject()

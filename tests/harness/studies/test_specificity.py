@@ -14,8 +14,9 @@ from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.protocol.controls import SCORE_SEED
 from diffbench.harness.protocol.intervals import summarise
 from diffbench.harness.protocol.result import Choice, Result, load_result
-from diffbench.harness.runs.cell import Cell, Stage, run_cell
+from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import FINDINGS, write_run
+from diffbench.harness.runs.stage import Stage
 from diffbench.harness.studies import specificity as specificity_module
 from diffbench.harness.studies.specificity import _askings, control, specificity
 from diffbench.harness.studies.specificity_record import Specificity, summary

@@ -23,8 +23,8 @@ from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError
 from ...organisms.registry import load_organism
 from ..protocol.effects import PROTOCOL_V1
-from .cell import Stage
-from .problem import Problem
+from ..runs.problem import Problem
+from ..runs.stage import Stage
 from .recorded_problem import RecordedProblem
 
 ORGANISM, NULL = "subliminal/owl-narrow", "null/base-identical"

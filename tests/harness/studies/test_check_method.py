@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from diffbench.cli import app
-from diffbench.harness.runs import check_method as module
-from diffbench.harness.runs.cell import Stage
-from diffbench.harness.runs.check_method import NULL, ORGANISM, Report, check_method
+from diffbench.harness.runs.stage import Stage
+from diffbench.harness.studies import check_method as module
+from diffbench.harness.studies.check_method import NULL, ORGANISM, Report, check_method
 from diffbench.methods.contract import Budget, DiffProblem, DiffResult, Finding
 from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import load_method

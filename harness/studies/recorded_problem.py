@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...methods.contract import DiffProblem
-from .problem import AccessError, Problem
+from ..runs.problem import AccessError, Problem
 
 HANDLES = {name for name in (*DiffProblem.__annotations__, *vars(DiffProblem)) if not name.startswith("_")}
 """Everything a method may touch."""
