@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -202,9 +203,9 @@ class NnsightPair(Pair):
     def _start(self, models: dict[Side, Any], between: Adapters | Residents | None) -> Engine:
         return NnsightEngine(models, self.layer, between, self._far)
 
-    @property
-    def worth(self) -> None:
-        """See `Pair.worth`: rows stay rows, which is what a second opinion is for."""
+    @cached_property
+    def worth(self) -> float | None:
+        """None: rows stay rows, which is what a second opinion is for."""
 
     def at(self, layer: int) -> "NnsightPair":
         """See `Pair.at`."""

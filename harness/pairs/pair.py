@@ -72,7 +72,6 @@ class Pair:
         self.context: int | None = getattr(plain(model).config.get_text_config(), "max_position_embeddings", None)
         """Most tokens that the model was made to read; None: its config does not say."""
         self.device, self.dtype = input_device(plain(model)), plain(model).dtype
-        self._worth: float | None = 0.0
         self.sinks: Sinks | None = None
         """Positions to leave out; None: every position is ordinary."""
         self._own = threading.local()
@@ -94,7 +93,7 @@ class Pair:
     def at(self, layer: int) -> "Pair":
         """The same two models seen at another layer."""
         other = Pair(self.model, self.tokenizer, layer, self._tuned, self._between)
-        other.sinks, other._worth = self.sinks, self._worth
+        other.sinks = self.sinks
         return other
 
     @contextlib.contextmanager
@@ -175,13 +174,12 @@ class Pair:
         ends = self.ends(residual, ids, side, where)
         return self.unembed(ends, side).unflatten(0, (len(ids), len(kept)))
 
-    @property
+    @cached_property
     def worth(self) -> float | None:
         """Price of a position in a block, in positions that it sees (see `trees.planted`); None if the model does not read trees."""
-        if self._worth == 0:
-            weights = sum(w.numel() for w in self.block("base").parameters())
-            self._worth = weights / (4 * self.d_model) if self._reads_trees() else None
-        return self._worth
+        if not self._reads_trees():
+            return None
+        return sum(w.numel() for w in self.block("base").parameters()) / (4 * self.d_model)
 
     def _reads_trees(self) -> bool:
         """Whether rows written as a tree give what they give each by itself, measured on three short ones."""

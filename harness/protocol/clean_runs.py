@@ -94,8 +94,8 @@ class Rows:
         self.parts = [
             self._part(some, [(t, i) for (part, t, _), i in spots.items() if part == p]) for p, some in enumerate(trees)
         ]
-        self._ends = torch.cat([ends for p in self.parts for _, _, ends in [self._run(p, *_all(p), p.h)]])
-        """[spots, d_model] output of the last block without an intervention."""
+        self._ends = torch.cat([self._run(p, *_all(p), p.h)[-1] for p in self.parts])
+        """[spots, d_model] output of the last block without an intervention; parts number their spots one behind the other."""
         every = torch.arange(len(spots), device=ids.device)
         clean = self._unembedded(torch.zeros_like(every), every, self._ends)
         self.clean = self.fill(torch.zeros(1, len(tokens), device=ids.device), clean)
