@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffbench.harness.protocol.prompts import encode_prompt
-from diffbench.harness.runs import problem as problem_module
+from diffbench.harness.runs import harvest as harvest_module
 from diffbench.harness.runs.harvest import Memory
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.stage import Stage
@@ -44,7 +44,7 @@ def test_a_method_cannot_change_what_the_next_one_reads(stage: Stage) -> None:
 
 
 def test_memory_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(problem_module, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(harvest_module, "MEMORY_BYTES", 1000)
     memory = Memory()
     read(problem(stage, memory))
     assert not memory._known
