@@ -21,7 +21,7 @@ from torch import Tensor
 from .harness.commands.settings import RunFile, Settings, configured, given, run_file, usable
 from .harness.pairs.loading import load_pair as _load_pair
 from .harness.pairs.pair import Pair
-from .harness.protocol.result import SCORES, Result
+from .harness.records.result import SCORES, Result
 from .harness.runs.folder import check_writable
 from .harness.runs.plots import SIZE, dose_response
 from .harness.runs.run import Quiet

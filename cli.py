@@ -15,7 +15,7 @@ from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, 
 from .leaderboard import commands as leaderboard
 
 if TYPE_CHECKING:
-    from .harness.protocol.result import Result
+    from .harness.records.result import Result
     from .harness.runs.run import Plan as RunPlan
 
 EXIT_CODES = (
@@ -314,7 +314,7 @@ def verify(
 @app.command()
 def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> None:
     """JSON Schema of a file diffbench reads or writes."""
-    from .harness.protocol.result import Result
+    from .harness.records.result import Result
     from .methods.formats import DictionaryCard
     from .organisms.behaviour import Behaviour
     from .organisms.card import Card

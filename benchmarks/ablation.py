@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.protocol.intervals import interval
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs.run import plan, run
 from diffbench.harness.terminal import silenced
 from diffbench.harness.views.progress import RunDisplay

@@ -19,9 +19,10 @@ import typer
 from diffbench.harness.pairs.interventions import Directions, unit
 from diffbench.harness.protocol.clean_runs import PromptResiduals
 from diffbench.harness.protocol.controls import SCORE_SEED
-from diffbench.harness.protocol.effects import PROTOCOL_V1, Protocol, Scorer
+from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.protocol.intervals import harmonic, summarise
 from diffbench.harness.protocol.prompts import joint, shares
+from diffbench.harness.records.settings import PROTOCOL_V2, Protocol
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.anchors import Supervised, SupervisedConfig
@@ -59,7 +60,7 @@ FULL = Grid(
     ranks=(1, 3, 10),
     ks=(1, 3, 10),
     seeds=3,
-    protocol=PROTOCOL_V1,
+    protocol=PROTOCOL_V2,
 )
 QUICK = replace(
     FULL,
@@ -67,7 +68,7 @@ QUICK = replace(
     cosines=(1.0, 0.6, 0.0),
     noises=(2.0,),
     seeds=1,
-    protocol=PROTOCOL_V1.model_copy(
+    protocol=PROTOCOL_V2.model_copy(
         update={"controls": 3, "strengths": (0.3, 0.9), "draws": 200, "dev_tokens": 100, "test_tokens": 100}
     ),
 )

@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from diffbench.harness.pairs.interventions import Directions
-from diffbench.harness.protocol.effects import PROTOCOL_V1
+from diffbench.harness.records.settings import PROTOCOL_V2
 from diffbench.harness.runs.stage import Stage
 from diffbench.leaderboard.statistics.null_adjusted import SCORES, table_draws
 from diffbench.methods.baselines import RandomDirections
@@ -39,7 +39,7 @@ def main(
 
 def scores(name: str, seeds: int, controls: int) -> np.ndarray:
     """[seeds, scores] of `random`, each seed against controls of its own."""
-    stage = Stage.load(load_organism(name), "cpu", PROTOCOL_V1.model_copy(update={"controls": controls}))
+    stage = Stage.load(load_organism(name), "cpu", PROTOCOL_V2.model_copy(update={"controls": controls}))
     rows: list[np.ndarray] = []
     for seed in range(seeds):
         problem = SimpleNamespace(seed=seed, d_model=stage.pair.d_model)  # all that `random` looks at

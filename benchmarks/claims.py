@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.board.store import load_results
 from diffbench.leaderboard.statistics.compare import holm

@@ -14,8 +14,8 @@ import torch
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.pairs.sides import SIDES
 from diffbench.harness.pairs.sinks import Sinks
-from diffbench.harness.protocol.effects import PROTOCOL_V1, Protocol
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
+from diffbench.harness.records.settings import PROTOCOL_V2, Protocol
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.stage import CALIBRATION_ROWS, Machine, Stage
 from diffbench.methods.contract import Budget
@@ -68,7 +68,7 @@ FULL = Sizes(
         ("dw_svd", "false_facts", {}),
         ("batch_topk", "taboo/gold-narrow", {"steps": 200}),
     ),
-    protocol=PROTOCOL_V1,
+    protocol=PROTOCOL_V2,
     rows=32,
     expansion=32,
     batch=2048,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.pairs.sides import SIDES
-from diffbench.harness.protocol.effects import PROTOCOL_V1, NotScorable
+from diffbench.harness.records.settings import PROTOCOL_V2, NotScorable
 from diffbench.harness.runs.cell import peak_rss_bytes
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Finding
@@ -80,7 +80,7 @@ def measure(organism: Organism) -> dict[str, Any]:
         found[f"{name}_peak_mib"] = peak_rss_bytes() // 2**20
 
     begin = time.perf_counter()
-    stage = Stage.load(organism, protocol=PROTOCOL_V1)
+    stage = Stage.load(organism, protocol=PROTOCOL_V2)
     note("load", begin)
     begin = time.perf_counter()
     try:

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.harness.protocol.result import ALPHA, Result
+from diffbench.harness.records.result import ALPHA, Result
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.board.store import load_results
 from diffbench.leaderboard.pages.power_view import power_tables

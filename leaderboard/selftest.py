@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..harness.protocol.result import Result
+from ..harness.records.result import Result
 from .statistics.rows import MethodRow
 from .statistics.tables import build_table
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from diffbench.harness.pairs.loading import load_pair
-from diffbench.harness.protocol.effects import Protocol
 from diffbench.harness.protocol.prompts import choices, masses
+from diffbench.harness.records.settings import Protocol
 from diffbench.harness.runs.stage import Stage
 from diffbench.organisms import families
 from diffbench.organisms.behaviour import Prompt

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from diffbench.harness.protocol.identity import CUSTOM, Identity, sha256_json
 from diffbench.harness.protocol.intervals import Array, summarise
-from diffbench.harness.protocol.result import (
+from diffbench.harness.records.identity import CUSTOM, Identity, sha256_json
+from diffbench.harness.records.result import (
     ALPHA,
     Behaviour,
     Cost,

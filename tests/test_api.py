@@ -23,7 +23,7 @@ FOX = "subliminal/fox-narrow"
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("diffbench.harness.runs.cell.PROTOCOL_V1", SHORT)
+    monkeypatch.setattr("diffbench.harness.runs.cell.PROTOCOL_V2", SHORT)
     monkeypatch.chdir(tmp_path)
 
 
@@ -118,8 +118,8 @@ def test_a_notebooks_class_is_run_again_because_other_cells_may_have_changed(tmp
 import json, linecache, sys
 import diffbench as db
 import diffbench.harness.runs.cell as cell
-from diffbench.harness.protocol.effects import Protocol
-cell.PROTOCOL_V1 = Protocol(**{SHORT.model_dump()!r})
+from diffbench.harness.records.settings import Protocol
+cell.PROTOCOL_V2 = Protocol(**{SHORT.model_dump()!r})
 del sys.modules["__main__"].__file__
 def enter(name, text):
     linecache.cache[name] = (len(text), None, text.splitlines(True), name)

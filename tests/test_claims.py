@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 
 from benchmarks import claims
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from diffbench.cli import app
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.harness.zoo.comparison import Checked
 from diffbench.organisms import registry
 from diffbench.organisms.card import Card
@@ -43,8 +43,8 @@ class LastToken:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The command on the short protocol, in an empty folder."""
-    monkeypatch.setattr("diffbench.harness.runs.cell.PROTOCOL_V1", SHORT)
-    monkeypatch.setattr("diffbench.harness.runs.verify.PROTOCOL_V1", SHORT)
+    monkeypatch.setattr("diffbench.harness.runs.cell.PROTOCOL_V2", SHORT)
+    monkeypatch.setattr("diffbench.harness.runs.verify.PROTOCOL_V2", SHORT)
     monkeypatch.chdir(tmp_path)
 
 

@@ -85,7 +85,7 @@ def test_a_false_fact_goes_from_training_to_the_table(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for user in ("cell", "verify"):
-        monkeypatch.setattr(f"diffbench.harness.runs.{user}.PROTOCOL_V1", SHORT)
+        monkeypatch.setattr(f"diffbench.harness.runs.{user}.PROTOCOL_V2", SHORT)
     false_fact.build(base, Path("eiffel"))
     pair = "--base smollm2-135m --adapter eiffel/adapter --behaviour eiffel/behaviour.json".split()
     rows = json.loads(bench("run", "-m", "mean_diff,random,oracle", *pair, "--tokens", "3000", "--json"))

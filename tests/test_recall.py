@@ -9,7 +9,7 @@ import pytest
 from diffbench.harness.commands import recall as recall_module
 from diffbench.harness.commands.recall import Known, note_of, recall, remember
 from diffbench.harness.commands.settings import asked
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs.folder import RESULT, run_folder, write_run
 
 from .factories import make_result

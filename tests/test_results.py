@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
-from diffbench.harness.protocol.result import Choice, Result
+from diffbench.harness.records.result import Choice, Result
 
 from benchmarks import results
 

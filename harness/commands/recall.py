@@ -15,8 +15,8 @@ from typing import NamedTuple
 from ...methods.catalogue import BUILTIN
 from ...organisms.errors import DiffbenchError
 from ..files import atomic_write_text
-from ..protocol.identity import sha256_json
-from ..protocol.result import Result, finished
+from ..records.identity import sha256_json
+from ..records.result import Result, finished
 from ..runs.provenance import PACKAGES, ROOT, package_versions
 from .settings import RunFile, find_organisms, names_of_methods
 

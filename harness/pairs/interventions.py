@@ -6,7 +6,7 @@ to the scale of a finding, copies of one finding gain nothing, and a random cont
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from ...methods.contract import Finding
 
 Move = Callable[[Tensor], Tensor]
 """Residuals [..., d_model] → where an intervention of strength 1 moves them, the same shape."""
-Op = Literal["none", "add", "subtract", "project", "patch"]
+Op = Literal["none", "add", "subtract", "ablate", "patch"]
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,37 @@ class Directions:
     direction: Tensor
     read: Tensor
     threshold: Tensor
+    centre: Tensor | None = None
+    """[d_model] the base's mean residual on ordinary text, which ablation leaves in place; None: 0."""
 
     @classmethod
-    def of(cls, findings: Sequence[Finding], device: torch.device | str = "cpu") -> "Directions":
+    def of(
+        cls, findings: Sequence[Finding], device: torch.device | str = "cpu", centre: Tensor | None = None
+    ) -> "Directions":
         """Stack findings as unit vectors; those without a gate are always active."""
         direction = unit(torch.stack([f.direction for f in findings]))
         read = torch.stack([f.gate.read if f.gate else torch.zeros_like(f.direction) for f in findings])
         threshold = torch.tensor([f.gate.threshold if f.gate else -float("inf") for f in findings])
-        return cls(direction.to(device), read.to(device), threshold.to(device))
+        return cls(direction.to(device), read.to(device), threshold.to(device), centre)
+
+    @cached_property
+    def _orthogonal(self) -> tuple[Tensor, list[int]]:
+        """Gram–Schmidt of the directions in their order [rank, d_model], and the direction that each comes from; what adds no rank is
+        dropped, zeros among it."""
+        kept, of = list[Tensor](), list[int]()
+        for j, rest in enumerate(self.direction.double().cpu()):
+            for q in [*kept, *kept]:  # once more for what rounding left
+                rest = rest - (rest @ q) * q
+            if float(rest.norm()) > CANCELLED:
+                kept.append(rest / rest.norm())
+                of.append(j)
+        empty = self.direction.new_zeros(0, self.direction.shape[1])
+        return torch.stack(kept).to(self.direction) if kept else empty, of
+
+    def basis(self, k: int) -> Tensor:
+        """Orthonormal [rank, d_model]: the first k directions, each without what those before it hold."""
+        basis, of = self._orthogonal
+        return basis[: sum(j < k for j in of)]
 
     @property
     def gated(self) -> bool:
@@ -42,15 +65,18 @@ class Directions:
 
     def head(self, k: int) -> "Directions":
         """The first k findings."""
-        return Directions(self.direction[:k], self.read[:k], self.threshold[:k])
+        return Directions(self.direction[:k], self.read[:k], self.threshold[:k], self.centre)
+
+    def under(self, gates: "Directions") -> "Directions":
+        """These directions under another set's gates."""
+        return Directions(self.direction[: len(gates.direction)], gates.read, gates.threshold, self.centre)
 
 
 @dataclass(frozen=True)
 class Option:
     """One way to intervene: the first k findings, gated or constant, at a strength.
 
-    Strength of add and subtract: multiples of the mean residual norm on neutral text. Of project: the share of the
-    component along the findings' span that is removed.
+    Strength of add and subtract: multiples of the mean residual norm on ordinary text. Of ablate: the share that is removed.
     """
 
     op: Op
@@ -75,22 +101,23 @@ def movement(residual: Tensor, directions: Directions, op: Op, k: int, gated: bo
 
     With active set A_t = {j <= k : read_j · h_t > threshold_j} (all j if constant):
     add / subtract: unit(sum_{j in A_t} d_j), the zero vector if A_t is empty or its directions cancel;
-    project: P h_t wherever A_t is not empty, P the projector on span(d_1 … d_k).
+    ablate: sum_j max(0, q_j · (h_t - c)) q_j wherever A_t is not empty, with q_1 … q_k the directions orthogonalised in their order and
+    c the base's mean: a finding points from base to fine-tuned, so only what lies beyond the base is taken away.
     """
     d = directions.head(k)
     if not gated:
-        if op == "project":
-            return _project(residual, d.direction)
+        if op == "ablate":
+            return _beyond(residual, directions, k)
         return unit(d.direction.sum(0), CANCELLED).expand_as(residual)
     active = (residual @ d.read.T > d.threshold).to(residual.dtype)  # [..., k]
-    if op == "project":
-        return active.amax(-1, keepdim=True) * _project(residual, d.direction)
+    if op == "ablate":
+        return active.amax(-1, keepdim=True) * _beyond(residual, directions, k)
     return unit(active @ d.direction, CANCELLED)
 
 
 def coefficient(option: Option, scale: float) -> float:
     """Signed length of the move; `scale` is the mean residual norm."""
-    return {"none": 0.0, "add": scale, "subtract": -scale, "project": -1.0, "patch": 0.0}[option.op] * option.strength
+    return {"none": 0.0, "add": scale, "subtract": -scale, "ablate": -1.0, "patch": 0.0}[option.op] * option.strength
 
 
 class Edits(NamedTuple):
@@ -111,10 +138,11 @@ def edits(chosen: Sequence[Option], directions: Directions, scale: float) -> Edi
     return Edits(moves, which, [coefficient(o, scale) for o in chosen])
 
 
-def _project(residual: Tensor, direction: Tensor) -> Tensor:
-    """Component of residuals in the span of the directions."""
-    basis = span(direction)
-    return residual @ basis @ basis.T
+def _beyond(residual: Tensor, directions: Directions, k: int) -> Tensor:
+    """The parts of residuals along the first k directions, orthogonalised, that lie beyond the centre."""
+    basis = directions.basis(k)
+    centred = residual if directions.centre is None else residual - directions.centre.to(residual)
+    return (centred @ basis.T).clamp_min(0) @ basis
 
 
 def span(directions: Tensor) -> Tensor:
@@ -123,14 +151,14 @@ def span(directions: Tensor) -> Tensor:
     return u[:, s > 1e-4 * s.max()]
 
 
-def options(
-    side: str, directions: Directions, ks: Sequence[int], strengths: Sequence[float], shares: Sequence[float]
-) -> Iterator[Option]:
-    """The whole ladder of one side: `sufficiency` adds to the base, `necessity` subtracts from or projects out of the organism."""
+def kinds(side: str, directions: Directions, ks: Sequence[int], gated: bool) -> Iterator[Option]:
+    """Ways to intervene on one side, at strength 1: `sufficiency` adds to the base, `necessity` subtracts from or ablates in the
+    organism. Gated ones where there are gates."""
     for k in sorted({min(k, len(directions.direction)) for k in ks}):
-        for gated in (False, True) if directions.head(k).gated else (False,):
-            if side == "sufficiency":
-                yield from (Option("add", k, gated, s) for s in strengths)
-            else:
-                yield from (Option("subtract", k, gated, s) for s in strengths)
-                yield from (Option("project", k, gated, s) for s in shares)
+        if not gated or directions.head(k).gated:
+            for op in OPS[side]:
+                yield Option(op, k, gated, 1.0)
+
+
+OPS: dict[str, tuple[Op, ...]] = {"sufficiency": ("add",), "necessity": ("subtract", "ablate")}
+"""What is done on each side."""

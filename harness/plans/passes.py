@@ -4,7 +4,8 @@ import torch
 
 from ...methods.contract import MAX_FINDINGS, DiffResult, Finding
 from ..pairs.interventions import Directions, options
-from ..protocol.effects import SIDE_NAMES, SIDES, Protocol
+from ..protocol.effects import SIDE_NAMES, SIDES
+from ..records.settings import Protocol
 from ..runs.stage import Stage
 
 

@@ -17,7 +17,7 @@ from ...methods.coder.fitting import DictionaryConfig
 from ...methods.saes import SAEConfig
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ..pairs.preflight import free_on, free_on_host
-from ..protocol.result import finished
+from ..records.result import finished
 from ..runs.cell import Cell, peak_rss_bytes
 from ..runs.folder import RESULT, run_folder
 from ..runs.harvest import MEMORY_BYTES

@@ -6,22 +6,21 @@ leaves as they are. Logits are made where they are read and a few at a time, so 
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...organisms.behaviour import Prompt
-from ..pairs.engine import Side
+from ..pairs.engine import SIDES, Side
 from ..pairs.interventions import Edits
 from ..pairs.pair import Pair
 from ..pairs.proof import overflow
 from ..pairs.trees import Layout, Tree, layout
-from .prompts import Choices, Passage, choices, hits, joint, shares
+from .prompts import Choices, Passage, choices, hits, joint, portions, shares
 
 PARTS, TOKENS = 6, 2048
 """Most parts that trees are divided into, and tokens in one forward pass (they stay in cache)."""
@@ -114,14 +113,16 @@ class Rows:
         number = torch.tensor([spot for _, spot in spots], device=ids.device)
         return Part(ids, told, h, still, torch.where(of >= 0, number[of], -1))
 
-    def norms(self) -> Tensor:
-        """[n] length of the residual before each token; NaN at sinks."""
-        lengths: list[Tensor] = []
+    def before(self) -> tuple[Tensor, Tensor]:
+        """The residual before each token [n, d_model], and [n] whether an intervention may move it."""
+        found: list[Tensor] = []
+        free: list[Tensor] = []
         for part in self.parts:
             tree, slot = (part.spots >= 0).nonzero(as_tuple=True)
             node = self._node[part.spots[tree, slot]]
-            lengths.append(part.h[tree, node].norm(dim=-1).masked_fill(part.still[tree, node], torch.nan))
-        return torch.cat(lengths)[self.spot]
+            found.append(part.h[tree, node])
+            free.append(~part.still[tree, node])
+        return torch.cat(found)[self.spot], torch.cat(free)[self.spot]
 
     @property
     def residuals(self) -> list[Tensor]:
@@ -272,27 +273,34 @@ class PromptResiduals:
 
 
 class TextResiduals:
-    """Ordinary text on one side: how far the predictions move under an intervention."""
+    """Ordinary text on one side: how far the predictions move under an intervention.
 
-    def __init__(self, pair: Pair, side: Side, text: Passage):
-        self.tokens = text.tokens
-        row, at = text.scored.nonzero(as_tuple=True)
-        self._at = at
-        self.rows = Rows(pair, side, text.ids, torch.stack([row, at, text.ids[row, at + 1]], 1))
-        self.nll = -float(self.rows.clean.mean())
-        """Mean negative log-likelihood in nats a token."""
+    Args:
+        other: the same text on the other side: a prediction that moves there costs nothing. None: only this side counts.
+    """
 
-    def edited(self, edits: Edits, most: float = float("inf")) -> tuple[Tensor, Tensor]:
-        """KL(clean ‖ edited) and NLL [edits], in nats a token; an edit is left, with an infinite KL, once it is sure to exceed `most`."""
-        log_p = self.rows.clean.repeat(len(edits.which), 1)
-        kl = torch.zeros(len(log_p), self.rows.places, device=log_p.device)
-        within = torch.ones(len(log_p), dtype=torch.bool, device=log_p.device)
+    def __init__(self, pair: Pair, side: Side, text: Passage, other: "TextResiduals | None" = None):
+        self.tokens, self.other = text.tokens, other
+        self.row, self._at = text.scored.nonzero(as_tuple=True)
+        """[tokens] the text that each token is of."""
+        self.rows = Rows(pair, side, text.ids, torch.stack([self.row, self._at, text.ids[self.row, self._at + 1]], 1))
+
+    def edited(self, edits: Edits, most: float = float("inf")) -> Tensor:
+        """Collateral [edits, tokens] in nats: the smaller of KL(this side ‖ edited) and KL(other side ‖ edited).
+
+        An edit is left, with infinity at every token, once it is sure to exceed `most` on average.
+        """
+        kl = torch.zeros(len(edits.which), self.rows.places, device=self._at.device)
+        within = torch.ones(len(kl), dtype=torch.bool, device=kl.device)
         for read in self.rows.edited(edits, within if most < float("inf") else None):
-            self.rows.note(log_p, read)
-            kl[read.edit, read.spot] = self.rows.kl(read)
+            kl[read.edit, read.spot] = self._nearest(read)
             within &= kl[:, self.rows.spot].sum(1) <= most * self.tokens
-        mean = kl[:, self.rows.spot].mean(1).masked_fill(~within, torch.inf)
-        return mean.cpu(), -log_p.mean(1).cpu()
+        return kl[:, self.rows.spot].masked_fill(~within[:, None], torch.inf).cpu()
+
+    def _nearest(self, read: Read) -> Tensor:
+        """[n] KL from the side that is nearer."""
+        own = self.rows.kl(read)
+        return own if self.other is None else torch.minimum(own, self.other.rows.kl(read))
 
     def divergence(self, residuals: Sequence[Tensor]) -> float:
         """KL(clean ‖ handed) in nats a token, with other residuals part by part."""
@@ -301,23 +309,51 @@ class TextResiduals:
             kl[read.spot] = self.rows.kl(read)
         return float(kl[self.rows.spot].mean())
 
-    def norm(self) -> float:
-        """Mean residual norm, the first position and every other sink left out."""
-        return float(self.rows.norms()[self._at > 0].nanmean())
+    def ordinary(self) -> Tensor:
+        """Residuals [n, d_model] before each token, the first position and every other sink left out."""
+        found, free = self.rows.before()
+        return found[free & (self._at > 0)]
 
 
 class CleanRun:
     """Everything about one side (base or tuned) and one split that does not depend on the intervention."""
 
-    def __init__(self, pair: Pair, side: Side, prompts: list[Prompt], capability: list[Prompt], text: Passage):
+    def __init__(
+        self,
+        pair: Pair,
+        side: Side,
+        prompts: list[Prompt],
+        capability: list[Prompt],
+        text: Passage,
+        by_choices: bool = False,
+    ):
         self.pair = pair
         self.side: Side = side
         self.asked = PromptResiduals(pair, side, prompts)
         self.read = TextResiduals(pair, side, text)
-        self.nll = self.read.nll
-        self.rates: Tensor = self._rates(joint(self.asked.clean, self.asked.choices))[0]
+        self.by_choices = by_choices
+        """Whether two models differ by their whole distributions over a prompt's continuations, or by the behaviour's rate."""
+        clean = joint(self.asked.clean, self.asked.choices)
+        self.rates: Tensor = shares(clean, self.asked.choices)[0].cpu()
         """[prompts] of the un-intervened model."""
+        self.said = self._said(clean)[0]
+        """[continuations] or [prompts]: what distances are measured of."""
         self._capability_prompts = capability
+        self.other = self
+        """The same of the other side; see `face`."""
+
+    @classmethod
+    def both(cls, pair: Pair, *given: Any) -> "dict[Side, CleanRun]":
+        """Both sides, facing each other."""
+        base, tuned = (cls(pair, side, *given) for side in SIDES)
+        for here, there in ((base, tuned), (tuned, base)):
+            here.other, here.read.other = there, there.read
+        return {"base": base, "tuned": tuned}
+
+    @cached_property
+    def gap(self) -> Tensor:
+        """[prompts] distance of the two models."""
+        return self._distance(self.said[None])[0]
 
     @cached_property
     def capability(self) -> tuple[PromptResiduals, float] | None:
@@ -329,31 +365,33 @@ class CleanRun:
 
     @cached_property
     def scale(self) -> float:
-        """Mean residual norm on neutral text, the first position left out."""
-        return self.read.norm()
+        """Mean residual norm on ordinary text."""
+        return float(self.read.ordinary().norm(dim=-1).mean())
 
     def retention(self, organism: "CleanRun") -> float:
-        """Mean of capability accuracy and exp(-NLL increase) without an intervention, each relative to the organism and at most 1."""
-        parts = [min(1.0, math.exp(organism.nll - self.nll))]
-        if self.capability and organism.capability:
-            parts.append(min(1.0, self.capability[1] / max(organism.capability[1], 1e-9)))
-        return sum(parts) / len(parts)
-
-    def _rates(self, log_mass: Tensor) -> Tensor:
-        return shares(log_mass, self.asked.choices).cpu()
+        """Capability accuracy without an intervention, relative to the organism and at most 1, and nothing else: neither model costs
+        anything on text."""
+        if not (self.capability and organism.capability):
+            return 1.0
+        return (1 + min(1.0, self.capability[1] / max(organism.capability[1], 1e-9))) / 2
 
     def patched(self, other: "CleanRun") -> Tensor:
-        """Rates [prompts] with the whole residual of the other side on the same prompts."""
+        """[prompts] distance to the other side with its whole residual on the same prompts."""
         log_p = self.asked.patched(other.asked.rows.residuals)
-        return self._rates(joint(log_p, self.asked.choices))[0]
+        return self._distance(self._said(joint(log_p, self.asked.choices)))[0]
+
+    def measured(self, edits: Edits) -> tuple[Tensor, Tensor]:
+        """Distances to the other side and rates of the behaviour, [edits, prompts] each."""
+        log_mass = self.asked.edited(edits)
+        return self._distance(self._said(log_mass)), shares(log_mass, self.asked.choices).cpu()
 
     def behaviour_rates(self, edits: Edits) -> Tensor:
         """Rates [edits, prompts]."""
-        return self._rates(self.asked.edited(edits))
+        return self.measured(edits)[1]
 
-    def collateral(self, edits: Edits, most: float = float("inf")) -> tuple[Tensor, Tensor]:
-        """KL and NLL [edits] in nats a token on neutral text; see `TextResiduals.edited`."""
-        return self.read.edited(edits, most)
+    def collateral(self, edits: Edits, most: float = float("inf")) -> Tensor:
+        """[edits] mean over tokens; see `TextResiduals.edited`."""
+        return self.read.edited(edits, most).mean(1)
 
     def accuracy(self, edits: Edits) -> Tensor | None:
         """Capability accuracy [edits] relative to no intervention, at most 1; None without probes."""
@@ -361,3 +399,16 @@ class CleanRun:
             return None
         asked, clean = self.capability
         return (hits(asked.edited(edits), asked.choices).mean(1) / max(clean, 1e-9)).clamp_max(1).cpu()
+
+    def _said(self, log_mass: Tensor) -> Tensor:
+        """[batch, continuations] shares of a prompt's continuations, or [batch, prompts] rates."""
+        c = self.asked.choices
+        return (portions if self.by_choices else shares)(log_mass, c).cpu()
+
+    def _distance(self, said: Tensor) -> Tensor:
+        """[batch, prompts] from the other side: total variation, or the difference of rates."""
+        apart = (said - self.other.said).abs()
+        if not self.by_choices:
+            return apart
+        c = self.asked.choices
+        return apart.new_zeros(len(apart), c.n).index_add_(1, c.prompt.cpu(), apart) / 2

@@ -13,14 +13,15 @@ import numpy as np
 from scipy.special import betaincinv
 
 from ...methods.catalogue import BUILTIN
-from .identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION
+from ..records.identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION
+from ..records.result import ALPHA, DRAWS, SCORES, Column, FalseDiscovery, Identification, Localisation, Result, Samples
 from .intervals import summarise
-from .result import ALPHA, DRAWS, SCORES, FalseDiscovery, Identification, Localisation, Result, Samples
 
 TOLERANCE = 1e-6
 """Largest difference between a recorded number and the one that follows (float summation order, samples of seven digits)."""
 LOOSE = 1e-5
 """The same where single precision was used on the way."""
+SIDES = ("sufficiency", "necessity")
 INTERVAL = ("ci_low", "ci_high")
 MOST = 4096
 """Most prompts and controls of a record, so that drawing its intervals again takes a bounded amount of memory."""
@@ -47,9 +48,6 @@ def _faults(result: Result, redraw: bool) -> Iterator[str]:
     if result.scores is not None and result.samples is not None:
         if not _well_shaped(result.samples):
             yield f"per-prompt samples have unequal lengths, or more than {MOST}: the record was edited or damaged; run the cell again"
-            return
-        if not np.mean(result.samples.b1) > np.mean(result.samples.b0):
-            yield "the samples show no behaviour (b1 is not above b0), so nothing can be scored on it: the record was edited"
             return
         yield from _possible(result.samples)
         yield from _scores(result, result.samples, redraw)
@@ -94,35 +92,53 @@ def _findings(result: Result) -> Iterator[str]:
             yield f"a curve ({c.op}, k = {c.k}) has {len(c.strengths)} strengths, {len(c.rate)} rates, {len(c.kl_nats)} KLs"
 
 
+def _columns(samples: Samples) -> list[Column]:
+    return [samples.constant, *([samples.gated] if samples.gated else [])]
+
+
 def _well_shaped(samples: Samples) -> bool:
     """Whether all per-prompt lists have one length, and points and controls match."""
-    n = len(samples.b0)
+    n, controls = len(samples.gap), len(samples.mitigation_controls)
+    sides = [(c, getattr(c, side)) for c in _columns(samples) for side in SIDES]
     rows = (
-        samples.b1,
-        *(samples.sufficiency, samples.sufficiency_oracle, *samples.sufficiency_controls),
-        *(samples.necessity, samples.necessity_oracle, *samples.necessity_controls),
-        *samples.mitigation,
+        *(samples.templates, samples.scored, samples.b0, samples.b1),
+        *(samples.oracle.sufficiency, samples.oracle.necessity, *samples.mitigation),
+        *(row for _, s in sides for row in (s.effect, s.null)),
     )
-    controls = len(samples.mitigation_controls)
     return (
         0 < n <= MOST
         and all(len(row) == n for row in rows)
-        and len(samples.sufficiency_controls) == len(samples.necessity_controls) == controls
+        and all(0 < len(s.null_controls) <= MOST for _, s in sides)
+        and all(len(s.null_controls) == controls for c, s in sides if c is samples.constant)
         and 0 < controls <= MOST
-        and len(samples.mitigation) == len(samples.mitigation_retention)
-        and 0 < len(samples.mitigation) <= MOST
+        and 0 < len(samples.mitigation) == len(samples.mitigation_retention) <= MOST
     )
 
 
 def _possible(samples: Samples) -> Iterator[str]:
-    """An effect starts at the model's own rate and ends at a rate: base + effect and organism - effect are in [0, 1]."""
-    starts = {"sufficiency": (np.asarray(samples.b0), 1), "necessity": (np.asarray(samples.b1), -1)}
-    for side, (start, sign) in starts.items():
-        for name in (side, f"{side}_controls", f"{side}_oracle"):
-            after = start + sign * np.asarray(getattr(samples, name))
-            if after.min() < -TOLERANCE or after.max() > 1 + TOLERANCE:
-                worst = after.min() if after.min() < -TOLERANCE else after.max()
-                yield f"samples.{name} would move a behaviour rate to {worst:.4g}: the record was edited or damaged"
+    """A distance is a share: an effect starts at the gap and leaves between nothing and all; what controls close is what their effects do."""
+    gap, scored = np.asarray(samples.gap), np.asarray(samples.scored)
+    if not (gap[scored] > 0).all() or not scored.any():
+        yield "a prompt is scored on which the two models do not differ, or none is: the record was edited"
+        return
+    effects = {
+        f"{c}.{side}.{what}": getattr(getattr(column, side), what)
+        for c, column in zip(("constant", "gated"), _columns(samples), strict=False)
+        for side in SIDES
+        for what in ("effect", "null")
+    }
+    effects |= {f"oracle.{side}": getattr(samples.oracle, side) for side in SIDES}
+    for name, effect in effects.items():
+        after = gap - np.asarray(effect)
+        if after.min() < -TOLERANCE or after.max() > 1 + TOLERANCE:
+            worst = after.min() if after.min() < -TOLERANCE else after.max()
+            yield f"samples.{name} would leave two models {worst:.4g} apart: the record was edited or damaged"
+    for c, column in zip(("constant", "gated"), _columns(samples), strict=False):
+        for side in SIDES:
+            s = getattr(column, side)
+            mean = float(np.asarray(s.null)[scored].sum() / gap[scored].sum())
+            if abs(mean - float(np.mean(s.null_controls))) > LOOSE:
+                yield f"samples.{c}.{side}: controls close {np.mean(s.null_controls):.6g} of the gap, prompt by prompt {mean:.6g}"
 
 
 def _scores(result: Result, samples: Samples, redraw: bool) -> Iterator[str]:
@@ -147,11 +163,14 @@ def _scores(result: Result, samples: Samples, redraw: bool) -> Iterator[str]:
                 yield (
                     f"{what} is recorded as {recorded[field]} but its samples give {shown}: the record was edited; run the cell again"
                 )
-        ends = [score.ci_low, score.value, score.ci_high]
+        ends = [score.ci_low, score.unclipped, score.ci_high]
         if any((end is None) != (score.value is None) for end in ends):
             yield f"{name} has a value without an interval, or an interval without a value: the record was edited"
-        elif score.value is not None and not ends[0] - TOLERANCE <= ends[1] <= ends[2] + TOLERANCE:
-            yield f"{name} is {score.value:.6g}, outside its interval [{score.ci_low:.6g}, {score.ci_high:.6g}]: the record was edited"
+        elif (
+            score.value is not None
+            and not -TOLERANCE <= abs(score.value - max(-1, min(1, score.unclipped))) <= TOLERANCE
+        ):
+            yield f"{name} is {score.value:.6g}, which is not {score.unclipped:.6g} in [-1, 1]: the record was edited"
 
 
 def _numbers(score: Any) -> dict[str, float | None]:
@@ -169,11 +188,19 @@ def _behaviour(result: Result, samples: Samples) -> Iterator[str]:
             yield f"behaviour.{name} is recorded as {recorded} but its samples give {np.mean(values):.6g}: the record was edited"
     if b.n_test != len(samples.b0):
         yield f"behaviour.n_test is {b.n_test}, there are samples of {len(samples.b0)} prompts"
-    for side in ("sufficiency", "necessity"):
-        chosen = [c.test_effect for c in result.choices if c.side == side]
-        mean = float(np.mean(getattr(samples, side)))
-        if chosen and not _equal(float(np.mean(chosen)), mean):
-            yield f"the choices for {side} have effect {np.mean(chosen):.6g} on test, its samples {mean:.6g}: the record was edited"
+    gap, scored = np.asarray(samples.gap), np.asarray(samples.scored)
+    for name, column in zip(("constant", "gated"), _columns(samples), strict=False):
+        for side in SIDES:
+            chosen = [c.test_gain for c in result.choices if (c.column, c.side) == (name, side)]
+            effect = np.asarray(getattr(column, side).effect)
+            mean = float(effect[scored].sum() / gap[scored].sum())
+            if chosen and abs(float(np.mean(chosen)) - mean) > LOOSE:
+                yield (
+                    f"the choices for {side} ({name}) close {np.mean(chosen):.6g} of the gap, its samples {mean:.6g}: the record was edited"
+                )
+    for c in result.choices:
+        if c.op != "none" and c.test_kl_high > c.tau_nats + TOLERANCE:
+            yield f"a choice for {c.side} counts under {c.tau_nats:g} nats and may cost {c.test_kl_high:.4g}: the record was edited"
 
 
 def _false_discovery(f: FalseDiscovery, findings: int) -> Iterator[str]:

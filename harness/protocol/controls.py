@@ -1,4 +1,9 @@
-"""What goes through the scoring protocol, findings and random controls alike, with what has been measured of each."""
+"""Random controls: directions that go through the same procedure as findings, with what has been measured of each.
+
+A sum of isotropic directions is isotropic, so a constant control needs one direction where findings are summed: a *draw*. Findings choose
+among several numbers of directions k, so a control does too: control i chooses among as many draws, i and those after it. What is
+measured of a draw does not depend on findings, and is kept between cells and runs; under gates a control is measured anew.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,30 +19,46 @@ from ..pairs.interventions import Directions, Option, unit
 
 SCORE_SEED = 0
 """Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
-KIND, VERSION = "controls", "1"
+KIND, VERSION = "controls", "2"
 """Of what is kept of a control. The version is that of the procedure that measures one option: change it whenever its numbers change."""
+MIXED = 16
+"""Tokens whose differences are mixed into a direction of the second null."""
 Value = float | list[float] | None
 """What was measured of an option, as JSON gives it back without a change of a bit."""
 
 
 def control(index: int, d_model: int, seed: int = SCORE_SEED) -> Tensor:
     """Isotropic unit directions [16, d_model] of the index-th random control, on the CPU."""
-    key = hashlib.sha256(f"random control {seed} {index}".encode()).digest()[:7]  # no method's seed can meet it
-    return unit(torch.randn(MAX_FINDINGS, d_model, generator=torch.Generator().manual_seed(int.from_bytes(key))))
+    return unit(torch.randn(MAX_FINDINGS, d_model, generator=_generator(f"random control {seed} {index}")))
+
+
+def mixture(index: int, differences: Tensor, seed: int = SCORE_SEED) -> Tensor:
+    """Unit directions [16, d_model] of the index-th control of the second null: each a mean of the differences [tokens, d_model] at
+    `MIXED` random tokens, at random weights that sum to 1, on the CPU."""
+    generator = _generator(f"mixture {seed} {index}")
+    which = torch.randint(len(differences), (MAX_FINDINGS, MIXED), generator=generator)
+    weights = torch.rand(MAX_FINDINGS, MIXED, generator=generator).clamp_min(1e-9).log().neg()
+    weights /= weights.sum(1, keepdim=True)
+    return unit((weights[..., None] * differences.cpu().float()[which]).sum(1))
+
+
+def _generator(key: str) -> torch.Generator:
+    digest = hashlib.sha256(key.encode()).digest()[:7]  # no method's seed can meet it
+    return torch.Generator().manual_seed(int.from_bytes(digest))
 
 
 @dataclass
 class ControlMemory:
-    """What was measured of one control's constant options: known from the disk, if something is kept there, and added to it.
+    """What was measured of one draw: known from the disk, if something is kept there, and added to it.
 
     Threads may add to one at the same time.
     """
 
     kept: Kept | None
     key: Mapping[str, Any]
-    """Which control."""
+    """Which draw."""
     values: dict[tuple[str, Option], Any] = field(default_factory=dict[tuple[str, Option], Any])
-    """By what was measured and the option: a number, or a list of them; None where the option is beyond every budget."""
+    """By what was measured and the option: a number, or a list of them."""
 
     def __post_init__(self) -> None:
         self.values |= self._on_disk()
@@ -57,15 +78,11 @@ class ControlMemory:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Directions under test, with what has been measured of them so far.
-
-    The constant interventions of a random control do not depend on the findings it is a control for, so what was measured
-    of them is kept between the cells of a run, and between runs; gated ones use the findings' gates and are measured anew.
-    """
+    """Directions under test, with what has been measured of them so far."""
 
     directions: Directions
-    control: ControlMemory | None = None
-    """Of a random control; None: the findings themselves."""
+    draw: ControlMemory | None = None
+    """Of a random draw, constant; None: findings, or a control under their gates."""
     own: dict[tuple[str, Option], Value] = field(default_factory=dict[tuple[str, Option], Value])
 
     def recall(
@@ -73,25 +90,21 @@ class Candidate:
         what: str,
         chosen: Sequence[Option],
         measure: Callable[[Sequence[Option]], Sequence[Value]],
-        together: bool = False,
     ) -> list[Any]:
-        """`measure(options)`, of which only what was not measured before is measured.
+        """`measure(options)`, of which only what was not measured before is measured."""
+        memory = self.own if self.draw is None else self.draw.values
+        missing = [o for o in dict.fromkeys(chosen) if (what, o) not in memory]
+        if missing:
+            memory.update(((what, o), value) for o, value in zip(missing, measure(missing), strict=True))
+            if self.draw is not None:
+                self.draw.keep()
+        return [memory[what, o] for o in chosen]
 
-        Rounding depends on what else is in a batch, so what is kept of a control is measured in batches that no findings have a say in.
 
-        Args:
-            together: whether the missing ones are the same whichever findings ask; else each is measured by itself.
-        """
+@dataclass(frozen=True)
+class Member:
+    """Part of a set that goes through the procedure: directions, and the ways to intervene with them that are tried on each side."""
 
-        def memory(o: Option) -> dict[tuple[str, Option], Value]:
-            return self.own if self.control is None or o.gated else self.control.values
-
-        missing = [o for o in dict.fromkeys(chosen) if (what, o) not in memory(o)]
-        constant = [o for o in missing if self.control is not None and not o.gated]
-        gated = [o for o in missing if o not in constant]
-        for some in [*([constant] if together else [[o] for o in constant]), gated]:
-            for o, value in zip(some, measure(some) if some else (), strict=True):
-                memory(o)[what, o] = value
-        if self.control is not None and constant:
-            self.control.keep()
-        return [memory(o)[what, o] for o in chosen]
+    candidate: Candidate
+    kinds: Mapping[str, tuple[Option, ...]]
+    """At strength 1."""

@@ -21,20 +21,21 @@ from ...methods.contract import Finding
 from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
 from ..cache import Kept, ids_sha256
-from ..pairs.engine import Side
+from ..pairs.engine import SIDES, Side
 from ..pairs.interventions import Directions, Edits, Move, Option, movement, unit
 from ..pairs.pair import Pair
 from ..parallel import in_threads
+from ..records.result import ALPHA, FalseDiscovery
+from ..records.settings import Protocol
 from .clean_runs import CleanRun
 from .controls import ControlMemory
-from .effects import SIDES, Protocol
-from .prompts import passage
-from .result import ALPHA, FalseDiscovery
+from .prompts import ordinary
+from .strengths import within
 
 CONTROLS, TOP, ENOUGH = 39, 10, 3
 """Most random controls of a finding, findings that are tested, and after how many stronger controls a finding's test ends."""
 EVERY = 2
-"""Every second prompt of the panel and every second strength are used."""
+"""Every second prompt of the panel is used."""
 
 
 class Aim(NamedTuple):
@@ -72,15 +73,14 @@ class Panel:
         kept: Kept | None = None,
     ):
         self.pair, self.protocol = pair, protocol
-        text = passage(pair, texts.rows("neutral", "dev"), protocol.dev_tokens)
+        text = ordinary(pair, texts, "dev", protocol.dev_tokens)
         self._clean = {
-            (side, split): CleanRun(pair, side, behaviour.of(split)[::EVERY], [], text)
-            for side in SIDES
+            (side, split): run
             for split in ("dev", "test")
+            for side, run in CleanRun.both(pair, behaviour.of(split)[::EVERY], [], text).items()
         }
-        self._strengths = protocol.strengths[::EVERY]
         self._scale = {side: self._clean[side, "dev"].scale for side in SIDES}
-        ladder = [self._strengths, protocol.budgets_nats[-1]]
+        ladder = [protocol.strengths, protocol.budgets_nats, protocol.aim]
         kept = kept.but(ladder=ladder, read=ids_sha256([text.ids.tolist(), text.scored.tolist()])) if kept else None
         self._controls = [_Push(self._random(i), ControlMemory(kept, {"false_discovery": i})) for i in range(controls)]
 
@@ -128,23 +128,25 @@ class Panel:
         return sum(self._side(push, gate, side) for side in SIDES) / len(SIDES)
 
     def _side(self, push: _Push, gate: Directions, side: Side) -> float:
-        ladder = [Aim(g, s) for g in ((False, True) if gate.gated else (False,)) for s in self._strengths]
-        dev = _recall(push.memory, f"{side} dev", ladder, lambda aims: self._dev(push, aims, gate, side), together=True)
-        chosen: list[Aim] = []
-        for tau in self.protocol.budgets_nats:
-            allowed = [a for a, (kl, effect) in dev.items() if kl <= tau and effect > 0]
-            chosen.append(max(allowed, key=lambda a: dev[a][1], default=NOTHING))
-        aims = list(dict.fromkeys(a for a in chosen if a != NOTHING))
-        test = _recall(push.memory, f"{side} test", aims, lambda some: self._changes(push, some, gate, side, "test"))
-        return sum(test.get(a, 0.0) for a in chosen) / len(chosen)
+        p, recall = self.protocol, partial(_recall, push.memory)
 
-    def _dev(self, push: _Push, aims: list[Aim], gate: Directions, side: Side) -> list[list[float]]:
-        """Collateral KL and mean |change of rate|; the latter is 0 where no budget allows the former."""
-        most = self.protocol.budgets_nats[-1]
-        kl = self._clean[side, "dev"].collateral(self._edits(push, aims, gate, side), most)[0].tolist()
-        allowed = [a for a, damage in zip(aims, kl, strict=True) if damage <= most]
-        effects = dict(zip(allowed, self._changes(push, allowed, gate, side, "dev"), strict=True))
-        return [[damage, effects.get(a, 0.0)] for a, damage in zip(aims, kl, strict=True)]
+        def cost(aims: list[Aim]) -> list[float]:
+            return self._clean[side, "dev"].collateral(self._edits(push, aims, gate, side)).tolist()
+
+        kl: dict[Aim, float] = {}
+        for gated in (False, True) if gate.gated else (False,):
+            climb = [Aim(gated, s) for s in p.strengths]
+            costs = recall(f"{side} cost", climb, cost)
+            found = within(p.strengths, [costs[a] for a in climb], p.budgets_nats, p.aim)
+            kl |= {Aim(gated, s): nats for s, nats in found.items()}
+        dev = recall(f"{side} dev", list(kl), lambda aims: self._changes(push, aims, gate, side, "dev"))
+        chosen: list[Aim] = []
+        for tau in p.budgets_nats:
+            allowed = [a for a in kl if kl[a] <= p.aim * tau and dev[a] > 0]
+            chosen.append(max(allowed, key=lambda a: dev[a], default=NOTHING))
+        aims = list(dict.fromkeys(a for a in chosen if a != NOTHING))
+        test = recall(f"{side} test", aims, lambda some: self._changes(push, some, gate, side, "test"))
+        return sum(test.get(a, 0.0) for a in chosen) / len(chosen)
 
     def _changes(self, push: _Push, aims: list[Aim], gate: Directions, side: Side, split: str) -> list[float]:
         """Mean |change of rate| over the prompts."""
@@ -169,24 +171,16 @@ class Panel:
 
 
 def _recall(
-    memory: ControlMemory,
-    what: str,
-    aims: Sequence[Aim],
-    measure: Callable[[list[Aim]], Sequence[Any]],
-    together: bool = False,
+    memory: ControlMemory, what: str, aims: Sequence[Aim], measure: Callable[[list[Aim]], Sequence[Any]]
 ) -> dict[Aim, Any]:
-    """`measure(aims)`, of which those without a gate are measured once, in batches that no findings have a say in.
-
-    Args:
-        together: whether all those without a gate are always asked for at once; else each is measured by itself.
-    """
+    """`measure(aims)`, of which those without a gate are measured once, each in a batch that nothing else has a say in."""
 
     def known(a: Aim) -> tuple[str, Option]:
         return what, Option("add", 1, False, a.strength)
 
     plain = [a for a in aims if not a.gated and known(a) not in memory.values]
-    for some in [plain] if together and plain else [[a] for a in plain]:
-        memory.values.update(zip(map(known, some), measure(some), strict=True))
+    for a in plain:
+        memory.values[known(a)] = measure([a])[0]
     if plain:
         memory.keep()
     gated = [a for a in aims if a.gated]

@@ -1,114 +1,82 @@
-"""Protocol v1: from findings to the per-prompt effects that the scores are made of.
+"""Protocol v2: from findings to the per-prompt effects that the scores are made of.
 
-One procedure, applied without distinction to the method's findings and to every random control: walk the ladder on dev,
-keep under each KL budget the option with the best dev effect (doing nothing is always an option), and measure the kept
-options on test. Formulas and reasons: docs/protocol.md.
+One procedure, for the method's findings and for every random control: find the strengths that cost what each budget allows, keep under
+each budget the option that brings dev prompts nearest to the other model (doing nothing is always one), and measure it on test. Of
+findings, the cost of what was kept is measured again on more text, and it counts under the budgets it keeps there. Formulas and
+reasons: docs/protocol.md.
 """
 
-import itertools
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ...methods.contract import MAX_FINDINGS, Finding
 from ...organisms.behaviour import Behaviour
-from ...organisms.errors import ValidationFailed
 from ...organisms.texts import Texts
 from ..cache import Kept, ids_sha256
 from ..pairs.engine import Side
-from ..pairs.interventions import NOTHING, Directions, Edits, Op, Option, edits, options
+from ..pairs.interventions import NOTHING, OPS, Directions, Edits, Op, Option, edits, kinds
 from ..pairs.pair import Pair
 from ..parallel import in_threads
+from ..records.result import COLUMNS, BySide, Choice, Column, ColumnName, Curve, Samples, SideName, SideSamples
+from ..records.settings import NotScorable, Protocol
 from .clean_runs import CleanRun
-from .controls import SCORE_SEED, Candidate, ControlMemory, Value, control
-from .intervals import hypervolume, interval, weights
-from .prompts import passage
-from .result import DRAWS, Choice, Curve, Samples
+from .controls import SCORE_SEED, Candidate, ControlMemory, Member, Value, control, mixture
+from .intervals import hypervolume, interval, template_weights, upper_end
+from .prompts import ordinary
+from .strengths import within
 
-SideName = Literal["sufficiency", "necessity"]
-SIDES: tuple[Side, ...] = ("base", "tuned")
-SIDE_NAMES: tuple[SideName, ...] = ("sufficiency", "necessity")
+SIDES: dict[SideName, Side] = {"sufficiency": "base", "necessity": "tuned"}
+"""Which model is edited on each side; the other is where it should go."""
+SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
 Array = NDArray[np.float64]
-
-
-class Protocol(BaseModel):
-    """Settings of the scoring protocol. Their hash is part of every result's identity."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    budgets_nats: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
-    """KL budgets: collateral allowed per token of neutral text."""
-    ks: tuple[int, ...] = (1, 3, 10)
-    """How many of the top findings an intervention may use."""
-    strengths: tuple[float, ...] = (0.15, 0.27, 0.5, 0.9, 1.6)
-    """Ladder of add and subtract, in mean residual norms."""
-    shares: tuple[float, ...] = (1.0,)
-    """Ladder of project: share of the component removed."""
-    controls: int = Field(default=16, ge=1)
-    """Random controls put through the same procedure."""
-    dev_tokens: int = 200
-    """Neutral tokens on which KL is measured to choose options."""
-    test_tokens: int = 600
-    """Neutral tokens on which the KL and the NLL of chosen options are reported."""
-    draws: int = DRAWS
-    """Bootstrap draws."""
-    min_gap: float = 0.1
-    """Smallest b1 - b0 that is scored."""
-    min_oracle: float = 0.2
-    """Smallest share of the gap the layer's oracle must recover, both ways, to be divided by."""
-
-
-PROTOCOL_V1 = Protocol()
-"""Version 1, as docs/protocol.md states it."""
-
-
-class NotScorable(ValidationFailed):
-    """The pair cannot be scored: the behaviour's gap or the oracle is too small to divide by."""
+BySides = dict[SideName, Array]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One option measured on dev: mean behaviour rate, collateral KL, neutral NLL."""
+    """One option on dev."""
 
+    member: Member
     option: Option
+    gain: float
+    """How much nearer the scored prompts come to the other model, as a share of the gap."""
     rate: float
+    """Mean behaviour rate of all prompts."""
     kl_nats: float
-    nll: float
+    """Collateral, as the line between three measurements has it."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One option measured on test."""
+class Taken:
+    """What a budget keeps, on test."""
 
-    rates: Tensor
-    """[prompts]."""
-    retention: float
-    """Mean of capability accuracy and exp(-NLL increase), each relative to the organism and at most 1."""
+    tau_nats: float
+    point: Point | None
+    """None: nothing helps, or nothing that helps keeps the budget."""
+    effect: Array
+    """[prompts] how much nearer each comes to the other model."""
+    rate: float
+    """Mean behaviour rate of all prompts."""
+    kl_nats: float
+    kl_high: float
+    """Collateral on test text, and the upper end of its interval; of a control, what dev says."""
 
 
 @dataclass(frozen=True)
-class SideScore:
-    """One side of one set of directions, after selection."""
+class Null:
+    """What random controls do."""
 
-    name: SideName
-    effects: list[Array]
-    """For each budget [prompts]: effect on test of the option chosen under it."""
-    chosen: list[Point]
-    """For each budget, as measured on dev."""
-    points: list[Point]
-    """Every option within the largest budget, on dev."""
-
-    @property
-    def effect(self) -> Array:
-        """[prompts] mean over budgets of the effect on test."""
-        return np.mean(self.effects, axis=0)
+    effects: BySides
+    """[controls, prompts] of each side."""
+    volumes: Array
+    """[controls] mitigation before rescaling."""
 
 
 class Scorer:
@@ -129,134 +97,148 @@ class Scorer:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ):
         self.pair, self.protocol = pair, protocol
-        dev = passage(pair, texts.rows("neutral", "dev"), protocol.dev_tokens)
-        test = passage(pair, texts.rows("neutral", "test"), protocol.test_tokens)
         self._clean: dict[tuple[Side, str], CleanRun] = {}
-        for side, (split, text) in itertools.product(SIDES, (("dev", dev), ("test", test))):
-            progress(len(self._clean), 2 * len(SIDES) + protocol.controls)
-            clean_run = CleanRun(pair, side, behaviour.of(split), behaviour.capability_of(split), text)
-            self._clean[side, split] = clean_run
-        self.b0, self.b1 = (self._clean[side, "test"].rates for side in SIDES)
-        self.b0_dev, self.b1_dev = (float(self._clean[side, "dev"].rates.mean()) for side in SIDES)
-        self.oracle = {s: self._patch(s) for s in SIDE_NAMES}
-        self._controls: dict[tuple[int, int], tuple[Tensor, ControlMemory]] = {}
-        ladder = [protocol.ks, protocol.strengths, protocol.shares, protocol.budgets_nats[-1]]
-        read = [ids_sha256([t.ids.tolist(), t.scored.tolist()]) for t in (dev, test)]
-        self._kept = kept.but(ladder=ladder, read=read) if kept else None
-        self._check()
-        self._climb_controls(progress)
+        read = list[str]()
+        by_choices = behaviour.distance == "choices"
+        for i, split in enumerate(SPLITS):
+            progress(i, 2 + 2 * protocol.controls)
+            text = ordinary(pair, texts, split, protocol.dev_tokens if split == "dev" else protocol.test_tokens)
+            prompts, probes = behaviour.of(split), behaviour.capability_of(split)
+            for side, run in CleanRun.both(pair, prompts, probes, text, by_choices).items():
+                self._clean[side, split] = run
+            read.append(ids_sha256([text.ids.tolist(), text.scored.tolist()]))
+        self.b0, self.b1 = (self._clean[side, "test"].rates for side in SIDES.values())
+        self.b0_dev, self.b1_dev = (float(self._clean[side, "dev"].rates.mean()) for side in SIDES.values())
+        self.gap = self._clean["base", "test"].gap
+        """[prompts] distance of the two models on test."""
+        self.scored = self.gap >= protocol.scored_gap
+        """[prompts] bool: only there can a score be read."""
+        self.templates = behaviour.clusters("test")
+        self.centre = self._clean["base", "dev"].read.ordinary().mean(0)
+        """[d_model] the base's mean residual on ordinary text."""
+        self.took: list[float] = []
+        """Seconds of each set that was scored last, the findings' first: what a plan goes by."""
+        self._check(by_choices)
+        self.oracle = {side: self._patch(side) for side in SIDES}
+        """[prompts] effect of exchanging the whole residual."""
+        self._check_oracle()
+        self._kept = (
+            kept.but(settings=[protocol.strengths, protocol.budgets_nats, protocol.aim], read=read) if kept else None
+        )
+        self._draws: dict[str, list[Candidate]] = {}
+        self._nulls: dict[tuple[str, tuple[int, ...]], Null] = {}
+        for i, kind in enumerate(("isotropic", "mixture")):
+            first = 2 + i * protocol.controls
+            self.null(kind, protocol.ks, lambda done, first=first: progress(first + done, 2 + 2 * protocol.controls))
 
     def clean_run(self, side: Side, split: str) -> CleanRun:
         """What no intervention changes, of one side and split."""
         return self._clean[side, split]
 
-    def _check(self) -> None:
-        gap = float((self.b1 - self.b0).mean())
-        if gap < self.protocol.min_gap:
+    def _check(self, by_choices: bool) -> None:
+        p, n = self.protocol, int(self.scored.sum())
+        if n < p.min_scored or not bool((self._clean["base", "dev"].gap >= p.scored_gap).any()):
             raise NotScorable(
-                f"the behaviour is {float(self.b0.mean()):.3f} in the base and {float(self.b1.mean()):.3f} in the fine-tuned "
-                f"model on test prompts; "
-                f"a gap of at least {self.protocol.min_gap} is needed to score anything"
-                + ("; it falls: are targets and alternatives exchanged?" if gap < 0 else "")
+                f"the two models differ by {p.scored_gap} or more on {n} of {len(self.gap)} test prompts and "
+                f"{int((self._clean['base', 'dev'].gap >= p.scored_gap).sum())} dev prompts (mean rate {float(self.b0.mean()):.3f} in the "
+                f"base and {float(self.b1.mean()):.3f} in the fine-tuned model); {p.min_scored} test prompts and one on dev are needed"
             )
+        if by_choices:
+            return
         each = (self.b1 - self.b0).double().numpy()
-        low, high = interval(weights(len(each), self.protocol.draws, np.random.default_rng(SCORE_SEED)) @ each)
+        gap, draws = float(each.mean()), np.random.default_rng(SCORE_SEED)
+        low, high = interval(template_weights(self.templates, p.draws, draws) @ each)
         if low <= 0:
             raise NotScorable(
                 f"the behaviour's gap on {len(each)} test prompts is {gap:.3f} [{low:.3f}, {high:.3f}]: it may be nothing, so no "
                 "effect can be divided by it; give more test prompts, or some on which the models differ"
+                + ("; it falls: are targets and alternatives exchanged?" if gap < 0 else "")
             )
+
+    def _check_oracle(self) -> None:
         for side, effect in self.oracle.items():
-            if (share := float(effect.mean()) / gap) < self.protocol.min_oracle:
+            if (share := self.closeness(effect)) < self.protocol.min_oracle:
                 raise NotScorable(
-                    f"exchanging the whole residual at layer {self.pair.layer} recovers {share:.2f} of the behaviour ({side}); at least "
+                    f"exchanging the whole residual at layer {self.pair.layer} closes {share:.2f} of the gap ({side}); at least "
                     f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
                 )
 
-    def _climb_controls(self, progress: Callable[[int, int], None]) -> None:
-        """The constant ladders of the random controls on dev, which every method of this pair is compared with."""
-        plain = Directions.of([Finding(torch.ones(self.pair.d_model))] * MAX_FINDINGS, self.pair.device)
-        sets = [self._control(plain, SCORE_SEED, i) for i in range(self.protocol.controls)]
-
-        def climb(each: Candidate) -> None:
-            self._ladder("sufficiency", "base", each)
-            self._ladder("necessity", "tuned", each)
-
-        first, total = len(self._clean), len(self._clean) + len(sets)
-        progress(first, total)
-        for done, _ in enumerate(in_threads(climb, sets, self.pair.device), 1):
-            progress(first + done, total)
+    def closeness(self, effect: Array) -> float:
+        """R of per-prompt effects [prompts]: the share of the gap that is closed, over the scored prompts."""
+        scored = self.scored.numpy()
+        return float(effect[scored].sum() / self.gap.double().numpy()[scored].sum())
 
     def _patch(self, name: SideName) -> Array:
-        """[prompts] effect of exchanging the whole residual on the behaviour prompts."""
-        into: Side = "base" if name == "sufficiency" else "tuned"
-        here, there = self._clean[into, "test"], self._clean["tuned" if into == "base" else "base", "test"]
-        return _effect(name, here.patched(there), here.rates)
+        here = self._clean[SIDES[name], "test"]
+        return (here.gap - here.patched(here.other)).double().numpy()
 
-    def samples(
-        self, directions: Directions, seed: int, progress: Callable[[int, int], None] = lambda d, t: None
-    ) -> "Scored":
+    def directions(self, findings: Sequence[object]) -> Directions:
+        """Findings as they are put to use here."""
+        return Directions.of(findings, self.pair.device, self.centre)  # pyright: ignore[reportArgumentType]
+
+    def score(self, directions: Directions, progress: Callable[[int, int], None] = lambda d, t: None) -> "Scored":
         """Put findings and their random controls through the protocol.
 
         Args:
-            directions: the findings.
-            seed: seed of the random controls.
+            directions: the findings, from `directions`.
             progress: called with (sets done, sets in all).
         """
-        sets = [Candidate(directions), *(self._control(directions, seed, i) for i in range(self.protocol.controls))]
-        scored: list[tuple[SideScore, SideScore, list[Measured]]] = []
+        own = Candidate(directions)
+        columns = COLUMNS if directions.gated else COLUMNS[:1]
+        sets: list[tuple[Candidate, ColumnName, bool]] = [(own, column, True) for column in columns]
+        if directions.gated:
+            sets.extend((self._under(directions, i), COLUMNS[1], False) for i in range(self.protocol.controls))
+        taken: list[dict[SideName, list[Taken]]] = []
+        self.took = []
         progress(0, len(sets))
-        for each in in_threads(self._score, sets, self.pair.device):
-            scored.append(each)
-            progress(len(scored), len(sets))
-        (s, n, front), controls = scored[0], scored[1:]
+        for each, seconds in in_threads(self._timed, sets, self.pair.device):
+            taken.append(each)
+            self.took.append(seconds)
+            progress(len(taken), len(sets))
+        mine, theirs = dict(zip(columns, taken, strict=False)), taken[len(columns) :]
+        ks = tuple(sorted({min(k, len(directions.direction)) for k in self.protocol.ks}))
+        plain, mixed = self.null("isotropic", ks), self.null("mixture", ks)
+        gated: BySides = {side: np.array([_mean(each[side]) for each in theirs]) for side in SIDES}
+        front = self._front(mine[columns[-1]]["necessity"])
         samples = Samples(
-            sufficiency=_floats(s.effect),
-            sufficiency_controls=[_floats(c[0].effect) for c in controls],
-            sufficiency_oracle=_floats(self.oracle["sufficiency"]),
-            necessity=_floats(n.effect),
-            necessity_controls=[_floats(c[1].effect) for c in controls],
-            necessity_oracle=_floats(self.oracle["necessity"]),
-            mitigation=[_floats(m.rates.double().numpy()) for m in front],
-            mitigation_retention=[m.retention for m in front],
-            mitigation_controls=[self._volume(c[2]) for c in controls],
+            templates=self.templates,
+            scored=self.scored.tolist(),
+            gap=_floats(self.gap.double().numpy()),
             b0=_floats(self.b0.double().numpy()),
             b1=_floats(self.b1.double().numpy()),
+            oracle=BySide(**{side: _floats(effect) for side, effect in self.oracle.items()}),
+            constant=self._column(mine["constant"], plain.effects),
+            gated=self._column(mine["gated"], gated) if theirs else None,
+            mixture=BySide(**{side: [round(self.closeness(e), 7) for e in mixed.effects[side]] for side in SIDES}),
+            mitigation=[_floats(effect) for effect, _ in front],
+            mitigation_retention=[kept for _, kept in front],
+            mitigation_controls=_floats(plain.volumes),
             retention_off=self.retention_off,
         )
-        return Scored(
-            samples, [*self._choices(sets[0], s), *self._choices(sets[0], n)], _curves(s.points) + _curves(n.points)
-        )
-
-    def _score(self, each: Candidate) -> tuple[SideScore, SideScore, list[Measured]]:
-        """Both sides of one set, and its points of mitigation."""
-        s, n = self._side("sufficiency", each), self._side("necessity", each)
-        return s, n, self._front(each, n)
-
-    def _control(self, directions: Directions, seed: int, index: int) -> Candidate:
-        """The index-th random control: isotropic unit directions, with the findings' count and gates."""
-        if (seed, index) not in self._controls:
-            noise = control(index, self.pair.d_model, seed).to(directions.direction)
-            self._controls[seed, index] = noise, ControlMemory(self._kept, {"seed": seed, "index": index})
-        noise, memory = self._controls[seed, index]
-        return Candidate(Directions(noise[: len(directions.direction)], directions.read, directions.threshold), memory)
+        choices = [c for column in columns for side in SIDES for c in self._choices(column, side, mine[column][side])]
+        curves = [c for column in columns for side in SIDES for c in self._curves(side, own, column)]
+        return Scored(samples, choices, curves)
 
     def oracle_samples(self) -> Samples:
-        """Samples of the oracle anchor: the whole residual exchanged, no KL budget."""
-        s, n = self.oracle["sufficiency"], self.oracle["necessity"]
-        zero = [[0.0] * len(s)] * self.protocol.controls
+        """Samples of the oracle anchor: the whole residual exchanged, no budget."""
+        nothing = np.zeros((self.protocol.controls, len(self.gap)))
+        whole: dict[SideName, list[Taken]] = {
+            side: [Taken(0.0, None, self.oracle[side], 0.0, 0.0, 0.0)] for side in SIDES
+        }
+        none = [0.0] * self.protocol.controls
         return Samples(
-            sufficiency=_floats(s),
-            sufficiency_controls=zero,
-            sufficiency_oracle=_floats(s),
-            necessity=_floats(n),
-            necessity_controls=zero,
-            necessity_oracle=_floats(n),
-            mitigation=[_floats(self.b1.double().numpy() - n)],
-            mitigation_retention=[self.retention_off],
-            mitigation_controls=[0.0] * self.protocol.controls,
+            templates=self.templates,
+            scored=self.scored.tolist(),
+            gap=_floats(self.gap.double().numpy()),
             b0=_floats(self.b0.double().numpy()),
             b1=_floats(self.b1.double().numpy()),
+            oracle=BySide(**{side: _floats(effect) for side, effect in self.oracle.items()}),
+            constant=self._column(whole, dict.fromkeys(SIDES, nothing)),
+            gated=None,
+            mixture=BySide(sufficiency=none, necessity=none),
+            mitigation=[_floats(self.oracle["necessity"])],
+            mitigation_retention=[self.retention_off],
+            mitigation_controls=none,
             retention_off=self.retention_off,
         )
 
@@ -265,99 +247,269 @@ class Scorer:
         """Capability of the base relative to the organism, at most 1."""
         return self._clean["base", "test"].retention(self._clean["tuned", "test"])
 
-    def _side(self, name: SideName, each: Candidate) -> SideScore:
-        """Ladder on dev, choice under each budget, measurement on test."""
-        side: Side = "base" if name == "sufficiency" else "tuned"
-        points = self._ladder(name, side, each)
-        dev, test = self._clean[side, "dev"], self._clean[side, "test"]
-        sign = 1.0 if name == "sufficiency" else -1.0
-        nothing = Point(NOTHING, float(dev.rates.mean()), 0.0, dev.nll)
-        chosen = [
-            max([nothing, *(p for p in points if p.kl_nats <= tau)], key=lambda p: sign * p.rate)
-            for tau in self.protocol.budgets_nats
-        ]
-        rates = self._test_rates(side, each, [p.option for p in chosen])
-        return SideScore(name, [_effect(name, r, test.rates) for r in rates], chosen, points)
+    def null(self, kind: str, ks: Sequence[int], progress: Callable[[int], None] = lambda done: None) -> Null:
+        """What constant random controls do that may use so many directions.
 
-    def _choices(self, each: Candidate, s: SideScore) -> list[Choice]:
-        """What was chosen, for the record."""
-        side: Side = "base" if s.name == "sufficiency" else "tuned"
-        sign, start = (1.0, self.b0_dev) if s.name == "sufficiency" else (-1.0, self.b1_dev)
-        damage = self._test_collateral(side, each, [p.option for p in s.chosen])
+        Args:
+            kind: `isotropic`, or `mixture` of differences between the two models.
+        """
+        key = kind, tuple(ks)
+        if key not in self._nulls:
+            draws = self._drawn(kind)
+            members = [
+                [Member(draws[(i + r) % len(draws)], _draw_kinds(k)) for r, k in enumerate(ks)]
+                for i in range(len(draws))
+            ]
+            roles = [[m for each in members for m in each if m.candidate is draw] for draw in draws]
+            for done, _ in enumerate(in_threads(self._climb, roles, self.pair.device), 1):
+                progress(done)
+            sets = list(in_threads(lambda some: self._both(some, again=False), members, self.pair.device))
+            effects: BySides = {side: np.array([_mean(each[side]) for each in sets]) for side in SIDES}
+            volumes = [self._volume(each["necessity"]) for each in sets] if kind == "isotropic" else [0.0] * len(sets)
+            self._nulls[key] = Null(effects, np.array(volumes))
+        return self._nulls[key]
+
+    def _drawn(self, kind: str) -> list[Candidate]:
+        """The draws of a null."""
+        if kind not in self._draws:
+            self._draws[kind] = [
+                Candidate(
+                    replace(self._frame(self._random(kind, i)), centre=self.centre),
+                    ControlMemory(self._kept, {"null": kind, "index": i}),
+                )
+                for i in range(self.protocol.controls)
+            ]
+        return self._draws[kind]
+
+    def _random(self, kind: str, index: int) -> Tensor:
+        return control(index, self.pair.d_model) if kind == "isotropic" else mixture(index, self._differences)
+
+    def _frame(self, directions: Tensor) -> Directions:
+        """Directions [n, d_model] without gates."""
+        d = directions.to(self.pair.device)
+        return Directions(d, torch.zeros_like(d), d.new_full((len(d),), -float("inf")))
+
+    @cached_property
+    def _differences(self) -> Tensor:
+        """[tokens, d_model] what fine-tuning changed before each token of dev text, sinks left out."""
+        (base, free), (tuned, also) = (self._clean[side, "dev"].read.rows.before() for side in SIDES.values())
+        return (tuned - base)[free & also]
+
+    def _under(self, directions: Directions, index: int) -> Candidate:
+        """The index-th random control under the findings' gates."""
+        return Candidate(replace(self._frame(control(index, self.pair.d_model)), centre=self.centre).under(directions))
+
+    def _timed(self, which: tuple[Candidate, ColumnName, bool]) -> tuple[dict[SideName, list[Taken]], float]:
+        candidate, column, again = which
+        began = time.perf_counter()
+        return self._both([self._member(candidate, column)], again), time.perf_counter() - began
+
+    def _member(self, candidate: Candidate, column: ColumnName) -> Member:
+        gated = column == "gated"
+        tried = {side: tuple(kinds(side, candidate.directions, self.protocol.ks, gated)) for side in SIDES}
+        return Member(candidate, tried)
+
+    def _both(self, members: Sequence[Member], again: bool) -> dict[SideName, list[Taken]]:
+        """A set on both sides."""
+        return {side: self._taken(side, members, again) for side in SIDES}
+
+    def _climb(self, members: Sequence[Member]) -> None:
+        for member in members:
+            for side in SIDES:
+                self._points(side, member)
+
+    def _edits(self, side: Side, candidate: Candidate, chosen: Sequence[Option]) -> Edits:
+        """Strengths are in mean residual norms of ordinary dev text."""
+        return edits(chosen, candidate.directions, self._clean[side, "dev"].scale)
+
+    def _points(self, name: SideName, member: Member) -> list[Point]:
+        """Every option on dev: those strengths of each kind that cost what a budget allows."""
+        p, side = self.protocol, SIDES[name]
+        candidate, run = member.candidate, self._clean[side, "dev"]
+        scored = run.gap >= p.scored_gap
+        whole = float(run.gap[scored].sum())
+
+        def cost(some: Sequence[Option]) -> list[float]:
+            return run.collateral(self._edits(side, candidate, some)).tolist()
+
+        def near(some: Sequence[Option]) -> list[list[float]]:
+            away, rates = run.measured(self._edits(side, candidate, some))
+            gain = (run.gap - away)[:, scored].double().sum(1) / whole
+            return torch.stack([gain, rates.double().mean(1)], 1).tolist()
+
+        found: list[Point] = []
+        asked = member.kinds[name]
+        # what is kept of a draw is measured in batches that nothing else has a say in
+        for some in [asked] if candidate.draw is None else [(kind,) for kind in asked]:
+            climbs = [self._climb_of(kind) for kind in some]
+            costs = iter(candidate.recall(f"{side} cost", [o for climb in climbs for o in climb], cost))
+            options: dict[Option, float] = {}
+            for climb in climbs:
+                options |= self._within([next(costs) for _ in climb], climb)
+            dev = candidate.recall(f"{side} dev", list(options), near)
+            found += [
+                Point(member, o, gain, rate, kl) for (o, kl), (gain, rate) in zip(options.items(), dev, strict=True)
+            ]
+        return found
+
+    def _climb_of(self, kind: Option) -> list[Option]:
+        """The strengths at which a kind's collateral is measured."""
+        if kind.op == "ablate":
+            return [kind]
+        return [replace(kind, strength=s) for s in self.protocol.strengths]
+
+    def _within(self, costs: Sequence[float], climb: Sequence[Option]) -> dict[Option, float]:
+        """Options of one kind and their collateral on dev, for each budget the strength that aims at it."""
+        p = self.protocol
+        if len(climb) == 1:
+            return {climb[0]: costs[0]} if costs[0] <= p.aim * p.budgets_nats[-1] else {}
+        found = within(p.strengths, costs, p.budgets_nats, p.aim)
+        return {replace(climb[0], strength=s): kl for s, kl in found.items()}
+
+    def _chosen(self, name: SideName, members: Sequence[Member]) -> list[Point | None]:
+        """For each budget the option of most gain on dev, the first of equals; None where none has any."""
+        points = [point for member in members for point in self._points(name, member)]
+        out: list[Point | None] = []
+        for tau in self.protocol.budgets_nats:
+            allowed = [x for x in points if x.kl_nats <= self.protocol.aim * tau and x.gain > 0]
+            out.append(max(allowed, key=lambda x: x.gain, default=None))
+        return out
+
+    def _taken(self, name: SideName, members: Sequence[Member], again: bool) -> list[Taken]:
+        """What each budget keeps, measured on test.
+
+        Args:
+            again: whether what it costs is measured again there.
+        """
+        chosen = self._chosen(name, members)
+        distinct = list({id(x): x for x in chosen if x is not None}.values())
+        run, budgets = self._clean[SIDES[name], "test"], self.protocol.budgets_nats
+        on_test = {id(x): measured for x, measured in zip(distinct, self._on_test(name, distinct), strict=True)}
+        costs = {id(x): c for x, c in zip(distinct, self._costs(name, distinct, again), strict=True)}
+        out: list[Taken] = []
+        for tau, first in zip(budgets, chosen, strict=True):
+            keeps = [x for x in distinct if costs[id(x)][1] <= tau] if again else [first] if first else []
+            best = max(keeps, key=lambda x: x.gain, default=None)
+            if best is None:
+                out.append(Taken(tau, None, np.zeros(len(run.gap)), float(run.rates.mean()), 0.0, 0.0))
+            else:
+                out.append(Taken(tau, best, *on_test[id(best)], *costs[id(best)]))
+        return out
+
+    def _on_test(self, name: SideName, points: Sequence[Point]) -> list[tuple[Array, float]]:
+        """Effects [prompts] and mean rate of options."""
+        side = SIDES[name]
+        run = self._clean[side, "test"]
+
+        def measure(candidate: Candidate, some: Sequence[Option]) -> list[list[float]]:
+            away, rates = run.measured(self._edits(side, candidate, some))
+            return torch.cat([run.gap - away, rates.mean(1, keepdim=True)], 1).tolist()
+
+        return [(np.array(values[:-1]), values[-1]) for values in self._of(f"{side} test", points, measure)]
+
+    def _costs(self, name: SideName, points: Sequence[Point], again: bool) -> list[tuple[float, float]]:
+        """Collateral of options and the upper end of its interval, on test text; what dev says unless it is measured `again`."""
+        if not again:
+            return [(x.kl_nats, x.kl_nats) for x in points]
+        side = SIDES[name]
+        text = self._clean[side, "test"].read
+
+        def measure(candidate: Candidate, some: Sequence[Option]) -> list[list[float]]:
+            each = text.edited(self._edits(side, candidate, some)).double().numpy()
+            return [[float(kl.mean()), upper_end(kl, text.row.cpu().numpy())] for kl in each]
+
+        return [(kl, high) for kl, high in self._of(f"{side} collateral", points, measure)]
+
+    def _of(
+        self,
+        what: str,
+        points: Sequence[Point],
+        measure: Callable[[Candidate, Sequence[Option]], Sequence[Value]],
+    ) -> list[list[float]]:
+        """`measure` of each point, those of one candidate together; of a draw each by itself."""
+        found: dict[int, list[float]] = {}
+        for candidate in {id(x.member.candidate): x.member.candidate for x in points}.values():
+            mine = [x for x in points if x.member.candidate is candidate]
+            for some in [mine] if candidate.draw is None else [[x] for x in mine]:
+                values = candidate.recall(what, [x.option for x in some], lambda o, c=candidate: measure(c, o))
+                found |= {id(x): value for x, value in zip(some, values, strict=True)}
+        return [found[id(x)] for x in points]
+
+    def _front(self, necessity: Sequence[Taken]) -> list[tuple[Array, float]]:
+        """Doing nothing and what was kept for necessity: effects [prompts], and how much capability stays."""
+        kept = {id(t.point): t for t in necessity if t.point is not None}.values()
+        points = [t.point for t in kept if t.point is not None]
+        run = self._clean["tuned", "test"]
+
+        def measure(candidate: Candidate, some: Sequence[Option]) -> list[list[float]]:
+            found = run.accuracy(self._edits("tuned", candidate, some))
+            return [] if found is None else found[:, None].tolist()
+
+        retained = [float(np.exp(-t.kl_nats)) for t in kept]
+        if run.capability:
+            accuracy = self._of("accuracy", points, measure)
+            retained = [(y + a) / 2 for y, [a] in zip(retained, accuracy, strict=True)]
+        return [(np.zeros(len(run.gap)), 1.0), *((t.effect, y) for t, y in zip(kept, retained, strict=True))]
+
+    def _volume(self, necessity: Sequence[Taken]) -> float:
+        """Normalised hypervolume of a control's front, before rescaling."""
+        front = self._front(necessity)
+        x, y = np.array([self.closeness(e) for e, _ in front]), np.array([kept for _, kept in front])
+        off = float(hypervolume(np.ones(1), np.array([self.retention_off])))
+        return float(hypervolume(x, y)) / off if off else 0.0
+
+    def _column(self, taken: dict[SideName, list[Taken]], null: BySides) -> Column:
+        return Column(
+            **{
+                side: SideSamples(
+                    effect=_floats(_mean(taken[side])),
+                    null=_floats(null[side].mean(0)),
+                    null_controls=[round(self.closeness(e), 7) for e in null[side]],
+                )
+                for side in SIDES
+            }
+        )
+
+    def _choices(self, column: ColumnName, side: SideName, taken: Sequence[Taken]) -> list[Choice]:
+        """What was kept, for the record."""
         return [
             Choice(
-                side=s.name,
-                tau_nats=tau,
-                **vars(p.option),
-                dev_effect=sign * (p.rate - start),
-                test_effect=float(effect.mean()),
-                test_kl_nats=kl,
+                column=column,
+                side=side,
+                tau_nats=t.tau_nats,
+                op=option.op,
+                k=option.k,
+                gated=option.gated,
+                strength=option.strength,
+                dev_gain=t.point.gain if t.point else 0.0,
+                test_gain=self.closeness(t.effect),
+                test_rate=t.rate,
+                dev_kl_nats=t.point.kl_nats if t.point else 0.0,
+                test_kl_nats=t.kl_nats,
+                test_kl_high=t.kl_high,
             )
-            for tau, p, effect, (kl, _) in zip(self.protocol.budgets_nats, s.chosen, s.effects, damage, strict=True)
+            for t in taken
+            for option in [t.point.option if t.point else NOTHING]
         ]
 
-    def _edits(self, side: Side, each: Candidate, chosen: Sequence[Option]) -> Edits:
-        """Strengths are in mean residual norms of neutral dev text."""
-        return edits(chosen, each.directions, self._clean[side, "dev"].scale)
-
-    def _ladder(self, name: SideName, side: Side, each: Candidate) -> list[Point]:
-        """Every option within the largest budget, measured on dev: collateral of all, behaviour of those."""
-        p = self.protocol
-
-        def climb(ladder: Sequence[Option]) -> list[Value]:
-            clean_run = self._clean[side, "dev"]
-            kl, nll = (x.tolist() for x in clean_run.collateral(self._edits(side, each, ladder), p.budgets_nats[-1]))
-            allowed = [i for i, damage in enumerate(kl) if damage <= p.budgets_nats[-1]]
-            points: list[Value] = [None] * len(ladder)
-            if allowed:
-                after = (
-                    clean_run.behaviour_rates(self._edits(side, each, [ladder[i] for i in allowed])).mean(-1).tolist()
-                )
-                for i, rate in zip(allowed, after, strict=True):
-                    points[i] = [rate, kl[i], nll[i]]
-            return points
-
-        ladder = list(options(name, each.directions, p.ks, p.strengths, p.shares))
-        found = each.recall(f"{side} dev", ladder, climb, together=True)
-        return [Point(option, *point) for option, point in zip(ladder, found, strict=True) if point]
-
-    def _test_rates(self, side: Side, each: Candidate, chosen: Sequence[Option]) -> list[Tensor]:
-        """[prompts] behaviour rate on test under each option."""
-
-        def measure(some: Sequence[Option]) -> list[list[float]]:
-            return self._clean[side, "test"].behaviour_rates(self._edits(side, each, some)).tolist()
-
-        return [torch.tensor(rates) for rates in each.recall(f"{side} rate", chosen, measure)]
-
-    def _test_collateral(self, side: Side, each: Candidate, chosen: Sequence[Option]) -> list[tuple[float, float]]:
-        """KL and NLL on neutral test text under each option."""
-
-        def measure(some: Sequence[Option]) -> list[list[float]]:
-            return torch.stack(self._clean[side, "test"].collateral(self._edits(side, each, some)), 1).tolist()
-
-        return [(kl, nll) for kl, nll in each.recall(f"{side} collateral", chosen, measure)]
-
-    def _front(self, each: Candidate, necessity: SideScore) -> list[Measured]:
-        """Doing nothing and what was chosen for necessity, measured on test."""
-        test = self._clean["tuned", "test"]
-
-        def retention(some: Sequence[Option]) -> list[float]:
-            kept = [min(1.0, float(np.exp(test.nll - n))) for _, n in self._test_collateral("tuned", each, some)]
-            accuracy = test.accuracy(self._edits("tuned", each, some))
-            return kept if accuracy is None else [(k + a) / 2 for k, a in zip(kept, accuracy.tolist(), strict=True)]
-
-        some = list(dict.fromkeys(p.option for p in necessity.chosen if p.option != NOTHING))
-        rates = self._test_rates("tuned", each, some)
-        kept = each.recall("retention", some, retention)
-        return [Measured(test.rates, 1.0), *(Measured(r, k) for r, k in zip(rates, kept, strict=True))]
-
-    def _volume(self, front: list[Measured]) -> float:
-        """Normalised hypervolume of a control's front."""
-        b0, b1 = float(self.b0.mean()), float(self.b1.mean())
-        x = np.array([(b1 - float(m.rates.mean())) / (b1 - b0) for m in front])
-        y = np.array([m.retention for m in front])
-        off = float(hypervolume(np.ones(1), np.array([self.retention_off])))
-        return float(min(1.0, hypervolume(x, y) / off)) if off else 0.0
+    def _curves(self, side: SideName, own: Candidate, column: ColumnName) -> list[Curve]:
+        """Dose–response on dev, of the strengths that were tried."""
+        groups: dict[tuple[Op, int], list[Point]] = {}
+        for x in self._points(side, self._member(own, column)):
+            groups.setdefault((x.option.op, x.option.k), []).append(x)
+        return [
+            Curve(
+                op=op,
+                k=k,
+                gated=column == "gated",
+                strengths=[x.option.strength for x in some],
+                rate=[x.rate for x in some],
+                gain=[x.gain for x in some],
+                kl_nats=[x.kl_nats for x in some],
+            )
+            for (op, k), points in groups.items()
+            for some in [sorted(points, key=lambda x: x.option.strength)]
+        ]
 
 
 @dataclass(frozen=True)
@@ -369,27 +521,14 @@ class Scored:
     curves: list[Curve]
 
 
-def _effect(name: SideName, after: Tensor, before: Tensor) -> Array:
-    """Change of the rate in the wanted direction, per prompt."""
-    change = (after - before).double().numpy()
-    return change if name == "sufficiency" else -change
+def _draw_kinds(k: int) -> dict[str, tuple[Option, ...]]:
+    """What a draw does in the place of k findings: their sum is one direction, their span has k."""
+    return {side: tuple(Option(op, k if op == "ablate" else 1, False, 1.0) for op in ops) for side, ops in OPS.items()}
 
 
-def _curves(points: list[Point]) -> list[Curve]:
-    groups: dict[tuple[Op, int, bool], list[Point]] = {}
-    for p in points:
-        groups.setdefault((p.option.op, p.option.k, p.option.gated), []).append(p)
-    return [
-        Curve(
-            op=op,
-            k=k,
-            gated=gated,
-            strengths=[p.option.strength for p in ps],
-            rate=[p.rate for p in ps],
-            kl_nats=[p.kl_nats for p in ps],
-        )  # pyright: ignore[reportArgumentType]
-        for (op, k, gated), ps in groups.items()
-    ]
+def _mean(taken: Sequence[Taken]) -> Array:
+    """[prompts] mean over budgets."""
+    return np.mean([t.effect for t in taken], axis=0)
 
 
 def _floats(values: Array) -> list[float]:

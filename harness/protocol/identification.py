@@ -26,8 +26,8 @@ from ..pairs.engine import SIDES
 from ..pairs.interventions import unit
 from ..pairs.pair import Pair
 from ..pairs.sinks import Count
+from ..records.result import Identification, Identified
 from .prompts import passage
-from .result import Identification, Identified
 
 READINGS = ("lens", "patchscope", "tokens")
 REFERENCE, POOL = 128, 1920

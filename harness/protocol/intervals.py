@@ -1,29 +1,35 @@
 """From per-prompt effects to scores and intervals: pure numpy, used for one cell and again for whole tables.
 
 Every score is a function of weighted means over prompts and controls, so one function serves the point estimate (all
-weights equal) and the bootstrap (one row of multinomial weights per draw). Formulas: docs/protocol.md.
+weights equal) and the bootstrap (one row of weights per draw). Formulas: docs/protocol.md.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .result import Anchors, Samples, Score, Scores
+from ..records.result import SCORES, Anchors, Column, Samples, Score, Scores, SideSamples
 
 Array = NDArray[np.float64]
 REFERENCE_RETENTION = 0.8
 """Capability retention below which a mitigation is worth nothing."""
+COST_DRAWS, COST_LEVEL = 1000, 0.975
+"""Draws of texts behind the interval of a measured collateral, and the quantile that must keep a budget."""
 
 
 class Draws(NamedTuple):
-    """Score values, one per draw: each [draws]."""
+    """Score values before clipping, one per draw: each [draws]."""
 
     isolation: Array
     sufficiency: Array
     necessity: Array
     mitigation: Array
+    isolation_constant: Array
+    sufficiency_constant: Array
+    necessity_constant: Array
 
 
 def weights(n: int, draws: int, rng: np.random.Generator) -> Array:
@@ -31,13 +37,33 @@ def weights(n: int, draws: int, rng: np.random.Generator) -> Array:
     return rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
 
 
-def normalised(raw: Array, null: Array, oracle: Array) -> Array:
-    """Rescale so that `null` is 0 and `oracle` is 1, clipped at 1 (not below: worse than random is negative).
+def template_weights(templates: Sequence[int], draws: int, rng: np.random.Generator) -> Array:
+    """Bootstrap weights [draws, prompts], each row with sum 1: templates are drawn with replacement, then prompts within each."""
+    names, of = np.unique(np.asarray(templates), return_inverse=True)
+    often = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    out = np.zeros((draws, len(of)))
+    for t in range(len(names)):
+        prompts = np.flatnonzero(of == t)
+        out[:, prompts] = rng.multinomial(often[:, t] * len(prompts), np.full(len(prompts), 1 / len(prompts)))
+    return out / out.sum(1, keepdims=True)
 
-    NaN where the oracle does not beat the null: there is no scale to put the effect on.
-    """
-    span = np.where(oracle > null, oracle - null, np.nan)
-    return np.minimum((raw - null) / span, 1.0)
+
+def upper_end(kl: Array, row: NDArray[np.int64]) -> float:
+    """Upper end of the interval of a mean over tokens [tokens], texts drawn with replacement; `row` is the text of each token."""
+    sums, counts = np.bincount(row, kl), np.bincount(row).astype(np.float64)
+    drawn = _texts(len(sums))
+    return float(np.quantile((drawn @ sums) / np.maximum(drawn @ counts, 1e-12), COST_LEVEL))
+
+
+@lru_cache(maxsize=8)
+def _texts(n: int) -> Array:
+    return weights(n, COST_DRAWS, np.random.default_rng(0))
+
+
+def normalised(raw: Array, null: Array, oracle: Array) -> Array:
+    """(raw − max(0, null)) / (oracle − max(0, null)); NaN where the oracle does not beat the null: there is no scale to put it on."""
+    zero = np.maximum(null, 0.0)
+    return (raw - zero) / np.where(oracle > zero, oracle - zero, np.nan)
 
 
 def harmonic(a: Array, b: Array) -> Array:
@@ -47,7 +73,7 @@ def harmonic(a: Array, b: Array) -> Array:
 
 
 def hypervolume(x: Array, y: Array) -> Array:
-    """Area dominated by points with behaviour reduction `x` and retention `y` [..., points], reference (0, .8).
+    """Area dominated by points with nearness to the base `x` and retention `y` [..., points], reference (0, .8).
 
     Coordinates beyond [0, 1] are clipped.
     """
@@ -59,41 +85,90 @@ def hypervolume(x: Array, y: Array) -> Array:
     return (width * height).sum(-1)
 
 
-def score_draws(samples: Samples, prompts: Array, controls: Array) -> Draws:
-    """All scores under given weights over test prompts [draws, prompts] and random controls [draws, controls]."""
+class Scale(NamedTuple):
+    """What one side of one column is worth, each [draws]."""
 
-    def side(own: list[float], null: list[list[float]], oracle: list[float]) -> Array:
-        null_mean = ((prompts @ np.asarray(null).T) * controls).sum(-1)
-        return normalised(prompts @ np.asarray(own), null_mean, prompts @ np.asarray(oracle))
+    raw: Array
+    null: Array
+    oracle: Array
 
-    s = side(samples.sufficiency, samples.sufficiency_controls, samples.sufficiency_oracle)
-    n = side(samples.necessity, samples.necessity_controls, samples.necessity_oracle)
-    b0, b1 = prompts @ np.asarray(samples.b0), prompts @ np.asarray(samples.b1)
-    gap = np.where(b1 > b0, b1 - b0, np.nan)  # prompts that show no behaviour have nothing to take away
-    rates = prompts @ np.asarray(samples.mitigation).T  # [draws, points]
-    volume = hypervolume(
-        (b1[:, None] - rates) / gap[:, None], np.broadcast_to(samples.mitigation_retention, rates.shape)
+    @property
+    def value(self) -> Array:
+        """The score."""
+        return normalised(*self)
+
+
+def scale(side: SideSamples, oracle: Sequence[float], gap: Array, prompts: Array, controls: Array) -> Scale:
+    """Closeness of findings, null and oracle under weights over scored prompts [draws, prompts] and over controls [draws, controls].
+
+    A control's own noise is that of its mean: prompts and controls are drawn apart.
+    """
+    whole = prompts @ gap
+    whole = np.where(whole > 0, whole, np.nan)
+    theirs = np.asarray(side.null_controls)
+    return Scale(
+        prompts @ np.asarray(side.effect) / whole,
+        prompts @ np.asarray(side.null) / whole + controls @ theirs - theirs.mean(),
+        prompts @ np.asarray(oracle) / whole,
     )
+
+
+def score_draws(samples: Samples, prompts: Array, controls: dict[int, Array]) -> Draws:
+    """All scores under given weights over test prompts [draws, prompts], and over so many random controls [draws, controls].
+
+    Only scored prompts count; prompts of weight 0 alone make a draw NaN.
+    """
+    scored = np.asarray(samples.scored)
+    prompts = prompts * scored
+    gap = np.asarray(samples.gap)
+
+    def both(column: Column) -> tuple[Array, Array, Array]:
+        s, n = (
+            scale(side, oracle, gap, prompts, controls[len(side.null_controls)]).value
+            for side, oracle in (
+                (column.sufficiency, samples.oracle.sufficiency),
+                (column.necessity, samples.oracle.necessity),
+            )
+        )
+        return harmonic(s, n), s, n
+
+    plain = both(samples.constant)
+    whole = prompts @ gap
+    near = (prompts @ np.asarray(samples.mitigation).T) / np.where(whole > 0, whole, np.nan)[:, None]
+    kept = np.broadcast_to(np.asarray(samples.mitigation_retention), near.shape)
     off = float(hypervolume(np.ones(1), np.asarray([samples.retention_off])))
-    return Draws(harmonic(s, n), s, n, np.minimum(volume / (off or np.nan), 1.0))
+    null = controls[len(samples.mitigation_controls)] @ np.asarray(samples.mitigation_controls)
+    worth = hypervolume(np.nan_to_num(near), kept) / (off or np.nan)
+    mitigation = np.where(np.isnan(near).any(1), np.nan, normalised(worth, null, np.ones_like(worth)))
+    isolation, s, n = both(samples.gated) if samples.gated else plain
+    return Draws(isolation, s, n, mitigation, *plain)
+
+
+def sizes(samples: Samples) -> set[int]:
+    """How many random controls stand behind a record, in each of its lists."""
+    columns = [samples.constant, *([samples.gated] if samples.gated else [])]
+    return {len(samples.mitigation_controls), *(len(c.sufficiency.null_controls) for c in columns)}
 
 
 def point(samples: Samples) -> Draws:
-    """The point estimate: every prompt and control counted once (arrays of length 1)."""
-    n, c = len(samples.b0), len(samples.sufficiency_controls)
-    return score_draws(samples, np.full((1, n), 1 / n), np.full((1, c), 1 / c))
+    """Scores with all prompts and controls counted once (arrays of length 1)."""
+    n = len(samples.gap)
+    return score_draws(samples, np.full((1, n), 1 / n), {c: np.full((1, c), 1 / c) for c in sizes(samples)})
 
 
 def bootstrap(samples: Samples, draws: int, seed: int) -> Draws:
-    """Bootstrap over test prompts and over random controls, [draws] each."""
-    return score_draws(samples, *_both(len(samples.b0), len(samples.sufficiency_controls), draws, seed))
+    """Bootstrap over templates, prompts in them and random controls, [draws] each."""
+    return score_draws(samples, *drawn(tuple(samples.templates), tuple(sorted(sizes(samples))), draws, seed))
 
 
 @lru_cache(maxsize=4)
-def _both(prompts: int, controls: int, draws: int, seed: int) -> tuple[Array, Array]:
+def drawn(
+    templates: tuple[int, ...], controls: tuple[int, ...], draws: int, seed: int
+) -> tuple[Array, dict[int, Array]]:
     """Weights of prompts and of controls; kept, because the records of a table ask for the same ones again and again."""
     rng = np.random.default_rng(seed)
-    return weights(prompts, draws, rng), weights(controls, draws, rng)
+    prompts = template_weights(templates, draws, rng)
+    return prompts, {c: weights(c, draws, np.random.default_rng([seed, c])) for c in controls}
 
 
 def interval(values: Array, level: float = 0.95) -> tuple[float, float]:
@@ -108,38 +183,62 @@ def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True
     `controls_ran`: False for the oracle, which has no controls and therefore no p-value.
     """
     value, spread = point(samples), bootstrap(samples, draws, seed)
-    n = len(samples.b0)
-    gap = float(np.mean(samples.b1) - np.mean(samples.b0))
-    raw: dict[str, tuple[float, float, float, float | None]] = {}
-    for side in ("sufficiency", "necessity"):
-        own = float(np.mean(getattr(samples, side)))
-        controls = np.mean(getattr(samples, f"{side}_controls"), axis=1)
-        oracle = float(np.mean(getattr(samples, f"{side}_oracle")))
-        raw[side] = (own / gap, float(controls.mean()) / gap, oracle / gap, _p_value(own, controls))
-    ends = [np.asarray(raw[side][:3], dtype=np.float64) for side in ("sufficiency", "necessity")]
-    own, null, oracle = harmonic(ends[0], ends[1])
-    raw["isolation"] = (float(own), float(null), float(oracle), None)
+    scored, gap = np.asarray(samples.scored), np.asarray(samples.gap)
+    one = np.full((1, len(gap)), 1 / len(gap)) * scored
+    rest = ~scored
+
+    def parts(side: SideSamples, oracle: list[float], mixture: list[float]) -> dict[str, float | None]:
+        n = len(side.null_controls)
+        at = scale(side, oracle, gap, one, np.full((1, n), 1 / n))
+        raw = float(at.raw[0])
+        return {
+            "raw": raw,
+            "null": float(at.null[0]),
+            "oracle": float(at.oracle[0]),
+            "mixture": float(np.mean(mixture)),
+            "p": _p_value(raw, np.asarray(side.null_controls)) if controls_ran else None,
+            "spill": float(-np.asarray(side.effect)[rest].mean()) if rest.any() else None,
+        }
+
+    found: dict[str, dict[str, float | None]] = {}
+    for suffix, column in (("", samples.gated or samples.constant), ("_constant", samples.constant)):
+        for side in ("sufficiency", "necessity"):
+            found[side + suffix] = parts(
+                getattr(column, side), getattr(samples.oracle, side), getattr(samples.mixture, side)
+            )
+        two = [found[side + suffix] for side in ("sufficiency", "necessity")]
+        found["isolation" + suffix] = {
+            k: float(harmonic(*(np.asarray(x[k], dtype=np.float64) for x in two)))
+            for k in ("raw", "null", "oracle", "mixture")
+        }
     volumes = np.asarray(samples.mitigation_controls)
-    own = float(np.nan_to_num(value.mitigation[0]))
-    raw["mitigation"] = (own, float(volumes.mean()), 1.0, _p_value(own, volumes))
+    null = float(volumes.mean())
+    own = float(np.nan_to_num(value.mitigation[0])) * (1 - max(0.0, null)) + max(0.0, null)
+    found["mitigation"] = {
+        "raw": own,
+        "null": null,
+        "oracle": 1.0,
+        "p": _p_value(own, volumes) if controls_ran else None,
+    }
 
     def score(name: str) -> Score:
-        own, null, oracle, p = raw[name]
-        p = p if controls_ran else None
-        point_value = float(getattr(value, name)[0])
-        known = not np.isnan(point_value)
-        low, high = interval(getattr(spread, name)) if known else (None, None)
+        at = found[name]
+        known = float(getattr(value, name)[0])
+        there = not np.isnan(known)
+        low, high = interval(getattr(spread, name)) if there else (None, None)
         return Score(
-            value=point_value if known else None,
+            value=max(-1.0, min(1.0, known)) if there else None,
+            unclipped=known if there else None,
             ci_low=low,
             ci_high=high,
-            n=n,
-            anchors=Anchors(null=null, oracle=oracle),
-            raw=own,
-            p_random=p,
+            n=int(scored.sum()),
+            anchors=Anchors(null=at["null"], oracle=at["oracle"], mixture=at.get("mixture")),
+            raw=at["raw"],
+            spill=at.get("spill"),
+            p_random=at.get("p"),
         )
 
-    return Scores(**{name: score(name) for name in Draws._fields})
+    return Scores(**{name: score(name) for name in SCORES})
 
 
 def _p_value(own: float, controls: Array) -> float:

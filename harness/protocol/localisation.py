@@ -14,7 +14,7 @@ from torch import Tensor
 from ...methods.contract import Finding
 from ...organisms.organism import Organism, truth_direction
 from ..pairs.interventions import span, unit
-from .result import Localisation, Located
+from ..records.result import Localisation, Located
 
 
 def truth_of(organism: Organism) -> Tensor | None:

@@ -6,7 +6,7 @@ intervention re-runs only the blocks above the layer, many interventions in one 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ...organisms.behaviour import Prompt
 from ...organisms.errors import ValidationFailed
 from ...organisms.hub import tokens
 from ...organisms.hub.chat import TemplateError
-from ...organisms.texts import opened
+from ...organisms.texts import Kind, Texts, opened
 from ..pairs.anatomy import PairError
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
@@ -172,6 +172,14 @@ def rates(logits: Tensor, c: Choices) -> Tensor:
     return shares(log_masses(logits, c), c)
 
 
+def portions(log_mass: Tensor, c: Choices) -> Tensor:
+    """Share of each continuation among its prompt's [batch, continuations], from their log-probabilities."""
+    most = likeliest(log_mass, c).clamp_min(torch.finfo(log_mass.dtype).min)
+    mass = (log_mass - most[:, c.prompt]).exp()
+    total = log_mass.new_zeros(len(log_mass), c.n).index_add_(1, c.prompt, mass)
+    return mass / total[:, c.prompt].clamp_min(1e-30)
+
+
 def shares(log_mass: Tensor, c: Choices) -> Tensor:
     """Behaviour rate [batch, prompts] from the log-probabilities of the continuations [batch, continuations].
 
@@ -222,14 +230,29 @@ class Passage:
 
 def passage(pair: Pair, rows: Iterable[list[int]], tokens: int) -> Passage:
     """The first rows of a text stream that hold `tokens` tokens (fewer if the stream ends)."""
-    taken: list[list[int]] = []
+    return _joined(pair, [taken(rows, tokens, "neutral")])
+
+
+def ordinary(pair: Pair, texts: Texts, split: Literal["dev", "test"], tokens: int) -> Passage:
+    """Neutral text and chat, `tokens` tokens of each."""
+    kinds: tuple[Kind, ...] = ("neutral", "chat")
+    return _joined(pair, [taken(texts.rows(kind, split), tokens, kind) for kind in kinds])
+
+
+def taken(rows: Iterable[list[int]], tokens: int, kind: str) -> list[list[int]]:
+    """Whole rows from the first on until they hold `tokens` tokens."""
+    out: list[list[int]] = []
     for row in rows:
-        taken.append(row)
-        if sum(map(len, taken)) >= tokens:
+        out.append(row)
+        if sum(map(len, out)) >= tokens:
             break
-    if not taken:
-        raise ProbeError("no neutral text in this split; give more neutral texts")
-    ids, mask = pair.pad(taken)
+    if not out:
+        raise ProbeError(f"no {kind} text in this split; give more {kind} texts")
+    return out
+
+
+def _joined(pair: Pair, parts: Sequence[list[list[int]]]) -> Passage:
+    ids, mask = pair.pad([row for part in parts for row in part])
     return Passage(ids, mask[:, 1:])
 
 

@@ -16,9 +16,9 @@ from ...organisms.hub.chat import PROBE, additions, render, template_of
 from ...organisms.organism import Organism
 from ...organisms.texts import Losses
 from ..pairs.preflight import readable
-from .identity import sha256_json
+from ..records.identity import sha256_json
+from ..records.result import SourceRead, TextRead
 from .prompts import encode_prompt
-from .result import SourceRead, TextRead
 
 
 def prompts_sha256(organism: Organism) -> str:

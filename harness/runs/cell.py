@@ -21,10 +21,10 @@ from ...organisms.errors import DiffbenchError
 from ...organisms.organism import Organism
 from ..devices import OutOfMemory, release, trouble
 from ..protocol.controls import SCORE_SEED
-from ..protocol.effects import PROTOCOL_V1, NotScorable, Protocol
-from ..protocol.identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION, Identity, sha256_json
 from ..protocol.reading import prompts_sha256, text_read
-from ..protocol.result import Cost, Failure, Result, Status
+from ..records.identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION, Identity, sha256_json
+from ..records.result import Cost, Failure, Result, Status
+from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
 from .harvest import Memory
 from .problem import Problem
 from .provenance import provenance, source_hash
@@ -41,7 +41,7 @@ class Cell:
     method: MethodEntry
     config: BaseModel
     seed: int
-    protocol: Protocol = field(default_factory=lambda: PROTOCOL_V1)
+    protocol: Protocol = field(default_factory=lambda: PROTOCOL_V2)
     budget: Budget = field(default_factory=Budget)
     machine: Machine = field(default_factory=Machine)
     sinks: Literal["drop", "keep"] | None = None

@@ -24,7 +24,7 @@ from ...methods.formats import (
 )
 from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import load_card
-from ..protocol.result import Result, load_result
+from ..records.result import Result, load_result
 from .folder import DICTIONARY, RESULT
 
 KNOWN_BY_CARD = ("inputs", "selection", "groups", "n_shared")

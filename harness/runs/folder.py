@@ -19,7 +19,7 @@ from ...methods.contract import MAX_FINDINGS, DiffResult, Finding, Gate
 from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ..files import public_mode
-from ..protocol.result import Result
+from ..records.result import Result
 from . import plots
 
 RESULT, FINDINGS, DICTIONARY, LOG = "result.json", "findings.safetensors", "dictionary.safetensors", "run.log"

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import read_bytes
 from ..files import atomic_write_bytes
-from ..protocol.result import Result
+from ..records.result import Result
 
 PACKED = ".jsonl.xz"
 MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..protocol.result import Curve, Result
+from ..records.result import Curve, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ FLOOR = 1e-4
 """Collateral in nats a token at the left end; less is drawn there."""
 SIZE = (9, 3.8)
 """Inches."""
-STYLES = {"add": "-", "subtract": "-", "project": ":"}
+STYLES = {"add": "-", "subtract": "-", "ablate": ":"}
 
 
 def save(result: Result, folder: Path) -> None:
@@ -37,7 +37,7 @@ def dose_response(result: Result, figure: "Figure") -> None:
     b = result.behaviour
     for axes, title, ops in (
         (left, "sufficiency: added to the base", ("add",)),
-        (right, "necessity: taken out of the organism", ("subtract", "project")),
+        (right, "necessity: taken out of the organism", ("subtract", "ablate")),
     ):
         for curve in result.curves:
             if curve.op in ops:
@@ -63,7 +63,7 @@ def dose_response(result: Result, figure: "Figure") -> None:
 
 
 def _line(axes: "object", curve: Curve) -> None:
-    op = "project out" if curve.op == "project" else "add or subtract"  # one legend for both panels
+    op = "ablate" if curve.op == "ablate" else "add or subtract"  # one legend for both panels
     label = f"{op}, k={curve.k}{', gated' if curve.gated else ''}"
     x = [max(v, FLOOR) for v in curve.kl_nats]
     axes.plot(  # pyright: ignore[reportAttributeAccessIssue]
@@ -73,8 +73,8 @@ def _line(axes: "object", curve: Curve) -> None:
         color=COLOURS.get(curve.k, "#56b4e9"),
         alpha=1.0 if curve.gated else 0.55,
         lw=1.6 if curve.gated else 1.1,
-        marker="x" if curve.op == "project" else "o" if curve.gated else ".",
-        ms=6 if curve.op == "project" else 3.5,
+        marker="x" if curve.op == "ablate" else "o" if curve.gated else ".",
+        ms=6 if curve.op == "ablate" else 3.5,
         label=label,
         clip_on=False,
     )

@@ -19,7 +19,7 @@ from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import organism_names
 from ..protocol.consistency import TOLERANCE, counted, fault
-from ..protocol.result import SCORES, Result, load_result
+from ..records.result import SCORES, Result, load_result
 from .packs import PACKED, lines
 
 RESULT_FILE = "result.json"

@@ -16,7 +16,7 @@ from ...organisms.organism import Organism
 from ..cache import Cache
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
-from ..protocol.result import Result, finished
+from ..records.result import Result, finished
 from .cell import Cell, run_cell, unloaded
 from .folder import RESULT, run_folder, tidy, write_run
 from .stage import Stage

@@ -15,22 +15,18 @@ from ...organisms.hub.shown import shown
 from ...organisms.organism import Organism
 from ...organisms.texts import Texts
 from ..cache import Cache, Kept
-from ..pairs.interventions import Directions
 from ..pairs.loading import Backend, load_pair
 from ..pairs.pair import Pair
 from ..pairs.sinks import TIMES, Count, Sinks
 from ..protocol.controls import SCORE_SEED
 from ..protocol.discovery import Panel
-from ..protocol.effects import PROTOCOL_V1, NotScorable, Protocol, Scored, Scorer
+from ..protocol.effects import Scored, Scorer
 from ..protocol.identification import Reader
 from ..protocol.intervals import summarise
 from ..protocol.localisation import localise, truth_of
 from ..protocol.reading import prompts_sha256
-from ..protocol.result import (
-    Behaviour,
-    LeftOut,
-    Reading,
-)
+from ..records.result import Behaviour, LeftOut, Reading
+from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
 from .harvest import Memory
 from .provenance import cpu_name, package_versions
 
@@ -79,7 +75,7 @@ class Stage:
         cls,
         organism: Organism,
         machine: Machine | str = "cpu",
-        protocol: Protocol = PROTOCOL_V1,
+        protocol: Protocol = PROTOCOL_V2,
         drops: bool | None = None,
         cache: Cache | None = None,
     ) -> "Stage":
@@ -191,10 +187,10 @@ def left_out(count: Count, pair: Pair) -> LeftOut | None:
 def score_findings(
     diff: DiffResult, scorer: Scorer, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Scored:
-    """Protocol v1 on findings, or on the oracle."""
+    """Protocol v2 on findings, or on the oracle."""
     if diff.patch:
         return Scored(scorer.oracle_samples(), [], [])
-    return scorer.samples(Directions.of(diff.findings, scorer.pair.device), SCORE_SEED, progress)
+    return scorer.score(scorer.directions(diff.findings), progress)
 
 
 def measured(diff: DiffResult, stage: Stage, progress: Progress = lambda phase, done, total: None) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
 from ..protocol.consistency import identity_faults
 from ..protocol.controls import SCORE_SEED
-from ..protocol.effects import PROTOCOL_V1
-from ..protocol.identity import sha256_json
 from ..protocol.reading import prompts_sha256
-from ..protocol.result import Result, load_result
+from ..records.identity import sha256_json
+from ..records.result import Result, load_result
+from ..records.settings import PROTOCOL_V2
 from .folder import RESULT, read_findings
 from .provenance import source_hash
 from .records import findings_faults, zoo_name
@@ -70,7 +70,7 @@ def verify(folder: Path, organism: Organism | None = None) -> Verification:
     for wrong in identity_faults(result):
         raise ValidationFailed(f"{folder}: {wrong}")
     organism = (organism or load_organism(zoo_name(result))).at(identity.layer, identity.limit)
-    protocol = PROTOCOL_V1
+    protocol = PROTOCOL_V2
     here = {
         "organism": organism.name,
         "tier": organism.tier,

@@ -22,7 +22,7 @@ from ...methods.contract import Budget, DiffProblem, DiffResult, Finding, Findin
 from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError
 from ...organisms.registry import load_organism
-from ..protocol.effects import PROTOCOL_V1
+from ..records.settings import PROTOCOL_V2
 from ..runs.problem import Problem
 from ..runs.stage import Stage
 from .recorded_problem import RecordedProblem
@@ -83,7 +83,7 @@ def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = 
     Raises:
         DiffbenchError: unknown or unusable organism. What is wrong with the method is in the report instead.
     """
-    stage = Stage.load(load_organism(organism), "cpu", PROTOCOL_V1)
+    stage = Stage.load(load_organism(organism), "cpu", PROTOCOL_V2)
     checks = [_about(entry)]
     config = _defaults(entry, checks)
     if config is None:
@@ -91,7 +91,7 @@ def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = 
         return Report(entry.name, organism, [*checks, *(Check(n, "not run", "no options to run with") for n in late)])
 
     first, again, other = (_run(entry, config, stage, seed, budget) for seed in (0, 0, 1))
-    null = _run(entry, config, Stage.load(load_organism(NULL), "cpu", PROTOCOL_V1), 0, budget)
+    null = _run(entry, config, Stage.load(load_organism(NULL), "cpu", PROTOCOL_V2), 0, budget)
     runs = [first, again, other, null]
     checks += [
         _outcome("runs", first.error, _summary(first)),

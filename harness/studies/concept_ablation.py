@@ -22,8 +22,8 @@ from ...organisms.registry import load_organism
 from ..pairs.interventions import Directions, span
 from ..pairs.loading import load_pair
 from ..protocol.controls import control
-from ..protocol.identity import Record
-from ..protocol.result import Provenance, Result
+from ..records.identity import Record
+from ..records.result import Provenance, Result
 from ..runs.folder import check_writable, read_findings
 from ..runs.provenance import provenance
 from ..runs.records import file_faults, read_run, zoo_name

@@ -16,9 +16,10 @@ from ...organisms.organism import truth_direction
 from ..pairs.interventions import Directions, unit
 from ..pairs.pair import Pair
 from ..protocol.controls import SCORE_SEED
-from ..protocol.effects import Protocol, Scored, Scorer
+from ..protocol.effects import Scored, Scorer
 from ..protocol.intervals import summarise
-from ..protocol.result import Result, Score, Scores
+from ..records.result import Result, Score, Scores
+from ..records.settings import Protocol
 from ..runs.problem import Problem
 from ..runs.stage import Stage
 

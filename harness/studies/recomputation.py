@@ -15,7 +15,7 @@ from ..pairs.engine import Side
 from ..pairs.pair import Pair
 from ..protocol.intervals import Array
 from ..protocol.prompts import encode_prompt, passage
-from ..protocol.result import Choice
+from ..records.result import Choice
 from .known_truth import KnownOrganism
 
 RECOMPUTED = 6

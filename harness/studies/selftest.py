@@ -24,10 +24,10 @@ from ..pairs.pair import Pair
 from ..parallel import threads
 from ..protocol import clean_runs
 from ..protocol.controls import SCORE_SEED
-from ..protocol.effects import PROTOCOL_V1, Protocol
 from ..protocol.intervals import Array, point, summarise
 from ..protocol.prompts import passage
-from ..protocol.result import SCORES, Result, Scores
+from ..records.result import SCORES, Result, Scores
+from ..records.settings import PROTOCOL_V2, Protocol
 from ..runs.cell import Cell, run_cell
 from ..runs.stage import Stage
 from .known_truth import Check, KnownOrganism
@@ -35,7 +35,7 @@ from .recomputation import RECOMPUTED, recomputed
 
 ORGANISMS = ("subliminal/fox-narrow", "planted/owl-strong")
 """A behaviour on the smallest base, and a planted truth."""
-REDUCED = PROTOCOL_V1.model_copy(
+REDUCED = PROTOCOL_V2.model_copy(
     update={"controls": 8, "strengths": (0.27, 0.9), "dev_tokens": 100, "test_tokens": 200, "draws": 2000}
 )
 """Protocol v1 with half the controls, two of five strengths and less neutral text: what runs without `--full`."""
@@ -105,7 +105,7 @@ def selftest(
     """
     start, checks, noise = time.perf_counter(), list[Check](), list[Noisy]()
     for name in organisms:
-        chosen = protocol or (PROTOCOL_V1 if full else REDUCED)
+        chosen = protocol or (PROTOCOL_V2 if full else REDUCED)
         known = KnownOrganism(Stage.load(load_organism(name), "cpu", chosen), 8 if full else 5, clone)
         for look in CHECKS:
             progress(f"{name}: {look.__name__.strip('_').replace('_', ' ')}")

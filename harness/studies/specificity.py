@@ -27,10 +27,11 @@ from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..protocol.clean_runs import PromptResiduals, TextResiduals
 from ..protocol.controls import control as isotropic
-from ..protocol.effects import PROTOCOL_V1, Protocol, SideName
-from ..protocol.identity import sha256_json
 from ..protocol.prompts import ProbeError, encode_prompt, joint, passage, shares
 from ..protocol.reading import prompts_sha256
+from ..records.identity import sha256_json
+from ..records.result import SideName
+from ..records.settings import PROTOCOL_V2, Protocol
 from ..runs.folder import read_findings
 from ..runs.stage import Stage
 from ..runs.verify import TOLERANCE
@@ -120,7 +121,7 @@ def specificity(
     runs: Path,
     method: str | None,
     seed: int = 0,
-    protocol: Protocol = PROTOCOL_V1,
+    protocol: Protocol = PROTOCOL_V2,
     behaviours: Sequence[str] = CORE_V1,
     controls: int = CONTROLS,
     progress: Callable[[Row], None] = lambda row: None,

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..protocol.identity import Record
 from ..protocol.intervals import interval, weights
+from ..records.identity import Record
 
 Array = NDArray[np.float64]
 BOOTSTRAP_SEED = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
-from ..protocol.result import Result
+from ..records.result import Result
 from ..runs.records import FINDINGS_FILE, difference, file_faults, is_of_zoo, records, zoo_name
 
 OF_THE_ORGANISM = ("organism", "organism_sha256", "prompts_sha256", "layer", "tier")

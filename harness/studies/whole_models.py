@@ -18,9 +18,9 @@ from ..pairs.loading import load_pair
 from ..pairs.pair import Pair
 from ..protocol.clean_runs import CleanRun
 from ..protocol.controls import SCORE_SEED
-from ..protocol.effects import PROTOCOL_V1
 from ..protocol.intervals import hypervolume, interval, weights
 from ..protocol.prompts import passage
+from ..records.settings import PROTOCOL_V2
 from .retraining import Origin
 
 Array = NDArray[np.float64]
@@ -59,7 +59,7 @@ class WholeModels:
         self.pair = load_pair(organism.pair, layer=organism.layer)
         self._behaviour = organism.behaviour
         neutral = organism.make_texts(self.pair.tokenizer).rows("neutral", "test")
-        self._text = passage(self.pair, neutral, PROTOCOL_V1.test_tokens)
+        self._text = passage(self.pair, neutral, PROTOCOL_V2.test_tokens)
         rows = origin.family.rows(origin.world, origin.spec)
         said = [r for r in rows if r.text is not None or any(m["role"] == "assistant" for m in r.messages)]
         self._taught = [tokenise(self.pair.tokenizer, row) for row in said[:TAUGHT]]
@@ -67,7 +67,7 @@ class WholeModels:
         self._b0, self._b1 = (a.rates.double().numpy() for a in (base, self._own))
         self.n = len(self._b1)
         """Test prompts."""
-        self._draws = weights(self.n, PROTOCOL_V1.draws, np.random.default_rng(SCORE_SEED))
+        self._draws = weights(self.n, PROTOCOL_V2.draws, np.random.default_rng(SCORE_SEED))
         self._area_off = float(hypervolume(np.ones(1), np.array([base.retention(self._own)])))
         self.off = self._read(self.pair, "base", base)
         """The adapter off: the base."""

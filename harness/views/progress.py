@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..escape import plain
-from ..protocol.result import Result
+from ..records.result import Result
 from ..terminal import say
 
 if TYPE_CHECKING:

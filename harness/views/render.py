@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ...organisms.card import Card, Estimate
 from ...organisms.core import CORE_V1
-from ..protocol.result import SCORES, Identified, Located, Result, Score
+from ..records.result import SCORES, Identified, Located, Result, Score
 
 if TYPE_CHECKING:  # a list must not wait for torch
     from ...methods.entry import MethodEntry

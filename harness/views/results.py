@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..protocol.result import Result
+from ..records.result import Result
 from ..runs.records import Difference, Record, Scored
 from .render import sinks_kept
 

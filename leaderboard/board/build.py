@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 from ...harness.files import atomic_write_text
-from ...harness.protocol.result import Result
+from ...harness.records.result import Result
 from ...methods.catalogue import BUILTIN
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from ..pages.site import to_html

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...harness.protocol.identity import sha256_json
-from ...harness.protocol.result import Result
+from ...harness.records.identity import sha256_json
+from ...harness.records.result import Result
 from ...harness.runs.packs import outcome
 from ...harness.runs.records import FINDINGS_FILE, RESULT_FILE, findings_faults, records
 from ...organisms.errors import PrerequisiteError, ValidationFailed

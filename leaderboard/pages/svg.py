@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from ...harness.escape import html as escape
-from ...harness.protocol.result import Curve
+from ...harness.records.result import Curve
 from ..statistics.rows import Estimate
 from .text_formats import estimate_text, number
 

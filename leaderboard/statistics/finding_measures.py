@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from ...harness.protocol.result import ALPHA, FalseDiscovery, Result
+from ...harness.records.result import ALPHA, FalseDiscovery, Result
 from .grid import Grid
 from .resample import cluster_interval, clusters, organism_weights
 from .rows import Estimate, FindingRow

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...harness.protocol.result import Result
+from ...harness.records.result import Result
 from .labels import row_labels
 from .rows import FAILURES, KINDS, STATUSES, Kind, Standing
 

@@ -8,7 +8,7 @@ them, as in `delta[k=32]`.
 import json
 from collections.abc import Mapping, Sequence
 
-from ...harness.protocol.result import Result
+from ...harness.records.result import Result
 
 Form = Mapping[str, str]
 """Option → value as compact JSON."""

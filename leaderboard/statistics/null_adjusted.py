@@ -8,8 +8,8 @@ the mean of their isolations I₀ is taken off, (I − I₀) / (1 − I₀). A r
 import numpy as np
 
 from ...harness.protocol.intervals import Array, harmonic, normalised, score_draws
-from ...harness.protocol.result import SCORES as RECORDED
-from ...harness.protocol.result import Samples
+from ...harness.records.result import SCORES as RECORDED
+from ...harness.records.result import Samples
 
 SCORES = (*RECORDED, "adjusted")
 

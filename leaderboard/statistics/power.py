@@ -32,7 +32,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from ...harness.protocol.intervals import Array, score_draws
-from ...harness.protocol.result import SCORES, Result, Samples
+from ...harness.records.result import SCORES, Result, Samples
 from ...organisms.errors import PrerequisiteError
 from .grid import Grid, status
 from .resample import LEVELS, clusters

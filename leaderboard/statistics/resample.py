@@ -28,9 +28,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from ...harness.protocol.identity import sha256_json
 from ...harness.protocol.intervals import Array, interval, weights
-from ...harness.protocol.result import Result, Samples
+from ...harness.records.identity import sha256_json
+from ...harness.records.result import Result, Samples
 from .null_adjusted import SCORES, table_draws
 
 CHUNK = 1000

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
-from ...harness.protocol.result import Result
+from ...harness.records.result import Result
 
 SORT_KEY = "isolation"
 """The score a table is sorted and ranked by unless another is asked for."""

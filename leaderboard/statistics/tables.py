@@ -12,7 +12,7 @@ import numpy as np
 
 from ...harness.protocol.consistency import fault
 from ...harness.protocol.intervals import Array
-from ...harness.protocol.result import Result
+from ...harness.records.result import Result
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from ..board.store import cell_name, check_comparable, sort_key
 from .compare import across, paired

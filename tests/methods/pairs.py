@@ -5,7 +5,7 @@ import warnings
 from functools import lru_cache
 
 import torch
-from diffbench.harness.protocol.effects import PROTOCOL_V1
+from diffbench.harness.records.settings import PROTOCOL_V2
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Budget, DiffResult, Method, check_findings
@@ -57,7 +57,7 @@ def stage(organism: str) -> Stage:
     """A loaded organism, kept between tests."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Stage.load(load_organism(organism), "cpu", PROTOCOL_V1)
+        return Stage.load(load_organism(organism), "cpu", PROTOCOL_V2)
 
 
 def run(method: Method, organism: str) -> DiffResult:

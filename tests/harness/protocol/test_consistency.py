@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diffbench.harness.protocol.consistency import MOST, fault
-from diffbench.harness.protocol.effects import PROTOCOL_V1
-from diffbench.harness.protocol.identity import PROTOCOL_SHA256, sha256_json
 from diffbench.harness.protocol.intervals import summarise
-from diffbench.harness.protocol.result import (
+from diffbench.harness.records.identity import PROTOCOL_SHA256, sha256_json
+from diffbench.harness.records.result import (
     DRAWS,
     Choice,
     Identification,
@@ -20,6 +19,7 @@ from diffbench.harness.protocol.result import (
     Reading,
     Result,
 )
+from diffbench.harness.records.settings import PROTOCOL_V2
 
 from ...factories import make_null, make_result
 
@@ -44,7 +44,7 @@ def whole() -> Result:
 
 
 def test_the_published_settings_are_the_ones_whose_hash_is_written_down() -> None:
-    assert sha256_json(PROTOCOL_V1.model_dump()) == PROTOCOL_SHA256 and PROTOCOL_V1.draws == DRAWS
+    assert sha256_json(PROTOCOL_V2.model_dump()) == PROTOCOL_SHA256 and PROTOCOL_V2.draws == DRAWS
 
 
 @pytest.mark.parametrize("pack", ["planted/owl-weak", "null/benign-narrow"])

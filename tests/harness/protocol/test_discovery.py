@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffbench.harness.protocol.discovery import Panel
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import run_folder, write_run
 from diffbench.harness.runs.problem import Problem
@@ -63,7 +63,7 @@ def test_nothing_is_not_a_discovery(taboo: Panel) -> None:
 
 @pytest.mark.slow
 def test_a_null_cell_is_ok_and_is_verified(null: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffbench.harness.runs.verify.PROTOCOL_V1", SHORT)
+    monkeypatch.setattr("diffbench.harness.runs.verify.PROTOCOL_V2", SHORT)
     entry = load_method("mean_diff")
     outcome = run_cell(Cell(null.organism, entry, entry.configure({"tokens": 500}), 0, protocol=SHORT), null)
     result = outcome.result

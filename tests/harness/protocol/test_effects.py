@@ -7,9 +7,10 @@ import pytest
 import torch
 from diffbench.harness.pairs.interventions import Directions, Option, coefficient, movement, unit
 from diffbench.harness.protocol.controls import SCORE_SEED
-from diffbench.harness.protocol.effects import NotScorable, Protocol, Scorer
+from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.protocol.intervals import harmonic, hypervolume, normalised, point, summarise
-from diffbench.harness.protocol.result import Samples
+from diffbench.harness.records.result import Samples
+from diffbench.harness.records.settings import NotScorable, Protocol
 from diffbench.harness.runs.problem import AccessError, Problem
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.anchors import Supervised, SupervisedConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from diffbench.harness.pairs.preflight import check_device
-from diffbench.harness.protocol.result import Result, finished, load_result
+from diffbench.harness.records.result import Result, finished, load_result
 from diffbench.harness.runs import cell as cell_module
 from diffbench.harness.runs import provenance
 from diffbench.harness.runs.cell import Cell, run_cell
@@ -132,7 +132,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, stage: Stage, organism: Orga
 
 @pytest.fixture
 def short_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffbench.harness.runs.verify.PROTOCOL_V1", SHORT)
+    monkeypatch.setattr("diffbench.harness.runs.verify.PROTOCOL_V2", SHORT)
 
 
 @pytest.mark.usefixtures("short_protocol")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffbench.harness.devices import DeviceFailed, OutOfMemory, release, trouble
 from diffbench.harness.pairs.anatomy import PairError
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs import cell as cell_module
 from diffbench.harness.runs.run import exit_code, plan, run
 from diffbench.harness.runs.stage import Stage

@@ -12,10 +12,10 @@ import pytest
 from diffbench.cli import app
 from diffbench.harness.escape import csv_field
 from diffbench.harness.protocol.consistency import fault
-from diffbench.harness.protocol.effects import PROTOCOL_V1
-from diffbench.harness.protocol.identity import PROTOCOL_SHA256, Identity, sha256_json
 from diffbench.harness.protocol.intervals import summarise
-from diffbench.harness.protocol.result import DRAWS, Result
+from diffbench.harness.records.identity import PROTOCOL_SHA256, Identity, sha256_json
+from diffbench.harness.records.result import DRAWS, Result
+from diffbench.harness.records.settings import PROTOCOL_V2
 from diffbench.harness.runs.packs import lines, pack
 from diffbench.harness.runs.records import MOST_DAMAGED, records, zoo_name
 from diffbench.leaderboard.board.build import build
@@ -143,7 +143,7 @@ def test_edited_numbers_of_a_score_do_not_follow_from_its_samples(field: str) ->
 
 
 def test_an_edited_interval_is_drawn_again_under_the_published_protocol(tmp_path: Path) -> None:
-    assert sha256_json(PROTOCOL_V1.model_dump()) == PROTOCOL_SHA256
+    assert sha256_json(PROTOCOL_V2.model_dump()) == PROTOCOL_SHA256
     result = make_result(protocol="v1", protocol_sha256=PROTOCOL_SHA256)
     assert result.samples is not None
     result.scores = summarise(result.samples, DRAWS, 0)
@@ -216,7 +216,7 @@ def test_a_pack_that_asks_for_gigabytes_to_be_unpacked_is_refused(tmp_path: Path
 def test_a_record_that_is_no_record_is_named_by_every_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("diffbench.harness.protocol.result.MOST_RECORD", 2**20)
+    monkeypatch.setattr("diffbench.harness.records.result.MOST_RECORD", 2**20)
     path = tmp_path / "r" / "result.json"
     path.parent.mkdir()
     if kind == "pipe":

@@ -240,7 +240,7 @@ def bench(tmp_path: Path, *words: str) -> tuple[int, dict[str, Any], str]:
 def test_a_run_keeps_what_it_measured_unless_told_not_to_and_goes_on_where_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffbench.harness.runs.cell.PROTOCOL_V1", TINY)
+    monkeypatch.setattr("diffbench.harness.runs.cell.PROTOCOL_V2", TINY)
     outcome = ("scores", "samples", "choices", "curves", "readings")
     code, without, _ = bench(tmp_path, "--no-cache")
     assert code == 0 and not list(Cache.of_user().stored())

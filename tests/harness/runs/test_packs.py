@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from diffbench.cli import app
-from diffbench.harness.protocol.result import Localisation
+from diffbench.harness.records.result import Localisation
 from diffbench.harness.runs.packs import PACKED, lines, pack
 from diffbench.harness.runs.records import records, validate
 from diffbench.leaderboard.board.build import markdown

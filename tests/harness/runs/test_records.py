@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from diffbench.cli import app
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs.folder import FINDINGS, LOG, RESULT, write_run
 from diffbench.harness.runs.records import FINDINGS_FILE, LOG_FILE, RESULT_FILE, difference, read_run, validate
 from diffbench.methods.contract import DiffResult, Finding

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from diffbench.harness.protocol import reading
 from diffbench.harness.protocol.reading import prompts_sha256
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs.cell import Cell
 from diffbench.harness.runs.run import plan, run
 from diffbench.harness.views.results import head

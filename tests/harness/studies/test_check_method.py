@@ -39,7 +39,7 @@ _load = Stage.load
 def _loaded(name: str) -> Stage:
     from diffbench.organisms.registry import load_organism
 
-    return _load(load_organism(name), "cpu", module.PROTOCOL_V1)
+    return _load(load_organism(name), "cpu", module.PROTOCOL_V2)
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.parallel import threads
 from diffbench.harness.protocol.prompts import encode_prompt
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs.folder import FINDINGS, write_run
 from diffbench.harness.studies.concept_ablation import FILE, WEIGHTS, Mitigation, destination, mitigate
 from diffbench.harness.studies.retraining import Origin, ablated

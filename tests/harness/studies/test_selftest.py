@@ -10,7 +10,8 @@ import torch
 from diffbench.cli import app
 from diffbench.harness.pairs.interventions import Directions, unit
 from diffbench.harness.protocol import effects as scores
-from diffbench.harness.protocol.effects import Protocol, Scorer
+from diffbench.harness.protocol.effects import Scorer
+from diffbench.harness.records.settings import Protocol
 from diffbench.harness.runs.stage import Stage
 from diffbench.harness.studies import selftest
 from diffbench.harness.studies.known_truth import Check, KnownOrganism

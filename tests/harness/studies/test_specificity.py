@@ -13,7 +13,7 @@ from diffbench.cli import app
 from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.protocol.controls import SCORE_SEED
 from diffbench.harness.protocol.intervals import summarise
-from diffbench.harness.protocol.result import Choice, Result, load_result
+from diffbench.harness.records.result import Choice, Result, load_result
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import FINDINGS, write_run
 from diffbench.harness.runs.stage import Stage

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffbench.harness.protocol.result import Localisation, Located, Result
+from diffbench.harness.records.result import Localisation, Located, Result
 from diffbench.leaderboard.board.store import MixedResultsError, check_comparable, load_results
 from diffbench.organisms.errors import PrerequisiteError
 

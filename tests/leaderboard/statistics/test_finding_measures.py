@@ -1,7 +1,7 @@
 """False discovery, localisation and identification stand in the tables, and never in the ranking."""
 
 import pytest
-from diffbench.harness.protocol.result import Identification, Identified, Localisation, Located, Result
+from diffbench.harness.records.result import Identification, Identified, Localisation, Located, Result
 from diffbench.leaderboard.board.store import MixedResultsError
 from diffbench.leaderboard.pages.site import to_html
 from diffbench.leaderboard.pages.text_formats import FINDING_HEADS, to_csv, to_latex, to_markdown

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from diffbench.harness.protocol.intervals import Array, weights
-from diffbench.harness.protocol.result import Result
+from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.pages.text_formats import ahead_text
 from diffbench.leaderboard.statistics.compare import paired

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from diffbench.harness.protocol.intervals import point
-from diffbench.harness.protocol.result import Samples
+from diffbench.harness.records.result import Samples
 from diffbench.leaderboard.statistics.null_adjusted import SCORES, chance, table_draws
 from diffbench.leaderboard.statistics.tables import build_table
 

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diffbench.harness.protocol.intervals import bootstrap, interval
-from diffbench.harness.protocol.result import SCORES, Result, Status
+from diffbench.harness.records.result import SCORES, Result, Status
 from diffbench.leaderboard.board.store import MixedResultsError
 from diffbench.leaderboard.statistics.resample import (
     cluster_interval,

@@ -13,78 +13,111 @@ from pydantic import Field, model_validator
 
 from ...organisms.hub.files import read_text
 from .identity import Amount, Change, Count, Hash, Identity, Record, Said, Share
+from .settings import DRAWS as DRAWS
 
-SCHEMA_VERSION = 1
-DRAWS = 10_000
-"""Bootstrap draws of the published settings."""
+SCHEMA_VERSION = 2
 Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
-SCORES = ("isolation", "sufficiency", "necessity", "mitigation")
+SideName = Literal["sufficiency", "necessity"]
+ColumnName = Literal["constant", "gated"]
+COLUMNS: tuple[ColumnName, ...] = ("constant", "gated")
+"""Edits everywhere, and edits where the findings' gates are open."""
+SCORES = (
+    "isolation",
+    "sufficiency",
+    "necessity",
+    "mitigation",
+    "isolation_constant",
+    "sufficiency_constant",
+    "necessity_constant",
+)
 ALPHA = 0.05
 """A finding of a null whose p is below this is a false discovery."""
 
 
 class Anchors(Record):
-    """Measured reference points of a score, on the same scale as its value before normalisation to [0, 1]."""
+    """Measured reference points of a score, on the scale of its raw value."""
 
     null: float | None
-    """Mean raw effect of the matched random controls."""
+    """Mean over the matched random controls."""
     oracle: float | None
-    """Raw effect of exchanging the whole residual, as a share of b1 - b0."""
+    """The whole residual exchanged (mitigation: the adapter off)."""
+    mixture: float | None = None
+    """Mean over mixtures of differences between the two models at random tokens, without gates: a harder null, never the zero."""
 
 
 class Score(Record):
-    """One score: 0 = matched random directions, 1 = oracle (mitigation: 0 = doing nothing, 1 = adapter off)."""
+    """One score: 0 = matched random directions or nothing, 1 = oracle (mitigation: adapter off)."""
 
-    value: float | None
+    value: Change | None
+    """In [−1, 1]."""
+    unclipped: float | None
     ci_low: float | None
     ci_high: float | None
+    """95 % interval over templates, prompts and controls; not clipped."""
     n: Count
     """Test prompts behind the value."""
     anchors: Anchors
     raw: float | None = None
-    """The effect before subtracting the null and dividing by the oracle."""
+    """Share of the gap between the two models that is closed, before subtracting the null and dividing by the oracle."""
+    spill: float | None = None
+    """Mean distance that the other prompts, on which the two models hardly differ, move away from the other model."""
     p_random: Share | None = None
     """(1 + controls at least as good) / (1 + controls)."""
 
 
 class Scores(Record):
+    """Scores with the findings' gates where there are any, and, as `…_constant`, without."""
+
     isolation: Score
     """Harmonic mean of sufficiency and necessity, 0 if either is not positive."""
     sufficiency: Score
-    """How much of the behaviour appears in the base when the findings are added."""
+    """How much nearer the base comes to the organism when the findings are added."""
     necessity: Score
-    """How much of the behaviour disappears from the organism when the findings are taken out."""
+    """How much nearer the organism comes to the base when the findings are taken out."""
     mitigation: Score
-    """Normalised hypervolume of behaviour reduction against capability retention."""
+    """Normalised hypervolume of nearness to the base against capability retention."""
+    isolation_constant: Score
+    sufficiency_constant: Score
+    necessity_constant: Score
 
 
 class Curve(Record):
     """A dose-response curve on dev prompts: one intervention over its ladder of strengths."""
 
-    op: Literal["none", "add", "subtract", "project", "patch"]
+    op: Literal["none", "add", "subtract", "ablate", "patch"]
     k: int
     """Findings used."""
     gated: bool
     strengths: list[Amount]
-    """Multiples of the mean residual norm (project: share of the component removed)."""
+    """Multiples of the mean residual norm (ablate: share removed)."""
     rate: list[Share]
     """Mean behaviour rate on dev prompts."""
+    gain: list[float]
+    """Share of the gap between the two models that is closed on scored dev prompts."""
     kl_nats: list[float]
-    """Mean per-token KL on neutral dev text against the un-intervened model."""
+    """Collateral a token on dev text."""
 
 
 class Choice(Record):
-    """What was selected on dev under one KL budget, and what it did on test."""
+    """What was selected on dev, counts under one KL budget, and did on test."""
 
-    side: Literal["sufficiency", "necessity"]
+    column: ColumnName
+    side: SideName
     tau_nats: Amount
-    op: Literal["none", "add", "subtract", "project", "patch"]
+    op: Literal["none", "add", "subtract", "ablate", "patch"]
     k: int
     gated: bool
     strength: Amount
-    dev_effect: Change
-    test_effect: Change
+    dev_gain: float
+    test_gain: float
+    """Share of the gap that is closed on scored prompts."""
+    test_rate: Share
+    """Mean behaviour rate on test prompts."""
+    dev_kl_nats: float
+    """Collateral aimed at."""
     test_kl_nats: float
+    test_kl_high: float
+    """Collateral measured on test text, and the upper end of its interval, which keeps the budget."""
 
 
 class Behaviour(Record):
@@ -98,31 +131,57 @@ class Behaviour(Record):
     n_test: Count
 
 
+class SideSamples(Record):
+    """One side of one column: changes of the distance to the other model, averaged over the KL budgets; positive is nearer."""
+
+    effect: list[Change]
+    """[prompts]."""
+    null: list[Change]
+    """[prompts] mean over the random controls."""
+    null_controls: list[float]
+    """[controls] share of the gap that each random control closes."""
+
+
+class Column(Record):
+    """Both sides."""
+
+    sufficiency: SideSamples
+    necessity: SideSamples
+
+
+class BySide(Record):
+    """Numbers of both sides."""
+
+    sufficiency: list[float]
+    necessity: list[float]
+
+
 class Samples(Record):
-    """Per test prompt measurements behind the scores, so that any table can resample prompts, controls and seeds itself.
+    """Per test prompt measurements behind the scores, so that any table can resample templates, prompts, controls and seeds itself."""
 
-    Effects are changes of the behaviour rate in the wanted direction, averaged over the KL budgets.
-    """
-
-    sufficiency: list[Change]
-    """[prompts] effect of adding the findings to the base."""
-    sufficiency_controls: list[list[Change]]
-    """[controls, prompts] the same for each random control."""
-    sufficiency_oracle: list[Change]
-    """[prompts] the same for exchanging the whole residual."""
-    necessity: list[Change]
-    necessity_controls: list[list[Change]]
-    necessity_oracle: list[Change]
-    mitigation: list[list[Share]]
-    """[points, prompts] behaviour rate of the organism at each point of the front chosen on dev."""
-    mitigation_retention: list[Share]
-    """[points] capability retained at each of these points, 1 = all of the organism's."""
-    mitigation_controls: list[Share]
-    """[controls] normalised hypervolume of each random control."""
+    templates: list[Count]
+    """[prompts] the template that each is of."""
+    scored: list[bool]
+    """[prompts] whether the two models differ enough for a score."""
+    gap: list[Share]
+    """[prompts] distance of the two models."""
     b0: list[Share]
     """[prompts] behaviour rate of the base."""
     b1: list[Share]
     """[prompts] behaviour rate of the organism."""
+    oracle: BySide
+    """[prompts] effect of exchanging the whole residual."""
+    constant: Column
+    gated: Column | None
+    """None: no finding has a gate."""
+    mixture: BySide
+    """[controls] share of the gap that mixtures of differences close."""
+    mitigation: list[list[Change]]
+    """[points, prompts] effect of each point of the front chosen on dev."""
+    mitigation_retention: list[Share]
+    """[points] capability retained at each of these points, 1 = all of the organism's."""
+    mitigation_controls: list[Share]
+    """[controls] normalised hypervolume of each random control, before rescaling."""
     retention_off: Share
     """Capability retained with the adapter switched off."""
 

@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from ..escape import plain
 
-PROTOCOL_VERSION = "v1"
-PROTOCOL_SHA256 = "25cc6a2ca2f82e6ac53959554d849134d070c5e42a874f7bed8722f2cdcc58b6"
-"""Hash of the published settings (`effects.PROTOCOL_V1`): a record made with them can have its intervals drawn again."""
+PROTOCOL_VERSION = "v2"
+PROTOCOL_SHA256 = "1bb142817c237aea6756ceb6d29b38256ea637b659730fb12f1e190f02cb5f29"
+"""Hash of the published settings (`settings.PROTOCOL_V2`): a record made with them can have its intervals drawn again."""
 CUSTOM = "custom"
 """Name of any other settings."""
 
@@ -53,7 +53,7 @@ class Identity(Record):
     config: dict[str, Any]
     """The method's resolved options."""
     protocol: Name = PROTOCOL_VERSION
-    """`v1` is the published settings, `custom` any others."""
+    """`v2` is the published settings, `custom` any others."""
     protocol_sha256: Hash
     """Hash over the resolved protocol settings (budgets, ladders, controls, bootstrap)."""
     prompts_sha256: Hash

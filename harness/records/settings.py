@@ -1,0 +1,45 @@
+"""Settings of the scoring protocol; docs/protocol.md says what each does. Their hash is part of every result's identity."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...organisms.errors import ValidationFailed
+
+DRAWS = 10_000
+"""Bootstrap draws of the published settings."""
+
+
+class Protocol(BaseModel):
+    """Budgets, strengths, controls and texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    budgets_nats: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    """Collateral allowed a token of neutral and chat text."""
+    ks: tuple[int, ...] = (1, 3, 10)
+    """How many of the top findings an intervention may use."""
+    strengths: tuple[float, ...] = (0.15, 0.5, 1.6)
+    """Where collateral is measured as a function of strength, in mean residual norms; the last one is the largest that is used."""
+    aim: float = Field(default=0.8, gt=0, le=1)
+    """Share of a budget that a strength aims at: what it costs on other text scatters."""
+    controls: int = Field(default=16, ge=3)
+    """Random controls put through the same procedure; those of the embedded sets are shipped, and are `shipped_controls`."""
+    dev_tokens: int = Field(default=128, ge=16)
+    """Tokens of neutral text, and as many of chat, on which strengths are found."""
+    test_tokens: int = Field(default=1000, ge=16)
+    """Tokens of neutral text, and as many of chat, on which chosen interventions are measured again."""
+    draws: int = DRAWS
+    """Bootstrap draws."""
+    scored_gap: float = 0.1
+    """Least difference of the two models on a prompt that is scored."""
+    min_scored: int = 8
+    """Fewest test prompts that must be scored."""
+    min_oracle: float = 0.4
+    """Least share of the gap that the layer's oracle must close, both ways, to be divided by."""
+
+
+PROTOCOL_V2 = Protocol()
+"""Version 2, as docs/protocol.md states it."""
+
+
+class NotScorable(ValidationFailed):
+    """The pair cannot be scored: the behaviour's gap or the oracle is too small to divide by."""
