@@ -116,7 +116,7 @@ def _well_shaped(samples: Samples) -> bool:
 
 
 def _possible(samples: Samples) -> Iterator[str]:
-    """A distance is a share: an effect starts at the gap and leaves between nothing and all; what controls close is what their effects do."""
+    """A distance is a share: an effect starts at the gap and leaves from nothing to all; controls close what their effects do."""
     gap, scored = np.asarray(samples.gap), np.asarray(samples.scored)
     if not (gap[scored] > 0).all() or not scored.any():
         yield "a prompt is scored on which the two models do not differ, or none is: the record was edited"
