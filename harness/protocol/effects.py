@@ -6,6 +6,7 @@ options on test. Formulas and reasons: docs/protocol.md.
 """
 
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,6 +141,8 @@ class Scorer:
         self.b0_dev, self.b1_dev = (float(self._clean[side, "dev"].rates.mean()) for side in SIDES)
         self.oracle = {s: self._patch(s) for s in SIDE_NAMES}
         self._controls: dict[tuple[int, int], tuple[Tensor, ControlMemory]] = {}
+        self.took: list[float] = []
+        """Seconds of each set that was scored last, the findings' first: what a plan goes by."""
         ladder = [protocol.ks, protocol.strengths, protocol.shares, protocol.budgets_nats[-1]]
         read = [ids_sha256([t.ids.tolist(), t.scored.tolist()]) for t in (dev, test)]
         self._kept = kept.but(ladder=ladder, read=read) if kept else None
@@ -205,9 +208,11 @@ class Scorer:
         """
         sets = [Candidate(directions), *(self._control(directions, seed, i) for i in range(self.protocol.controls))]
         scored: list[tuple[SideScore, SideScore, list[Measured]]] = []
+        self.took = []
         progress(0, len(sets))
-        for each in in_threads(self._score, sets, self.pair.device):
+        for each, seconds in in_threads(self._timed, sets, self.pair.device):
             scored.append(each)
+            self.took.append(seconds)
             progress(len(scored), len(sets))
         (s, n, front), controls = scored[0], scored[1:]
         samples = Samples(
@@ -227,6 +232,10 @@ class Scorer:
         return Scored(
             samples, [*self._choices(sets[0], s), *self._choices(sets[0], n)], _curves(s.points) + _curves(n.points)
         )
+
+    def _timed(self, each: Candidate) -> tuple[tuple[SideScore, SideScore, list[Measured]], float]:
+        began = time.perf_counter()
+        return self._score(each), time.perf_counter() - began
 
     def _score(self, each: Candidate) -> tuple[SideScore, SideScore, list[Measured]]:
         """Both sides of one set, and its points of mitigation."""
