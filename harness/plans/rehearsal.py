@@ -229,7 +229,7 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     began = time.perf_counter()
     _ = stage.panel or stage.measured(note)
     measured_s = time.perf_counter() - began
-    climbed = measured_s if not fresh else marks[-1][0] - marks[-1 - few][0]
+    climbed = measured_s if not fresh else marks[-1][0] - marks[2][0]
     problem = cell.problem(stage, progress, memory=Memory())
     torch.manual_seed(cell.seed)
     seen, began = Rehearsed(problem), time.perf_counter()
@@ -239,7 +239,9 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     measured(diff, stage, progress)
     whole = time.perf_counter() - began
     (taken, all_), nulls = seen.work(), stage.panel is not None
-    own, *others = [0.0] if diff.patch or nulls else stage.scorer.took
+    took = [0.0] if diff.patch or nulls else stage.scorer.took
+    columns = 2 if len(took) > 1 else 1  # gated findings are scored in both, and have controls
+    own, others = sum(took[:columns]), took[columns:]
     workers = min(few, torch.get_num_threads()) if stage.pair.device.type == "cpu" else 1
     each = whole / (PANEL + 1) if nulls else sum(others) / max(1, len(others))
     spent = each * PANEL if nulls else max(own, (own + sum(others)) / workers)
