@@ -35,6 +35,8 @@ from .strengths import within
 SIDES: dict[SideName, Side] = {"sufficiency": "base", "necessity": "tuned"}
 """Which model is edited on each side; the other is where it should go."""
 SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
+NULLS = ("isotropic", "mixture")
+"""Constant random controls: directions of no model, which are the zero; and mixtures of differences between the two, reported beside."""
 Array = NDArray[np.float64]
 BySides = dict[SideName, Array]
 
@@ -101,7 +103,7 @@ class Scorer:
         read = list[str]()
         by_choices = behaviour.distance == "choices"
         for i, split in enumerate(SPLITS):
-            progress(i, 2 + 2 * protocol.controls)
+            progress(i, len(SPLITS) + len(NULLS) * protocol.controls)
             text = ordinary(pair, texts, split, protocol.dev_tokens if split == "dev" else protocol.test_tokens)
             prompts, probes = behaviour.of(split), behaviour.capability_of(split)
             for side, run in CleanRun.both(pair, prompts, probes, text, by_choices).items():
@@ -127,9 +129,12 @@ class Scorer:
         )
         self._draws: dict[str, list[Candidate]] = {}
         self._nulls: dict[tuple[str, tuple[int, ...]], Null] = {}
-        for i, kind in enumerate(("isotropic", "mixture")):
-            first = 2 + i * protocol.controls
-            self.null(kind, protocol.ks, lambda done, first=first: progress(first + done, 2 + 2 * protocol.controls))
+        total = len(SPLITS) + len(NULLS) * protocol.controls
+        for i, kind in enumerate(NULLS):
+            first = len(SPLITS) + i * protocol.controls
+            progress(first, total)
+            self.null(kind, protocol.ks, lambda done, first=first: progress(first + done, total))
+        progress(total, total)
 
     def clean_run(self, side: Side, split: str) -> CleanRun:
         """What no intervention changes, of one side and split."""
