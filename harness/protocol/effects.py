@@ -21,7 +21,7 @@ from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
 from ..cache import Kept, ids_sha256
 from ..pairs.engine import Side
-from ..pairs.interventions import NOTHING, OPS, Directions, Edits, Op, Option, edits, kinds
+from ..pairs.interventions import NOTHING, Directions, Edits, Op, Option, edits, kinds
 from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..records.result import COLUMNS, BySide, Choice, Column, ColumnName, Curve, Samples, SideName, SideSamples
@@ -68,7 +68,7 @@ class Taken:
     """Mean behaviour rate of all prompts."""
     kl_nats: float
     kl_high: float
-    """Collateral on test text, and the upper end of its interval; of a control, what dev says."""
+    """Collateral on test text, and the upper end of its interval."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,9 @@ class Scorer:
         """
         own = Candidate(directions)
         columns = COLUMNS if directions.gated else COLUMNS[:1]
-        sets: list[tuple[Candidate, ColumnName, bool]] = [(own, column, True) for column in columns]
+        sets: list[tuple[Candidate, ColumnName]] = [(own, column) for column in columns]
         if directions.gated:
-            sets.extend((self._under(directions, i), COLUMNS[1], False) for i in range(self.protocol.controls))
+            sets.extend((self._under(directions, i), COLUMNS[1]) for i in range(self.protocol.controls))
         taken: list[dict[SideName, list[Taken]]] = []
         self.took = []
         progress(0, len(sets))
@@ -261,14 +261,11 @@ class Scorer:
         key = kind, tuple(ks)
         if key not in self._nulls:
             draws = self._drawn(kind)
-            members = [
-                [Member(draws[(i + r) % len(draws)], _draw_kinds(k)) for r, k in enumerate(ks)]
-                for i in range(len(draws))
-            ]
-            roles = [[m for each in members for m in each if m.candidate is draw] for draw in draws]
-            for done, _ in enumerate(in_threads(self._climb, roles, self.pair.device), 1):
-                progress(done)
-            sets = list(in_threads(lambda some: self._both(some, again=False), members, self.pair.device))
+            tried = {side: tuple(kinds(side, draws[0].directions, ks, False)) for side in SIDES}
+            sets: list[dict[SideName, list[Taken]]] = []
+            for each in in_threads(lambda draw: self._both([Member(draw, tried)]), draws, self.pair.device):
+                sets.append(each)
+                progress(len(sets))
             effects: BySides = {side: np.array([_mean(each[side]) for each in sets]) for side in SIDES}
             volumes = [self._volume(each["necessity"]) for each in sets] if kind == "isotropic" else [0.0] * len(sets)
             self._nulls[key] = Null(effects, np.array(volumes))
@@ -304,24 +301,18 @@ class Scorer:
         """The index-th random control under the findings' gates."""
         return Candidate(replace(self._frame(control(index, self.pair.d_model)), centre=self.centre).under(directions))
 
-    def _timed(self, which: tuple[Candidate, ColumnName, bool]) -> tuple[dict[SideName, list[Taken]], float]:
-        candidate, column, again = which
+    def _timed(self, which: tuple[Candidate, ColumnName]) -> tuple[dict[SideName, list[Taken]], float]:
         began = time.perf_counter()
-        return self._both([self._member(candidate, column)], again), time.perf_counter() - began
+        return self._both([self._member(*which)]), time.perf_counter() - began
 
     def _member(self, candidate: Candidate, column: ColumnName) -> Member:
         gated = column == "gated"
         tried = {side: tuple(kinds(side, candidate.directions, self.protocol.ks, gated)) for side in SIDES}
         return Member(candidate, tried)
 
-    def _both(self, members: Sequence[Member], again: bool) -> dict[SideName, list[Taken]]:
+    def _both(self, members: Sequence[Member]) -> dict[SideName, list[Taken]]:
         """A set on both sides."""
-        return {side: self._taken(side, members, again) for side in SIDES}
-
-    def _climb(self, members: Sequence[Member]) -> None:
-        for member in members:
-            for side in SIDES:
-                self._points(side, member)
+        return {side: self._taken(side, members) for side in SIDES}
 
     def _edits(self, side: Side, candidate: Candidate, chosen: Sequence[Option]) -> Edits:
         """Strengths are in mean residual norms of ordinary dev text."""
@@ -380,21 +371,16 @@ class Scorer:
             out.append(max(allowed, key=lambda x: x.gain, default=None))
         return out
 
-    def _taken(self, name: SideName, members: Sequence[Member], again: bool) -> list[Taken]:
-        """What each budget keeps, measured on test.
-
-        Args:
-            again: whether what it costs is measured again there.
-        """
+    def _taken(self, name: SideName, members: Sequence[Member]) -> list[Taken]:
+        """What each budget keeps on test: of the options chosen for any, the one of most gain on dev that keeps it there."""
         chosen = self._chosen(name, members)
         distinct = list({id(x): x for x in chosen if x is not None}.values())
         run, budgets = self._clean[SIDES[name], "test"], self.protocol.budgets_nats
         on_test = {id(x): measured for x, measured in zip(distinct, self._on_test(name, distinct), strict=True)}
-        costs = {id(x): c for x, c in zip(distinct, self._costs(name, distinct, again), strict=True)}
+        costs = {id(x): c for x, c in zip(distinct, self._costs(name, distinct), strict=True)}
         out: list[Taken] = []
-        for tau, first in zip(budgets, chosen, strict=True):
-            keeps = [x for x in distinct if costs[id(x)][1] <= tau] if again else [first] if first else []
-            best = max(keeps, key=lambda x: x.gain, default=None)
+        for tau in budgets:
+            best = max((x for x in distinct if costs[id(x)][1] <= tau), key=lambda x: x.gain, default=None)
             if best is None:
                 out.append(Taken(tau, None, np.zeros(len(run.gap)), float(run.rates.mean()), 0.0, 0.0))
             else:
@@ -412,16 +398,18 @@ class Scorer:
 
         return [(np.array(values[:-1]), values[-1]) for values in self._of(f"{side} test", points, measure)]
 
-    def _costs(self, name: SideName, points: Sequence[Point], again: bool) -> list[tuple[float, float]]:
-        """Collateral of options and the upper end of its interval, on test text; what dev says unless it is measured `again`."""
-        if not again:
-            return [(x.kl_nats, x.kl_nats) for x in points]
+    def _costs(self, name: SideName, points: Sequence[Point]) -> list[tuple[float, float]]:
+        """Collateral of options and the upper end of its interval, on test text."""
         side = SIDES[name]
         text = self._clean[side, "test"].read
 
         def measure(candidate: Candidate, some: Sequence[Option]) -> list[list[float]]:
-            each = text.edited(self._edits(side, candidate, some)).double().numpy()
-            return [[float(kl.mean()), upper_end(kl, text.row.cpu().numpy())] for kl in each]
+            each = text.edited(self._edits(side, candidate, some))
+            row, chat = text.row.cpu().numpy(), text.chat.numpy()
+            return [
+                [mean, upper_end(kl.double().numpy(), row, chat)]
+                for mean, kl in zip(text.mean(each).tolist(), each, strict=True)
+            ]
 
         return [(kl, high) for kl, high in self._of(f"{side} collateral", points, measure)]
 
@@ -524,11 +512,6 @@ class Scored:
     samples: Samples
     choices: list[Choice]
     curves: list[Curve]
-
-
-def _draw_kinds(k: int) -> dict[str, tuple[Option, ...]]:
-    """What a draw does in the place of k findings: their sum is one direction, their span has k."""
-    return {side: tuple(Option(op, k if op == "ablate" else 1, False, 1.0) for op in ops) for side, ops in OPS.items()}
 
 
 def _mean(taken: Sequence[Taken]) -> Array:
