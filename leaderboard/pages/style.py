@@ -4,9 +4,9 @@ Colours are variables with a light and a dark set; `data-theme` on the root elem
 """
 
 _LIGHT = """color-scheme:light;--bg:#fff;--ink:#1d2129;--soft:#5c6370;--line:#dfe3e8;--band:#f6f7f9;--bad:#b3261e;
---own:#1f6fb5;--up:#7a4ea8;--ref:#8a919c;--add:#1f6fb5;--subtract:#c2571a;--project:#7a4ea8;--patch:#2f855a"""
+--own:#1f6fb5;--up:#7a4ea8;--ref:#8a919c;--add:#1f6fb5;--subtract:#c2571a;--ablate:#7a4ea8;--patch:#2f855a"""
 _DARK = """color-scheme:dark;--bg:#14171c;--ink:#e4e7ec;--soft:#9aa3af;--line:#2d333c;--band:#1b1f26;--bad:#ff8a80;
---own:#6db3f2;--up:#bf9bea;--ref:#838c99;--add:#6db3f2;--subtract:#f0935a;--project:#bf9bea;--patch:#6cc394"""
+--own:#6db3f2;--up:#bf9bea;--ref:#838c99;--add:#6db3f2;--subtract:#f0935a;--ablate:#bf9bea;--patch:#6cc394"""
 
 CSS = (
     f":root{{{_LIGHT}}}\n"
@@ -33,6 +33,7 @@ tr.incomplete>*{color:var(--soft)} tr.below>*{border-top:2px solid var(--soft)}
 .tag{font-size:.72rem;font-weight:400;border:1px solid var(--line);border-radius:4px;padding:0 .3em;color:var(--soft)}
 .bad{color:var(--bad)} code{font-size:.85em;overflow-wrap:anywhere}
 .bar{display:block;width:108px;height:12px;margin-top:2px} .bar .base{stroke:var(--line)} .bar .mark{stroke:var(--ref)}
+.bar .mix{stroke-dasharray:1.5 1}
 .bar .ci{stroke-width:3;stroke-opacity:.45} .method{stroke:var(--own);fill:var(--own)}
 .upper{stroke:var(--up);fill:var(--up)} .anchor{stroke:var(--ref);fill:var(--ref)}
 details{border:1px solid var(--line);border-radius:8px;margin:.6rem 0;padding:0 .9rem}
@@ -42,7 +43,7 @@ figure{margin:0} figcaption{font-size:.82rem;font-weight:600;overflow-wrap:anywh
 .dose{display:block;width:100%;height:auto} .dose text{fill:var(--soft);font-size:9px;font-family:inherit}
 .dose .grid{stroke:var(--line)} .dose .level{stroke:var(--ref);stroke-dasharray:2 3}
 .dose :is(polyline,circle){fill:none;stroke-width:1.5} .dose polyline.gated{stroke-dasharray:4 2}
-.add{stroke:var(--add)} .subtract{stroke:var(--subtract)} .project{stroke:var(--project)} .patch{stroke:var(--patch)}
+.add{stroke:var(--add)} .subtract{stroke:var(--subtract)} .ablate{stroke:var(--ablate)} .patch{stroke:var(--patch)}
 .k{display:inline-block;margin-right:1rem;font-size:.82rem;color:var(--soft)}
 .k svg{width:26px;height:8px;vertical-align:middle;margin-right:.35em} .k line{stroke-width:2.5}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;font-size:.88rem}
