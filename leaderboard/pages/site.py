@@ -22,6 +22,7 @@ from .text_formats import (
     SCORE_HEADS,
     Dialect,
     ahead_text,
+    bracketed,
     estimate_text,
     finding_cells,
     finding_note,
@@ -46,7 +47,7 @@ HOW_TO_READ = (
     "brought while abilities stay: 0 is what random directions achieve, 1 the adapter switched off. Bars show 95&nbsp;% intervals."
 )
 SWATCH = '<svg viewBox="0 0 26 8" aria-hidden="true"><line class="{op}" x1="0" x2="26" y1="4" y2="4"/></svg>'
-LEGEND = (("add", "add to the base"), ("subtract", "subtract"), ("ablate", "ablate"), ("patch", "exchange residual"))
+LEGEND = (("add", "add to the base"), ("subtract", "subtract"), ("ablate", "ablate"))
 
 
 def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
@@ -80,7 +81,7 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 <p>{HOW_TO_READ}</p>
 <h2 id="overall">Overall</h2>
 {_overall(table)}
-<p class="soft"><small>{escape(" ".join(notes_of(table)))}</small></p>
+<ul class="soft">{"".join(f"<li>{escape(note)}</li>" for note in notes_of(table))}</ul>
 {_finding_measures(table)}
 <h2 id="organisms">By organism</h2>
 <p class="soft"><small>{PARENTHESES}</small></p>
@@ -281,8 +282,7 @@ def _scores(row: Row) -> list[str]:
     for name in SHOWN:
         value, _, rest = estimate_text(row.scores[name]).partition(" ")
         text = f"{value} <small>{rest}</small>"
-        if isinstance(row, CellRow) and name in row.not_counted:
-            text = f'<span title="{escape(row.not_counted[name])}">({text})</span>'
+        text = f"({text})" if bracketed(row, name) else text
         mixture = mixture_score(row, name) if isinstance(row, CellRow) else None
         cells.append(_td(text + interval_bar(name, row.scores[name], row.kind, mixture), row.scores[name].value))
     return cells

@@ -1,4 +1,4 @@
-"""Markdown, LaTeX and CSV of a table. Pure functions: the same table gives the same bytes."""
+"""Markdown and CSV of a table, and what its columns mean. Pure functions: the same table gives the same bytes."""
 
 import csv
 import io
@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ...harness.escape import csv_field, md, tex
+from ...harness.escape import csv_field, md
 from ..board.store import Problem
-from ..statistics.grid import LABELLED, SOLVABLE
+from ..statistics.grid import LABELLED, PARTS, SOLVABLE
 from ..statistics.null_adjusted import SHOWN
 from ..statistics.rows import AnchorRow, CellRow, Estimate, FindingRow, MethodRow, Place, Row, Table, count
 
@@ -112,31 +112,6 @@ def finding_markdown(table: Table) -> str:
     return f"{rows}\n{md(finding_note(table))}\n"
 
 
-def to_latex(table: Table) -> str:
-    """Both tables as `table` environments; needs booktabs, and graphicx to fit the line width."""
-    overall = [overall_cells(table, row, LATEX) for row in table.overall]
-    cells = [cell_cells(row, LATEX) for row in table.cells]
-    other = [finding_cells(row, LATEX) for row in table.finding_measures]
-    anchors = [anchor_cells(row, LATEX) for row in table.anchors]
-    note = tex(finding_note(table))
-    complete, size = sum(row.standing != "incomplete" for row in table.overall), len(overall)
-    caption = tex(f"{table.header}. {' '.join(notes_of(table))}")
-    return (
-        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
-        + _latex_table("rlllll" + "l" * len(SHOWN) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall")
-        + (_latex_table("llrrllll", FINDING_HEADS, other, set(), note, "tab:beyond") if other else "")
-        + _latex_table(
-            "ll" + "l" * len(SHOWN) + "rlr",
-            CELL_HEADS,
-            cells,
-            set(range(0, len(cells), size)),
-            tex(f"By organism. {PARENTHESES}"),
-            "tab:cells",
-        )
-        + (_latex_table("llrrrr", ANCHOR_HEADS, anchors, set(), tex(ANCHOR_NOTE), "tab:anchors") if anchors else "")
-    )
-
-
 def to_csv(table: Table) -> str:
     """One row per organism × method × score, full precision; empty where there is no value. `not_counted`: why a value is in no mean."""
     out = io.StringIO()
@@ -162,21 +137,24 @@ def notes_of(table: Table) -> list[str]:
 def solvability(table: Table) -> str:
     """What counts, as far as the labelled anchor has said."""
     inside = [o for o in table.organisms if o not in table.inapplicable]
-    rule = f"An organism counts in a score where directions fitted on labels (`{LABELLED}`) reach {number(SOLVABLE, 1)} on its sides"
+    rule = f"An organism counts in a score where directions fitted on labels ({LABELLED}) reach {number(SOLVABLE, 1)} on its sides"
     if set(table.untried) >= set(inside):
         return f"{rule}; nobody ran them, so each counts everywhere, solvable or not."
-    sizes = ", ".join(f"{score_head(s).lower()} {len(table.counted[s])}" for s in SHOWN)
+    sizes = "; ".join(f"{score_head(s).lower()} {len(table.counted[s])}" for s in SHOWN)
     unknown = f" Not tried, so counted: {', '.join(table.untried)}." if table.untried else ""
     return f"{rule}. Of {count(len(inside), 'organism')} count: {sizes}.{unknown}"
 
 
 def not_counted(table: Table) -> list[tuple[str, str, str]]:
-    """(Organism, scores, why), scores with the same reason together."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """(Organism, scores, why) by organism; a score of two sides has the reasons of both."""
+    found: dict[str, tuple[list[str], dict[str, None]]] = {}
     for score, reasons in table.unsolvable.items():
         for organism, why in reasons.items():
-            found.setdefault((organism, why), []).append(score_head(score).lower())
-    return sorted((organism, "; ".join(scores), why) for (organism, why), scores in found.items())
+            scores, whys = found.setdefault(organism, ([], {}))
+            scores.append(score_head(score).lower())
+            if len(PARTS[score]) == 1:
+                whys[why] = None
+    return sorted((organism, "; ".join(scores), "; ".join(whys)) for organism, (scores, whys) in found.items())
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -239,8 +217,13 @@ def overall_cells(table: Table, row: MethodRow, to: Dialect) -> list[str]:
 def cell_cells(row: CellRow, to: Dialect) -> list[str]:
     """One per-organism row, in the order of `CELL_HEADS`."""
     lead, trail = [row.organism, marked(row)], [str(row.seeds), statuses(row), number(row.wall_s, 1)]
-    scores = [f"({to.score(row.scores[s])})" if s in row.not_counted else to.score(row.scores[s]) for s in SHOWN]
+    scores = [f"({to.score(e)})" if bracketed(row, s) else to.score(e) for s in SHOWN for e in [row.scores[s]]]
     return [*map(to.text, lead), *scores, *map(to.text, trail)]
+
+
+def bracketed(row: Row, score: str) -> bool:
+    """Whether a score is there and does not count."""
+    return isinstance(row, CellRow) and score in row.not_counted and row.scores[score].value is not None
 
 
 def anchor_cells(row: AnchorRow, to: Dialect) -> list[str]:
@@ -268,28 +251,10 @@ def finding_note(table: Table) -> str:
     )
 
 
-def tex_score(estimate: Estimate) -> str:
-    r"""`.42 {\scriptsize [.31, .52]}`."""
-    value, _, rest = estimate_text(estimate).partition(" ")
-    return tex(value) + (rf" {{\scriptsize {rest}}}" if rest else "")
-
-
-MARKDOWN, LATEX = Dialect(md, estimate_text), Dialect(tex, tex_score)
+MARKDOWN = Dialect(md, estimate_text)
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """GitHub flavour; the texts are ready-made (`md`)."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _latex_table(
-    columns: str, heads: Sequence[str], rows: Sequence[Sequence[str]], rules: set[int], caption: str, label: str
-) -> str:
-    """`rules`: rows with a line above them, the first excepted (it has one anyway)."""
-    body = "".join(("\\midrule\n" if i in rules and i else "") + " & ".join(r) + " \\\\\n" for i, r in enumerate(rows))
-    return (
-        f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\label{{{label}}}\n\\resizebox{{\\linewidth}}{{!}}{{%\n"
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(heads)} \\\\\n\\midrule\n{body}\\bottomrule\n"
-        "\\end{tabular}}\n\\end{table}\n"
-    )

@@ -126,9 +126,9 @@ def _unsolvable(results: Sequence[Result], labels: Mapping[str, str]) -> Reasons
             for side in sorted({side for sides in PARTS.values() for side in sides if side in PARTS[side]})
         }
         for score, sides in PARTS.items():
-            low = [f"{reached[side]:.2f} {side.replace('_', ', ')}" for side in sides if reached[side] < SOLVABLE]
+            low = [f"{reached[side]:.2f} in {side.replace('_', ', ')}" for side in sides if reached[side] < SOLVABLE]
             if low:
-                reasons[score][organism] = f"{LABELLED} reaches {' and '.join(low)}; {SOLVABLE} is needed"
+                reasons[score][organism] = f"{LABELLED} reaches {' and '.join(low)}"
     return reasons
 
 
