@@ -34,7 +34,7 @@ tr.incomplete>*{color:var(--soft)} tr.below>*{border-top:2px solid var(--soft)}
 .tag{font-size:.72rem;font-weight:400;border:1px solid var(--line);border-radius:4px;padding:0 .3em;color:var(--soft)}
 .bad{color:var(--bad)} code{font-size:.85em;overflow-wrap:anywhere}
 .bar{display:block;width:108px;height:12px;margin-top:2px} .bar .base{stroke:var(--line)} .bar .mark{stroke:var(--ref)}
-.bar .mix{stroke-dasharray:1.5 1}
+.bar .mix{stroke:var(--ink);stroke-dasharray:2 1.5}
 .bar .ci{stroke-width:3;stroke-opacity:.45} .method{stroke:var(--own);fill:var(--own)}
 .upper{stroke:var(--up);fill:var(--up)} .anchor{stroke:var(--ref);fill:var(--ref)}
 details{border:1px solid var(--line);border-radius:8px;margin:.6rem 0;padding:0 .9rem}

@@ -30,7 +30,7 @@ SCORE_RANGE = (-0.5, 1.1)
 def interval_bar(name: str, estimate: Estimate, kind: str, mixture: float | None = None) -> str:
     """A point and its 95 % interval on a scale with ticks at 0 (random) and 1 (oracle). Empty without a value.
 
-    `mixture`: what mixtures of differences would score; a shorter tick.
+    `mixture`: what mixtures of differences would score; a dashed tick.
     """
     value, low, high = estimate
     if value is None:
@@ -43,7 +43,7 @@ def interval_bar(name: str, estimate: Estimate, kind: str, mixture: float | None
     def tick(at: float, top: int, style: str = "mark") -> str:
         return f'<line class="{style}" x1="{x(at)}" x2="{x(at)}" y1="{top}" y2="{12 - top}"/>'
 
-    second, said = ("", "") if mixture is None else (tick(mixture, 3, "mark mix"), f"; mixtures {number(mixture)}")
+    second, said = ("", "") if mixture is None else (tick(mixture, 0, "mark mix"), f"; mixtures {number(mixture)}")
     ends = (
         f'<line class="ci" x1="{x(low)}" x2="{x(high)}" y1="6" y2="6"/>' if low is not None and high is not None else ""
     )
@@ -88,7 +88,7 @@ def dose_response(title: str, curves: Sequence[Curve], b0: float, b1: float) -> 
     grid = [f'<line class="grid" x1="{_x(t):.1f}" x2="{_x(t):.1f}" y1="{TOP}" y2="{BASE}"/>' for t in (0.01, 0.1, 1.0)]
     grid += [f'<text x="{_x(t):.1f}" y="{BASE + 11}" text-anchor="middle">{t:g}</text>' for t in (0.01, 0.1, 1.0)]
     grid += [f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(r):.1f}" y2="{_y(r):.1f}"/>' for r in SHARES]
-    grid += [f'<text x="{LEFT - 4}" y="{_y(r) + 3:.1f}" text-anchor="end">{number(r, 1)}</text>' for r in SHARES]
+    grid += [f'<text x="{LEFT - 4}" y="{_y(r) + 3:.1f}" text-anchor="end">{r:g}</text>' for r in SHARES]
     for name, level in (("unedited", 0.0), ("other", 1.0)):
         grid.append(f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(level):.1f}" y2="{_y(level):.1f}"/>')
         grid.append(f'<text x="{WIDTH - RIGHT + 2}" y="{_y(level) + 3:.1f}">{name}</text>')

@@ -123,7 +123,7 @@ def _unsolvable(results: Sequence[Result], labels: Mapping[str, str]) -> Reasons
     for organism, of in rows.items():
         reached = {
             side: max(float(np.mean([getattr(r.scores, side).value or 0.0 for r in own])) for own in of.values())
-            for side in sorted({side for sides in PARTS.values() for side in sides if side in PARTS[side]})
+            for side in {side for sides in PARTS.values() for side in sides}
         }
         for score, sides in PARTS.items():
             low = [f"{reached[side]:.2f} in {side.replace('_', ', ')}" for side in sides if reached[side] < SOLVABLE]
