@@ -152,7 +152,9 @@ def test_html_is_accessible_and_complete(table: Table) -> None:
     assert page.count("<th ") == page.count('<th scope="')
     assert all('aria-label="' in tag or 'aria-hidden="true"' in tag for tag in re.findall(r"<svg[^>]*>", page))
     bars, drawings = page.count('class="bar"'), page.count('class="dose"')
-    assert bars == sum(s.value is not None for r in (*table.overall, *table.cells) for s in map(r.scores.__getitem__, SHOWN))
+    assert bars == sum(
+        s.value is not None for r in (*table.overall, *table.cells) for s in map(r.scores.__getitem__, SHOWN)
+    )
     assert drawings == sum(any(c.curves for c in r.cells) for r in table.cells)
     assert "loss is NaN at step 12" in page and "no result found for 1 seed" in page
 

@@ -60,8 +60,19 @@ def test_one_side_that_labels_solve_counts_alone() -> None:
     own = row(built, "delta")
     assert own.scores["sufficiency"].value is not None and own.scores["necessity"] == (None, None, None)
     assert own.scores["isolation"].value is None and own.place is None and built.pairs == ()
+    assert own.scores["mitigation"].value is None  # it is of taking out
     for render in (to_markdown, to_html):
         assert "isolation 0" in render(built)
+
+
+def test_methods_are_compared_on_the_organisms_that_count() -> None:
+    """.45 by labels is enough, .1 is not; without the second organism all is as if it had never been in the set."""
+    cells = [*grid("delta", 0.5), *grid("pca", 0.4)]
+    labelled = [make_result(LABELLED, o, 0, q) for o, q in zip(ORGANISMS, (0.45, 0.1, 0.45), strict=True)]
+    some = [r for r in [*cells, *labelled] if r.identity.organism != ORGANISMS[1]]
+    whole, part = (build_table(of, draws=DRAWS) for of in ([*cells, *labelled], some))
+    assert whole.pairs == part.pairs and whole.here == part.here and len(whole.here) == 1
+    assert whole.overall[1].scores == part.overall[1].scores and whole.clusters == part.clusters
 
 
 def test_where_nobody_tried_labels_all_organisms_count_and_the_page_says_so() -> None:
