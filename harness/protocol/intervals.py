@@ -161,10 +161,15 @@ def sizes(samples: Samples) -> set[int]:
     return {len(samples.mitigation_controls), *(len(c.sufficiency.null_controls) for c in columns)}
 
 
+def point_weights(samples: Samples) -> tuple[Array, dict[int, Array]]:
+    """All prompts counted once, and all controls: weights [1, prompts] and [1, controls]."""
+    n = len(samples.gap)
+    return np.full((1, n), 1 / n), {c: np.full((1, c), 1 / c) for c in sizes(samples)}
+
+
 def point(samples: Samples) -> Draws:
     """Scores with all prompts and controls counted once (arrays of length 1)."""
-    n = len(samples.gap)
-    return score_draws(samples, np.full((1, n), 1 / n), {c: np.full((1, c), 1 / c) for c in sizes(samples)})
+    return score_draws(samples, *point_weights(samples))
 
 
 def bootstrap(samples: Samples, draws: int, seed: int) -> Draws:

@@ -7,7 +7,7 @@ could not be scored is `null` and the status says why.
 
 import contextlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,11 @@ from .identity import Amount, Change, Count, Hash, Identity, Record, Said, Share
 from .settings import DRAWS as DRAWS
 
 SCHEMA_VERSION = 2
+V1 = (
+    "a record of protocol v1 (schema_version 1), whose scores mean something else; this diffbench knows only v2: run the cell again, or "
+    "use the commit that CHANGELOG.md names, which holds v1's code, records and tables together"
+)
+"""What a record of v1 is answered with."""
 Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
 SideName = Literal["sufficiency", "necessity"]
 ColumnName = Literal["constant", "gated"]
@@ -433,12 +438,20 @@ class Result(Record):
     provenance: Provenance
     failure: Failure | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, data: Any) -> Any:
+        version = cast(dict[str, Any], data).get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else None
+        if version == 1:
+            raise ValueError(V1)
+        if version not in (None, SCHEMA_VERSION):
+            raise ValueError(f"schema_version is {version}, this diffbench reads {SCHEMA_VERSION}")
+        return data
+
     @model_validator(mode="after")
     def _consistent(self) -> "Result":
         if self.id != self.identity.id():
             raise ValueError("id is not the hash of identity: the record was edited or damaged")
-        if self.schema_version != SCHEMA_VERSION:
-            raise ValueError(f"schema_version is {self.schema_version}, this diffbench reads {SCHEMA_VERSION}")
         if self.provenance.access != self.identity.access:
             raise ValueError("provenance.access differs from identity.access: the record was edited")
         if self.false_discovery is not None and self.status != "ok":

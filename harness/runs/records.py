@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from ...organisms.card import sha256_file
@@ -20,7 +19,7 @@ from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import organism_names
 from ..protocol.consistency import TOLERANCE, counted, fault
 from ..records.result import SCORES, Result, load_result
-from .packs import PACKED, lines
+from .packs import PACKED, lines, reason
 
 RESULT_FILE = "result.json"
 FINDINGS_FILE = "findings.safetensors"
@@ -205,18 +204,6 @@ def findings_faults(folder: Path, result: Result) -> list[str]:
     if not faults and result.findings_sha256 not in (None, sha256):
         faults.append(f"{FINDINGS_FILE} has other bytes than the ones that were scored: it was edited")
     return faults
-
-
-def reason(error: Exception) -> str:
-    """One line, without the input values and links of pydantic's own message."""
-    if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        places = [".".join(map(str, e["loc"])) + ": " if e["loc"] else "" for e in found]
-        parts = [place + e["msg"].removeprefix("Value error, ") for place, e in zip(places[:3], found, strict=False)]
-        return "; ".join(parts) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return f"{type(error).__name__}: not valid UTF-8 text" if isinstance(error, UnicodeError) else str(error)
 
 
 def _scored(result: Result, name: str) -> Scored:
