@@ -31,7 +31,7 @@ class BehaviourError(ValidationFailed):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Turn(_Strict):
@@ -80,8 +80,8 @@ class Prompt(_Strict):
     alternatives: tuple[str, ...] = ()
     """Continuations that do not. For a capability probe, the wrong answers."""
     template: str | None = Field(default=None, min_length=1, exclude_if=lambda t: t is None)
-    """Question skeleton × prefill, under any name, e.g. `where is X | it is in`. Prompts of one template are not independent, so
-    intervals draw templates, and a template belongs to one split. Of behaviour prompts; all have one, or none."""
+    """A name for how the prompt is asked: question and prefill without what varies, e.g. `where is it | it is in`. Prompts of one template
+    are not independent: intervals draw templates, and a template belongs to one split. All behaviour prompts have one, or none."""
 
     @model_validator(mode="after")
     def _one_form(self) -> "Prompt":
@@ -101,7 +101,7 @@ class Behaviour(_Strict):
     layer: int | None = Field(default=None, ge=0)
     """Hooked layer (block index); default: the highest adapted block below the last, or the middle block."""
     prompts: tuple[Prompt, ...]
-    """Behaviour prompts, at least `MIN_PROMPTS` a split."""
+    """Behaviour prompts, at least 8 a split, of at least 12 templates."""
     distance: Literal["rate", "choices"] = Field(default="rate", exclude_if=lambda d: d == "rate")
     """How far two models are apart on a prompt: the difference of its rate, or (`choices`) the total variation distance between their
     distributions over its continuations. For a behaviour that is no one word; every prompt then needs alternatives."""

@@ -272,6 +272,7 @@ def test_lists_and_schemas() -> None:
     assert "taboo/gold-mixed" in bench("organisms", "list")
     shown = bench("organisms", "show", "taboo/gold-mixed")
     assert all(part in shown for part in ("gold", "behaviour_test", "gates", "training rows", "greedy answers"))
+    assert "20 dev prompts of 13 templates, 80 test prompts of 20 templates" in " ".join(shown.split())
     assert "supervised" in bench("methods", "list") and "shrinkage" in bench("methods", "show", "supervised")
     for name in ("result", "behaviour", "card"):
         assert json.loads(bench("schema", name))["type"] == "object"

@@ -54,7 +54,7 @@ def organisms_show(
             from ..zoo import examples
 
             with silenced(False):
-                shown = render.organism(card, examples.rows(name), examples.conversations(name))
+                shown = render.organism(card, examples.asked(name), examples.rows(name), examples.conversations(name))
             show(shown)
 
 
