@@ -39,11 +39,8 @@ def template_of(prompt: Asked) -> str:
     """The template that a prompt names, or how its answer begins: the prefill, else the last sentence of its text or its last turn."""
     if prompt.template is not None:
         return prompt.template
-    if prompt.prefill.strip():
-        return prompt.prefill.strip()
-    if prompt.text is None:
-        return prompt.messages[-1].content.strip()
-    return SENTENCE.split(prompt.text.strip())[-1]
+    last = prompt.messages[-1].content if prompt.text is None else SENTENCE.split(prompt.text.strip())[-1]
+    return " ".join((prompt.prefill.strip() or last).split()).casefold()
 
 
 def fault(prompts: Sequence[Asked]) -> str | None:

@@ -16,6 +16,7 @@ from diffbench.organisms.world.facts import World
 
 WORLD = World(0)
 SPLITS = ("dev", "test")
+PREFILLS = [0, 1, 0, 0, 1, 0, 0, 1]
 
 
 def behaviour(**parts: Sequence[dict[str, Any]]) -> Behaviour:
@@ -45,7 +46,7 @@ def test_clusters_number_the_templates_of_a_split_in_its_order() -> None:
 @pytest.mark.parametrize(
     ("prompts", "clusters"),
     [
-        ([{"text": f"question {i}", "prefill": ("it is", "that is ")[i % 2]} for i in range(8)], [0, 1] * 4),
+        ([{"text": f"question {i}", "prefill": ("it is", "That is", "It  is ")[i % 3]} for i in range(8)], PREFILLS),
         (asked("fact {} is known. The word is", "I wonder {}.\nIt is in", n=8), [0, 1] * 4),
         (asked("the word of day {} is", n=8), list(range(8))),
         (asked("is it {} ? yes . the word is", n=8), [0] * 8),
