@@ -245,7 +245,7 @@ def test_an_organism_that_is_not_its_card_exits_4(monkeypatch: pytest.MonkeyPatc
 def test_a_users_yaml_card_is_measured_run_and_verified(tmp_path: Path, architecture: str) -> None:
     save_pair(tmp_path, architecture)
     (tmp_path / "own.yaml").write_text("base: base\nadapter: adapter\nbehaviour: behaviour.json\n")
-    bench("organisms", "build", "own.yaml")
+    assert "No prompt names its `template`" in bench("organisms", "build", "own.yaml")
     card = Card.model_validate_json((tmp_path / "own.card.json").read_text())
     assert card.measured["behaviour_test"].change.value > 0
     if not card.failures:
