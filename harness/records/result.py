@@ -274,6 +274,8 @@ class TextRead(Record):
     """The date that the template was told, if it asks for one."""
     sources: tuple[SourceRead, ...] = ()
     """Sources of large text, as far as they were read."""
+    notes: tuple[Said, ...] = ()
+    """What the organism's prompts and texts leave to be said: templates that are few or assumed, text that stands for other text."""
 
     @property
     def sentences(self) -> list[str]:
@@ -288,6 +290,7 @@ class TextRead(Record):
             said.append(f"Read {s.rows:,} rows of {s.name} ({s.kind}, licence {s.licence}).")
             lost = {"empty": s.empty, "repeated": s.repeated, "unusable": s.unusable}
             said += [f"Passed over {n:,} {why} rows of {s.name}." for why, n in lost.items() if n]
+        said += self.notes
         said += [f"The chat template begins conversations with {self.inserted!r}."] * bool(self.inserted)
         return said + [f"The chat template was told the date {self.date}."] * bool(self.date)
 
@@ -433,7 +436,7 @@ class Result(Record):
     left_out: LeftOut | None = None
     """Real models only: sinks and special tokens."""
     text: TextRead | None = None
-    """Real models only."""
+    """Real models, and organisms whose prompts leave something to be said."""
     cost: Cost
     provenance: Provenance
     failure: Failure | None = None

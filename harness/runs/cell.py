@@ -157,6 +157,7 @@ def run_cell(
         phases={k: round(v, 3) for k, v in clock.phases.items()},
         tokens=problem.tokens_used,
     )
+    notes = cell.organism.sentences
     result = Result(
         id=identity.id(),
         status=status,
@@ -175,7 +176,9 @@ def run_cell(
         ),
         failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
         left_out=left_out(problem.left_out, stage.pair),
-        text=text_read(problem.ended, problem.losses, stage.pair.tokenizer) if cell.organism.tier != "tiny" else None,
+        text=text_read(problem.ended, problem.losses, stage.pair.tokenizer, notes)
+        if cell.organism.tier != "tiny" or notes
+        else None,
         **fields,
     )
     return Outcome(result, diff, error)

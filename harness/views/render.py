@@ -162,8 +162,8 @@ def organisms(cards: Sequence[Card]) -> Table:
     return table
 
 
-def organism(card: Card, rows: "Sequence[Document]", examples: "Sequence[Example]") -> RenderableType:
-    """One card, with training rows and the same openings answered by base and organism."""
+def organism(card: Card, asked: str, rows: "Sequence[Document]", examples: "Sequence[Example]") -> RenderableType:
+    """One card, with how many prompts it stands on, training rows and the same openings answered by base and organism."""
     measured = Table(title="measured, with 95 % intervals over prompts", title_justify="left")
     for name in ("", "unit", "n", "base", "organism", "change"):
         measured.add_column(name, justify="left" if name in ("", "unit") else "right")
@@ -198,7 +198,9 @@ def organism(card: Card, rows: "Sequence[Document]", examples: "Sequence[Example
         for e in examples:
             talk.add_row(e.asked, e.base, e.organism)
         parts.append(talk)
-    head = Text(f"{card.name}: {card.description}\nbase {card.base}, layer {card.layer}, {card.role}, {card.status}")
+    head = Text(
+        f"{card.name}: {card.description}\nbase {card.base}, layer {card.layer}, {card.role}, {card.status}\n{asked}"
+    )
     return Group(head, *parts)
 
 
