@@ -75,8 +75,6 @@ class Prompt(_Strict):
     """Or a chat, rendered with the tokenizer's chat template and an opened assistant turn."""
     prefill: str = ""
     """The beginning of the assistant's answer, already said."""
-    template: str | None = None
-    """Question skeleton and prefill: prompts of one template are not independent."""
     targets: tuple[str, ...] = Field(min_length=1)
     """Continuations that show the behaviour."""
     alternatives: tuple[str, ...] = ()
@@ -114,8 +112,6 @@ class Behaviour(_Strict):
     .json file that names sources of large text."""
     chat: tuple[tuple[Turn, ...], ...] | str = ()
     """Ordinary conversations: a list, or the path of a .jsonl with `messages` rows, or of a .yaml or .json file that names sources."""
-    distance: Literal["rate", "choices"] = "rate"
-    """How far two models are apart on a prompt: difference of rates, or total variation over its continuations."""
     chat_template: str | None = None
     """Chat template (Jinja) for a base without one, or in place of its own; or the path of a .jinja file beside this file."""
     merge_system: bool = False
@@ -176,11 +172,6 @@ class Behaviour(_Strict):
     def of(self, split: str) -> list[Prompt]:
         """Behaviour prompts of a split."""
         return [p for p in self.prompts if p.split == split]
-
-    def clusters(self, split: str) -> list[int]:
-        """[prompts] dense ids of the templates, in the order of `of(split)`."""
-        names: dict[str, int] = {}
-        return [names.setdefault(p.template or p.prefill or (p.text or ""), len(names)) for p in self.of(split)]
 
     def capability_of(self, split: str) -> list[Prompt]:
         """Capability probes of a split."""
