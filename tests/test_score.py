@@ -1,6 +1,7 @@
 """`bench score` and `db.score`: findings made elsewhere get the record, the checks and the row that a method's get."""
 
 import json
+import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -29,12 +30,12 @@ class Mine:
 """
 
 
-def write(name: str = "mine.safetensors", width: int = D, **about: str) -> Path:
+def write(path: str = "mine.safetensors", /, width: int = D, **about: str) -> Path:
     """Two directions, the first with a gate, in the folder of the test."""
     d = torch.eye(width)[:2]
     tensors = {"directions": d, "gate_read": d.clone(), "gate_threshold": torch.tensor([0.5, -torch.inf])}
-    save_file(tensors, name, about or None)
-    return Path(name)
+    save_file(tensors, path, about or None)
+    return Path(path)
 
 
 def only_folder() -> Path:
@@ -43,7 +44,7 @@ def only_folder() -> Path:
 
 
 def test_a_file_scores_as_the_method_that_returns_it() -> None:
-    write(name="mine.safetensors", claims=json.dumps(["It says gold."]), layer="2")
+    write(claims=json.dumps(["It says gold."]), layer="1")
     Path("mine.py").write_text(METHOD)
     by_file = json.loads(bench("score", "mine.safetensors", "-o", FOX, "--json", "-q"))
     by_method = json.loads(bench("run", "-m", "mine.py", "-o", FOX, "--json", "-q", "--out", "other"))
@@ -73,11 +74,11 @@ def test_the_row_is_found_again_verified_listed_and_tabulated() -> None:
     assert first.scores == second.scores and first.claims == second.claims
 
 
-def test_another_file_of_the_same_name_is_another_cell_and_no_second_one_of_a_table() -> None:
+def test_another_file_of_the_same_name_is_another_cell() -> None:
     write()
     bench("score", "mine.safetensors", "-o", FOX, "--limit", "9")
     first = only_folder()
-    write(layer="2")
+    write(layer="1")
     bench("score", "mine.safetensors", "-o", FOX, "--limit", "9")
     assert len(list(first.parent.iterdir())) == 2
 
@@ -99,8 +100,8 @@ REFUSED: dict[str, tuple[Callable[[], object], list[str], int, str]] = {
         4,
         f"directions of width 32, and the residual stream of {FOX} has 64",
     ),
-    "another layer": (lambda: write(layer="1"), [], 4, "of layer 1, and this pair is hooked at layer 2.*use --layer 1"),
-    "a layer that is asked for": (lambda: write(layer="2"), ["--layer", "1"], 4, "use --layer 2"),
+    "another layer": (lambda: write(layer="2"), [], 4, "of layer 2, and this pair is hooked at layer 1.*use --layer 2"),
+    "a layer that is asked for": (lambda: write(layer="1"), ["--layer", "2"], 4, "use --layer 1"),
     "no such file": (lambda: None, [], 3, "there is no findings file mine.safetensors"),
     "no safetensors": (lambda: Path("mine.safetensors").write_text("1,2,3"), [], 4, "is no whole safetensors file"),
     "a pickle": (lambda: torch.save({}, "mine.safetensors"), [], 4, "never opened"),
@@ -130,8 +131,6 @@ def test_what_cannot_be_scored_is_refused_before_anything_runs(
 ) -> None:
     make()
     said = " ".join(bench("score", "mine.safetensors", "-o", FOX, *options, code=code).split())
-    import re
-
     assert re.search(says, said), said
     assert not list(Path().rglob("result.json"))
 
