@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from ...methods.contract import DiffResult
-from ...methods.formats.findings import KEPT, FileError, pack, read_file
+from ...methods.formats.findings import KEPT, FindingsFileError, pack, read_file
 from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ..files import public_mode
@@ -125,5 +125,5 @@ def read_findings(folder: Path) -> DiffResult:
     try:
         return read_file(path, (KEPT,)).result
     except ValidationFailed as error:
-        what = f"it {error.fact}" if isinstance(error, FileError) else str(error).removeprefix(f"{path}: ")
+        what = f"it {error.fact}" if isinstance(error, FindingsFileError) else str(error).removeprefix(f"{path}: ")
         raise ValidationFailed(f"{path} is damaged: {what}; run the cell again with --overwrite") from error

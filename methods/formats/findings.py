@@ -47,7 +47,7 @@ PICKLES = (b"PK\x03\x04", b"\x80")
 """How files of `torch.save` and `pickle.dump` begin."""
 
 
-class FileError(ValidationFailed):
+class FindingsFileError(ValidationFailed):
     """A file that is not one of findings."""
 
     def __init__(self, path: Path, fact: str, fix: str):
@@ -110,7 +110,7 @@ def entry_from_file(path: Path, name: str | None = None, access: Access = "activ
 
     Raises:
         UsageError: a name that a method has. PrerequisiteError: no such file, a name that cannot name a folder.
-        FileError: see `read_file`.
+        FindingsFileError: see `read_file`.
     """
     file = read_file(path)
     by = f", found by {file.method}" if file.method else ""
@@ -145,7 +145,7 @@ def read_file(path: Path, layouts: Sequence[Layout] = (OWN, KEPT)) -> FindingsFi
 
     Raises:
         PrerequisiteError: there is no such file.
-        FileError: no safetensors file, half of one, tensors that are no findings, numbers or words that the contract refuses.
+        FindingsFileError: no safetensors file, half of one, tensors that are no findings, numbers or words that the contract refuses.
     """
     if not path.is_file():
         raise PrerequisiteError(
@@ -167,7 +167,7 @@ def read_file(path: Path, layouts: Sequence[Layout] = (OWN, KEPT)) -> FindingsFi
             pickled = file.read(4).startswith(PICKLES)
         pickle = "a pickle or an archive, as torch.save or numpy.savez write it, which is never opened"
         fact = f"is {pickle}" if pickled else f"is no whole safetensors file ({error})"
-        raise FileError(path, fact, "write it with safetensors.torch.save_file, or copy it again") from error
+        raise FindingsFileError(path, fact, "write it with safetensors.torch.save_file, or copy it again") from error
     try:
         result = DiffResult(_findings(path, tensors, layout), claims=check_claims(_json_list(about.get("claims"))))
         result = check_findings(result, shapes[next(iter(layout))][1])
@@ -183,12 +183,12 @@ def _check_header(path: Path, shapes: dict[str, list[int]], types: dict[str, str
     only = [{name for name in shapes if name in layout and name != "score"} for layout in layouts]
     if all(only) and len(layouts) > 1:
         names = " and ".join(", ".join(sorted(names)) for names in only)
-        raise FileError(path, f"holds findings twice, in two layouts ({names})", "keep one of them")
+        raise FindingsFileError(path, f"holds findings twice, in two layouts ({names})", "keep one of them")
     layout = next((layout for layout, names in zip(layouts, only, strict=True) if names), layouts[0])
     if other := [name for name in shapes if name not in layout]:
         near = difflib.get_close_matches(other[0], layout, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise FileError(
+        raise FindingsFileError(
             path,
             f"holds {', '.join(map(repr, sorted(other)[:5]))}, which is no part of a findings file",
             f"{hint}its tensors are {', '.join(layout)}",
@@ -196,30 +196,38 @@ def _check_header(path: Path, shapes: dict[str, list[int]], types: dict[str, str
     first, read, threshold, _ = layout
     needed = [name for name in layout if layout is KEPT or name == first]
     if missing := [name for name in needed if name not in shapes]:
-        raise FileError(path, f"has no {', '.join(missing)}", "put the directions there, one a row: [n, d_model]")
+        raise FindingsFileError(
+            path, f"has no {', '.join(missing)}", "put the directions there, one a row: [n, d_model]"
+        )
     if (read in shapes) != (threshold in shapes):
         have, lacks = (read, threshold) if read in shapes else (threshold, read)
-        raise FileError(
+        raise FindingsFileError(
             path,
             f"has {have} and no {lacks}, and a gate is open where residual @ {read} > {threshold}",
             f"add {lacks}, or leave both out",
         )
     shape = shapes[first]
     if len(shape) != 2:
-        raise FileError(path, f"has {first} of shape {shape}", "give one direction a row: [n, d_model]")
+        raise FindingsFileError(path, f"has {first} of shape {shape}", "give one direction a row: [n, d_model]")
     n, d = shape
     if n == 0:
-        raise FileError(path, "holds no directions", "a row of zeros is how to say that nothing was found")
+        raise FindingsFileError(path, "holds no directions", "a row of zeros is how to say that nothing was found")
     if n > MAX_FINDINGS:
-        raise FileError(path, f"holds {n:,} directions of width {d:,}", f"keep the best {MAX_FINDINGS}, best first")
+        raise FindingsFileError(
+            path, f"holds {n:,} directions of width {d:,}", f"keep the best {MAX_FINDINGS}, best first"
+        )
     if not 0 < d <= MOST_WIDTH:
-        raise FileError(path, f"has directions of width {d:,}", "give directions in the residual stream, [n, d_model]")
+        raise FindingsFileError(
+            path, f"has directions of width {d:,}", "give directions in the residual stream, [n, d_model]"
+        )
     for name, found in shapes.items():
         expected = [{"n": n, "d": d}[letter] for letter in layout[name]]
         if found != expected:
-            raise FileError(path, f"has {name} of shape {found} for {first} of shape {shape}", f"make it {expected}")
+            raise FindingsFileError(
+                path, f"has {name} of shape {found} for {first} of shape {shape}", f"make it {expected}"
+            )
         if types[name] not in (FLOATS if layout is OWN else FLOATS[:1]):
-            raise FileError(path, f"has {name} of type {types[name]}", "save it as float32")
+            raise FindingsFileError(path, f"has {name} of type {types[name]}", "save it as float32")
     return layout
 
 
@@ -231,7 +239,7 @@ def _findings(path: Path, tensors: dict[str, Tensor], layout: Layout) -> list[Fi
     if layout is OWN:
         rising = next((i for i in range(n - 1) if scores[i + 1] > scores[i]), None)
         if rising is not None:
-            raise FileError(
+            raise FindingsFileError(
                 path,
                 f"ranks best first, but its score rises from row {rising} ({scores[rising]:g}) to the next ({scores[rising + 1]:g})",
                 "sort the rows by score, or leave score out if a low one is better",
