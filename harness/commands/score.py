@@ -50,7 +50,7 @@ class Declared(StrEnum):
 def score(
     findings: Annotated[
         list[Path],
-        typer.Argument(help="Findings files (safetensors; docs/scoring-findings.md).", metavar="FINDINGS..."),
+        typer.Argument(help="Findings files (safetensors; docs/scoring-findings.md).", metavar="FINDINGS"),
     ],
     organism: OrganismOption = None,
     name: Annotated[
