@@ -430,6 +430,8 @@ class Result(Record):
     identification: Identification | None = None
     """Organisms whose family has candidates."""
     diagnostics: dict[str, Any] = Field(default_factory=dict[str, Any])
+    claims: list[Said] = Field(default_factory=list[Said], max_length=16)
+    """What the method says has changed, in words, the surest first; nothing here scores them."""
     samples: Samples | None = None
     findings_sha256: Hash | None = None
     """Hash of `findings.safetensors` beside the record; None without findings, and in records from before it was taken."""

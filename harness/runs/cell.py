@@ -216,7 +216,7 @@ def unloaded(cell: Cell, layer: int, error: DiffbenchError, status: Status = "fa
 def _told(diff: DiffResult) -> dict[str, Any]:
     """What the method says of itself."""
     found = [{"score": f.score, **f.evidence} for f in diff.findings]
-    return {"diagnostics": {**diff.diagnostics, "findings": found}}
+    return {"diagnostics": {**diff.diagnostics, "findings": found}, "claims": diff.claims}
 
 
 def peak_rss_bytes() -> int:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ...methods.registry import is_given
 from ...organisms.card import Card, Estimate
 from ...organisms.core import CORE_V1
 from ..records.result import SCORES, Identified, Located, Result, Score
@@ -26,6 +28,7 @@ def results(found: Sequence[Result], folders: Sequence[Path]) -> RenderableType:
     parts: list[RenderableType] = [_score_table(found)]
     parts += [Text(f"partial: {some} (--limit); no leaderboard takes it", style="yellow") for some in partial(found)]
     parts += [Text(note, style="yellow") for note in dict.fromkeys(filter(None, map(sinks_kept, found)))]
+    parts += [Text(note) for note in dict.fromkeys(filter(None, map(made_elsewhere, found)))]
     if len(found) == 1 and found[0].scores:
         parts += [_detail(found[0]), Text(f"saved to {folders[0]}", style="dim")]
     else:
@@ -50,14 +53,20 @@ def sinks_kept(result: Result) -> str | None:
     return "sinks kept (--sinks keep): first positions, special tokens and outliers were read and moved like any other"
 
 
+def made_elsewhere(result: Result) -> str | None:
+    """Where findings come from that no method was run for, and whose word their access is."""
+    i = result.identity
+    return f"{i.method}: {result.provenance.method_origin}" if is_given(i.method_version) else None
+
+
 def _score_table(found: Sequence[Result]) -> Table:
     table = Table(
         title="0 = matched random directions, 1 = oracle; 95 % interval over test prompts and controls",
         title_style="dim",
         title_justify="left",
     )
-    table.add_column("organism")
-    table.add_column("method")
+    table.add_column("organism", overflow="fold")
+    table.add_column("method", overflow="fold")
     table.add_column("seed", justify="right")
     for name in SCORES:
         table.add_column(name, justify="right")
@@ -137,6 +146,9 @@ def _detail(r: Result) -> RenderableType:
                 " ".join(reading.suppresses),
             )
         lines.append(lens)
+    if r.claims:
+        lines.append(Text("what the method says has changed (recorded, not scored)"))
+        lines += [Padding(Text(claim), (0, 0, 0, 2)) for claim in r.claims]
     phases = ", ".join(f"{k} {v:.1f}" for k, v in r.cost.phases.items())
     lines.append(
         Text(
