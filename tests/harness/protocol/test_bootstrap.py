@@ -1,0 +1,69 @@
+"""Prompts of one template stand or fall together, and few templates must not look like many prompts."""
+
+import numpy as np
+import pytest
+from diffbench.harness.protocol.bootstrap import tails, template_interval, template_weights
+from diffbench.harness.protocol.intervals import weights
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+TEMPLATES = st.lists(st.integers(-3, 9), min_size=1, max_size=30)
+
+
+@given(TEMPLATES, st.integers(0, 99))
+def test_rows_sum_to_1_and_a_template_comes_as_a_whole(templates: list[int], seed: int) -> None:
+    found = template_weights(templates, 50, np.random.default_rng(seed))
+    assert found.shape == (50, len(templates)) and found.min() >= 0
+    assert found.sum(1) == pytest.approx(np.ones(50))
+    if len(set(templates)) > 1:
+        for t in set(templates):
+            own = found[:, np.array(templates) == t]
+            assert (own == own[:, :1]).all()
+
+
+@given(st.permutations(range(12)), st.integers(0, 99))
+def test_one_template_a_prompt_and_one_for_all_are_the_ordinary_bootstrap(ids: list[int], seed: int) -> None:
+    """To the last bit, whatever the templates are called in order of their ids."""
+    ordinary = weights(12, 20, np.random.default_rng(seed))
+    own = template_weights(ids, 20, np.random.default_rng(seed))
+    assert own[:, np.argsort(ids)] == pytest.approx(ordinary)
+    assert template_weights([7] * 12, 20, np.random.default_rng(seed)) == pytest.approx(ordinary)
+
+
+def test_names_of_templates_do_not_matter() -> None:
+    a, b = (template_weights(t, 9, np.random.default_rng(0)) for t in ([0, 0, 1, 2], [5, 5, 8, 40]))
+    assert (a == b).all()
+
+
+def test_expected_weights_are_equal() -> None:
+    """Exactly where templates are equally large; within a few 1 / templates where they are not."""
+    even = template_weights([t for t in range(12) for _ in range(3)], 100_000, np.random.default_rng(0)).mean(0)
+    assert even == pytest.approx(np.full(36, 1 / 36), rel=0.02)
+    sizes = [1 + t % 8 for t in range(12)]
+    uneven = template_weights([t for t, n in enumerate(sizes) for _ in range(n)], 100_000, np.random.default_rng(0))
+    assert np.abs(uneven.mean(0) * sum(sizes) - 1).max() < 2 / 12
+
+
+def test_the_spread_is_that_of_the_mean_of_templates() -> None:
+    """Twelve templates whose prompts are copies: the variance of the mean, less the bootstrap's 1/12."""
+    values = np.random.default_rng(0).normal(size=12)
+    drawn = template_weights(np.repeat(np.arange(12), 5).tolist(), 50_000, np.random.default_rng(1)) @ np.repeat(
+        values, 5
+    )
+    assert drawn.var() == pytest.approx(values.var() / 12, rel=0.03)
+
+
+def test_percentiles_are_where_students_quantiles_are() -> None:
+    """With 12 templates a normal's 95 % needs 2.20·√(12/11) = 2.30 bootstrap deviations; with many, 1.96."""
+    assert tails(12) == pytest.approx((stats.norm.sf(2.2988), stats.norm.cdf(2.2988)), rel=1e-3)
+    assert tails(100_000)[0] == pytest.approx(0.025, rel=1e-3)
+    normal = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
+    assert template_interval(normal, list(range(12))) == pytest.approx((-2.299, 2.299), abs=0.01)
+    assert template_interval(normal, [4] * 12) == template_interval(normal, list(range(12)))
+
+
+def test_draws_without_a_scale_are_left_out_and_one_prompt_has_no_interval() -> None:
+    values = np.array([np.nan, 0.0, 1.0, 0.5] * 500)
+    assert template_interval(values, [0, 1, 2]) == (0, 1)
+    assert template_interval(values, [3]) is None
