@@ -1,0 +1,138 @@
+"""Coverage of a cell's intervals: templates, prompts and controls are drawn, the method and the organism are as they are."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from diffbench.harness.protocol.bootstrap import tails, template_weights
+from scipy import stats
+
+from .world import METHOD_SPREAD, SCORES, SIDES, Array, Index, Layout, Truth, effects, organism, scores
+
+DRAWS = 4000
+CHUNK = 250
+"""Repetitions held at once."""
+METHODS = {"strong": (0.8, 0.7), "middling": (0.45, 0.35), "lopsided": (0.7, 0.15), "none": (-0.05, -0.05)}
+"""Mean share of the gap moved, for sufficiency and for necessity."""
+CANDIDATES = (
+    "percentile, templates and prompts",
+    "percentile, templates",
+    "expanded percentile, templates and prompts",
+    "expanded percentile, templates",
+    "jackknife, Student",
+    "BCa, templates",
+)
+Ends = Mapping[str, Mapping[str, tuple[Array, Array]]]
+"""Candidate → score → the two ends [reps]."""
+
+
+def two_stage_weights(template: Index, draws: int, rng: np.random.Generator) -> Array:
+    """Templates with replacement, then as many prompts as they have from each drawn template, with replacement; rows sum to 1."""
+    n = int(template.max()) + 1
+    times = rng.multinomial(n, np.full(n, 1 / n), size=draws)
+    found = np.zeros((draws, len(template)))
+    for t in range(n):
+        own = np.flatnonzero(template == t)
+        found[:, own] = rng.multinomial(times[:, t] * len(own), np.full(len(own), 1 / len(own)))
+    return found / found.sum(1, keepdims=True)
+
+
+def measured(layout: Layout, truth: Truth, reps: int, seed: int) -> Iterator[dict[str, Any]]:
+    """One row per method, candidate and score."""
+    rng = np.random.default_rng(seed)
+    template = layout.template
+    drawn = {
+        "templates": template_weights(template.tolist(), DRAWS, rng),
+        "templates and prompts": two_stage_weights(template, DRAWS, rng),
+    }
+    controls = rng.multinomial(layout.controls, np.full(layout.controls, 1 / layout.controls), DRAWS) / layout.controls
+    ends: dict[str, list[Ends]] = {method: [] for method in METHODS}
+    for start in range(0, reps, CHUNK):
+        size = min(CHUNK, reps - start)
+        o = organism(rng, size, layout)
+        spread = {side: METHOD_SPREAD * layout.scatter(rng, size) for side in SIDES}
+        for method, shares in METHODS.items():
+            effect = {s: effects(o.gap, o.room[s], m + spread[s]) for s, m in zip(SIDES, shares, strict=True)}
+            values = {name: scores(o, effect, w, controls) for name, w in drawn.items()}
+            even = np.full((1, layout.controls), 1 / layout.controls)
+            left = scores(o, effect, leave_one_out(template), even)
+            swayed = scores(o, effect, np.full((1, len(template)), 1 / len(template)), _without_one(layout.controls))
+            ends[method].append(intervals(values, left, swayed, layout.templates))
+    for method, shares in METHODS.items():
+        true = truth.of(*shares)
+        for candidate in CANDIDATES:
+            for score in SCORES:
+                low, high = (np.concatenate([e[candidate][score][i] for e in ends[method]]) for i in (0, 1))
+                yield {
+                    "templates": layout.templates,
+                    "sizes": list(layout.sizes),
+                    "icc": layout.icc,
+                    "controls": layout.controls,
+                    "method": method,
+                    "interval": candidate,
+                    "score": score,
+                    **covered(true[score], low, high),
+                }
+
+
+def covered(truth: float | Array, low: Array, high: Array) -> dict[str, float]:
+    """How often the ends [reps] contain the truth (one, or [reps]), on which side they miss it, and how wide they are."""
+    return {
+        "truth": round(float(np.mean(truth)), 4),
+        "coverage": round(float(np.mean((low <= truth) & (truth <= high))), 4),
+        "too_low": round(float(np.mean(high < truth)), 4),
+        "too_high": round(float(np.mean(low > truth)), 4),
+        "width": round(float(np.mean(high - low)), 4),
+    }
+
+
+def intervals(
+    values: Mapping[str, Mapping[str, Array]], left: Mapping[str, Array], swayed: Mapping[str, Array], n: int
+) -> Ends:
+    """All candidates from the draws [reps, draws] of both schemes and the scores without one template or control [reps, n + 1].
+
+    `left` leads with the score on all prompts.
+    """
+    found: dict[str, dict[str, tuple[Array, Array]]] = {name: {} for name in CANDIDATES}
+    for scheme, of in values.items():
+        for score, drawn in of.items():
+            low, lower, upper, high = np.quantile(drawn, sorted((0.025, 0.975, *tails(n))), axis=1)
+            found[f"percentile, {scheme}"][score] = lower, upper
+            found[f"expanded percentile, {scheme}"][score] = low, high
+    for score, of in left.items():
+        whole, without = of[:, 0], of[:, 1:]
+        variance = _jackknife_variance(without) + _jackknife_variance(swayed[score])
+        reach = stats.t.isf(0.025, n - 1) * np.sqrt(variance)
+        found["jackknife, Student"][score] = whole - reach, whole + reach
+        found["BCa, templates"][score] = bca(values["templates"][score], whole, without)
+    return found
+
+
+def bca(drawn: Array, whole: Array, without: Array) -> tuple[Array, Array]:
+    """Bias-corrected and accelerated ends (Efron & Tibshirani 1993, §14.3) from draws [reps, draws]."""
+    apart = without.mean(1, keepdims=True) - without
+    square = (apart**2).sum(1) ** 1.5
+    skew = np.divide((apart**3).sum(1), 6 * square, out=np.zeros_like(square), where=square > 0)
+    bias = stats.norm.ppf(np.clip((drawn < whole[:, None]).mean(1), 1e-4, 1 - 1e-4))
+    ordered = np.sort(drawn, axis=1)
+    ends = list[Array]()
+    for z in (stats.norm.ppf(0.025), stats.norm.ppf(0.975)):
+        share = stats.norm.cdf(bias + (bias + z) / (1 - skew * (bias + z)))
+        at = np.clip((share * drawn.shape[1]).astype(int), 0, drawn.shape[1] - 1)
+        ends.append(np.take_along_axis(ordered, at[:, None], 1)[:, 0])
+    return ends[0], ends[1]
+
+
+def leave_one_out(template: Index) -> Array:
+    """Weights [1 + templates, prompts]: all prompts, then all but one template's."""
+    kept = np.vstack([np.ones(len(template)), template[None] != np.arange(template.max() + 1)[:, None]])
+    return kept / kept.sum(1, keepdims=True)
+
+
+def _without_one(n: int) -> Array:
+    return (1 - np.eye(n)) / (n - 1)
+
+
+def _jackknife_variance(without: Array) -> Array:
+    n = without.shape[1]
+    return (n - 1) * without.var(1)
