@@ -12,7 +12,13 @@ from .world import METHOD_SPREAD, SCORES, SIDES, Array, Index, Layout, Truth, ef
 DRAWS = 4000
 CHUNK = 250
 """Repetitions held at once."""
-METHODS = {"strong": (0.8, 0.7), "middling": (0.45, 0.35), "lopsided": (0.7, 0.15), "none": (-0.05, -0.05)}
+METHODS = {
+    "strong": (0.8, 0.7),
+    "middling": (0.45, 0.35),
+    "lopsided": (0.7, 0.15),
+    "weak": (0.08, 0.08),
+    "none": (-0.1, -0.1),
+}
 """Mean share of the gap moved, for sufficiency and for necessity."""
 CANDIDATES = (
     "percentile, templates and prompts",
@@ -21,6 +27,7 @@ CANDIDATES = (
     "expanded percentile, templates",
     "jackknife, Student",
     "BCa, templates",
+    "expanded percentile, templates by weight",
 )
 Ends = Mapping[str, Mapping[str, tuple[Array, Array]]]
 """Candidate → score → the two ends [reps]."""
@@ -50,6 +57,7 @@ def measured(layout: Layout, truth: Truth, reps: int, seed: int) -> Iterator[dic
     for start in range(0, reps, CHUNK):
         size = min(CHUNK, reps - start)
         o = organism(rng, size, layout)
+        worth = effective_numbers(template, o.gap)
         spread = {side: METHOD_SPREAD * layout.scatter(rng, size) for side in SIDES}
         for method, shares in METHODS.items():
             effect = {s: effects(o.gap, o.room[s], m + spread[s]) for s, m in zip(SIDES, shares, strict=True)}
@@ -57,7 +65,7 @@ def measured(layout: Layout, truth: Truth, reps: int, seed: int) -> Iterator[dic
             even = np.full((1, layout.controls), 1 / layout.controls)
             left = scores(o, effect, leave_one_out(template), even)
             swayed = scores(o, effect, np.full((1, len(template)), 1 / len(template)), _without_one(layout.controls))
-            ends[method].append(intervals(values, left, swayed, layout.templates))
+            ends[method].append(intervals(values, left, swayed, layout.templates, worth))
     for method, shares in METHODS.items():
         true = truth.of(*shares)
         for candidate in CANDIDATES:
@@ -87,40 +95,64 @@ def covered(truth: float | Array, low: Array, high: Array) -> dict[str, float]:
 
 
 def intervals(
-    values: Mapping[str, Mapping[str, Array]], left: Mapping[str, Array], swayed: Mapping[str, Array], n: int
+    values: Mapping[str, Mapping[str, Array]],
+    left: Mapping[str, Array],
+    swayed: Mapping[str, Array],
+    n: int,
+    worth: Array,
 ) -> Ends:
-    """All candidates from the draws [reps, draws] of both schemes and the scores without one template or control [reps, n + 1].
+    """All candidates from the draws [reps, draws] of both schemes and the scores without one template or control.
 
-    `left` leads with the score on all prompts.
+    Args:
+        left: [reps, 1 + n], led by the score on all prompts; `swayed`: [reps, controls].
+        n: templates; `worth`: [reps] how many of equal weight they are worth.
     """
     found: dict[str, dict[str, tuple[Array, Array]]] = {name: {} for name in CANDIDATES}
-    for scheme, of in values.items():
-        for score, drawn in of.items():
-            low, lower, upper, high = np.quantile(drawn, sorted((0.025, 0.975, *tails(n))), axis=1)
-            found[f"percentile, {scheme}"][score] = lower, upper
-            found[f"expanded percentile, {scheme}"][score] = low, high
-    for score, of in left.items():
-        whole, without = of[:, 0], of[:, 1:]
-        variance = _jackknife_variance(without) + _jackknife_variance(swayed[score])
+    for score, (whole, *without) in ((s, v.T) for s, v in left.items()):
+        for scheme, of in values.items():
+            ordered = np.sort(of[score], axis=1)
+            found[f"percentile, {scheme}"][score] = at_shares(ordered, np.array(0.025), np.array(0.975))
+            found[f"expanded percentile, {scheme}"][score] = at_shares(ordered, *tails(n))
+            if scheme == "templates":
+                found["expanded percentile, templates by weight"][score] = at_shares(ordered, *tails(worth))
+                found["BCa, templates"][score] = bca(ordered, whole, np.stack(without, axis=1))
+        variance = _jackknife_variance(np.stack(without, axis=1)) + _jackknife_variance(swayed[score])
         reach = stats.t.isf(0.025, n - 1) * np.sqrt(variance)
         found["jackknife, Student"][score] = whole - reach, whole + reach
-        found["BCa, templates"][score] = bca(values["templates"][score], whole, without)
     return found
 
 
-def bca(drawn: Array, whole: Array, without: Array) -> tuple[Array, Array]:
-    """Bias-corrected and accelerated ends (Efron & Tibshirani 1993, §14.3) from draws [reps, draws]."""
+def bca(ordered: Array, whole: Array, without: Array) -> tuple[Array, Array]:
+    """Bias-corrected and accelerated ends (Efron & Tibshirani 1993, §14.3) from sorted draws [reps, draws]."""
     apart = without.mean(1, keepdims=True) - without
     square = (apart**2).sum(1) ** 1.5
     skew = np.divide((apart**3).sum(1), 6 * square, out=np.zeros_like(square), where=square > 0)
-    bias = stats.norm.ppf(np.clip((drawn < whole[:, None]).mean(1), 1e-4, 1 - 1e-4))
-    ordered = np.sort(drawn, axis=1)
-    ends = list[Array]()
-    for z in (stats.norm.ppf(0.025), stats.norm.ppf(0.975)):
-        share = stats.norm.cdf(bias + (bias + z) / (1 - skew * (bias + z)))
-        at = np.clip((share * drawn.shape[1]).astype(int), 0, drawn.shape[1] - 1)
-        ends.append(np.take_along_axis(ordered, at[:, None], 1)[:, 0])
-    return ends[0], ends[1]
+    bias = stats.norm.ppf(np.clip((ordered < whole[:, None]).mean(1), 1e-4, 1 - 1e-4))
+    low, high = (
+        stats.norm.cdf(bias + (bias + z) / (1 - skew * (bias + z)))
+        for z in (stats.norm.ppf(0.025), stats.norm.ppf(0.975))
+    )
+    return at_shares(ordered, low, high)
+
+
+def at_shares(ordered: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Quantiles of sorted draws [reps, draws] at shares [reps] of their own, between neighbours as numpy has it."""
+    last = ordered.shape[1] - 1
+    low, high = (np.broadcast_to(share, len(ordered)) for share in (low, high))
+
+    def quantile(share: Array) -> Array:
+        place = share * last
+        below = np.clip(np.floor(place).astype(int), 0, last - 1)
+        a, b = (np.take_along_axis(ordered, at[:, None], 1)[:, 0] for at in (below, below + 1))
+        return a + (place - below) * (b - a)
+
+    return quantile(low), quantile(high)
+
+
+def effective_numbers(template: Index, gap: Array) -> Array:
+    """`bootstrap.effective` of each repetition, from gaps [reps, prompts]."""
+    weight = gap @ (template[:, None] == np.arange(template.max() + 1))
+    return weight.sum(1) ** 2 / (weight**2).sum(1)
 
 
 def leave_one_out(template: Index) -> Array:

@@ -7,10 +7,13 @@ the scatter within them twice.
 
 Few clusters make percentile intervals short, because the bootstrap's spread is that of a mean times √((n − 1)/n) and its
 quantiles are a normal's where Student's belong. The percentiles are therefore taken further out (the expanded percentile
-interval: Hesterberg 2015, "What teachers should know about the bootstrap", §5.3). Simulated coverage: docs/coverage.md.
+interval: Hesterberg 2015, "What teachers should know about the bootstrap", §5.3). Templates that weigh unequally count as
+fewer (Kish's effective number; Carter, Schnepel & Steigerwald 2017, "Asymptotic behavior of a t-test robust to cluster
+heterogeneity"). Simulated coverage: docs/coverage.md.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,23 +40,31 @@ def template_weights(templates: Sequence[int], draws: int, rng: np.random.Genera
     return times / times.sum(1, keepdims=True)
 
 
-def template_interval(values: Array, templates: Sequence[int], level: float = 0.95) -> tuple[float, float] | None:
+def template_interval(
+    values: Array, templates: Sequence[int], gaps: Sequence[float], level: float = 0.95
+) -> tuple[float, float] | None:
     """Expanded percentile interval over those of the [draws] that are numbers; None with one prompt, which has no spread.
 
     Args:
         templates: of the prompts, as given to `template_weights`.
+        gaps: of the prompts: how much each weighs in the score.
     """
-    n = int(_units(templates).max()) + 1
-    if n == 1:
+    if len(templates) < 2:
         return None
-    low, high = np.nanquantile(values, tails(n, level))
+    low, high = np.nanquantile(values, tails(effective(templates, gaps), level))
     return float(low), float(high)
 
 
-def tails(clusters: int, level: float = 0.95) -> tuple[float, float]:
+def effective(templates: Sequence[int], gaps: Sequence[float]) -> float:
+    """How many templates of equal weight these are worth: (Σ w)² / Σ w², w the sum of a template's gaps."""
+    weight = np.bincount(_units(templates), np.asarray(gaps, dtype=np.float64))
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
+def tails(clusters: Any, level: float = 0.95) -> tuple[Any, Any]:
     """Shares of the draws below the two ends: what a normal has beyond √(n/(n − 1)) times Student's quantile."""
-    reach = float(stats.t.isf((1 - level) / 2, clusters - 1)) * (clusters / (clusters - 1)) ** 0.5
-    tail = float(stats.norm.sf(reach))
+    reach = stats.t.isf((1 - level) / 2, clusters - 1) * (clusters / (clusters - 1)) ** 0.5
+    tail = stats.norm.sf(reach)
     return tail, 1 - tail
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from diffbench.harness.protocol.bootstrap import tails, template_interval, template_weights
+from diffbench.harness.protocol.bootstrap import effective, tails, template_interval, template_weights
 from diffbench.harness.protocol.intervals import weights
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,11 +59,22 @@ def test_percentiles_are_where_students_quantiles_are() -> None:
     assert tails(12) == pytest.approx((stats.norm.sf(2.2988), stats.norm.cdf(2.2988)), rel=1e-3)
     assert tails(100_000)[0] == pytest.approx(0.025, rel=1e-3)
     normal = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
-    assert template_interval(normal, list(range(12))) == pytest.approx((-2.299, 2.299), abs=0.01)
-    assert template_interval(normal, [4] * 12) == template_interval(normal, list(range(12)))
+    assert template_interval(normal, list(range(12)), [0.3] * 12) == pytest.approx((-2.299, 2.299), abs=0.01)
+
+
+def test_templates_that_weigh_unequally_count_as_fewer() -> None:
+    """Two of 1 and one of 2 prompts: 4² / (1 + 1 + 4) = 2.67; a template without a gap counts for nothing."""
+    assert effective([0, 1, 2, 2], [0.5] * 4) == pytest.approx(16 / 6)
+    assert effective([0, 1, 2], [0.4, 0.4, 0.0]) == pytest.approx(2)
+    assert effective([7] * 4, [0.5] * 4) == effective(list(range(4)), [0.1] * 4) == pytest.approx(4)
+    normal = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
+    even, uneven = (
+        template_interval(normal, list(range(12)), g) or (0, 0) for g in ([0.5] * 12, [0.1] * 6 + [0.9] * 6)
+    )
+    assert uneven[0] < even[0] and even[1] < uneven[1]
 
 
 def test_draws_without_a_scale_are_left_out_and_one_prompt_has_no_interval() -> None:
     values = np.array([np.nan, 0.0, 1.0, 0.5] * 500)
-    assert template_interval(values, [0, 1, 2]) == (0, 1)
-    assert template_interval(values, [3]) is None
+    assert template_interval(values, [0, 1, 2], [0.5] * 3) == pytest.approx((0, 1))
+    assert template_interval(values, [3], [0.5]) is None
