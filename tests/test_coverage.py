@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
-from diffbench.harness.protocol.bootstrap import effective, tails, template_interval, template_weights
+from diffbench.harness.protocol.bootstrap import effective, shares, template_interval, template_weights
 from diffbench.harness.protocol.intervals import weights
 
 from benchmarks.coverage import __main__ as command
@@ -52,10 +52,14 @@ def test_prompts_that_belong_together_are_not_taken_for_independent(truth: Truth
     drawn = {"templates": template_weights(template, draws, rng), "prompts": weights(len(template), draws, rng)}
     o = organism(rng, 200, layout)
     effect = {s: effects(o.gap, o.room[s], 0.5 + cells.METHOD_SPREAD * layout.scatter(rng, 200)) for s in SIDES}
+    once = [np.full((1, n), 1 / n) for n in (len(template), 16)]
+    points = scores(o, effect, *once)["S"][:, 0].tolist()
     goal, inside = truth.of(0.5, 0.5)["S"], {}
     for name, w in drawn.items():
         values = scores(o, effect, w, controls)["S"]
-        ends = [template_interval(v, template, g) or (0, 0) for v, g in zip(values, o.gap.tolist(), strict=True)]
+        ends = [
+            template_interval(*of, template, g) or (0, 0) for *of, g in zip(values, points, o.gap.tolist(), strict=True)
+        ]
         inside[name] = np.mean([low <= goal <= high for low, high in ends])
     assert inside["templates"] > 0.9 and inside["prompts"] < 0.75
 
@@ -66,8 +70,10 @@ def test_the_simulation_draws_what_the_protocol_draws() -> None:
     gap, values = rng.random((3, len(template))), rng.random((3, 500))
     worth = cells.effective_numbers(template, gap)
     assert worth == pytest.approx([effective(template.tolist(), g) for g in gap.tolist()])
-    low, high = cells.at_shares(np.sort(values, axis=1), *tails(worth))
-    theirs = [template_interval(v, template.tolist(), g) for v, g in zip(values, gap.tolist(), strict=True)]
+    ordered, points = np.sort(values, axis=1), np.array([0.4, 0.5, 0.6])
+    low, high = cells.at_shares(ordered, *shares(ordered, points, worth))
+    each = zip(values, points.tolist(), gap.tolist(), strict=True)
+    theirs = [template_interval(v, p, template.tolist(), g) for v, p, g in each]
     assert np.stack([low, high], 1) == pytest.approx(np.array(theirs))
 
 
@@ -94,4 +100,4 @@ def test_the_page_shows_the_record_and_the_interval_in_use_is_the_chosen_one() -
     record, page = json.loads(RECORD.read_text()), RECORD.with_suffix(".md").read_text()
     assert command.markdown(record) in page and record["repetitions"] >= 2000
     deciding = [r for r in record["cells"] if r["templates"] >= command.ENOUGH and command.decides(r)]
-    assert command.chosen(deciding, cells.CANDIDATES) == "expanded percentile, templates by weight"
+    assert command.chosen(deciding, cells.CANDIDATES) == "bias-corrected expanded percentile, templates by weight"

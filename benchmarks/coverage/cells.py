@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from diffbench.harness.protocol.bootstrap import tails, template_weights
+from diffbench.harness.protocol.bootstrap import shares, template_weights
 from scipy import stats
 
 from .world import METHOD_SPREAD, SCORES, SIDES, Array, Index, Layout, Truth, effects, organism, scores
@@ -28,6 +28,7 @@ CANDIDATES = (
     "jackknife, Student",
     "BCa, templates",
     "expanded percentile, templates by weight",
+    "bias-corrected expanded percentile, templates by weight",
 )
 Ends = Mapping[str, Mapping[str, tuple[Array, Array]]]
 """Candidate → score → the two ends [reps]."""
@@ -59,18 +60,20 @@ def measured(layout: Layout, truth: Truth, reps: int, seed: int) -> Iterator[dic
         o = organism(rng, size, layout)
         worth = effective_numbers(template, o.gap)
         spread = {side: METHOD_SPREAD * layout.scatter(rng, size) for side in SIDES}
-        for method, shares in METHODS.items():
-            effect = {s: effects(o.gap, o.room[s], m + spread[s]) for s, m in zip(SIDES, shares, strict=True)}
+        for method, moved in METHODS.items():
+            effect = {s: effects(o.gap, o.room[s], m + spread[s]) for s, m in zip(SIDES, moved, strict=True)}
             values = {name: scores(o, effect, w, controls) for name, w in drawn.items()}
             even = np.full((1, layout.controls), 1 / layout.controls)
             left = scores(o, effect, leave_one_out(template), even)
             swayed = scores(o, effect, np.full((1, len(template)), 1 / len(template)), _without_one(layout.controls))
             ends[method].append(intervals(values, left, swayed, layout.templates, worth))
-    for method, shares in METHODS.items():
-        true = truth.of(*shares)
+    for method, moved in METHODS.items():
+        true = truth.of(*moved)
         for candidate in CANDIDATES:
             for score in SCORES:
                 low, high = (np.concatenate([e[candidate][score][i] for e in ends[method]]) for i in (0, 1))
+                if score == "isolation":
+                    low, high = np.maximum(low, 0), np.maximum(high, 0)
                 yield {
                     "templates": layout.templates,
                     "sizes": list(layout.sizes),
@@ -115,6 +118,8 @@ def intervals(
             found[f"expanded percentile, {scheme}"][score] = at_shares(ordered, *tails(n))
             if scheme == "templates":
                 found["expanded percentile, templates by weight"][score] = at_shares(ordered, *tails(worth))
+                corrected = at_shares(ordered, *shares(ordered, whole, worth))
+                found["bias-corrected expanded percentile, templates by weight"][score] = corrected
                 found["BCa, templates"][score] = bca(ordered, whole, np.stack(without, axis=1))
         variance = _jackknife_variance(np.stack(without, axis=1)) + _jackknife_variance(swayed[score])
         reach = stats.t.isf(0.025, n - 1) * np.sqrt(variance)
@@ -147,6 +152,12 @@ def at_shares(ordered: Array, low: Array, high: Array) -> tuple[Array, Array]:
         return a + (place - below) * (b - a)
 
     return quantile(low), quantile(high)
+
+
+def tails(clusters: Any) -> tuple[Any, Any]:
+    """Shares of the draws below the two ends of an expanded percentile interval."""
+    tail = stats.norm.sf(stats.t.isf(0.025, clusters - 1) * (clusters / (clusters - 1)) ** 0.5)
+    return tail, 1 - tail
 
 
 def effective_numbers(template: Index, gap: Array) -> Array:

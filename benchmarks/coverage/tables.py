@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from diffbench.harness.protocol.bootstrap import tails, template_weights
-from diffbench.harness.protocol.intervals import harmonic
+from diffbench.harness.protocol.bootstrap import template_weights
 from diffbench.leaderboard.statistics.contrasts import flip_interval
 from scipy import stats
 
-from .cells import covered
+from .cells import covered, tails
 from .world import METHOD_SPREAD, SIDES, UNLIMITED, Array, Layout, Truth, effects, organism, scores
 
 DRAWS = 2000
@@ -104,7 +103,7 @@ def _repetitions(
             drawn[method] += shares[:, i] * draws.drawn
             if method == "first":
                 variances.append(draws.stretched(grid.seeds).var(1))
-                known.append(_seed_mean(truth, centre) if grid.seeds > 1 else truth_of(truth, centre))
+                known.append(_seed_mean(truth, centre) if grid.seeds > 1 else truth.isolation(centre))
     weight = 1 / (grid.families * np.bincount(family)[family])
     value = {m: np.stack([of[:, family == f].mean(1) for f in range(grid.families)], 1) for m, of in cells.items()}
     ends = _on_this_set(cells["first"] @ weight, np.stack(variances, 1), weight, grid)
@@ -147,8 +146,9 @@ def _method_on(
             for k, side in enumerate(SIDES)
         }
         c = grid.layout.controls
-        point += scores(o, effect, np.full((1, n), 1 / n), np.full((1, c), 1 / c))["isolation"][:, 0] / grid.seeds
-        values = scores(o, effect, prompts, controls)["isolation"]
+        whole = scores(o, effect, np.full((1, n), 1 / n), np.full((1, c), 1 / c))["isolation"][:, 0]
+        point += np.maximum(whole, 0) / grid.seeds
+        values = np.maximum(scores(o, effect, prompts, controls)["isolation"], 0)
         drawn += seeds[:, s] * values
         even += values / grid.seeds
     return point, Spread(drawn, even)
@@ -189,18 +189,13 @@ def _sides(rng: np.random.Generator, deviation: float, *shape: int) -> Array:
     return deviation * (ALIKE**0.5 * rng.standard_normal(shape) + (1 - ALIKE) ** 0.5 * rng.standard_normal((2, *shape)))
 
 
-def truth_of(truth: Truth, moved: Array) -> Array:
-    """Isolation of methods that move [sides, …]."""
-    return harmonic(truth.score(moved[0]), truth.score(moved[1]))
-
-
 def _expected(truth: Truth, shares: tuple[float, float]) -> float:
     """Mean isolation over unlimited families, organisms and seeds."""
     deviation = (FAMILY**2 + ORGANISM**2 + SEED**2) ** 0.5
     moved = np.asarray(shares)[:, None] + _sides(np.random.default_rng(1), deviation, UNLIMITED)
-    return float(truth_of(truth, moved).mean())
+    return float(truth.isolation(moved).mean())
 
 
 def _seed_mean(truth: Truth, centre: Array) -> Array:
     """[reps] mean isolation over unlimited seeds of a method that moves `centre` [sides, reps] on average."""
-    return truth_of(truth, centre[..., None] + _sides(np.random.default_rng(2), SEED, 1, 512)).mean(-1)
+    return truth.isolation(centre[..., None] + _sides(np.random.default_rng(2), SEED, 1, 512)).mean(-1)

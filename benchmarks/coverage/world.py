@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from diffbench.harness.protocol.intervals import harmonic
+from diffbench.harness.protocol.bootstrap import signed_isolation
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
@@ -99,7 +99,7 @@ def organism(rng: np.random.Generator, reps: int, layout: Layout) -> Organism:
 def scores(o: Organism, effect: Mapping[str, Array], prompts: Array, controls: Array) -> dict[str, Array]:
     """Scores [reps, draws] under weights over prompts [draws, prompts] and controls [draws, controls], by the protocol's formulas.
 
-    `R` is sufficiency's.
+    `R` is sufficiency's; isolation is signed.
     """
     gap = o.gap @ prompts.T
     found = dict[str, Array]()
@@ -109,7 +109,7 @@ def scores(o: Organism, effect: Mapping[str, Array], prompts: Array, controls: A
         r = (effect[side] @ prompts.T) / gap
         found.setdefault("R", r)
         found[name] = (r - zero) / ((o.oracle[side] @ prompts.T) / gap - zero)
-    return found | {"isolation": harmonic(found["S"], found["N"])}
+    return found | {"isolation": signed_isolation(found["S"], found["N"])}
 
 
 class Truth:
@@ -133,8 +133,17 @@ class Truth:
         r = np.interp(moved, self._moved, self._reached)
         return (r - max(0.0, self._null)) / (self._oracle - max(0.0, self._null))
 
+    def isolation(self, moved: Any) -> Array:
+        """Of methods that move [sides, …]."""
+        return np.maximum(signed_isolation(*map(self.score, moved)), 0)
+
     def of(self, sufficiency: float, necessity: float) -> dict[str, float]:
         """All scores of a method that moves these shares."""
         s, n = self.score(sufficiency), self.score(necessity)
         reached = float(np.interp(sufficiency, self._moved, self._reached))
-        return {"R": reached, "S": float(s), "N": float(n), "isolation": float(harmonic(s, n))}
+        return {
+            "R": reached,
+            "S": float(s),
+            "N": float(n),
+            "isolation": float(self.isolation([sufficiency, necessity])),
+        }

@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
-from diffbench.harness.protocol.bootstrap import effective, tails, template_interval, template_weights
-from diffbench.harness.protocol.intervals import weights
+from diffbench.harness.protocol.bootstrap import (
+    effective,
+    shares,
+    signed_isolation,
+    template_interval,
+    template_weights,
+)
+from diffbench.harness.protocol.intervals import harmonic, weights
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -54,12 +60,33 @@ def test_the_spread_is_that_of_the_mean_of_templates() -> None:
     assert drawn.var() == pytest.approx(values.var() / 12, rel=0.03)
 
 
+NORMAL = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
+
+
 def test_percentiles_are_where_students_quantiles_are() -> None:
     """With 12 templates a normal's 95 % needs 2.20·√(12/11) = 2.30 bootstrap deviations; with many, 1.96."""
-    assert tails(12) == pytest.approx((stats.norm.sf(2.2988), stats.norm.cdf(2.2988)), rel=1e-3)
-    assert tails(100_000)[0] == pytest.approx(0.025, rel=1e-3)
-    normal = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
-    assert template_interval(normal, list(range(12)), [0.3] * 12) == pytest.approx((-2.299, 2.299), abs=0.01)
+    assert template_interval(NORMAL, 0.0, list(range(12)), [0.3] * 12) == pytest.approx((-2.299, 2.299), abs=0.01)
+    assert shares(NORMAL, 0.0, 100_000) == pytest.approx((0.025, 0.975), rel=1e-3)
+
+
+def test_draws_that_lie_below_the_score_are_moved_up_twice() -> None:
+    """Once to where the score is and once for what the score itself is short of."""
+    ends = template_interval(NORMAL - 0.2, 0.0, list(range(12)), [0.3] * 12)
+    assert ends == pytest.approx((-2.299 + 0.2, 2.299 + 0.2), abs=0.02)
+    still = np.full(100, 0.7)
+    assert template_interval(still, 0.7, [0, 1, 2], [0.3] * 3) == (0.7, 0.7)
+
+
+@given(st.integers(-200, 200), st.integers(-200, 200))
+def test_signed_isolation_is_isolation_where_that_is_not_0(hundred_s: int, hundred_n: int) -> None:
+    s, n = hundred_s / 100, hundred_n / 100
+    found, plain = (float(f(np.array(s), np.array(n))) for f in (signed_isolation, harmonic))
+    assert max(found, 0) == pytest.approx(plain) and (found > 0) == (s > 0 and n > 0)
+
+
+def test_signed_isolation_has_no_step() -> None:
+    other = np.array([0.5, 0.5, 0.5])
+    assert signed_isolation(np.array([-1e-9, 0.0, 1e-9]), other) == pytest.approx(np.zeros(3), abs=1e-8)
 
 
 def test_templates_that_weigh_unequally_count_as_fewer() -> None:
@@ -67,14 +94,14 @@ def test_templates_that_weigh_unequally_count_as_fewer() -> None:
     assert effective([0, 1, 2, 2], [0.5] * 4) == pytest.approx(16 / 6)
     assert effective([0, 1, 2], [0.4, 0.4, 0.0]) == pytest.approx(2)
     assert effective([7] * 4, [0.5] * 4) == effective(list(range(4)), [0.1] * 4) == pytest.approx(4)
-    normal = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
     even, uneven = (
-        template_interval(normal, list(range(12)), g) or (0, 0) for g in ([0.5] * 12, [0.1] * 6 + [0.9] * 6)
+        template_interval(NORMAL, 0.0, list(range(12)), g) or (0, 0) for g in ([0.5] * 12, [0.1] * 6 + [0.9] * 6)
     )
     assert uneven[0] < even[0] and even[1] < uneven[1]
 
 
 def test_draws_without_a_scale_are_left_out_and_one_prompt_has_no_interval() -> None:
     values = np.array([np.nan, 0.0, 1.0, 0.5] * 500)
-    assert template_interval(values, [0, 1, 2], [0.5] * 3) == pytest.approx((0, 1))
-    assert template_interval(values, [3], [0.5]) is None
+    assert template_interval(values, 0.5, [0, 1, 2], [0.5] * 3) == pytest.approx((0, 1))
+    assert template_interval(values, 0.5, [3], [0.5]) is None
+    assert template_interval(np.full(9, np.nan), 0.5, [0, 1], [0.5] * 2) is None
