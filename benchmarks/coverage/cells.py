@@ -9,7 +9,7 @@ from scipy import stats
 
 from .world import METHOD_SPREAD, SCORES, SIDES, Array, Index, Layout, Truth, effects, organism, scores
 
-DRAWS = 4000
+DRAWS = 2000
 CHUNK = 250
 """Repetitions held at once."""
 METHODS = {

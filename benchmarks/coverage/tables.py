@@ -16,7 +16,7 @@ from scipy import stats
 from .cells import covered, tails
 from .world import METHOD_SPREAD, SIDES, UNLIMITED, Array, Layout, Truth, effects, organism, scores
 
-DRAWS = 2000
+DRAWS = 1000
 CHUNK = 100
 METHODS = {"first": (0.6, 0.45), "second": (0.4, 0.3)}
 """Mean share of the gap moved, for sufficiency and for necessity."""
@@ -70,7 +70,7 @@ def intervals(family_means: Array, drawn: Array, rng: np.random.Generator) -> di
     n = family_means.shape[1]
     mean, error = family_means.mean(1), stats.sem(family_means, axis=1)
     reach = stats.t.isf(0.025, n - 1) * error
-    resampled = family_means @ (rng.multinomial(n, np.full(n, 1 / n), size=2 * DRAWS) / n).T
+    resampled = family_means @ (rng.multinomial(n, np.full(n, 1 / n), size=4 * DRAWS) / n).T
     expanded = np.quantile(resampled, tails(n), axis=1)
     tail = float(stats.norm.sf(stats.t.isf(0.025, n - 1)))
     every = np.quantile(drawn, [tail, 1 - tail], axis=1)

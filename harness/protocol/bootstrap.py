@@ -52,21 +52,21 @@ def template_interval(
         templates: of the prompts, as given to `template_weights`.
         gaps: of the prompts: how much each weighs in the score.
     """
-    defined = np.sort(values[~np.isnan(values)])
+    defined = values[~np.isnan(values)]
     if len(templates) < 2 or not len(defined):
         return None
     low, high = np.quantile(defined, shares(defined, point, effective(templates, gaps), level))
     return float(low), float(high)
 
 
-def shares(ordered: Array, point: Any, clusters: Any, level: float = 0.95) -> tuple[Any, Any]:
-    """Shares of the sorted draws [..., draws] below the two ends, for points [...] and numbers of equal clusters [...].
+def shares(values: Array, point: Any, clusters: Any, level: float = 0.95) -> tuple[Any, Any]:
+    """Shares of the draws [..., draws] below the two ends, for points [...] and numbers of equal clusters [...].
 
     Φ(2 z₀ ± √(n/(n − 1)) t), with z₀ how far the point is from the middle of the draws (a tie counts as half).
     """
     point = np.asarray(point)[..., None]
-    below = ((ordered < point).mean(-1) + (ordered <= point).mean(-1)) / 2
-    least = 1 / ordered.shape[-1]
+    below = ((values < point).mean(-1) + (values <= point).mean(-1)) / 2
+    least = 1 / values.shape[-1]
     bias = stats.norm.ppf(np.clip(below, least, 1 - least))
     reach = stats.t.isf((1 - level) / 2, clusters - 1) * (clusters / (clusters - 1)) ** 0.5
     return stats.norm.cdf(2 * bias - reach), stats.norm.cdf(2 * bias + reach)
