@@ -24,7 +24,7 @@ from ...methods.formats import (
 )
 from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import load_card
-from ..records.result import Result, load_result
+from ..records.result import Result, load_result, reason
 from .folder import DICTIONARY, RESULT
 
 KNOWN_BY_CARD = ("inputs", "selection", "groups", "n_shared")
@@ -60,7 +60,7 @@ def of_run(folder: Path) -> Dictionary:
     try:
         result = load_result(folder / RESULT)
     except (OSError, ValueError) as error:
-        raise ValidationFailed(f"{folder / RESULT} cannot be read ({error}); run the cell again") from error
+        raise ValidationFailed(f"{folder / RESULT} cannot be read ({reason(error)}); run the cell again") from error
     path = folder / DICTIONARY
     if not path.is_file():
         raise PrerequisiteError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import read_bytes
 from ..files import atomic_write_bytes
-from ..records.result import Result
+from ..records.result import Result, reason
 
 PACKED = ".jsonl.xz"
 MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000
@@ -91,4 +91,4 @@ def _read(path: Path) -> list[Result]:
     try:
         return [Result.model_validate_json(line) for line in lines(path)]
     except (OSError, ValueError) as error:
-        raise ValidationFailed(f"the pack {path} cannot be read: {error}") from error
+        raise ValidationFailed(f"the pack {path} cannot be read: {reason(error)}") from error

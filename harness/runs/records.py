@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import organism_names
 from ..protocol.consistency import TOLERANCE, counted, fault
-from ..records.result import SCORES, Result, load_result
+from ..records.result import OLD, SCORES, Result, load_result, reason
 from .packs import PACKED, lines
 
 RESULT_FILE = "result.json"
@@ -88,6 +87,8 @@ def _packed(path: Path) -> Generator[Record, None, None]:
         for line in lines(path):
             record = _record(path, lambda text=line: Result.model_validate_json(text))
             yield record
+            if record.problems == (OLD,):
+                return  # and so are the others of that pack
             damaged += record.result is None
             if damaged > MOST_DAMAGED:
                 raise ValueError(f"more than {MOST_DAMAGED} damaged records: the rest of the pack is not read")
@@ -205,18 +206,6 @@ def findings_faults(folder: Path, result: Result) -> list[str]:
     if not faults and result.findings_sha256 not in (None, sha256):
         faults.append(f"{FINDINGS_FILE} has other bytes than the ones that were scored: it was edited")
     return faults
-
-
-def reason(error: Exception) -> str:
-    """One line, without the input values and links of pydantic's own message."""
-    if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        places = [".".join(map(str, e["loc"])) + ": " if e["loc"] else "" for e in found]
-        parts = [place + e["msg"].removeprefix("Value error, ") for place, e in zip(places[:3], found, strict=False)]
-        return "; ".join(parts) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return f"{type(error).__name__}: not valid UTF-8 text" if isinstance(error, UnicodeError) else str(error)
 
 
 def _scored(result: Result, name: str) -> Scored:
