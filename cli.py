@@ -161,7 +161,9 @@ def run(
     ] = False,
     as_json: JsonFlag = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only the table, or nothing with --json.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also show the log.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Also show the log, and a line for each number of a cell.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run methods on organisms and score what they find. Finished cells are not run again."""
@@ -202,7 +204,7 @@ def run(
         if note is not None and not (overwrite or dry_run) and (known := recall(file, note)):
             if not (quiet or as_json):
                 finished_before(known.results)
-            _records(known.results, known.folders, as_json, len(known.results) == 1)
+            _records(known.results, known.folders, as_json, len(known.results) == 1, verbose)
             return
         log_text = collect_log(verbose or debug)
         with silenced(verbose):
@@ -219,7 +221,7 @@ def run(
             results: list[Result] = []
             with RunDisplay(plan, quiet=quiet or as_json) as display:
                 results.extend(run_plan(plan, display, log_text))
-        _records(results, display.folders, as_json, len(plan.cells) == 1)
+        _records(results, display.folders, as_json, len(plan.cells) == 1, verbose)
         if plan.cache and plan.cache.trouble:
             say(f"note: {plan.cache.trouble}", err=True)
         for name, why in settings.left_out.items():
@@ -245,7 +247,7 @@ def _forecast(plan: "RunPlan", quiet: bool, as_json: bool) -> None:
     found.check()
 
 
-def _records(results: "list[Result]", folders: list[Path], as_json: bool, alone: bool) -> None:
+def _records(results: "list[Result]", folders: list[Path], as_json: bool, alone: bool, verbose: bool) -> None:
     """What a run gave, on stdout; the JSON of one cell is no list."""
     from .harness.views import render
 
@@ -253,7 +255,7 @@ def _records(results: "list[Result]", folders: list[Path], as_json: bool, alone:
         dumped = [r.model_dump(mode="json") for r in results]
         say(json.dumps(dumped[0] if alone else dumped, indent=1))
     else:
-        show(render.results(results, folders))
+        show(render.results(results, folders, verbose))
 
 
 @app.command()
@@ -332,7 +334,7 @@ def selftest(
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Protocol v1 whole and more seeds; several times slower.")
+        bool, typer.Option("--full", help="The published protocol whole and more seeds; several times slower.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for monotonicity.png and .csv.")] = None,
     as_json: JsonFlag = False,
