@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from diffbench.harness.protocol.intervals import Array, summarise
+from diffbench.harness.protocol.intervals import summarise
 from diffbench.harness.records.identity import CUSTOM, Identity, sha256_json
 from diffbench.harness.records.result import (
     ALPHA,
     Behaviour,
+    BySide,
+    Column,
     Cost,
     Curve,
     Failure,
@@ -17,6 +19,7 @@ from diffbench.harness.records.result import (
     Result,
     Samples,
     Scores,
+    SideSamples,
     Status,
 )
 from diffbench.methods.catalogue import BUILTIN
@@ -24,33 +27,44 @@ from diffbench.organisms.card import CARD, BaseCard, Card, Estimate, Gate, Measu
 from scipy.stats import binomtest
 
 
-def make_samples(quality: float, rng: np.random.Generator, prompts: int = 24, controls: int = 16) -> Samples:
-    """Samples of a method that achieves about `quality` of the oracle on both sides."""
+def make_samples(
+    quality: float, rng: np.random.Generator, prompts: int = 24, controls: int = 16, constant: float | None = None
+) -> Samples:
+    """Samples of a method that closes about `quality` of the gap on both sides; two prompts to a template.
+
+    `constant` is the quality of its findings without their gates; None: they have none.
+    """
     b1 = rng.beta(8, 3, prompts)
     b0 = b1 * rng.beta(1, 12, prompts)
     gap = b1 - b0
+    scored = gap >= 0.1
 
-    def own(low: Array, high: Array) -> Array:
-        return np.clip(gap * quality + rng.normal(0, 0.08, prompts), low, high)
+    def effect(share: float) -> list[float]:
+        return np.clip(gap * share + rng.normal(0, 0.08, prompts), gap - 1, gap).tolist()
 
-    def null(low: Array, high: Array) -> list[list[float]]:
-        return np.clip(gap * rng.normal(0.02, 0.03, (controls, prompts)), low, high).tolist()
+    def side(share: float) -> SideSamples:
+        each = np.clip(gap * rng.normal(0.02, 0.03, (controls, prompts)), gap - 1, gap)
+        closed = each[:, scored].sum(1) / gap[scored].sum()
+        return SideSamples(effect=effect(share), null=each.mean(0).tolist(), null_controls=closed.tolist())
 
-    rates = [
-        np.clip(b1 - gap * quality * share * rng.normal(1, 0.2, prompts), 0, 1).tolist() for share in (0.0, 0.5, 1.0)
-    ]
+    def column(share: float) -> Column:
+        return Column(sufficiency=side(share), necessity=side(share))
+
     return Samples(
-        sufficiency=own(-b0, 1 - b0).tolist(),
-        sufficiency_controls=null(-b0, 1 - b0),
-        sufficiency_oracle=(gap * 0.97).tolist(),
-        necessity=own(b1 - 1, b1).tolist(),
-        necessity_controls=null(b1 - 1, b1),
-        necessity_oracle=(gap * 0.95).tolist(),
-        mitigation=rates,
-        mitigation_retention=[1.0, 0.98, 0.93],
-        mitigation_controls=np.abs(rng.normal(0.02, 0.02, controls)).tolist(),
+        templates=[i // 2 for i in range(prompts)],
+        scored=scored.tolist(),
+        gap=gap.tolist(),
         b0=b0.tolist(),
         b1=b1.tolist(),
+        oracle=BySide(sufficiency=(gap * 0.97).tolist(), necessity=(gap * 0.95).tolist()),
+        constant=column(quality if constant is None else constant),
+        gated=None if constant is None else column(quality),
+        mixture=BySide(**{s: rng.normal(0.1, 0.05, controls).tolist() for s in ("sufficiency", "necessity")}),
+        mitigation=[
+            (gap * np.clip(quality * share * rng.normal(1, 0.2, prompts), -1, 1)).tolist() for share in (0.0, 0.5, 1.0)
+        ],
+        mitigation_retention=[1.0, 0.98, 0.93],
+        mitigation_controls=np.abs(rng.normal(0.02, 0.02, controls)).tolist(),
         retention_off=0.98,
     )
 
@@ -65,11 +79,12 @@ def make_result(
     samples: Samples | None = None,
     reason: str | None = None,
     draw: str | None = None,
+    constant: float | None = None,
     **identity: Any,
 ) -> Result:
     """One cell. Its noise depends on (`draw` or method, organism, seed) only: a clone shares `draw` with its original.
 
-    `identity` overrides fields of the identity block; `samples` replaces the synthetic ones.
+    `identity` overrides fields of the identity block; `samples` replaces the synthetic ones (`make_samples`, of `constant` too).
     """
     access = access or (BUILTIN[method].access if method in BUILTIN else "activations")
     fields: dict[str, Any] = {
@@ -92,7 +107,7 @@ def make_result(
     block = Identity(**(fields | identity))
     rng = np.random.default_rng(int(sha256_json([draw or method, organism, seed]), 16))
     ok = status == "ok"
-    samples = (samples or make_samples(quality, rng)) if ok else None
+    samples = (samples or make_samples(quality, rng, constant=constant)) if ok else None
     return Result(
         id=block.id(),
         status=status,
@@ -148,22 +163,23 @@ def make_null(method: str, organism: str, p: list[float], seed: int = 0) -> Resu
 
 
 def make_curves(samples: Samples, quality: float) -> list[Curve]:
-    """Saturating dose-response curves, k = 1, 3, 10, constant and gated."""
+    """Saturating dose-response curves, k = 1, 3, 10, constant and, of findings with gates, gated; ablation has one strength."""
     b0, b1 = float(np.mean(samples.b0)), float(np.mean(samples.b1))
-    strengths = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0]
     curves: list[Curve] = []
-    ops: list[tuple[Literal["add", "subtract", "project"], float, float]] = [
+    ops: list[tuple[Literal["add", "subtract", "ablate"], float, float]] = [
         ("add", b0, b1),
         ("subtract", b1, b0),
-        ("project", b1, b0),
+        ("ablate", b1, b0),
     ]
     for op, start, end in ops:
+        strengths = [1.0] if op == "ablate" else [0.05, 0.15, 0.4, 0.9, 1.6]
         for k in (1, 3, 10):
-            for gated in (False, True):
-                reach = quality * (0.6 + 0.04 * k) * (0.7 if op == "project" else 1)
-                rate = [start + (end - start) * reach * (1 - float(np.exp(-1.5 * s))) for s in strengths]
-                kl = [(0.004 if gated else 0.02) * s * s * k**0.3 for s in strengths]
-                curves.append(Curve(op=op, k=k, gated=gated, strengths=strengths, rate=rate, kl_nats=kl))
+            for gated in (False, True) if samples.gated else (False,):
+                reach = quality * (0.6 + 0.04 * k) * (0.7 if op == "ablate" else 1)
+                gain = [reach * (1 - float(np.exp(-3 * s))) for s in strengths]
+                kl = [(0.04 if gated else 0.2) * s * s * k**0.3 for s in strengths]
+                rate = [start + (end - start) * g for g in gain]
+                curves.append(Curve(op=op, k=k, gated=gated, strengths=strengths, rate=rate, gain=gain, kl_nats=kl))
     return curves
 
 

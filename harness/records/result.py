@@ -7,20 +7,20 @@ could not be scored is `null` and the status says why.
 
 import contextlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ...organisms.hub.files import read_text
 from .identity import Amount, Change, Count, Hash, Identity, Record, Said, Share
 from .settings import DRAWS as DRAWS
 
 SCHEMA_VERSION = 2
-OLD = (
-    "a record of protocol v1, whose numbers mean something else: this diffbench knows protocol v2 and nothing before it; run the cell "
-    "again, or read the record with v1's code (CHANGELOG.md names the commit that holds v1's code, records and tables together)"
+V1 = (
+    "a record of protocol v1 (schema_version 1), whose scores mean something else; this diffbench knows only v2: run the cell again, or "
+    "use the commit that CHANGELOG.md names, which holds v1's code, records and tables together"
 )
-"""What a record of `schema_version` 1 is answered."""
+"""What a record of v1 is answered with."""
 Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
 SideName = Literal["sufficiency", "necessity"]
 ColumnName = Literal["constant", "gated"]
@@ -440,16 +440,13 @@ class Result(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_this_protocol(cls, value: Any) -> Any:
-        """A record of another protocol is told apart before its fields are."""
-        version: Any = value.get("schema_version", SCHEMA_VERSION) if isinstance(value, dict) else SCHEMA_VERSION  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    def _of_this_version(cls, data: Any) -> Any:
+        version = cast(dict[str, Any], data).get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else None
         if version == 1:
-            raise ValueError(OLD)
-        if version != SCHEMA_VERSION:
-            raise ValueError(
-                f"schema_version is {version!r}, this diffbench reads {SCHEMA_VERSION}: use the version that made it"
-            )
-        return value
+            raise ValueError(V1)
+        if version not in (None, SCHEMA_VERSION):
+            raise ValueError(f"schema_version is {version}, this diffbench reads {SCHEMA_VERSION}")
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> "Result":
@@ -478,18 +475,6 @@ def load_result(path: Path) -> Result:
         OSError: not to be read. ValueError: no regular file, too large, not UTF-8, not JSON, not a record.
     """
     return Result.model_validate_json(read_text(path, MOST_RECORD))
-
-
-def reason(error: Exception) -> str:
-    """Why a record cannot be read, in one line: without the input values and links of pydantic's own message."""
-    if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        places = [".".join(map(str, e["loc"])) + ": " if e["loc"] else "" for e in found]
-        parts = [place + e["msg"].removeprefix("Value error, ") for place, e in zip(places[:3], found, strict=False)]
-        return "; ".join(parts) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return f"{type(error).__name__}: not valid UTF-8 text" if isinstance(error, UnicodeError) else str(error)
 
 
 def finished(path: Path, id_: str) -> Result | None:

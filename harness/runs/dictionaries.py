@@ -24,8 +24,9 @@ from ...methods.formats import (
 )
 from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import load_card
-from ..records.result import Result, load_result, reason
+from ..records.result import Result, load_result
 from .folder import DICTIONARY, RESULT
+from .packs import reason
 
 KNOWN_BY_CARD = ("inputs", "selection", "groups", "n_shared")
 """Diagnostics of a method that are fields of the card."""

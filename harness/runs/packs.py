@@ -8,10 +8,12 @@ import json
 import lzma
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import read_bytes
 from ..files import atomic_write_bytes
-from ..records.result import Result, reason
+from ..records.result import Result
 
 PACKED = ".jsonl.xz"
 MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000
@@ -92,3 +94,15 @@ def _read(path: Path) -> list[Result]:
         return [Result.model_validate_json(line) for line in lines(path)]
     except (OSError, ValueError) as error:
         raise ValidationFailed(f"the pack {path} cannot be read: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """One line, without the input values and links of pydantic's own message."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        places = [".".join(map(str, e["loc"])) + ": " if e["loc"] else "" for e in found]
+        parts = [place + e["msg"].removeprefix("Value error, ") for place, e in zip(places[:3], found, strict=False)]
+        return "; ".join(parts) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return f"{type(error).__name__}: not valid UTF-8 text" if isinstance(error, UnicodeError) else str(error)

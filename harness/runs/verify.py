@@ -18,9 +18,10 @@ from ..protocol.consistency import identity_faults
 from ..protocol.controls import SCORE_SEED
 from ..protocol.reading import prompts_sha256
 from ..records.identity import sha256_json
-from ..records.result import Result, load_result, reason
+from ..records.result import Result, load_result
 from ..records.settings import PROTOCOL_V2
 from .folder import RESULT, read_findings
+from .packs import reason
 from .provenance import source_hash
 from .records import findings_faults, zoo_name
 from .stage import Stage, measured
