@@ -17,7 +17,12 @@ from typer.testing import CliRunner
 
 from ...factories import make_result, write_result
 
-OLD = {"schema_version": 1, "id": "0" * 64, "samples": {"sufficiency_controls": [[0.1]]}, "identity": {"protocol": "v1"}}
+OLD = {
+    "schema_version": 1,
+    "id": "0" * 64,
+    "samples": {"sufficiency_controls": [[0.1]]},
+    "identity": {"protocol": "v1"},
+}
 """As much of a v1 record as it takes."""
 
 
