@@ -1,7 +1,7 @@
 """What one cell found: a sentence a side, then the numbers, each with its zero and its one.
 
-A sentence speaks of the headline column and of one budget: the smallest whose choice closes, on dev, at least `NEARLY` of what the best
-budget's closes; the share it names is of test. Scores are means over budgets, so that mean and the random directions' stand beside it.
+A sentence speaks of the headline column and of the middle budget, the same for every cell, so that sentences can be set side by side.
+Scores are means over all budgets, so that mean and the random directions' stand beside it.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from rich.text import Text
 
 from ..records.result import Choice, FalseDiscovery, Identified, Located, Result, Samples, Score, SideName
 
-NEARLY = 0.9
 DOES = {
     "add": "Adding {} to the base",
     "subtract": "Subtracting {} from the organism",
@@ -21,21 +20,22 @@ DOES = {
 OUTCOME: dict[SideName, str] = {"sufficiency": "brings back", "necessity": "takes away"}
 ROWS = ("isolation", "sufficiency", "necessity")
 EXPLAINED = {
-    "score": "(findings − random) / (oracle − random), a random share below 0 counting as 0; 0 = random directions, 1 = oracle.",
-    "isolation": "harmonic mean of sufficiency and necessity; 0 if either is not above 0.",
-    "sufficiency": "how much nearer the base comes to the organism when the findings are added to it.",
-    "necessity": "how much nearer the organism comes to the base when the findings are taken out of it.",
-    "everywhere": "the same when every token is edited; the rows above edit only where the findings' gates are open.",
-    "mitigation": "area of nearness to the base against kept capability; 0 = random directions, 1 = the fine-tuning switched off.",
-    "[low, high]": "95 % interval: templates, prompts in them and random controls drawn again; it may pass 1.",
-    "findings": "share of the gap between the two models that is closed on scored test prompts, mean over five budgets of collateral.",
-    "random": "the same of isotropic random directions, chosen and measured by the same procedure.",
-    "mixture": "the same of mixtures of the two models' differences at random tokens, edited everywhere: a harder null, never the zero.",
-    "oracle": "the same of the other model's whole residual at this layer, without a budget.",
-    "p": "(1 + random sets at least as good) / (1 + random sets).",
-    "nats": "a budget is a mean KL a token on neutral and chat text, to whichever of the two models is nearer.",
-    "logit lens": "tokens whose logits a finding, read by the final norm and unembedding, raises and lowers most.",
-    "cost": "seconds by phase, tokens that the method read, most memory of the process.",
+    "score": "(findings − random) / (oracle − random), random below 0 as 0",
+    "isolation": "harmonic mean of sufficiency and necessity; 0 if one is not above 0",
+    "sufficiency": "how much nearer adding the findings brings base to organism",
+    "necessity": "how much nearer taking them out brings organism to base",
+    "everywhere": "the same, every token edited; above: only where gates are open",
+    "mitigation": "area of nearness to the base against capability that is kept",
+    "[low, high]": "95% of draws of templates, prompts and controls; may pass 1",
+    "findings": "share of the gap closed on scored test prompts, mean over budgets",
+    "random": "the same of random directions, chosen and measured the same way",
+    "mixture": "the same of mixed differences at random tokens; never the zero",
+    "oracle": "the same of the other model's whole residual, without a budget",
+    "p": "(1 + random sets at least as good) / (1 + random sets)",
+    "spill": "how far prompts on which the models agree move from the other",
+    "nats": "mean KL a token, neutral and chat text, to the nearer model",
+    "logit lens": "tokens whose logits a finding raises and lowers most",
+    "cost": "seconds by phase, tokens read, most memory of the process",
 }
 """A line for each number, under the name it has on the screen."""
 
@@ -72,31 +72,28 @@ def sentences(r: Result) -> list[str]:
 
 def _sentence(r: Result, side: SideName, score: Score) -> str:
     column = "gated" if r.samples and r.samples.gated else "constant"
-    choice = spoken_of([c for c in r.choices if (c.column, c.side) == (column, side)])
+    choice = middle([c for c in r.choices if (c.column, c.side) == (column, side)])
     beside = f"over all budgets {percent(score.raw)}, random directions {percent(score.anchors.null)}"
-    if choice is None:
-        return f"{_doing(side, None)} {OUTCOME[side]} nothing within any budget; random directions {percent(score.anchors.null)}."
     where = " where gates are open" if choice.gated else ""
-    found = f"{OUTCOME[side]} {percent(choice.test_gain)} of the behaviour at {nats(choice.tau_nats)} nats a token"
-    return f"{_doing(side, choice)}{where} {found}; {beside}."
+    share = "nothing" if choice.op == "none" else percent(choice.test_gain)
+    of_it = f"{OUTCOME[side]} {share} of the behaviour at {nats(choice.tau_nats)} nats a token"
+    return f"{_doing(side, choice)}{where} {of_it}; {beside}."
 
 
-def spoken_of(choices: Sequence[Choice]) -> Choice | None:
-    """The choice of one column and side that a sentence is about; None where nothing was chosen."""
-    there = sorted((c for c in choices if c.op != "none"), key=lambda c: c.tau_nats)
-    most = max((c.dev_gain for c in there), default=0.0)
-    return next((c for c in there if c.dev_gain >= NEARLY * most), None)
+def middle(choices: Sequence[Choice]) -> Choice:
+    """The choice of the middle budget, of one column and side: what a sentence is about."""
+    return sorted(choices, key=lambda c: c.tau_nats)[len(choices) // 2]
 
 
-def _doing(side: SideName, choice: Choice | None) -> str:
-    if choice is None:
+def _doing(side: SideName, choice: Choice) -> str:
+    if choice.op == "none":
         return "Adding findings to the base" if side == "sufficiency" else "Taking findings out of the organism"
     return DOES[choice.op].format("finding 1" if choice.k == 1 else f"findings 1–{choice.k}")
 
 
 def percent(share: float | None) -> str:
-    """`38 %`."""
-    return "–" if share is None else f"{round(100 * share):d} %"
+    """`38%`."""
+    return "–" if share is None else f"{round(100 * share):d}%"
 
 
 def nats(amount: float) -> str:
@@ -108,7 +105,7 @@ def _discoveries(f: FalseDiscovery) -> str:
     found = round(f.share * len(f.p))
     return (
         f"{found} of {len(f.p)} findings do more than random directions to behaviours that nobody trained: "
-        f"{percent(f.share)} [{percent(f.ci_low)}, {percent(f.ci_high)}]; random directions {100 * f.expected:.1f} %."
+        f"{percent(f.share)} [{percent(f.ci_low)}, {percent(f.ci_high)}]; random directions {100 * f.expected:.1f}%."
     )
 
 
@@ -142,17 +139,18 @@ def _numbers(r: Result) -> Table:
 def _footnotes(r: Result, samples: Samples) -> list[str]:
     """Zero and one of each column, what p can be, and what stands behind the intervals."""
     scored = [t for t, of in zip(samples.templates, samples.scored, strict=True) if of]
-    prompts = f"{len(scored)} of {len(samples.scored)} test prompts"
     notes = [
-        "score: 0 = random directions, 1 = oracle; the others: share of the gap, 0 = no nearer, 1 = the other model",
-        f"from {prompts} (where the models differ enough) of {_count(len(set(scored)), 'template')}; 95 % intervals",
+        "score: 0 = random directions, 1 = oracle (mitigation: fine-tuning off)",
+        "others: share of the gap closed, 0 = no nearer, 1 = the other model",
+        f"{len(scored)} of {len(samples.scored)} test prompts scored, of {_count(len(set(scored)), 'template')}; [95% interval]",
     ]
     if r.choices:
         n = len(samples.constant.sufficiency.null_controls)
         notes.append(f"p: {n} random sets allow no less than 1/{n + 1} = {1 / (n + 1):.3f}")
     if r.scores and r.scores.sufficiency.spill is not None and r.scores.necessity.spill is not None:
-        away = f"{r.scores.sufficiency.spill:.3f} (added) and {r.scores.necessity.spill:.3f} (taken out)"
-        notes.append(f"spill: the other prompts move {away} away from the other model")
+        other = _count(len(samples.scored) - len(scored), "other prompt")
+        added, taken = r.scores.sufficiency.spill, r.scores.necessity.spill
+        notes.append(f"spill: {other} moved away by {added:.3f} (added), {taken:.3f} (taken out)")
     if r.behaviour:
         b = r.behaviour
         notes.append(f"behaviour on {b.n_test} test prompts: base {b.b0_test:.3f}, organism {b.b1_test:.3f}")
@@ -217,6 +215,8 @@ def _explained(r: Result) -> Table:
         del shown["everywhere"]
     if not r.readings:
         del shown["logit lens"]
+    if r.scores is None or r.scores.sufficiency.spill is None:
+        del shown["spill"]
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
