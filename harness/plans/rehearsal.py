@@ -219,8 +219,10 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
 
 
 def _each(when: list[float], workers: int) -> float:
-    """Seconds of a control, all workers together, from when sets were done: the findings' is the first, then as many as workers."""
-    if len(when) < 2 + workers:
+    """Seconds of a control, all workers together, from when sets were done: the findings' are the first (gated and everywhere), then
+    as many controls as workers."""
+    sets = len(when) - 1 - workers
+    if sets < 1:
         return 0.0
-    own, whole = when[1] - when[0], when[-1] - when[0]
+    own, whole = sets * (when[1] - when[0]), when[-1] - when[0]
     return max(0.0, whole - own / workers) / workers
