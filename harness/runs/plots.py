@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 COLOURS = {1: "#0072b2", 3: "#009e73", 10: "#d55e00"}
 """By number of findings (Okabe-Ito, distinguishable without colour vision)."""
-FLOOR = 1e-4
+FLOOR = 1e-3
 """Collateral in nats a token at the left end; less is drawn there."""
 SIZE = (9, 6.4)
 """Inches."""
@@ -59,15 +59,13 @@ def dose_response(result: Result, figure: "Figure") -> None:
         rate.set_xscale("log")
         rate.set_xlim(FLOOR, 1.3)
         rate.set_ylim(-0.02, 1.02)
+        rate.set_xlabel("collateral on dev text (KL to the nearer model, nats a token)", fontsize=8)
         for axes in (gain, rate):
             axes.spines[["top", "right"]].set_visible(False)
     gain, rate = panels[:, 0]
     gain.set_ylim(top=1.08)
     gain.set_ylabel("share of the gap closed")
     rate.set_ylabel("behaviour rate")
-    figure.supxlabel(
-        "collateral: KL to the nearer model (nats/token of dev text); at the left end: that or less", fontsize=9
-    )
     handles, labels = panels[0, 1].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
