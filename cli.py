@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .harness.commands import bases, cache, dictionary, methods, mitigate, organisms, results
+from .harness.commands import bases, cache, controls, dictionary, methods, mitigate, organisms, results
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
 
@@ -24,6 +24,7 @@ EXIT_CODES = (
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown", epilog=EXIT_CODES)
 app.add_typer(bases.app, name="bases")
 app.add_typer(cache.app, name="cache")
+app.add_typer(controls.app, name="controls")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(methods.app, name="methods")
 app.add_typer(leaderboard.app, name="leaderboard")

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ import typer
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
 from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
+from diffbench.organisms.hub.corpora import Split, read_corpora
 
-from benchmarks import gpu, run, scaling, step, streaming, table
+from benchmarks import gpu, plain_texts, run, scaling, step, streaming, table
 from benchmarks.dense import DenseCrosscoder
 from benchmarks.features import paired
 from benchmarks.peers import rows as peers
@@ -175,3 +177,16 @@ def test_the_record_is_written_and_read_back(tmp_path: Path, measured: Performan
     table.main(record)
     assert page.read_text().count(measured.rows[2].name) == 1
     assert ("NaN" not in record.read_text() and json.loads(record.read_text())["gpu"] is None) or measured.gpu
+
+
+def test_plain_texts_are_read_as_texts_and_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_texts, "NEUTRAL", ("typer",))
+    monkeypatch.setattr(plain_texts, "CHAT", ("pluggy",))
+    made = plain_texts.write(tmp_path / "texts")
+    corpora, _ = read_corpora(tmp_path / "texts" / "texts.yaml")
+    read = {
+        kind: [d for split in get_args(Split) for _, d in corpus.documents(split)] for kind, corpus in corpora.items()
+    }
+    assert 0 < len(read["neutral"]) <= made["neutral"] and 0 < len(read["chat"]) <= made["chat"]
+    assert all(plain_texts.LEAST <= len(text) <= plain_texts.MOST for text in read["neutral"])
+    assert all(turns[0]["content"].startswith("What is `pluggy") for turns in read["chat"])

@@ -36,6 +36,8 @@ WINDOWS = ("sliding_window", "attention_chunk_size")
 """Names in a config of how far a position sees in some of the blocks; a tree says it sees to its beginning."""
 ENOUGH = 16
 """Matrix products of fewer rows take other ways through a library: a number must not depend on what is computed beside it."""
+ANSWERS, ANSWER_BYTES = 256, 2**28
+"""Most rows that are written at a time, and most bytes of keys and values that they may hold."""
 LOGIT_BYTES = {"cpu": 2**24, "accelerator": 2**29}
 """Most logits that are held at a time."""
 
@@ -259,6 +261,14 @@ class Pair:
             rows = [start + [w for w in row[:4] for _ in "xx"] + [row[4]] for row in words[order].view(3, 5).tolist()]
         return torch.tensor(rows, device=self.device)
 
+    @property
+    def _answer_bytes(self) -> int:
+        """Of the keys and values of one position."""
+        config = plain(self.model).config.get_text_config()
+        heads: int = config.num_attention_heads
+        width: int = getattr(config, "head_dim", None) or self.d_model // heads
+        return 2 * self.n_layers * (getattr(config, "num_key_value_heads", None) or heads) * width * self.dtype.itemsize
+
     def weight_changes(self) -> dict[str, Tensor]:
         """ΔW [out, in] in fp32 of every linear layer of the blocks up to the hooked one that differs, by its name from `layers.` on."""
         base, tuned = (self._first.bodies[side].parts.blocks for side in SIDES)
@@ -278,8 +288,10 @@ class Pair:
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         if seed is not None:
             torch.manual_seed(seed)
-        for start in range(0, len(order), 256):
-            batch = order[start : start + 256]
+        longest = max(map(len, prompts), default=0) + max_new_tokens
+        at_once = max(1, min(ANSWERS, ANSWER_BYTES // (longest * self._answer_bytes)))
+        for start in range(0, len(order), at_once):
+            batch = order[start : start + at_once]
             length = self._check_fits([prompts[i] for i in batch], max_new_tokens)
             fill = self.tokenizer.pad_token_id or 0
             ids = torch.tensor(

@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...methods.coder.fitting import DictionaryConfig
+from ...methods.coder.stream import STORED_BYTES
 from ...methods.saes import SAEConfig
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ..pairs.preflight import free_on, free_on_host
@@ -185,8 +186,9 @@ def forecast(work: Work, watch: Watcher) -> Plan:
                 continue
             _check_dictionary(cell, stage, found.free_device_bytes or found.free_host_bytes)
             first = not any(not c.finished and c.organism == cell.organism.name for c in found.cells)
+            kept = MEMORY_BYTES + (work.cache.most_bytes // 2 if work.cache else 0)
             try:
-                planned, spared = _cell(cell, little, rehearse(cell, little, watch.progress), read, first)
+                planned, spared = _cell(cell, little, rehearse(cell, little, watch.progress), read, first, kept)
             except DiffbenchError as error:
                 planned, spared = _named(cell, reason=str(error)), 0.0
             found.spared_s += spared
@@ -197,37 +199,40 @@ def forecast(work: Work, watch: Watcher) -> Plan:
 
 
 def _cell(
-    cell: Cell, little: Stage, r: Rehearsal, read: dict[tuple[str, int], int], first: bool
+    cell: Cell, little: Stage, r: Rehearsal, read: dict[tuple[str, int], int], first: bool, kept: int
 ) -> tuple[CellPlan, float]:
     """A cell's plan, and the seconds of it that an earlier cell of the run spares.
 
     Args:
         read: tokens of each text that earlier cells read; generated text depends on the seed.
         first: whether it is the pair's first, which measures it.
+        kept: bytes of residuals that will be kept, in memory and on disk.
     """
     tokens = sum(t.asked for t in r.reads.values())
-    paces = {text: t.seconds / t.given if t.given else 0.0 for text, t in r.reads.items()}
-    harvest = sum(paces[text] * t.asked for text, t in r.reads.items())
+    harvest = sum(t.wall_s for t in r.reads.values())
     spared = 0.0
     for text, t in r.reads.items():
         key = (text, cell.seed if text == "contrastive" else 0)
-        spared += paces[text] * min(read.get(key, 0), t.asked)
+        spared += t.pace * min(read.get(key, 0), t.asked)
         read[key] = max(read.get(key, 0), t.asked)
     per_token = 2 * 4 * little.pair.d_model
+    again = max(0, r.read_again - kept // per_token)  # what is kept costs no pass; no answer is written twice
+    harvest += again * min((t.pace for t in r.reads.values()), default=0.0)
     room = MEMORY_BYTES / (per_token * max(1, sum(read.values())))
     seconds = {"load": little.load_s if first else 0.0, "measure": r.setup_s + r.control_s * r.controls}
-    seconds |= {"harvest": harvest, "fit": r.fit_s, "score": r.score_s + r.scored_control_s * r.controls}
+    seconds |= {"harvest": harvest, "fit": r.fit_s, "score": r.score_s}
     given = sum(t.given for t in r.reads.values())
     share = r.kept_bytes / (given * per_token) if given else 0.0
-    # held in parts and then as one, beside what is remembered for the next method
-    more = int(2 * share * max(0, tokens - given) * per_token) + min(MEMORY_BYTES, tokens * per_token)
+    # held in parts and then as one, or in a buffer; beside it what is remembered for the next method
+    buffer = r.diff.diagnostics.get("stream", {}).get("buffer_tokens", 0) * per_token * STORED_BYTES // 4
+    more = int(2 * share * max(0, tokens - given) * per_token) + buffer + min(MEMORY_BYTES, tokens * per_token)
     on_gpu = little.pair.device.type == "cuda"
     dictionary = sum(t.nbytes for t in (r.diff.dictionary or {}).values())
     findings = sum(f.direction.nbytes * 2 for f in r.diff.findings)
     plan = _named(
         cell,
         tokens=tokens,
-        passes=2 * tokens + scored_positions(little, cell.protocol, r.diff, first),
+        passes=2 * (tokens + again) + scored_positions(little, cell.protocol, r.diff, first),
         host_bytes=peak_rss_bytes() + (0 if on_gpu else more),
         device_bytes=int(torch.cuda.max_memory_allocated()) + more if on_gpu else None,
         disk_bytes=RECORD_BYTES + findings + dictionary,

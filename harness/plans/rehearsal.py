@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
+from ...methods.coder.fitting import rereads
 from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
 from ..protocol.discovery import CONTROLS, Panel
 from ..runs.cell import Cell
 from ..runs.harvest import Memory
-from ..runs.problem import Problem
+from ..runs.problem import Problem, Written
 from ..runs.stage import Stage, measured
 
 MOST_TOKENS, FEW_TOKENS, READ_S = 8192, 2048, 2.0
@@ -38,7 +39,20 @@ class Read(NamedTuple):
     given: int
     """Tokens it was given here."""
     seconds: float
-    """What these took."""
+    """What these took, without writing them."""
+    written: Written
+    """Of contrastive text: it is written in rounds, and a round is not read to its end."""
+
+    @property
+    def pace(self) -> float:
+        """Seconds of reading a token."""
+        return self.seconds / self.given if self.given else 0.0
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of all that was asked for."""
+        rounds = -(-self.asked // self.written.tokens) if self.written.tokens else 0
+        return self.pace * self.asked + rounds * self.written.seconds
 
 
 class Rehearsed:
@@ -51,6 +65,7 @@ class Rehearsed:
         self.seconds: dict[Text, float] = {}
         self.kept_bytes = 0
         """Residuals that the method still held when a text was at its end."""
+        self._read_until = 0.0
         self.reports: list[tuple[float, int, int]] = []
         """(seconds without reading, done, total) of the method's own progress, and after each text (…, 0, 0)."""
 
@@ -61,14 +76,17 @@ class Rehearsed:
     def budget(self) -> Budget:
         """The real one until a text has been read; from then on few seconds are left to train in."""
         real = self._problem.budget
-        return Budget(real.tokens, (self._spent() + TRAIN_S) / RESERVE) if self.given else real
+        return Budget(real.tokens, (self._read_until + TRAIN_S) / RESERVE) if self.given else real
 
     def activations(
-        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None, **more: Any
+        self, text: Text = "neutral", batch_tokens: int = 2048, tokens: int | None = None, start: int | None = None
     ) -> Iterator[Batch]:
         """See `DiffProblem.activations`."""
+        if start is not None and text in self.asked:
+            yield from self._problem.activations(text, batch_tokens, self.given[text], start)
+            return
         alive, held = [0], 0
-        for batch in self._some(text, tokens, lambda n: self._problem.activations(text, batch_tokens, n, **more)):
+        for batch in self._some(text, tokens, lambda n: self._problem.activations(text, batch_tokens, n, start)):
             size, held = batch.residuals.nbytes, max(held, batch.residuals.nbytes)
             alive[0] += size
             weakref.finalize(batch.residuals, partial(_less, alive, size))
@@ -90,22 +108,31 @@ class Rehearsed:
         left = self._problem.budget.tokens - sum(self.asked.values())
         wanted = left if tokens is None else min(tokens, left)
         self.asked[text] = self.asked.get(text, 0) + wanted
-        before, used = self._problem.harvest_s, self._problem.tokens_used
+        given, seconds, items = 0, 0.0, read(min(wanted, MOST_TOKENS))
         try:
-            for item in read(min(wanted, MOST_TOKENS)):
-                yield item
-                given, seconds = self._problem.tokens_used - used, self._problem.harvest_s - before
-                if text != "contrastive" and given >= FEW_TOKENS and seconds > READ_S:
-                    break
+            more = True
+            while more:  # a stream reads several texts in turns: only what this one reads is its own
+                before, used = self._problem.harvest_s, self._problem.tokens_used
+                item = next(items, None)
+                seconds, given = seconds + self._problem.harvest_s - before, given + self._problem.tokens_used - used
+                if item is not None:
+                    yield item
+                more = item is not None and (text == "contrastive" or given < FEW_TOKENS or seconds <= READ_S)
         finally:  # a method may stop before the end
-            self.seconds[text] = self.seconds.get(text, 0.0) + self._problem.harvest_s - before
-            self.given[text] = self.given.get(text, 0) + self._problem.tokens_used - used
+            self.seconds[text] = self.seconds.get(text, 0.0) + seconds
+            self.given[text] = self.given.get(text, 0) + given
+            self._read_until = self._spent()
             self.progress(0, 0)
 
     def reads(self) -> dict[Text, Read]:
         """What was asked of each text."""
         return {
-            text: Read(self._there(text, asked), self.given.get(text, 0), self.seconds.get(text, 0.0))
+            text: Read(
+                self._there(text, asked),
+                self.given.get(text, 0),
+                self.seconds.get(text, 0.0) - (self._problem.written.seconds if text == "contrastive" else 0.0),
+                self._problem.written if text == "contrastive" else Written(0, 0.0),
+            )
             for text, asked in self.asked.items()
         }
 
@@ -146,12 +173,17 @@ class Rehearsal:
     """Seconds of measuring the pair before any control is climbed; 0 if that was done before."""
     control_s: float
     """Seconds of a control when the pair is measured, all workers together."""
-    score_s: float
-    """Seconds of scoring the findings and reading them."""
-    scored_control_s: float
-    """Seconds of a control when findings are scored, all workers together."""
+    rest_s: float
+    """Seconds of reading the findings and of whatever else follows them but putting them and their controls through the protocol."""
+    own_s: float
+    """Seconds of putting the findings through it, on one worker."""
+    each_s: float
+    """Seconds of a control, on one worker."""
+    workers: int
     fit_s: float
     """Seconds of the method without reading."""
+    read_again: int
+    """Tokens that a stream will read another time, over all texts."""
     diff: DiffResult
     kept_bytes: int
     """Residuals that the method held of what it was given."""
@@ -161,6 +193,11 @@ class Rehearsal:
 
     def __post_init__(self) -> None:
         self.gated = any(f.gate for f in self.diff.findings)
+
+    @property
+    def score_s(self) -> float:
+        """Seconds of scoring in all: no sooner than the findings are done, and no sooner than all workers have done it all."""
+        return self.rest_s + max(self.own_s, (self.own_s + self.each_s * self.controls) / self.workers)
 
 
 def small(stage: Stage) -> Stage:
@@ -192,37 +229,33 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     began = time.perf_counter()
     _ = stage.panel or stage.measured(note)
     measured_s = time.perf_counter() - began
-    # both nulls, each with so many controls
-    climbed = measured_s - (marks[-1 - 2 * few][0] - began) if fresh else measured_s
+    climbed = measured_s if not fresh else marks[-1][0] - marks[2][0]
     problem = cell.problem(stage, progress, memory=Memory())
     torch.manual_seed(cell.seed)
     seen, began = Rehearsed(problem), time.perf_counter()
     diff = check_findings(cell.method.run(cell.config, cast(DiffProblem, seen)), stage.pair.d_model)
     method_s = time.perf_counter() - began
-    marks.clear()
     began = time.perf_counter()
-    measured(diff, stage, lambda phase, done, total: marks.append((time.perf_counter(), done, total)))
+    measured(diff, stage, progress)
     whole = time.perf_counter() - began
-    each = _each([when for when, _, _ in marks], few)
     (taken, all_), nulls = seen.work(), stage.panel is not None
+    took = [0.0] if diff.patch or nulls else stage.scorer.took
+    columns = 2 if len(took) > 1 else 1  # gated findings are scored in both, and have controls
+    own, others = sum(took[:columns]), took[columns:]
+    workers = min(few, torch.get_num_threads()) if stage.pair.device.type == "cpu" else 1
+    each = whole / (PANEL + 1) if nulls else sum(others) / max(1, len(others))
+    spent = each * PANEL if nulls else max(own, (own + sum(others)) / workers)
     return Rehearsal(
         reads=seen.reads(),
         setup_s=measured_s - climbed if fresh else 0.0,
         control_s=climbed / few if fresh else 0.0,
-        score_s=whole / (PANEL + 1) if nulls else whole - few * each,
-        scored_control_s=whole / (PANEL + 1) if nulls else each,
+        read_again=rereads(cell.config, seen.asked) if "stream" in diff.diagnostics else 0,
+        rest_s=max(0.0, whole - spent),
+        own_s=own,
+        each_s=each,
+        workers=1 if nulls else workers,
         fit_s=max(0.0, method_s - problem.harvest_s - taken) + all_,
         diff=diff,
         kept_bytes=seen.kept_bytes,
         controls=CONTROLS if nulls else cell.protocol.controls,
     )
-
-
-def _each(when: list[float], workers: int) -> float:
-    """Seconds of a control, all workers together, from when sets were done: the findings' are the first (gated and everywhere), then
-    as many controls as workers."""
-    sets = len(when) - 1 - workers
-    if sets < 1:
-        return 0.0
-    own, whole = sets * (when[1] - when[0]), when[-1] - when[0]
-    return max(0.0, whole - own / workers) / workers

@@ -16,14 +16,17 @@ from torch import Tensor
 from ...methods.contract import MAX_FINDINGS
 from ..cache import Kept
 from ..pairs.interventions import Directions, Option, unit
+from ..records.control_pack import Values
 
 SCORE_SEED = 0
 """Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
 KIND, VERSION = "controls", "2"
 """Of what is kept of a control. The version is that of the procedure that measures one option: change it whenever its numbers change."""
+MIXTURES = 16
+"""Most draws of the second null, which is only ever averaged."""
 MIXED = 16
 """Tokens whose differences are mixed into a direction of the second null."""
-Value = float | list[float] | None
+Value = float | list[float]
 """What was measured of an option, as JSON gives it back without a change of a bit."""
 
 
@@ -58,7 +61,7 @@ class ControlMemory:
     key: Mapping[str, Any]
     """Which draw."""
     values: dict[tuple[str, Option], Any] = field(default_factory=dict[tuple[str, Option], Any])
-    """By what was measured and the option: a number, or a list of them."""
+    """By what was measured and the option: a number, or a list of them; in the beginning what was shipped."""
 
     def __post_init__(self) -> None:
         self.values |= self._on_disk()
@@ -74,6 +77,15 @@ class ControlMemory:
     def _on_disk(self) -> dict[tuple[str, Option], Any]:
         entry = self.kept.get(KIND, VERSION, **self.key) if self.kept is not None else None
         return {(what, Option(op, k, False, s)): value for what, op, k, s, value in entry.facts} if entry else {}
+
+    def packed(self) -> Values:
+        """What is known, for a file."""
+        return {(what, o.op, o.k, o.strength): value for (what, o), value in self.values.items()}
+
+
+def unpacked(values: Values) -> dict[tuple[str, Option], Any]:
+    """What `ControlMemory.packed` gave."""
+    return {(what, Option(op, k, False, s)): value for (what, op, k, s), value in values.items()}  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ findings, the cost of what was kept is measured again on more text, and it count
 reasons: docs/protocol.md.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,13 +22,14 @@ from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
 from ..cache import Kept, ids_sha256
 from ..pairs.engine import Side
-from ..pairs.interventions import NOTHING, OPS, Directions, Edits, Op, Option, edits, kinds
+from ..pairs.interventions import NOTHING, OPS, Directions, Op, Option, edits, kinds
 from ..pairs.pair import Pair
 from ..parallel import in_threads
+from ..records.control_pack import ControlPack
 from ..records.result import COLUMNS, BySide, Choice, Column, ColumnName, Curve, Samples, SideName, SideSamples
 from ..records.settings import NotScorable, Protocol
 from .clean_runs import CleanRun
-from .controls import SCORE_SEED, Candidate, ControlMemory, Member, Value, control, mixture
+from .controls import MIXTURES, SCORE_SEED, Candidate, ControlMemory, Member, Value, control, mixture, unpacked
 from .intervals import hypervolume, interval, template_weights, upper_end
 from .prompts import ordinary
 from .strengths import within
@@ -35,6 +37,8 @@ from .strengths import within
 SIDES: dict[SideName, Side] = {"sufficiency": "base", "necessity": "tuned"}
 """Which model is edited on each side; the other is where it should go."""
 SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
+NULLS = ("isotropic", "mixture")
+"""Constant random controls: directions of no model, which are the zero; and mixtures of differences between the two, reported beside."""
 Array = NDArray[np.float64]
 BySides = dict[SideName, Array]
 
@@ -85,6 +89,7 @@ class Scorer:
     Args:
         kept: where what was measured of random controls is kept between runs, for this pair and these prompts; None: nowhere.
         progress: called with (what is measured, of how much) while that is done: both sides' clean runs, then the controls.
+        shipped: constant controls that were measured before, as many as there are; None: the protocol's number are measured here.
     """
 
     def __init__(
@@ -95,13 +100,15 @@ class Scorer:
         protocol: Protocol,
         kept: Kept | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        shipped: ControlPack | None = None,
     ):
-        self.pair, self.protocol = pair, protocol
+        self.pair, self.protocol, self._shipped = pair, protocol, shipped
         self._clean: dict[tuple[Side, str], CleanRun] = {}
         read = list[str]()
         by_choices = behaviour.distance == "choices"
+        total = len(SPLITS) + sum(map(self._count, NULLS))
         for i, split in enumerate(SPLITS):
-            progress(i, 2 + 2 * protocol.controls)
+            progress(i, total)
             text = ordinary(pair, texts, split, protocol.dev_tokens if split == "dev" else protocol.test_tokens)
             prompts, probes = behaviour.of(split), behaviour.capability_of(split)
             for side, run in CleanRun.both(pair, prompts, probes, text, by_choices).items():
@@ -127,9 +134,12 @@ class Scorer:
         )
         self._draws: dict[str, list[Candidate]] = {}
         self._nulls: dict[tuple[str, tuple[int, ...]], Null] = {}
-        for i, kind in enumerate(("isotropic", "mixture")):
-            first = 2 + i * protocol.controls
-            self.null(kind, protocol.ks, lambda done, first=first: progress(first + done, 2 + 2 * protocol.controls))
+        done = len(SPLITS)
+        for kind in NULLS:
+            progress(done, total)
+            self.null(kind, protocol.ks, lambda some, done=done: progress(done + some, total))
+            done += self._count(kind)
+        progress(total, total)
 
     def clean_run(self, side: Side, split: str) -> CleanRun:
         """What no intervention changes, of one side and split."""
@@ -269,17 +279,47 @@ class Scorer:
             self._nulls[key] = Null(effects, np.array(volumes))
         return self._nulls[key]
 
+    def _count(self, kind: str) -> int:
+        """How many draws a null has."""
+        if self._shipped is not None and kind in self._shipped.draws:
+            return len(self._shipped.draws[kind])
+        return min(self.protocol.controls, MIXTURES) if kind == "mixture" else self.protocol.controls
+
     def _drawn(self, kind: str) -> list[Candidate]:
         """The draws of a null."""
         if kind not in self._draws:
+            known = self._shipped.draws.get(kind) if self._shipped else None
+            values = [{} for _ in range(self._count(kind))] if known is None else [*map(unpacked, known)]
             self._draws[kind] = [
                 Candidate(
                     replace(self._frame(self._random(kind, i)), centre=self.centre),
-                    ControlMemory(self._kept, {"null": kind, "index": i}),
+                    ControlMemory(self._kept if known is None else None, {"null": kind, "index": i}, own),
                 )
-                for i in range(self.protocol.controls)
+                for i, own in enumerate(values)
             ]
         return self._draws[kind]
+
+    def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
+        """How many values of the first draws of a file were measured again, and the largest difference.
+
+        Only what follows from a draw itself: what it costs, and what its strengths as written do.
+        """
+        differences = list[float]()
+        for kind, draws in pack.draws.items():
+            for i, known in enumerate(draws[:sample]):
+                directions = replace(self._frame(self._random(kind, i)), centre=self.centre)
+                for (what, option), value in unpacked(known).items():
+                    mine = self._measure(what, Candidate(directions), [option])[0]
+                    pairs = zip(_list(value), _list(mine), strict=True)
+                    differences += [abs(a - b) for a, b in pairs]
+        return len(differences), float(max(differences, default=0.0))
+
+    def packed(self, key: Mapping[str, Any]) -> ControlPack:
+        """What is known of the constant controls, for a file: whatever any choice of the protocol's ks can ask of them."""
+        for kind, k in itertools.product(NULLS, self.protocol.ks):
+            self.null(kind, (k,))  # a set keeps the best of its draws' own best
+        draws = {kind: [d.draw.packed() for d in self._drawn(kind) if d.draw] for kind in NULLS}
+        return ControlPack(key, draws)
 
     def _random(self, kind: str, index: int) -> Tensor:
         return control(index, self.pair.d_model) if kind == "isotropic" else mixture(index, self._differences)
@@ -318,35 +358,48 @@ class Scorer:
             for side in SIDES:
                 self._points(side, member)
 
-    def _edits(self, side: Side, candidate: Candidate, chosen: Sequence[Option]) -> Edits:
-        """Strengths are in mean residual norms of ordinary dev text."""
-        return edits(chosen, candidate.directions, self._clean[side, "dev"].scale)
+    def _measured(self, what: str, candidate: Candidate, options: Sequence[Option]) -> list[Any]:
+        """What is measured of options, once of each.
+
+        Args:
+            what: `SIDE cost` (collateral on dev text) or `SIDE dev` (gain and mean rate on dev prompts); on test `SIDE test` (effects of
+                the prompts and their mean rate), `SIDE collateral` (mean and upper end), `SIDE accuracy`.
+        """
+        return candidate.recall(what, options, lambda some: self._measure(what, candidate, some))
+
+    def _measure(self, what: str, candidate: Candidate, options: Sequence[Option]) -> Sequence[Value]:
+        side: Side = "base" if what.startswith("base") else "tuned"
+        kind = what.removeprefix(f"{side} ")
+        run = self._clean[side, "dev" if kind in ("cost", "dev") else "test"]
+        # strengths are in mean residual norms of ordinary dev text
+        made = edits(options, candidate.directions, self._clean[side, "dev"].scale)
+        if kind == "cost":
+            return run.collateral(made).tolist()
+        if kind == "collateral":
+            row = run.read.row.cpu().numpy()
+            return [[float(kl.mean()), upper_end(kl, row)] for kl in run.read.edited(made).double().numpy()]
+        if kind == "accuracy":
+            found = run.accuracy(made)
+            return [] if found is None else found[:, None].tolist()
+        away, rates = run.measured(made)
+        nearer, rate = run.gap - away, rates.double().mean(1, keepdim=True)
+        if kind == "dev":
+            scored = run.gap >= self.protocol.scored_gap
+            nearer = nearer[:, scored].double().sum(1, keepdim=True) / float(run.gap[scored].sum())
+        return torch.cat([nearer, rate], 1).tolist()
 
     def _points(self, name: SideName, member: Member) -> list[Point]:
         """Every option on dev: those strengths of each kind that cost what a budget allows."""
-        p, side = self.protocol, SIDES[name]
-        candidate, run = member.candidate, self._clean[side, "dev"]
-        scored = run.gap >= p.scored_gap
-        whole = float(run.gap[scored].sum())
-
-        def cost(some: Sequence[Option]) -> list[float]:
-            return run.collateral(self._edits(side, candidate, some)).tolist()
-
-        def near(some: Sequence[Option]) -> list[list[float]]:
-            away, rates = run.measured(self._edits(side, candidate, some))
-            gain = (run.gap - away)[:, scored].double().sum(1) / whole
-            return torch.stack([gain, rates.double().mean(1)], 1).tolist()
-
+        side, candidate, asked = SIDES[name], member.candidate, member.kinds[name]
         found: list[Point] = []
-        asked = member.kinds[name]
         # what is kept of a draw is measured in batches that nothing else has a say in
         for some in [asked] if candidate.draw is None else [(kind,) for kind in asked]:
             climbs = [self._climb_of(kind) for kind in some]
-            costs = iter(candidate.recall(f"{side} cost", [o for climb in climbs for o in climb], cost))
+            costs = iter(self._measured(f"{side} cost", candidate, [o for climb in climbs for o in climb]))
             options: dict[Option, float] = {}
             for climb in climbs:
                 options |= self._within([next(costs) for _ in climb], climb)
-            dev = candidate.recall(f"{side} dev", list(options), near)
+            dev = self._measured(f"{side} dev", candidate, list(options))
             found += [
                 Point(member, o, gain, rate, kl) for (o, kl), (gain, rate) in zip(options.items(), dev, strict=True)
             ]
@@ -398,40 +451,21 @@ class Scorer:
 
     def _on_test(self, name: SideName, points: Sequence[Point]) -> list[tuple[Array, float]]:
         """Effects [prompts] and mean rate of options."""
-        side = SIDES[name]
-        run = self._clean[side, "test"]
-
-        def measure(candidate: Candidate, some: Sequence[Option]) -> list[list[float]]:
-            away, rates = run.measured(self._edits(side, candidate, some))
-            return torch.cat([run.gap - away, rates.mean(1, keepdim=True)], 1).tolist()
-
-        return [(np.array(values[:-1]), values[-1]) for values in self._of(f"{side} test", points, measure)]
+        return [(np.array(values[:-1]), values[-1]) for values in self._of(f"{SIDES[name]} test", points)]
 
     def _costs(self, name: SideName, points: Sequence[Point], again: bool) -> list[tuple[float, float]]:
         """Collateral of options and the upper end of its interval, on test text; what dev says unless it is measured `again`."""
         if not again:
             return [(x.kl_nats, x.kl_nats) for x in points]
-        side = SIDES[name]
-        text = self._clean[side, "test"].read
+        return [(kl, high) for kl, high in self._of(f"{SIDES[name]} collateral", points)]
 
-        def measure(candidate: Candidate, some: Sequence[Option]) -> list[list[float]]:
-            each = text.edited(self._edits(side, candidate, some)).double().numpy()
-            return [[float(kl.mean()), upper_end(kl, text.row.cpu().numpy())] for kl in each]
-
-        return [(kl, high) for kl, high in self._of(f"{side} collateral", points, measure)]
-
-    def _of(
-        self,
-        what: str,
-        points: Sequence[Point],
-        measure: Callable[[Candidate, Sequence[Option]], Sequence[Value]],
-    ) -> list[list[float]]:
-        """`measure` of each point, those of one candidate together; of a draw each by itself."""
+    def _of(self, what: str, points: Sequence[Point]) -> list[list[float]]:
+        """What is measured of each point, those of one candidate together; of a draw each by itself."""
         found: dict[int, list[float]] = {}
         for candidate in {id(x.member.candidate): x.member.candidate for x in points}.values():
             mine = [x for x in points if x.member.candidate is candidate]
             for some in [mine] if candidate.draw is None else [[x] for x in mine]:
-                values = candidate.recall(what, [x.option for x in some], lambda o, c=candidate: measure(c, o))
+                values = self._measured(what, candidate, [x.option for x in some])
                 found |= {id(x): value for x, value in zip(some, values, strict=True)}
         return [found[id(x)] for x in points]
 
@@ -441,13 +475,9 @@ class Scorer:
         points = [t.point for t in kept if t.point is not None]
         run = self._clean["tuned", "test"]
 
-        def measure(candidate: Candidate, some: Sequence[Option]) -> list[list[float]]:
-            found = run.accuracy(self._edits("tuned", candidate, some))
-            return [] if found is None else found[:, None].tolist()
-
         retained = [float(np.exp(-t.kl_nats)) for t in kept]
         if run.capability:
-            accuracy = self._of("accuracy", points, measure)
+            accuracy = self._of("tuned accuracy", points)
             retained = [(y + a) / 2 for y, [a] in zip(retained, accuracy, strict=True)]
         return [(np.zeros(len(run.gap)), 1.0), *((t.effect, y) for t, y in zip(kept, retained, strict=True))]
 
@@ -524,6 +554,10 @@ class Scored:
 def _draw_kinds(k: int) -> dict[str, tuple[Option, ...]]:
     """What a draw does in the place of k findings: their sum is one direction, their span has k."""
     return {side: tuple(Option(op, k if op == "ablate" else 1, False, 1.0) for op in ops) for side, ops in OPS.items()}
+
+
+def _list(value: Value) -> list[float]:
+    return value if isinstance(value, list) else [value]
 
 
 def _mean(taken: Sequence[Taken]) -> Array:

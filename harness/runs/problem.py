@@ -4,6 +4,7 @@ Harvested text is read once and counted exactly; both sides run on the same toke
 """
 
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -48,6 +49,13 @@ class _Ends(NamedTuple):
 H = TypeVar("H", Batch, _Ends)
 
 
+class Written(NamedTuple):
+    """Contrastive text: tokens of it, and the seconds that its answers took (part of `harvest_s`)."""
+
+    tokens: int
+    seconds: float
+
+
 class AccessError(PermissionError):
     """A method asked for more than its declared access tier."""
 
@@ -79,6 +87,9 @@ class Problem:
         self.spared_s = 0.0
         """Wall seconds that an earlier cell spent reading the same text."""
         self._memory = memory or Memory()
+        self.written = Written(0, 0.0)
+        self._answered: dict[int, list[array[int]]] = {}
+        """Contrastive texts of each round of prompts, for the next reading."""
         self._reached: dict[str, int] = {}
         """Furthest token read of each text."""
         self.left_out = Count()
@@ -301,18 +312,26 @@ class Problem:
         return _Ends(batch, [self._pair.ends(both[:, :, i], ids, side, where) for i, side in enumerate(SIDES)]), count
 
     def _contrastive(self, skip: int = 0) -> Iterator[list[int]]:
-        """Prompts answered by both sides; each answer becomes a text that both sides read. Rounds that are skipped are not answered."""
+        """Prompts answered by both sides; each answer becomes a text that both sides read. Rounds that are skipped are not answered,
+        and none is answered twice."""
         prompts = self._texts.prompts(self.losses)
         round_ = 0
         while some := list(islice(prompts, 256)):
             if skip >= 2 * len(some):
                 skip, round_ = skip - 2 * len(some), round_ + 1
                 continue
-            answers = [
-                self._pair.generate(some, side, CONTRASTIVE_NEW_TOKENS, seed=100_000 * self.seed + 2 * round_ + i)
-                for i, side in enumerate(("base", "tuned"))
-            ]
-            yield from [prompt + answer for prompt, *both in zip(some, *answers, strict=True) for answer in both][skip:]
+            if round_ not in self._answered:
+                seed, began = 100_000 * self.seed + 2 * round_, time.perf_counter()
+                answers = [
+                    self._pair.generate(some, side, CONTRASTIVE_NEW_TOKENS, seed=seed + i)
+                    for i, side in enumerate(SIDES)
+                ]
+                texts = [prompt + said for prompt, *both in zip(some, *answers, strict=True) for said in both]
+                self._answered[round_] = [array("i", text) for text in texts]
+                self.written = Written(
+                    self.written.tokens + sum(map(len, texts)), self.written.seconds + time.perf_counter() - began
+                )
+            yield from [text.tolist() for text in self._answered[round_][skip:]]
             skip, round_ = 0, round_ + 1
 
     def _need(self, access: str, what: str) -> None:

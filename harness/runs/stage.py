@@ -18,13 +18,14 @@ from ..cache import Cache, Kept
 from ..pairs.loading import Backend, load_pair
 from ..pairs.pair import Pair
 from ..pairs.sinks import TIMES, Count, Sinks
-from ..protocol.controls import SCORE_SEED
+from ..protocol.controls import SCORE_SEED, VERSION
 from ..protocol.discovery import Panel
 from ..protocol.effects import Scored, Scorer
 from ..protocol.identification import Reader
 from ..protocol.intervals import summarise
 from ..protocol.localisation import localise, truth_of
 from ..protocol.reading import prompts_sha256
+from ..records.control_pack import FILE, matching
 from ..records.result import Behaviour, LeftOut, Reading
 from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
 from .harvest import Memory
@@ -119,10 +120,26 @@ class Stage:
     def measured(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Scorer:
         """`scorer`, its measurement seen."""
         if self._scorer is None:
+            o = self.organism
+            shipped = matching(o.pair.adapter / FILE, self.control_key) if o.in_zoo and o.pair.adapter else None
             self._scorer = Scorer(
-                self.pair, self.organism.behaviour, self.texts, self.protocol, self._kept_of_prompts, progress
+                self.pair, o.behaviour, self.texts, self.protocol, self._kept_of_prompts, progress, shipped
             )
         return self._scorer
+
+    @property
+    def control_key(self) -> dict[str, Any]:
+        """Everything that decides what constant controls do here, but for rounding."""
+        settings = self.protocol.model_dump(mode="json", exclude={"controls", "draws", "min_scored", "min_oracle"})
+        return {
+            "organism": self.organism.sha256,
+            "prompts": prompts_sha256(self.organism),
+            "layer": self.pair.layer,
+            "dtype": str(self.pair.dtype),
+            "sinks": self.pair.sinks.rule if self.pair.sinks else None,
+            "settings": settings,
+            "procedure": VERSION,
+        }
 
     @property
     def _kept_of_prompts(self) -> Kept | None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Generic, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from ..contract import Access, DiffProblem, DiffResult, Text
@@ -95,6 +95,14 @@ def harvest(problem: DiffProblem, config: DictionaryConfig, shares: Mapping[Text
     return Held(residuals_T2d[:at], ids_T, positions_T, counts, time.monotonic() - begin)
 
 
+def rereads(config: BaseModel, wanted: Mapping[Text, int]) -> int:
+    """Tokens that a stream of so many of each text reads another time: further epochs, and the read-out."""
+    if not isinstance(config, DictionaryConfig):
+        return 0
+    epoch = sum(wanted.values())
+    return max(0, config.steps * config.batch - epoch) + min(config.readout_tokens, epoch)
+
+
 def fit(
     problem: DiffProblem,
     config: DictionaryConfig,
@@ -135,7 +143,6 @@ def learn(
     warm: bool = False,
 ) -> dict[str, Any]:
     """Train within a share of the clock that harvesting left; facts for the diagnostics."""
-    limit_s = share * ((1 - READOUT_RESERVE) * problem.budget.seconds - read.seconds)
     checkpoint = problem.scratch / f"{stage}.safetensors" if problem.scratch else None
     report = train(
         coder,
@@ -145,7 +152,7 @@ def learn(
         schedule,
         seed=problem.seed,
         progress=problem.progress,
-        limit_s=limit_s,
+        limit_s=lambda: share * ((1 - READOUT_RESERVE) * problem.budget.seconds - read.seconds),
         warm=warm,
         checkpoint=checkpoint,
     )

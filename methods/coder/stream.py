@@ -95,6 +95,8 @@ class Stream:
         """Distinct tokens read of each text."""
         self.epochs, self.waited_s, self.surveyed = 0, 0.0, 0
         """Epochs begun, seconds that training waited for reading, tokens of the read-out."""
+        self.half = 0
+        """Tokens of a half in use."""
         self._sample: Tensor | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -103,7 +105,7 @@ class Stream:
             "harvest_tokens": dict(self.counts),
             "harvest_s": round(self.waited_s, 3),
             "stream": {
-                "most_buffer_tokens": 2 * self.capacity,
+                "buffer_tokens": 2 * self.half,
                 "stored": "bfloat16, base and change",
                 "normaliser_tokens": None if self._sample is None else len(self._sample),
                 "epochs": self.epochs,
@@ -138,7 +140,8 @@ class Stream:
         """Batches from a position on. The reader stops when the block is left; what it raises, the next batch raises."""
         at = at or Position()
         size = TURN * -(-max(SAMPLE, steps * batch // PARTS) // TURN)
-        reading = _Reading(self, batch, min(size, self.capacity), (steps - done) * batch + at.drawn, seed, at)
+        self.half = min(size, self.capacity)
+        reading = _Reading(self, batch, self.half, (steps - done) * batch + at.drawn, seed, at)
         try:
             yield Draw(reading.sample, reading.batches(), lambda: reading.position)
         finally:

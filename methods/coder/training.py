@@ -119,7 +119,7 @@ def train(
     *,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    limit_s: float = float("inf"),
+    limit_s: Callable[[], float] = lambda: float("inf"),
     warm: bool = False,
     checkpoint: Path | None = None,
 ) -> TrainReport:
@@ -134,7 +134,7 @@ def train(
         schedule: annealing and dead-latent rule.
         seed: of the shuffling.
         progress: called with (steps done, steps in all) at every check.
-        limit_s: wall clock after which training stops at the next check.
+        limit_s: wall clock after which training stops at the next check; asked for at each.
         warm: the coder was trained before: its normaliser, bias and thresholds stay where they are.
         checkpoint: file that training writes its state to now and then and, killed, goes on from; the result has the same bits.
 
@@ -193,7 +193,7 @@ def train(
             progress(done, config.steps)
             if saved and done < config.steps:
                 saved.save_if_due(coder, optimiser, since_N, report, draw.position())
-            if report.seconds > limit_s and done < config.steps:
+            if report.seconds > limit_s() and done < config.steps:
                 report.budget_exhausted = True
                 break
     if report.loss["reconstruction"] > 1 and not report.budget_exhausted:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from diffbench.harness.pairs import pair as pair_module
 from diffbench.harness.pairs.anatomy import PairError, anatomy
+from diffbench.harness.pairs.engine import Engine
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.pairs.proof import LAST, alone, probe, prove
@@ -366,6 +368,28 @@ def test_decoding_is_ours_whatever_the_generation_config_says(tmp_path: Path) ->
     pair = load_pair(base, adapter, 2)
     assert pair.generate(rows, "tuned", 12) == plain
     assert pair.generate(rows, "tuned", 12, seed=1) == load_pair(base, adapter, 2).generate(rows, "tuned", 12, seed=1)
+
+
+def test_answers_are_written_so_many_at_a_time_as_their_keys_and_values_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = save_base(tmp_path / "base")
+    pair = load_pair(base, save_adapter(tmp_path / "adapter", base), 2)
+    rows = [list(range(7 + i, 15 + i)) for i in range(8)]
+    whole, sizes = pair.generate(rows, "tuned", 4), list[int]()
+    real = Engine.generate
+
+    def counted(self: Engine, ids: Any, *args: Any) -> Any:
+        sizes.append(len(ids))
+        return real(self, ids, *args)
+
+    monkeypatch.setattr(Engine, "generate", counted)
+    config = pair.model.config
+    each = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    monkeypatch.setattr(pair_module, "ANSWER_BYTES", 3 * each * (8 + 4))
+    assert pair.generate(rows, "tuned", 4) == whole and sizes == [3, 3, 2]
+    monkeypatch.setattr(pair_module, "ANSWER_BYTES", 1)
+    assert pair.generate(rows, "tuned", 4) == whole and sizes[3:] == [1] * 8
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu:0", "CUDA", "cuda:x", ""])

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.plans import plan as plan_module
 from diffbench.harness.plans.passes import scored_positions
 from diffbench.harness.plans.plan import CellPlan, Plan, forecast
-from diffbench.harness.plans.rehearsal import Rehearsed
-from diffbench.harness.runs.problem import Problem
+from diffbench.harness.plans.rehearsal import Read, Rehearsal, Rehearsed
+from diffbench.harness.runs.problem import Problem, Written
 from diffbench.harness.runs.run import Quiet, plan, run
 from diffbench.harness.runs.stage import Stage, score_findings
 from diffbench.harness.views.plan import table
-from diffbench.methods.contract import Budget
+from diffbench.methods.coder.fitting import rereads
+from diffbench.methods.contract import Budget, DiffResult, Finding
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import PrerequisiteError
 from diffbench.organisms.organism import Organism
@@ -73,7 +75,10 @@ def test_the_passes_of_a_plan_are_those_of_the_run(
     assert measured + 0.75 * (most - first) <= ran[0] <= most
 
 
-def test_a_method_gets_little_text_and_what_it_asked_for_is_remembered(stage: Stage) -> None:
+def test_a_method_gets_little_text_and_what_it_asked_for_is_remembered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffbench.harness.plans.rehearsal.READ_S", float("inf"))  # however slow the machine is now
     problem = Problem(stage.pair, stage.texts, [], "activations", 0, Budget(tokens=50_000, seconds=600))
     seen = Rehearsed(problem)
     assert seen.budget == problem.budget  # a method that divides its seconds before it reads must not stop early
@@ -85,6 +90,56 @@ def test_a_method_gets_little_text_and_what_it_asked_for_is_remembered(stage: St
     assert 0 < sum(len(b.ids) for b in kept) <= reads["neutral"].given < 10_000
     assert seen.kept_bytes == sum(b.residuals.nbytes for b in kept)  # the chat was not held
     assert seen.budget.tokens == 50_000 and seen.budget.seconds < 60
+
+
+def test_texts_that_are_read_in_turns_are_counted_apart_and_a_second_reading_costs_nothing(stage: Stage) -> None:
+    problem = Problem(stage.pair, stage.texts, [], "activations", 0, Budget(tokens=4000, seconds=600))
+    seen = Rehearsed(problem)
+    readers = {text: seen.activations(text, 500, n, 0) for text, n in (("neutral", 3000), ("chat", 1000))}  # pyright: ignore[reportArgumentType]
+    for _ in range(2):
+        for reader in readers.values():
+            next(reader)
+    for reader in readers.values():
+        list(reader)
+    reads = seen.reads()
+    assert (
+        (reads["neutral"].given, reads["chat"].given) == (3000, 1000) == (reads["neutral"].asked, reads["chat"].asked)
+    )
+    took, until = dict(seen.seconds), seen.budget.seconds
+    again = list(seen.activations("neutral", 500, 3000, 0))
+    assert sum(len(b.ids) for b in again) == 3000 and problem.tokens_used == 4000
+    assert (seen.seconds, seen.budget.seconds) == (took, until)  # training may not go on for as long as a stream reads
+
+
+def test_a_round_of_answers_is_paid_for_as_a_whole() -> None:
+    read = Read(asked=30_000, given=8000, seconds=4.0, written=Written(20_000, 10.0))
+    assert (read.pace, read.wall_s) == (0.0005, 15.0 + 20.0)
+
+
+def test_what_a_stream_reads_again_is_further_epochs_and_the_read_out() -> None:
+    config = load_method("delta").configure({"steps": 100, "batch": 512, "readout_tokens": 20_000})
+    assert rereads(config, {"neutral": 30_000, "chat": 10_000}) == 11_200 + 20_000
+    assert rereads(config, {"neutral": 100_000}) == 20_000
+    assert rereads(load_method("mean_diff").configure({}), {"neutral": 100_000}) == 0
+
+
+@pytest.mark.slow
+def test_a_stream_is_rehearsed_without_training_to_its_end(tmp_path: Path, organism: Organism) -> None:
+    cells = work(organism, tmp_path, tokens=30_000, batch_topk=SMALL | {"stream": True, "steps": 100_000})
+    (cell,) = forecast(cells, Quiet()).cells
+    assert (cell.reason, cell.tokens) == (None, 30_000)
+    assert cell.seconds["fit"] > 60 > sum(cell.seconds[phase] for phase in ("load", "harvest"))
+
+
+def test_scoring_takes_as_long_as_its_workers_and_no_less_than_the_findings() -> None:
+    def scored(own_s: float, each_s: float) -> float:
+        fields = {"reads": {}, "setup_s": 0.0, "control_s": 0.0, "rest_s": 1.0, "workers": 2, "fit_s": 0.0}
+        nothing = DiffResult([Finding(torch.ones(4))])
+        return Rehearsal(
+            **fields, own_s=own_s, each_s=each_s, read_again=0, diff=nothing, kept_bytes=0, controls=16
+        ).score_s  # pyright: ignore[reportArgumentType]
+
+    assert (scored(2.0, 1.0), scored(8.0, 0.0)) == (1.0 + 9.0, 1.0 + 8.0)
 
 
 def test_the_pace_of_a_method_is_that_of_its_own_reports(stage: Stage) -> None:

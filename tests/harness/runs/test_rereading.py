@@ -136,3 +136,7 @@ def test_rounds_of_generated_text_that_are_passed_over_are_not_answered(stage: A
     two, less = made()
     rest = joined(list(two.activations("contrastive", tokens=12_000, start=11_500)))
     assert torch.equal(whole.ids[11_500:], rest.ids) and len(less) < len(answered)
+    rounds = len(answered)
+    again = joined(list(one.activations("contrastive", tokens=12_000, start=0)))
+    assert torch.equal(whole.ids, again.ids) and len(answered) == rounds  # no answer is written twice
+    assert one.written.tokens >= 12_000 and one.written.seconds <= one.harvest_s

@@ -77,7 +77,7 @@ def test_k_start_is_checked_only_while_annealing(residuals: Tensor) -> None:
 
 
 def test_time_limit_stops_at_a_check_and_says_so(residuals: Tensor) -> None:
-    report = train(small(), residuals, SHORT, TOPK, limit_s=0.0)
+    report = train(small(), residuals, SHORT, TOPK, limit_s=lambda: 0.0)
     assert report.budget_exhausted and report.steps == CHECK_EVERY and report.tokens == CHECK_EVERY * 128
     assert not train(small(), residuals, SHORT, TOPK).budget_exhausted
 

@@ -1,0 +1,214 @@
+"""`python -m benchmarks.tune`: settings of our methods, chosen on the tuning set by the rule of docs/tuning.md and by nothing else.
+
+Three rounds, each from records on disk as far as they are there, so a run that was stopped goes on: what dictionary methods share, what
+each method has of its own, and whether what was chosen holds together.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from diffbench.harness.files import atomic_write_text
+from diffbench.harness.records.result import Result
+from diffbench.leaderboard.pages.text_formats import markdown_table
+
+from .table import insert
+
+TUNE = (
+    "taboo/moon-narrow",
+    "taboo/ship-mixed",
+    "taboo/gold-narrow-llama",
+    "backdoor/zephyr-narrow-s1",
+    "backdoor/zephyr-narrow-gemma2",
+    "alignment_faking/greed-narrow-s1",
+    "alignment_faking/greed-narrow-gemma2",
+    "emergent_misalignment/remedies-narrow-s1",
+    "emergent_misalignment/remedies-narrow-nano",
+    "false_facts/arlen-narrow-s1",
+    "false_facts/arlen-narrow-s2",
+    "subliminal/owl-narrow-s1",
+)
+"""Organisms that no headline number stands on."""
+Settings = dict[str, Any]
+SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800, 3600), "k": (16, 8, 32), "expansion": (8, 4, 16)}
+"""What dictionary methods share, the default first."""
+POOL = ("batch_topk", "delta", "sae_diff")
+"""Methods that it is chosen with."""
+RANKS = ("rdn", "contribution", "latent_scaling")
+OWN: dict[str, dict[str, tuple[Any, ...]]] = {
+    "delta": {"rank": RANKS, "delta": (0.005, 0.0, 0.05, 0.5), "contrastive_share": (0.1, 0.0, 0.3)},
+    "batch_topk": {"rank": RANKS},
+    "l1": {"rank": RANKS, "sparsity": (2.0, 1.0, 4.0)},
+    "dsf": {"rank": RANKS, "shared_fraction": (0.2, 0.5)},
+    "dfc": {"rank": ("contribution", "latent_scaling"), "exclusive_fraction": (0.05, 0.02, 0.2)},
+    "sae_diff": {"rank": ("contribution", "latent_scaling")},
+    "sae_ft": {"rank": ("latent_scaling", "contribution")},
+    "sae_base": {"rank": ("contribution", "latent_scaling")},
+    "sae_pair": {"rank": ("latent_scaling", "contribution")},
+    "sae_stagewise": {"rank": ("latent_scaling", "contribution")},
+    "logit_diff": {"rank": ("kl", "rate", "rise"), "top_share": (0.01, 0.05)},
+    "adl": {"positions": (5, 1)},
+    "pca": {"centred": (True, False)},
+    "random_difference": {"mix": (1, 4, 16)},
+}
+"""What each method has of its own, the default first."""
+SPLIT = {"sae_pair": 2, "sae_stagewise": 2, "l1": 1}
+"""Methods whose steps are spent on several trainings: the first has so many of the steps."""
+NO_K = ("l1",)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One factor of one method, or of the pool."""
+
+    who: str
+    factor: str
+    values: tuple[Any, ...]
+    means: tuple[float, ...]
+    """Mean over families of the mean isolation."""
+    errors: tuple[float, ...]
+    """Standard error over families of the difference to the default."""
+    chosen: Any
+
+
+@dataclass
+class Tuning:
+    """Records by method, settings and organism."""
+
+    out: Path
+    jobs: int
+    cells: dict[tuple[str, str, str], float] = field(default_factory=dict[tuple[str, str, str], float])
+
+    def measure(self, wanted: Sequence[tuple[str, Settings]]) -> None:
+        """Run every setting on every organism of the set, and remember its isolation."""
+        asked = [(m, s) for i, (m, s) in enumerate(wanted) if (m, s) not in wanted[:i]]
+        context = get_context("spawn")
+        with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_one_thread) as pool:
+            for found in pool.map(_organism, TUNE, [asked] * len(TUNE), [self.out] * len(TUNE)):
+                self.cells |= found
+
+    def families(self, method: str, settings: Settings) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """[families] mean isolation."""
+        by: dict[str, list[float]] = {}
+        for organism in TUNE:
+            by.setdefault(organism.split("/")[0], []).append(self.cells[method, _key(settings), organism])
+        return np.array([np.mean(v) for v in by.values()])
+
+    def decide(self, who: str, factor: str, values: tuple[Any, ...], of: Sequence[tuple[str, Settings]]) -> Verdict:
+        """The value of most isolation, if it beats the default by more than a standard error.
+
+        Args:
+            of: methods and the settings that the factor is varied in; several count alike.
+        """
+        found = [np.mean([self.families(m, s | {factor: v}) for m, s in of], axis=0) for v in values]
+        gain = [each - found[0] for each in found]
+        errors = tuple(float(g.std(ddof=1) / len(g) ** 0.5) for g in gain)
+        best = int(np.argmax([each.mean() for each in found]))
+        keep = best if gain[best].mean() > errors[best] else 0
+        return Verdict(who, factor, values, tuple(float(f.mean()) for f in found), errors, values[keep])
+
+
+def _key(settings: Settings) -> str:
+    return json.dumps(settings, sort_keys=True)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _organism(organism: str, wanted: Sequence[tuple[str, Settings]], out: Path) -> dict[tuple[str, str, str], float]:
+    """Isolation of each setting on one organism; a cell that fails counts as 0, as in the tables."""
+    from diffbench.harness.cache import Cache, default_folder
+    from diffbench.harness.runs.run import Quiet, plan, run
+    from diffbench.methods.registry import load_method
+    from diffbench.organisms.registry import load_organism
+
+    entries = [(load_method(m), load_method(m).configure(s)) for m, s in wanted]
+    work = plan([load_organism(organism)], entries, [0], out, cache=Cache(default_folder()))
+    results: list[Result] = list(run(work, Quiet(), str))
+    return {(m, _key(s), organism): isolation(r) for (m, s), r in zip(wanted, results, strict=True)}
+
+
+def isolation(result: Result) -> float:
+    """The headline of a cell, 0 if it failed."""
+    return (result.scores.isolation.value or 0.0) if result.scores else 0.0
+
+
+def shared_of(method: str, shared: Settings) -> Settings:
+    """The shared settings as a method takes them."""
+    if method not in OWN or "rank" not in OWN[method] or method == "logit_diff":
+        return {}
+    own = {k: v for k, v in shared.items() if not (k == "k" and method in NO_K)}
+    return own | {"steps": shared["steps"] // SPLIT.get(method, 1)}
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the records; what is there is not run again.")] = Path(
+        "runs/tune"
+    ),
+    jobs: Annotated[int, typer.Option(help="Organisms at a time, one thread each.")] = os.cpu_count() or 1,
+    page: Annotated[Path, typer.Option(help="Page whose tables are replaced.")] = Path("docs/tuning.md"),
+    grid: Annotated[Path, typer.Option(help="Where the whole grid is written.")] = Path("docs/tuning.json"),
+) -> None:
+    """Carry out the rule of docs/tuning.md."""
+    work, verdicts = Tuning(out, jobs), list[Verdict]()
+    default = {factor: values[0] for factor, values in SHARED.items()}
+    work.measure([(m, default | {f: v}) for m in POOL for f, values in SHARED.items() for v in values])
+    for factor, values in SHARED.items():
+        verdicts.append(work.decide(", ".join(POOL), factor, values, [(m, default) for m in POOL]))
+    shared = {v.factor: v.chosen for v in verdicts}
+    start = {m: shared_of(m, shared) | {f: values[0] for f, values in own.items()} for m, own in OWN.items()}
+    work.measure([(m, start[m] | {f: v}) for m, own in OWN.items() for f, values in own.items() for v in values])
+    chosen: dict[str, Settings] = {}
+    for method, own in OWN.items():
+        found = [work.decide(method, f, values, [(method, start[method])]) for f, values in own.items()]
+        verdicts += found
+        chosen[method] = start[method] | {v.factor: v.chosen for v in found}
+    work.measure([(m, s) for m, both in chosen.items() for s in (both, start[m])])
+    rows: list[list[str]] = []
+    for method, settings in chosen.items():
+        together, before = (float(work.families(method, s).mean()) for s in (settings, start[method]))
+        if together < before:
+            chosen[method] = settings = start[method]
+        rows.append([f"`{method}`", f"{before:.3f}", f"{together:.3f}", _said(settings)])
+    text = "\n\n".join(
+        [
+            markdown_table(
+                ("of", "factor", "isolation by value, difference to the default ± standard error", "chosen"),
+                [[v.who, v.factor, _values(v), str(v.chosen)] for v in verdicts],
+            ),
+            markdown_table(("method", "isolation with the defaults", "with all that was chosen", "settings"), rows),
+        ]
+    )
+    atomic_write_text(page, insert(page.read_text(), text))
+    cells = [
+        {"method": m, "settings": json.loads(s), "organism": o, "isolation": v} for (m, s, o), v in work.cells.items()
+    ]
+    atomic_write_text(grid, json.dumps({"chosen": chosen, "cells": cells}, indent=1) + "\n")
+    typer.echo(text)
+
+
+def _values(v: Verdict) -> str:
+    first = f"{v.values[0]}: {v.means[0]:.3f}"
+    rest = [
+        f"{value}: {mean:.3f} ({mean - v.means[0]:+.3f} ± {error:.3f})"
+        for value, mean, error in zip(v.values[1:], v.means[1:], v.errors[1:], strict=True)
+    ]
+    return ", ".join([first, *rest])
+
+
+def _said(settings: Settings) -> str:
+    return ", ".join(f"{k} {v}" for k, v in settings.items())
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,75 @@
+"""`bench controls`: what random directions do on an organism, measured once and kept beside it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..terminal import Debug, JsonFlag, handled, say, silenced
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Random controls that are shipped with an organism, so that scoring a method on it does not measure them again.",
+)
+DRAWS = 64
+"""Isotropic controls that are shipped: p-values go down to 1/65."""
+
+
+@app.command("build")
+def controls_build(
+    organism: Annotated[str, typer.Argument(help="Organism, `family/variant`.")],
+    draws: Annotated[int, typer.Option("--draws", min=3, help="Random directions.")] = DRAWS,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; default: beside the organism.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure the random controls of an organism and write them down."""
+    with handled(debug):
+        from ...organisms.registry import load_organism
+        from ..protocol.effects import Scorer
+        from ..records.control_pack import FILE
+        from ..records.settings import PROTOCOL_V2
+        from ..runs.stage import Stage
+
+        found = load_organism(organism)
+        with silenced(False):
+            stage = Stage.load(found, protocol=PROTOCOL_V2.model_copy(update={"controls": draws}))
+            scorer = Scorer(stage.pair, found.behaviour, stage.texts, stage.protocol)
+            path = out or found.adapter / FILE
+            scorer.packed(stage.control_key).write(path)
+        say(f"{draws} controls of each null: {path.stat().st_size / 1e3:.0f} kB in {path}")
+
+
+@app.command("verify")
+def controls_verify(
+    organism: Annotated[str, typer.Argument(help="Organism, `family/variant`.")],
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Draws of each null that are measured again.")] = 3,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Measure some of an organism's shipped controls again, and compare."""
+    with handled(debug):
+        from ...organisms.errors import PrerequisiteError, ValidationFailed
+        from ...organisms.registry import load_organism
+        from ..records.control_pack import FILE, matching
+        from ..runs.stage import Stage
+
+        found = load_organism(organism)
+        with silenced(False):
+            stage = Stage.load(found)
+            pack = matching(found.adapter / FILE, stage.control_key)
+            if pack is None:
+                raise PrerequisiteError(
+                    f"no controls of {organism} as it is now stand beside it; build them with `bench controls build {organism}`"
+                )
+            compared, worst = stage.scorer.measured_again(pack, sample)
+        if as_json:
+            say(json.dumps({"organism": organism, "values": compared, "largest_difference": worst}))
+        else:
+            say(f"{organism}: {compared:,} values of {sample} draws of each null, largest difference {worst:.1e}")
+        if not worst <= TOLERANCE:
+            raise ValidationFailed(f"controls of {organism} differ by {worst:.3g}: build them again")
+
+
+TOLERANCE = 1e-4
+"""Of shares and nats: processors round differently."""
