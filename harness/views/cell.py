@@ -17,6 +17,7 @@ DOES = {
     "subtract": "Subtracting {} from the organism",
     "ablate": "Ablating {} in the organism",
 }
+ORACLE = "oracle"
 OUTCOME: dict[SideName, str] = {"sufficiency": "brings back", "necessity": "takes away"}
 ROWS = ("isolation", "sufficiency", "necessity")
 EXPLAINED = {
@@ -63,11 +64,11 @@ def sentences(r: Result) -> list[str]:
     if not (r.samples and r.scores):
         return []
     s, n = r.scores.sufficiency, r.scores.necessity
-    if not r.choices:
+    if r.identity.method == ORACLE:
         there, back = (percent(x.anchors.oracle) for x in (s, n))
         whole = f"Exchanging the whole residual at layer {r.identity.layer}"
         return [f"{whole} brings back {there} of the behaviour in the base, and takes away {back} in the organism."]
-    return [_sentence(r, "sufficiency", s), _sentence(r, "necessity", n)]
+    return [_sentence(r, "sufficiency", s), _sentence(r, "necessity", n)] if r.choices else []
 
 
 def _sentence(r: Result, side: SideName, score: Score) -> str:
@@ -144,9 +145,11 @@ def _footnotes(r: Result, samples: Samples) -> list[str]:
         "others: share of the gap closed, 0 = no nearer, 1 = the other model",
         f"{len(scored)} of {len(samples.scored)} test prompts scored, of {_count(len(set(scored)), 'template')}; [95% interval]",
     ]
-    if r.choices:
-        n = len(samples.constant.sufficiency.null_controls)
-        notes.append(f"p: {n} random sets allow no less than 1/{n + 1} = {1 / (n + 1):.3f}")
+    if r.identity.method != ORACLE:
+        headline = samples.gated or samples.constant
+        first, rest = (len(c.sufficiency.null_controls) for c in (headline, samples.constant))
+        also = f"; {rest} everywhere and for mitigation: 1/{rest + 1}" * (first != rest)
+        notes.append(f"p: {first} random sets allow no less than 1/{first + 1} = {1 / (first + 1):.3f}{also}")
     if r.scores and r.scores.sufficiency.spill is not None and r.scores.necessity.spill is not None:
         other = _count(len(samples.scored) - len(scored), "other prompt")
         added, taken = r.scores.sufficiency.spill, r.scores.necessity.spill
