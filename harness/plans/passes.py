@@ -1,20 +1,18 @@
 """How much runs: token passes of scoring, from the rows, kinds of intervention and budgets that the protocol will use.
 
 A *climb* is what finds the strengths of one kind of intervention: its collateral at a few strengths on dev text, and dev prompts at
-the strength of each budget. What was measured of a constant random draw before is not run again, so it is counted with the pair.
+each strength that is tried. Constant random controls are counted with the pair: what is measured of them is not run again.
 """
 
-from collections.abc import Iterable
+import math
 
 from ...methods.contract import MAX_FINDINGS, DiffResult
 from ..pairs.interventions import OPS, Directions, Op, kinds
 from ..protocol.clean_runs import CleanRun
+from ..protocol.controls import MIXTURES
 from ..protocol.effects import SIDES
 from ..records.settings import Protocol
 from ..runs.stage import Stage
-
-NULLS = 2
-"""Kinds of constant random draws: isotropic ones, and mixtures of differences."""
 
 
 def scored_positions(stage: Stage, protocol: Protocol, diff: DiffResult, first: bool) -> int:
@@ -23,45 +21,41 @@ def scored_positions(stage: Stage, protocol: Protocol, diff: DiffResult, first: 
 
     Args:
         stage: measured with this protocol or one of fewer controls. A null's panel, which stops early, is not counted.
-        first: whether the pair is measured as well, none of its random draws being known.
+        first: whether the pair is measured as well, none of its random controls being known.
     """
     if stage.panel is not None:
         return 0
     total, budgets, controls = 0, len(protocol.budgets_nats), protocol.controls
+    nulls = controls + min(controls, MIXTURES)
     directions = None if diff.patch else Directions.of(diff.findings, stage.pair.device)
     count = MAX_FINDINGS if directions is None else len(directions.direction)
-    fewer = {min(k, count) for k in protocol.ks} - set(protocol.ks)
-    """Numbers of directions that draws were not measured with."""
+    new = {min(k, count) for k in protocol.ks} - set(protocol.ks)
+    """Numbers of directions that no control was measured with."""
     for name, side in SIDES.items():
         dev, test = (stage.scorer.clean_run(side, split) for split in ("dev", "test"))
         text, asked = test.read.rows.positions, test.asked.rows.positions
         probes = test.capability[0].rows.positions if name == "necessity" and test.capability else 0
-        on_test = budgets * (NULLS * asked + probes)
-        """Of one control of each null."""
-
-        def draw(ops: Iterable[Op], n: int, dev: CleanRun = dev) -> int:
-            """Climbs of one draw: it stands in the place of any number of findings, but a span has that number."""
-            return sum(_climb(protocol, dev, op) * (n if op == "ablate" else 1) for op in ops)
-
+        on_test = budgets * (asked + text)
+        climb = sum(_climb(protocol, dev, op) for op in OPS[name])
         if first:
             total += (
                 dev.read.rows.positions + dev.asked.rows.positions + text + 2 * asked + probes
             )  # as they are, and the oracle
-            total += controls * (NULLS * draw(OPS[name], len(protocol.ks)) + on_test)
+            total += nulls * (len(protocol.ks) * climb + on_test) + controls * budgets * probes
         if directions is None:
             continue
-        if count < max(protocol.ks):
-            spans: list[Op] = [op for op in OPS[name] if op == "ablate"]
-            total += controls * (NULLS * draw(spans, len(fewer)) + on_test)
+        if count < max(protocol.ks):  # other choices
+            total += nulls * (len(new) * climb + on_test) + controls * budgets * probes
         for gated in (False, True) if directions.gated else (False,):
             own = sum(_climb(protocol, dev, option.op) for option in kinds(name, directions, protocol.ks, gated))
-            total += own + budgets * (asked + text)
-            total += controls * (own + budgets * asked) if gated else 0
+            total += (own + on_test) * (1 + controls * gated)
         total += budgets * probes
     return total
 
 
 def _climb(protocol: Protocol, dev: CleanRun, op: Op) -> int:
-    """Positions of one kind: removal has one strength."""
-    costs, kept = (1, 1) if op == "ablate" else (len(protocol.strengths), len(protocol.budgets_nats))
-    return costs * dev.read.rows.positions + kept * dev.asked.rows.positions
+    """Positions of one kind: ablation has one strength, others one for each budget and the halves of the smallest one's."""
+    if op == "ablate":
+        return dev.read.rows.positions + dev.asked.rows.positions
+    tried = len(protocol.budgets_nats) + int(math.log2(protocol.strengths[-1] / protocol.strengths[0]))
+    return len(protocol.strengths) * dev.read.rows.positions + tried * dev.asked.rows.positions

@@ -94,6 +94,15 @@ def test_what_equals_the_other_model_costs_nothing(stage: Stage) -> None:
         assert max(float(run.read.rows.kl(r).max()) for r in reads) > 1e-2
 
 
+def test_collateral_is_that_of_the_dearer_kind_of_text(stage: Stage) -> None:
+    run = facing(stage)["base"]
+    got = edits(OPTIONS[1:3], some_directions(stage), run.scale)
+    each, chat = run.read.edited(got), run.read.chat
+    assert bool(chat.any()) and not bool(chat.all())
+    kinds = torch.stack([each[:, chat].mean(1), each[:, ~chat].mean(1)])
+    torch.testing.assert_close(run.collateral(got), kinds.amax(0))
+
+
 def distances(said: list[list[float]], other: list[list[float]], by_choices: bool) -> list[float]:
     """Of two prompts of two and three continuations with these probabilities."""
     asked: Any = SimpleNamespace(n=2, prompt=torch.tensor([0, 0, 1, 1, 1]))

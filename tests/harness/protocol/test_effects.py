@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffbench.harness.pairs.interventions import NOTHING, Option, unit
-from diffbench.harness.protocol.controls import Member
-from diffbench.harness.protocol.effects import Point, Scorer
+from diffbench.harness.pairs.interventions import NOTHING, Option, edits, unit
+from diffbench.harness.protocol.controls import control
+from diffbench.harness.protocol.effects import Point, Scorer, Taken
 from diffbench.harness.protocol.intervals import Draws, point
 from diffbench.harness.records.settings import NotScorable
 from diffbench.harness.runs.problem import AccessError, Problem
@@ -125,72 +125,64 @@ def test_scores_are_bitwise_reproducible_and_do_not_depend_on_what_was_scored_be
         assert alone == after
 
 
-def test_a_control_chooses_among_as_many_draws_as_findings_have_numbers(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Control i takes the draws i, i + 1, … as one direction each, and as a span of as many dimensions as findings have."""
-    seen: list[list[Member]] = []
-
-    def both(self: Scorer, members: list[Member], again: bool) -> dict[str, list[Any]]:
-        seen.append(members)
-        return {side: [SimpleNamespace(effect=np.zeros(1), point=None)] for side in ("sufficiency", "necessity")}
-
-    monkeypatch.setattr(Scorer, "_both", both)
-    monkeypatch.setattr(Scorer, "_climb", lambda self, members: None)
-    monkeypatch.setattr(stage.scorer, "_nulls", {})
-    stage.scorer.null("mixture", (1, 3, 10))
-    draws = stage.scorer._drawn("mixture")
-    assert len(draws) == len(seen) == SHORT.controls
-    for i, members in enumerate(seen):
-        assert all(m.candidate is draws[(i + r) % len(draws)] for r, m in enumerate(members))
-        for k, m in zip((1, 3, 10), members, strict=True):
-            assert [(o.op, o.k) for o in m.kinds["sufficiency"]] == [("add", 1)]
-            assert [(o.op, o.k) for o in m.kinds["necessity"]] == [("subtract", 1), ("ablate", k)]
+def test_a_random_direction_given_as_a_finding_scores_what_that_control_does(stage: Stage) -> None:
+    """A control goes through the whole procedure: random findings are neither rewarded nor punished."""
+    scorer = stage.scorer
+    for i in range(2):
+        rows = control(i, stage.pair.d_model)
+        side = scorer.score(scorer.directions([Finding(d) for d in rows])).samples.constant.sufficiency
+        gap, scored = np.array(scorer.gap), np.array(scorer.scored)
+        own = np.array(side.effect)[scored].sum() / gap[scored].sum()
+        assert own == pytest.approx(side.null_controls[i], abs=1e-4)
 
 
-def bare(points: list[Point], high: dict[float, float], budgets: tuple[float, ...] = (0.01, 0.1, 1.0)) -> Any:
-    """A scorer of given options: on test each gains .1, and the upper end of what it costs there is `high` of its strength."""
+def test_a_control_has_no_more_directions_than_the_findings_it_stands_for(stage: Stage) -> None:
+    """One finding is compared with draws of one direction, whatever the protocol's numbers."""
+    one = stage.scorer.null("isotropic", (1,)).effects["necessity"]
+    alone = stage.scorer.score(stage.scorer.directions([Finding(torch.ones(stage.pair.d_model))])).samples
+    assert alone.constant.necessity.null == pytest.approx(one.mean(0).tolist(), abs=1e-6)
+    assert one.shape == (SHORT.controls, len(stage.scorer.gap))
+
+
+def taken(points: list[Point], high: dict[float, float]) -> list[Taken]:
+    """What budgets of .01, .1 and 1 keep of options whose cost on test has this upper end, by strength; on test each gains .1."""
     scorer: Any = object.__new__(Scorer)
-    scorer.protocol = SHORT.model_copy(update={"budgets_nats": budgets})
+    scorer.protocol = SHORT.model_copy(update={"budgets_nats": (0.01, 0.1, 1.0)})
     scorer._clean = {("base", "test"): SimpleNamespace(gap=np.ones(2), rates=torch.tensor([0.2, 0.4]))}
-    scorer._points = lambda side, member: points
-    scorer._on_test = lambda side, some: [(np.full(2, 0.1), 0.3) for _ in some]
-    scorer._costs = lambda side, some, again: [(0.9 * high[x.option.strength], high[x.option.strength]) for x in some]
-    return scorer
+    scorer._points = lambda side, candidate: points
+    ends = {"base test": lambda s: [0.1, 0.1, 0.3], "base collateral": lambda s: [0.9 * high[s], high[s]]}
+    scorer._of = lambda what, candidate, some: [ends[what](x.option.strength) for x in some]
+    return scorer._taken("sufficiency", None)
 
 
 def option(strength: float, gain: float, kl: float) -> Point:
-    return Point(Member(None, {}), Option("add", 1, False, strength), gain, 0.5, kl)  # type: ignore[arg-type]
+    return Point(Option("add", 1, False, strength), gain, 0.5, kl)
 
 
-def kept(scorer: Any, again: bool = True) -> list[float | None]:
-    taken = scorer._taken("sufficiency", [None], again)
-    return [t.point.option.strength if t.point else None for t in taken]
+def kept(points: list[Point], high: dict[float, float]) -> list[float | None]:
+    """Strengths that count under each budget."""
+    return [t.point.option.strength if t.point else None for t in taken(points, high)]
 
 
 def test_an_option_counts_under_the_budgets_that_the_upper_end_of_its_cost_keeps() -> None:
     """Chosen for .01 and dearer on test, it stands under .1; there the one that gains more on dev is taken."""
-    weak, strong = option(0.2, 0.3, 0.008), option(0.5, 0.6, 0.08)
-    assert kept(bare([weak, strong], {0.2: 0.009, 0.5: 0.09})) == [0.2, 0.5, 0.5]
-    assert kept(bare([weak, strong], {0.2: 0.011, 0.5: 0.09})) == [None, 0.5, 0.5]
-    assert kept(bare([weak, strong], {0.2: 0.009, 0.5: 0.11})) == [0.2, 0.2, 0.5]
-    assert kept(bare([weak, strong], {0.2: 0.011, 0.5: 1.1})) == [None, 0.2, 0.2]
-    assert kept(bare([weak, strong], {0.2: 9.0, 0.5: 9.0}), again=False) == [
-        0.2,
-        0.5,
-        0.5,
-    ]  # controls are taken at dev's word
+    both = [option(0.2, 0.3, 0.008), option(0.5, 0.6, 0.08)]
+    assert kept(both, {0.2: 0.009, 0.5: 0.09}) == [0.2, 0.5, 0.5]
+    assert kept(both, {0.2: 0.011, 0.5: 0.09}) == [None, 0.5, 0.5]
+    assert kept(both, {0.2: 0.009, 0.5: 0.11}) == [0.2, 0.2, 0.5]
+    assert kept(both, {0.2: 0.011, 0.5: 1.1}) == [None, 0.2, 0.2]
+    assert kept(both, {0.2: 9.0, 0.5: 9.0}) == [None, None, None]
 
 
-def test_what_a_budget_does_not_keep_does_nothing() -> None:
-    (nothing, *_) = bare([option(0.2, 0.3, 0.008)], {0.2: 5.0})._taken("sufficiency", [None], True)
+def test_what_no_option_keeps_does_nothing() -> None:
+    nothing = taken([option(0.2, 0.3, 0.008)], {0.2: 5.0})[0]
     assert not nothing.effect.any() and nothing.rate == pytest.approx(0.3) and nothing.kl_nats == 0
 
 
 def test_of_options_that_gain_the_same_the_first_is_chosen_and_one_that_harms_never() -> None:
-    scorer = bare([option(0.2, -0.1, 0.001), option(0.3, 0.2, 0.002), option(0.4, 0.2, 0.003)], {})
-    assert [p.option.strength for p in scorer._chosen("sufficiency", [None])] == [0.3] * 3
-    assert bare([option(0.2, 0.0, 0.001)], {})._chosen("sufficiency", [None]) == [None] * 3
+    free = {0.2: 0.0, 0.3: 0.0, 0.4: 0.0}
+    assert kept([option(0.2, -0.1, 0.001), option(0.3, 0.2, 0.002), option(0.4, 0.2, 0.003)], free) == [0.3] * 3
+    assert kept([option(0.2, 0.0, 0.001)], free) == [None] * 3
 
 
 def test_closeness_is_nothing_for_nothing_one_for_the_other_model_and_less_for_overshoot() -> None:
@@ -211,7 +203,8 @@ def test_closeness_is_nothing_for_nothing_one_for_the_other_model_and_less_for_o
 def test_doing_nothing_and_the_whole_residual_stand_at_both_ends(stage: Stage) -> None:
     scorer = stage.scorer
     run = scorer.clean_run("base", "test")
-    away, rates = run.measured(scorer._edits("base", SimpleNamespace(directions=scorer._drawn("isotropic")[0].directions), [NOTHING]))  # type: ignore[arg-type]  # fmt: skip
+    nothing = edits([NOTHING], scorer.directions([Finding(torch.ones(stage.pair.d_model))]), 1.0)
+    away, rates = run.measured(nothing)
     assert torch.equal(away[0], run.gap) and torch.equal(rates[0], run.rates)
     assert scorer.closeness(scorer.oracle["sufficiency"]) == pytest.approx(1, abs=0.02)
 
