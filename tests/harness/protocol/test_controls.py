@@ -19,7 +19,7 @@ OPTIONS = [Option("add", 1, False, s) for s in (0.1, 0.2, 0.3)]
 
 
 def candidate(memory: ControlMemory | None) -> Candidate:
-    return Candidate(Directions.of([Finding(torch.ones(4))]), memory)
+    return Candidate(Directions.of([Finding(torch.ones(4))]), (1,), draw=memory)
 
 
 def test_controls_are_those_of_the_page() -> None:
