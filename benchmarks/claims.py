@@ -17,6 +17,7 @@ from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.board.store import load_results
 from diffbench.leaderboard.statistics.compare import holm
+from diffbench.leaderboard.statistics.grid import LABELLED
 from diffbench.leaderboard.statistics.rows import ALPHA, Pair, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.core import CORE_V1
@@ -130,11 +131,16 @@ def more_often(results: Sequence[Result]) -> Claim:
     """On how many organisms each crosscoder has an isolation whose interval lies above `FOUND`."""
     methods = ("delta", "dsf", "batch_topk")
     table = compared(results, methods)
+    counted = table.counted["isolation"]
     found = {
-        m: {r.organism for r in table.cells if r.method == m and (r.scores["isolation"].low or 0) > FOUND}
+        m: {
+            r.organism
+            for r in table.cells
+            if r.method == m and r.organism in counted and (r.scores["isolation"].low or 0) > FOUND
+        }
         for m in methods
     }
-    n = len(table.organisms)
+    n = len(counted)
     p = [
         float(stats.binomtest(len(found["delta"] - found[m]), len(found["delta"] ^ found[m]) or 1).pvalue)
         for m in methods[1:]
@@ -267,11 +273,15 @@ def ruled(replicates: bool, fails: bool) -> Verdict:
 
 
 def compared(results: Sequence[Result], methods: Sequence[str]) -> Table:
-    """The table of some methods on the organisms on which each of them has a score, by the seeds that a method has on all of these."""
+    """The table of some methods on the organisms on which each of them has a score, by the seeds that a method has on all of these.
+
+    What labels were tried on says which of these count.
+    """
     on = {m: {r.identity.organism for r in results if r.identity.method == m and r.samples} for m in methods}
     names = sorted(set.intersection(*on.values()))
     of = [r for r in results if r.identity.method in methods]
-    return build_table(whole(of, names), names, settled=settled(of))
+    labelled = [r for r in results if r.identity.method == LABELLED and r.identity.organism in names]
+    return build_table([*whole(of, names), *labelled], names, settled=settled(of))
 
 
 def pair_of(pairs: Sequence[Pair], a: str, b: str) -> Pair:
@@ -289,8 +299,8 @@ def difference(pair: Pair, of: str, p: float) -> str:
 
 def basis(table: Table) -> str:
     """What a comparison stands on."""
-    seeds = sorted({r.seeds for r in table.cells})
-    return f"{count(len(table.organisms), 'organism')}, {'–'.join(map(str, sorted({seeds[0], seeds[-1]})))} seed(s) a method"
+    seeds = sorted({r.seeds for r in table.cells if r.kind == "method"})
+    return f"{count(len(table.counted[table.key]), 'organism')}, {'–'.join(map(str, sorted({seeds[0], seeds[-1]})))} seed(s) a method"
 
 
 def interval_of(values: Sequence[float]) -> tuple[float, float, float]:

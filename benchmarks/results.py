@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.harness.records.result import ALPHA, Result
+from diffbench.harness.records.result import ALPHA, COLUMNS, Result
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.board.store import load_results
 from diffbench.leaderboard.pages.power_view import power_tables
@@ -23,6 +23,7 @@ from diffbench.leaderboard.pages.text_formats import (
     number,
     overall_markdown,
     rank_text,
+    score_head,
 )
 from diffbench.leaderboard.statistics.power import components
 from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table
@@ -33,6 +34,7 @@ from diffbench.organisms.registry import load_card, organism_names
 from .table import insert
 
 NULL = "null/"
+SHORT = ("isolation", "isolation_constant", "sufficiency", "necessity", "mitigation")
 FAR = 0.2
 """Seeds of one organism that are farther apart tell two stories."""
 
@@ -96,12 +98,19 @@ def short(table: Table) -> str:
             row.group or "–",
             ahead_text(row),
             f"`{row.method}`" + marked(row).removeprefix(row.method),
-            *(estimate_text(row.scores[s]) for s in ("isolation", "mitigation")),
+            *(estimate_text(row.scores[s]) for s in SHORT),
             estimate_text(found[row.method]) if row.method in found else "–",
         ]
         for row in table.overall
     ]
-    head = ("rank", "group", "ahead, behind here", "method", "isolation", "mitigation", "false discoveries on nulls")
+    head = (
+        "rank",
+        "group",
+        "ahead, behind here",
+        "method",
+        *(score_head(s).lower() for s in SHORT),
+        "false discoveries on nulls",
+    )
     verdicts = " ".join(filter(None, (table.verdict, table.verdict_here)))
     return f"{table.header}. {verdicts}\n\n{markdown_table(head, rows)}"
 
@@ -132,19 +141,21 @@ def nulls(results: Sequence[Result]) -> str:
 
 
 def budgets(cells: Sequence[Result]) -> str:
-    """How often an option that was within its KL budget on dev text is beyond it on test text."""
-    chosen = [c for r in cells for c in r.choices if c.op != "none"]
+    """How often a budget is used, and how much of it the option that counts under it costs on test text."""
+    chosen = [c for r in cells for c in r.choices]
     rows: list[list[str]] = []
     for tau in sorted({c.tau_nats for c in chosen}):
         row = [f"{tau:g}"]
-        for side in ("sufficiency", "necessity"):
-            ratio = np.array([c.test_kl_nats / tau for c in chosen if (c.tau_nats, c.side) == (tau, side)])
-            row += [f"{(ratio > 1).sum()} of {len(ratio)}", f"{ratio.max():.1f}×"] if len(ratio) else ["–", "–"]
+        for column in COLUMNS:
+            for side in ("sufficiency", "necessity"):
+                own = [c for c in chosen if (c.tau_nats, c.column, c.side) == (tau, column, side)]
+                cost = [c.test_kl_nats / tau for c in own if c.op != "none"]
+                row += [f"{len(cost)} of {len(own)}" + (f", {np.median(cost):.2f}" if cost else "")] if own else ["–"]
         rows.append(row)
-    head = ("budget, nats", "added: beyond", "most", "removed: beyond", "most")
+    head = ("budget, nats", *(f"{what}, {column}" for column in COLUMNS for what in ("added", "taken out")))
     return (
-        "Options that were chosen on dev text under a budget, doing nothing left out: how many are beyond it on test text, and by how much "
-        f"at most.\n\n{markdown_table(head, rows)}"
+        "How often an option counts under a budget (otherwise doing nothing does), and the median share of it that this costs on test "
+        f"text.\n\n{markdown_table(head, rows)}"
     )
 
 

@@ -21,7 +21,13 @@ OrganismsOption = Annotated[
 SeedOption = Annotated[
     str | None, typer.Option("--seed", help="Only cells of these method seeds: comma list.  [default: all]")
 ]
-ScoreOption = Annotated[str, typer.Option("--score", help="isolation, sufficiency, necessity or mitigation.")]
+ScoreOption = Annotated[
+    str,
+    typer.Option(
+        "--score",
+        help="isolation, isolation_constant (edits everywhere, no gates), sufficiency, necessity, mitigation, …",
+    ),
+]
 
 
 class _Set(TypedDict):
@@ -120,7 +126,7 @@ def leaderboard_power(
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
-    """Where the noise comes from, and how many seeds, prompts or organisms it takes to separate two methods by .05."""
+    """Where the noise comes from, and how many seeds, templates or organisms it takes to separate two methods by .05."""
     with handled(debug):
         from .board.build import power
         from .pages.power_view import power_data, power_markdown

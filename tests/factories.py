@@ -69,6 +69,17 @@ def make_samples(
     )
 
 
+def repeat(samples: Samples, times: int) -> Samples:
+    """Every prompt so often, with its template."""
+    column = samples.constant.model_copy(deep=True)
+    for side in (column.sufficiency, column.necessity):
+        side.effect, side.null = side.effect * times, side.null * times
+    lists = {name: getattr(samples, name) * times for name in ("templates", "scored", "gap", "b0", "b1")}
+    oracle = BySide(sufficiency=samples.oracle.sufficiency * times, necessity=samples.oracle.necessity * times)
+    mitigation = [effect * times for effect in samples.mitigation]
+    return samples.model_copy(update=lists | {"constant": column, "oracle": oracle, "mitigation": mitigation})
+
+
 def make_result(
     method: str = "delta",
     organism: str = "taboo/gold-narrow",

@@ -70,28 +70,32 @@ def test_only_seeds_that_are_everywhere_count(cells: list[Result]) -> None:
 
 
 def test_budgets_by_hand() -> None:
-    """Under .1 nats .05 and .2 were added on test text, .1 was removed; doing nothing does not count."""
+    """Of .1 nats .05 and .08 were used to add, .1 once of twice to take out; no finding has a gate."""
     some = [
         chosen("sufficiency", 0.05),
-        chosen("sufficiency", 0.2),
+        chosen("sufficiency", 0.08),
         chosen("necessity", 0.1),
         chosen("necessity", 0.0, "none"),
     ]
     text = results.budgets([make_result("delta", "taboo/a").model_copy(update={"choices": some})])
-    assert text.splitlines()[-1] == "| 0.1 | 1 of 2 | 2.0× | 0 of 1 | 1.0× |"
+    assert text.splitlines()[-1] == "| 0.1 | 2 of 2, 0.65 | 1 of 2, 1.00 | – | – |"
 
 
 def chosen(side: Literal["sufficiency", "necessity"], kl: float, op: Literal["add", "none"] = "add") -> Choice:
     return Choice(
+        column="constant",
         side=side,
         tau_nats=0.1,
         op=op,
         k=1,
         gated=False,
         strength=1.0,
-        dev_effect=0.1,
-        test_effect=0.1,
+        dev_gain=0.1,
+        test_gain=0.1,
+        test_rate=0.5,
+        dev_kl_nats=kl,
         test_kl_nats=kl,
+        test_kl_high=kl,
     )
 
 

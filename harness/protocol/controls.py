@@ -1,8 +1,7 @@
 """Random controls: directions that go through the same procedure as findings, with what has been measured of each.
 
-A sum of isotropic directions is isotropic, so a constant control needs one direction where findings are summed: a *draw*. Findings choose
-among several numbers of directions k, so a control does too: control i chooses among as many draws, i and those after it. What is
-measured of a draw does not depend on findings, and is kept between cells and runs; under gates a control is measured anew.
+Without gates what a control does depends on no findings but their number, so it is measured once and kept between cells and runs; under
+the findings' gates it is measured anew.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ SCORE_SEED = 0
 """Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
 KIND, VERSION = "controls", "2"
 """Of what is kept of a control. The version is that of the procedure that measures one option: change it whenever its numbers change."""
-MIXTURES = 16
+MIXTURES = 8
 """Most draws of the second null, which is only ever averaged."""
 MIXED = 16
 """Tokens whose differences are mixed into a direction of the second null."""
@@ -90,18 +89,21 @@ def unpacked(values: Values) -> dict[tuple[str, Option], Any]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Directions under test, with what has been measured of them so far."""
+    """Directions under test and how they may be used, with what has been measured of them so far."""
 
     directions: Directions
+    ks: tuple[int, ...]
+    """How many of the first directions an intervention may use."""
+    gated: bool = False
+    """Whether it acts where the gates are open, or everywhere."""
     draw: ControlMemory | None = None
     """Of a random draw, constant; None: findings, or a control under their gates."""
+    random: bool = False
+    """A control: what its options cost is believed, and not measured again on test text."""
     own: dict[tuple[str, Option], Value] = field(default_factory=dict[tuple[str, Option], Value])
 
     def recall(
-        self,
-        what: str,
-        chosen: Sequence[Option],
-        measure: Callable[[Sequence[Option]], Sequence[Value]],
+        self, what: str, chosen: Sequence[Option], measure: Callable[[Sequence[Option]], Sequence[Value]]
     ) -> list[Any]:
         """`measure(options)`, of which only what was not measured before is measured."""
         memory = self.own if self.draw is None else self.draw.values
@@ -111,12 +113,3 @@ class Candidate:
             if self.draw is not None:
                 self.draw.keep()
         return [memory[what, o] for o in chosen]
-
-
-@dataclass(frozen=True)
-class Member:
-    """Part of a set that goes through the procedure: directions, and the ways to intervene with them that are tried on each side."""
-
-    candidate: Candidate
-    kinds: Mapping[str, tuple[Option, ...]]
-    """At strength 1."""

@@ -22,14 +22,14 @@ from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
 from ..cache import Kept, ids_sha256
 from ..pairs.engine import Side
-from ..pairs.interventions import NOTHING, OPS, Directions, Op, Option, edits, kinds
+from ..pairs.interventions import NOTHING, Directions, Op, Option, edits, kinds
 from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..records.control_pack import ControlPack
 from ..records.result import COLUMNS, BySide, Choice, Column, ColumnName, Curve, Samples, SideName, SideSamples
 from ..records.settings import NotScorable, Protocol
 from .clean_runs import CleanRun
-from .controls import MIXTURES, SCORE_SEED, Candidate, ControlMemory, Member, Value, control, mixture, unpacked
+from .controls import MIXTURES, SCORE_SEED, Candidate, ControlMemory, Value, control, mixture, unpacked
 from .intervals import hypervolume, interval, template_weights, upper_end
 from .prompts import ordinary
 from .strengths import within
@@ -47,7 +47,6 @@ BySides = dict[SideName, Array]
 class Point:
     """One option on dev."""
 
-    member: Member
     option: Option
     gain: float
     """How much nearer the scored prompts come to the other model, as a share of the gap."""
@@ -70,7 +69,7 @@ class Taken:
     """Mean behaviour rate of all prompts."""
     kl_nats: float
     kl_high: float
-    """Collateral on test text, and the upper end of its interval; of a control, what dev says."""
+    """Collateral on test text, and the upper end of its interval."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +192,12 @@ class Scorer:
             directions: the findings, from `directions`.
             progress: called with (sets done, sets in all).
         """
-        own = Candidate(directions)
-        columns = COLUMNS if directions.gated else COLUMNS[:1]
-        sets: list[tuple[Candidate, ColumnName, bool]] = [(own, column, True) for column in columns]
-        if directions.gated:
-            sets.extend((self._under(directions, i), COLUMNS[1], False) for i in range(self.protocol.controls))
+        ks = tuple(sorted({min(k, len(directions.direction)) for k in self.protocol.ks}))
+        own = [Candidate(directions, ks, column == "gated") for column in COLUMNS[: 1 + directions.gated]]
+        columns = COLUMNS[: len(own)]
+        sets = (
+            own if len(own) == 1 else [*own, *(self._under(directions, ks, i) for i in range(self.protocol.controls))]
+        )
         taken: list[dict[SideName, list[Taken]]] = []
         self.took = []
         progress(0, len(sets))
@@ -206,10 +206,9 @@ class Scorer:
             self.took.append(seconds)
             progress(len(taken), len(sets))
         mine, theirs = dict(zip(columns, taken, strict=False)), taken[len(columns) :]
-        ks = tuple(sorted({min(k, len(directions.direction)) for k in self.protocol.ks}))
         plain, mixed = self.null("isotropic", ks), self.null("mixture", ks)
         gated: BySides = {side: np.array([_mean(each[side]) for each in theirs]) for side in SIDES}
-        front = self._front(mine[columns[-1]]["necessity"])
+        front = self._front(own[-1], mine[columns[-1]]["necessity"])
         samples = Samples(
             templates=self.templates,
             scored=self.scored.tolist(),
@@ -226,7 +225,7 @@ class Scorer:
             retention_off=self.retention_off,
         )
         choices = [c for column in columns for side in SIDES for c in self._choices(column, side, mine[column][side])]
-        curves = [c for column in columns for side in SIDES for c in self._curves(side, own, column)]
+        curves = [c for candidate in own for side in SIDES for c in self._curves(side, candidate)]
         return Scored(samples, choices, curves)
 
     def oracle_samples(self) -> Samples:
@@ -265,17 +264,15 @@ class Scorer:
         """
         key = kind, tuple(ks)
         if key not in self._nulls:
-            draws = self._drawn(kind)
-            members = [
-                [Member(draws[(i + r) % len(draws)], _draw_kinds(k)) for r, k in enumerate(ks)]
-                for i in range(len(draws))
-            ]
-            roles = [[m for each in members for m in each if m.candidate is draw] for draw in draws]
-            for done, _ in enumerate(in_threads(self._climb, roles, self.pair.device), 1):
-                progress(done)
-            sets = list(in_threads(lambda some: self._both(some, again=False), members, self.pair.device))
+            draws = [replace(draw, ks=tuple(ks)) for draw in self._drawn(kind)]
+            sets: list[dict[SideName, list[Taken]]] = []
+            for each in in_threads(self._both, draws, self.pair.device):
+                sets.append(each)
+                progress(len(sets))
             effects: BySides = {side: np.array([_mean(each[side]) for each in sets]) for side in SIDES}
-            volumes = [self._volume(each["necessity"]) for each in sets] if kind == "isotropic" else [0.0] * len(sets)
+            volumes = [0.0] * len(sets)
+            if kind == "isotropic":
+                volumes = [self._volume(draw, each["necessity"]) for draw, each in zip(draws, sets, strict=True)]
             self._nulls[key] = Null(effects, np.array(volumes))
         return self._nulls[key]
 
@@ -292,8 +289,10 @@ class Scorer:
             values = [{} for _ in range(self._count(kind))] if known is None else [*map(unpacked, known)]
             self._draws[kind] = [
                 Candidate(
-                    replace(self._frame(self._random(kind, i)), centre=self.centre),
-                    ControlMemory(self._kept if known is None else None, {"null": kind, "index": i}, own),
+                    self._frame(self._random(kind, i)),
+                    self.protocol.ks,
+                    draw=ControlMemory(self._kept if known is None else None, {"null": kind, "index": i}, own),
+                    random=True,
                 )
                 for i, own in enumerate(values)
             ]
@@ -307,17 +306,18 @@ class Scorer:
         differences = list[float]()
         for kind, draws in pack.draws.items():
             for i, known in enumerate(draws[:sample]):
-                directions = replace(self._frame(self._random(kind, i)), centre=self.centre)
+                candidate = Candidate(self._frame(self._random(kind, i)), self.protocol.ks)
                 for (what, option), value in unpacked(known).items():
-                    mine = self._measure(what, Candidate(directions), [option])[0]
+                    mine = self._measure(what, candidate, [option])[0]
                     pairs = zip(_list(value), _list(mine), strict=True)
                     differences += [abs(a - b) for a, b in pairs]
         return len(differences), float(max(differences, default=0.0))
 
     def packed(self, key: Mapping[str, Any]) -> ControlPack:
-        """What is known of the constant controls, for a file: whatever any choice of the protocol's ks can ask of them."""
-        for kind, k in itertools.product(NULLS, self.protocol.ks):
-            self.null(kind, (k,))  # a set keeps the best of its draws' own best
+        """What is known of the constant controls, for a file: also for those who have fewer findings."""
+        ks = self.protocol.ks
+        for kind, n in itertools.product(NULLS, range(1, len(ks))):
+            self.null(kind, ks[:n])
         draws = {kind: [d.draw.packed() for d in self._drawn(kind) if d.draw] for kind in NULLS}
         return ControlPack(key, draws)
 
@@ -327,7 +327,7 @@ class Scorer:
     def _frame(self, directions: Tensor) -> Directions:
         """Directions [n, d_model] without gates."""
         d = directions.to(self.pair.device)
-        return Directions(d, torch.zeros_like(d), d.new_full((len(d),), -float("inf")))
+        return Directions(d, torch.zeros_like(d), d.new_full((len(d),), -float("inf")), self.centre)
 
     @cached_property
     def _differences(self) -> Tensor:
@@ -335,28 +335,17 @@ class Scorer:
         (base, free), (tuned, also) = (self._clean[side, "dev"].read.rows.before() for side in SIDES.values())
         return (tuned - base)[free & also]
 
-    def _under(self, directions: Directions, index: int) -> Candidate:
+    def _under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
         """The index-th random control under the findings' gates."""
-        return Candidate(replace(self._frame(control(index, self.pair.d_model)), centre=self.centre).under(directions))
+        return Candidate(self._frame(control(index, self.pair.d_model)).under(directions), ks, gated=True, random=True)
 
-    def _timed(self, which: tuple[Candidate, ColumnName, bool]) -> tuple[dict[SideName, list[Taken]], float]:
-        candidate, column, again = which
+    def _timed(self, candidate: Candidate) -> tuple[dict[SideName, list[Taken]], float]:
         began = time.perf_counter()
-        return self._both([self._member(candidate, column)], again), time.perf_counter() - began
+        return self._both(candidate), time.perf_counter() - began
 
-    def _member(self, candidate: Candidate, column: ColumnName) -> Member:
-        gated = column == "gated"
-        tried = {side: tuple(kinds(side, candidate.directions, self.protocol.ks, gated)) for side in SIDES}
-        return Member(candidate, tried)
-
-    def _both(self, members: Sequence[Member], again: bool) -> dict[SideName, list[Taken]]:
+    def _both(self, candidate: Candidate) -> dict[SideName, list[Taken]]:
         """A set on both sides."""
-        return {side: self._taken(side, members, again) for side in SIDES}
-
-    def _climb(self, members: Sequence[Member]) -> None:
-        for member in members:
-            for side in SIDES:
-                self._points(side, member)
+        return {side: self._taken(side, candidate) for side in SIDES}
 
     def _measured(self, what: str, candidate: Candidate, options: Sequence[Option]) -> list[Any]:
         """What is measured of options, once of each.
@@ -376,8 +365,9 @@ class Scorer:
         if kind == "cost":
             return run.collateral(made).tolist()
         if kind == "collateral":
-            row = run.read.row.cpu().numpy()
-            return [[float(kl.mean()), upper_end(kl, row)] for kl in run.read.edited(made).double().numpy()]
+            row, chat, each = run.read.row.cpu().numpy(), run.read.chat.numpy(), run.read.edited(made)
+            highs = [upper_end(kl, row, chat) for kl in each.double().numpy()]
+            return [[mean, high] for mean, high in zip(run.read.mean(each).tolist(), highs, strict=True)]
         if kind == "accuracy":
             found = run.accuracy(made)
             return [] if found is None else found[:, None].tolist()
@@ -388,9 +378,9 @@ class Scorer:
             nearer = nearer[:, scored].double().sum(1, keepdim=True) / float(run.gap[scored].sum())
         return torch.cat([nearer, rate], 1).tolist()
 
-    def _points(self, name: SideName, member: Member) -> list[Point]:
+    def _points(self, name: SideName, candidate: Candidate) -> list[Point]:
         """Every option on dev: those strengths of each kind that cost what a budget allows."""
-        side, candidate, asked = SIDES[name], member.candidate, member.kinds[name]
+        side, asked = SIDES[name], list(kinds(name, candidate.directions, candidate.ks, candidate.gated))
         found: list[Point] = []
         # what is kept of a draw is measured in batches that nothing else has a say in
         for some in [asked] if candidate.draw is None else [(kind,) for kind in asked]:
@@ -400,9 +390,7 @@ class Scorer:
             for climb in climbs:
                 options |= self._within([next(costs) for _ in climb], climb)
             dev = self._measured(f"{side} dev", candidate, list(options))
-            found += [
-                Point(member, o, gain, rate, kl) for (o, kl), (gain, rate) in zip(options.items(), dev, strict=True)
-            ]
+            found += [Point(o, gain, rate, kl) for (o, kl), (gain, rate) in zip(options.items(), dev, strict=True)]
         return found
 
     def _climb_of(self, kind: Option) -> list[Option]:
@@ -419,71 +407,54 @@ class Scorer:
         found = within(p.strengths, costs, p.budgets_nats, p.aim)
         return {replace(climb[0], strength=s): kl for s, kl in found.items()}
 
-    def _chosen(self, name: SideName, members: Sequence[Member]) -> list[Point | None]:
-        """For each budget the option of most gain on dev, the first of equals; None where none has any."""
-        points = [point for member in members for point in self._points(name, member)]
-        out: list[Point | None] = []
+    def _chosen(self, points: Sequence[Point]) -> list[Point]:
+        """For each budget the option of most gain on dev, the first of equals, where one has any; each once."""
+        out: dict[Point, None] = {}
         for tau in self.protocol.budgets_nats:
-            allowed = [x for x in points if x.kl_nats <= self.protocol.aim * tau and x.gain > 0]
-            out.append(max(allowed, key=lambda x: x.gain, default=None))
-        return out
+            allowed = [x for x in points if x.gain > 0 and x.kl_nats <= self.protocol.aim * tau]
+            out |= dict.fromkeys([max(allowed, key=lambda x: x.gain)] if allowed else [])
+        return list(out)
 
-    def _taken(self, name: SideName, members: Sequence[Member], again: bool) -> list[Taken]:
-        """What each budget keeps, measured on test.
-
-        Args:
-            again: whether what it costs is measured again there.
-        """
-        chosen = self._chosen(name, members)
-        distinct = list({id(x): x for x in chosen if x is not None}.values())
-        run, budgets = self._clean[SIDES[name], "test"], self.protocol.budgets_nats
-        on_test = {id(x): measured for x, measured in zip(distinct, self._on_test(name, distinct), strict=True)}
-        costs = {id(x): c for x, c in zip(distinct, self._costs(name, distinct, again), strict=True)}
+    def _taken(self, name: SideName, candidate: Candidate) -> list[Taken]:
+        """What each budget keeps on test: of the options chosen for any, the one of most gain on dev that keeps it there."""
+        side = SIDES[name]
+        chosen, run = self._chosen(self._points(name, candidate)), self._clean[side, "test"]
+        on_test = self._of(f"{side} test", candidate, chosen)
+        costs = [[x.kl_nats, x.kl_nats / self.protocol.aim] for x in chosen]
+        if not candidate.random:
+            costs = self._of(f"{side} collateral", candidate, chosen)
         out: list[Taken] = []
-        for tau, first in zip(budgets, chosen, strict=True):
-            keeps = [x for x in distinct if costs[id(x)][1] <= tau] if again else [first] if first else []
-            best = max(keeps, key=lambda x: x.gain, default=None)
+        for tau in self.protocol.budgets_nats:
+            keeps = [i for i, (_, high) in enumerate(costs) if high <= tau]
+            best = max(keeps, key=lambda i: chosen[i].gain, default=None)
             if best is None:
                 out.append(Taken(tau, None, np.zeros(len(run.gap)), float(run.rates.mean()), 0.0, 0.0))
             else:
-                out.append(Taken(tau, best, *on_test[id(best)], *costs[id(best)]))
+                *effect, rate = on_test[best]
+                out.append(Taken(tau, chosen[best], np.array(effect), rate, costs[best][0], costs[best][1]))
         return out
 
-    def _on_test(self, name: SideName, points: Sequence[Point]) -> list[tuple[Array, float]]:
-        """Effects [prompts] and mean rate of options."""
-        return [(np.array(values[:-1]), values[-1]) for values in self._of(f"{SIDES[name]} test", points)]
+    def _of(self, what: str, candidate: Candidate, points: Sequence[Point]) -> list[list[float]]:
+        """What is measured of points, together; of a draw each by itself, so that what is kept depends on nothing else."""
+        options = [x.option for x in points]
+        batches = ([options] if options else []) if candidate.draw is None else [[o] for o in options]
+        return [value for some in batches for value in self._measured(what, candidate, some)]
 
-    def _costs(self, name: SideName, points: Sequence[Point], again: bool) -> list[tuple[float, float]]:
-        """Collateral of options and the upper end of its interval, on test text; what dev says unless it is measured `again`."""
-        if not again:
-            return [(x.kl_nats, x.kl_nats) for x in points]
-        return [(kl, high) for kl, high in self._of(f"{SIDES[name]} collateral", points)]
-
-    def _of(self, what: str, points: Sequence[Point]) -> list[list[float]]:
-        """What is measured of each point, those of one candidate together; of a draw each by itself."""
-        found: dict[int, list[float]] = {}
-        for candidate in {id(x.member.candidate): x.member.candidate for x in points}.values():
-            mine = [x for x in points if x.member.candidate is candidate]
-            for some in [mine] if candidate.draw is None else [[x] for x in mine]:
-                values = self._measured(what, candidate, [x.option for x in some])
-                found |= {id(x): value for x, value in zip(some, values, strict=True)}
-        return [found[id(x)] for x in points]
-
-    def _front(self, necessity: Sequence[Taken]) -> list[tuple[Array, float]]:
+    def _front(self, candidate: Candidate, necessity: Sequence[Taken]) -> list[tuple[Array, float]]:
         """Doing nothing and what was kept for necessity: effects [prompts], and how much capability stays."""
-        kept = {id(t.point): t for t in necessity if t.point is not None}.values()
+        kept = {t.point: t for t in necessity if t.point is not None}.values()
         points = [t.point for t in kept if t.point is not None]
         run = self._clean["tuned", "test"]
 
         retained = [float(np.exp(-t.kl_nats)) for t in kept]
         if run.capability:
-            accuracy = self._of("tuned accuracy", points)
+            accuracy = self._of("tuned accuracy", candidate, points)
             retained = [(y + a) / 2 for y, [a] in zip(retained, accuracy, strict=True)]
         return [(np.zeros(len(run.gap)), 1.0), *((t.effect, y) for t, y in zip(kept, retained, strict=True))]
 
-    def _volume(self, necessity: Sequence[Taken]) -> float:
+    def _volume(self, candidate: Candidate, necessity: Sequence[Taken]) -> float:
         """Normalised hypervolume of a control's front, before rescaling."""
-        front = self._front(necessity)
+        front = self._front(candidate, necessity)
         x, y = np.array([self.closeness(e) for e, _ in front]), np.array([kept for _, kept in front])
         off = float(hypervolume(np.ones(1), np.array([self.retention_off])))
         return float(hypervolume(x, y)) / off if off else 0.0
@@ -522,16 +493,16 @@ class Scorer:
             for option in [t.point.option if t.point else NOTHING]
         ]
 
-    def _curves(self, side: SideName, own: Candidate, column: ColumnName) -> list[Curve]:
+    def _curves(self, side: SideName, candidate: Candidate) -> list[Curve]:
         """Dose–response on dev, of the strengths that were tried."""
         groups: dict[tuple[Op, int], list[Point]] = {}
-        for x in self._points(side, self._member(own, column)):
+        for x in self._points(side, candidate):
             groups.setdefault((x.option.op, x.option.k), []).append(x)
         return [
             Curve(
                 op=op,
                 k=k,
-                gated=column == "gated",
+                gated=candidate.gated,
                 strengths=[x.option.strength for x in some],
                 rate=[x.rate for x in some],
                 gain=[x.gain for x in some],
@@ -549,11 +520,6 @@ class Scored:
     samples: Samples
     choices: list[Choice]
     curves: list[Curve]
-
-
-def _draw_kinds(k: int) -> dict[str, tuple[Option, ...]]:
-    """What a draw does in the place of k findings: their sum is one direction, their span has k."""
-    return {side: tuple(Option(op, k if op == "ablate" else 1, False, 1.0) for op in ops) for side, ops in OPS.items()}
 
 
 def _list(value: Value) -> list[float]:

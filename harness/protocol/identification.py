@@ -22,6 +22,7 @@ from ...organisms.organism import Organism
 from ...organisms.registry import family_and_spec
 from ...organisms.texts import Texts
 from ...organisms.world.facts import World
+from ..cache import Kept
 from ..pairs.engine import SIDES
 from ..pairs.interventions import unit
 from ..pairs.pair import Pair
@@ -39,12 +40,24 @@ TEXT_TOKENS = 4000
 class Reader:
     """Reads findings of one pair; holds what all findings are compared with.
 
+    Args:
+        kept: where the readings of random directions are kept between runs; None: nowhere.
+
     Raises:
         ValidationFailed: fewer than two candidates, or a candidate that the vocabulary lacks.
     """
 
-    def __init__(self, pair: Pair, texts: Texts, candidates: Candidates, readout: Readout | None = None):
-        self.pair, self.texts, self.candidates, self.readout = pair, texts, candidates, readout
+    KIND, VERSION = "readings", "1"
+
+    def __init__(
+        self,
+        pair: Pair,
+        texts: Texts,
+        candidates: Candidates,
+        readout: Readout | None = None,
+        kept: Kept | None = None,
+    ):
+        self.pair, self.texts, self.candidates, self.readout, self._kept = pair, texts, candidates, readout, kept
         self.labels = list(candidates.words)
         if len(self.labels) < 2 or candidates.truth not in self.labels:
             raise ValidationFailed(
@@ -53,14 +66,14 @@ class Reader:
         self._member = torch.stack([self._tokens(words) for words in candidates.words.values()], 1).to(pair.device)
 
     @classmethod
-    def of(cls, organism: Organism, pair: Pair, texts: Texts) -> "Reader | None":
+    def of(cls, organism: Organism, pair: Pair, texts: Texts, kept: Kept | None = None) -> "Reader | None":
         """The reader of a zoo organism whose family has candidates; None for any other."""
         if not organism.in_zoo:
             return None
         family, spec, card = family_and_spec(organism.source["organism"])
         world = World(int(read_base_card(organism.base).recipe["world_seed"]))
         candidates = family.candidates(world, spec)
-        return cls(pair, texts, candidates, card.readout) if candidates else None
+        return cls(pair, texts, candidates, card.readout, kept) if candidates else None
 
     def identify(self, findings: Sequence[Finding], ks: Sequence[int]) -> Identification:
         """Where the truth stands by the first k findings, for every k, beside the controls."""
@@ -110,7 +123,12 @@ class Reader:
         """Mean and sd [readings, 1, candidates] over reference directions, and the evidence of the pool."""
         key = hashlib.sha256(b"random readings").digest()[:7]  # no method's seed can meet it
         generator = torch.Generator().manual_seed(int.from_bytes(key))
-        x = self._read(*[torch.randn(REFERENCE + POOL, self.pair.d_model, generator=generator)] * 2)
+        directions = torch.randn(REFERENCE + POOL, self.pair.d_model, generator=generator)
+        words = {label: list(of) for label, of in self.candidates.words.items()}
+        entry = self._kept.get(self.KIND, self.VERSION, words=words) if self._kept else None
+        x = entry.tensors["random"].to(self.pair.device) if entry else self._read(directions, directions)
+        if self._kept and entry is None:
+            self._kept.put(self.KIND, self.VERSION, {"random": x.cpu()}, words=words)
         mean, sd = x[:, :REFERENCE].mean(1, keepdim=True), x[:, :REFERENCE].std(1, keepdim=True)
         return mean, sd, torch.where(sd > 1e-6, (x[:, REFERENCE:] - mean) / sd.clamp_min(1e-6), 0.0)
 

@@ -221,6 +221,8 @@ class Passage:
 
     ids: Tensor
     scored: Tensor
+    chat: Tensor
+    """[rows] bool: conversations."""
 
     @property
     def tokens(self) -> int:
@@ -253,7 +255,9 @@ def taken(rows: Iterable[list[int]], tokens: int, kind: str) -> list[list[int]]:
 
 def _joined(pair: Pair, parts: Sequence[list[list[int]]]) -> Passage:
     ids, mask = pair.pad([row for part in parts for row in part])
-    return Passage(ids, mask[:, 1:])
+    return Passage(
+        ids, mask[:, 1:], torch.tensor([i > 0 for i, part in enumerate(parts) for _ in part], device=ids.device)
+    )
 
 
 def nll(log_p: Tensor, text: Passage) -> Tensor:

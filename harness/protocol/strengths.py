@@ -38,8 +38,15 @@ def _rounded(strength: float) -> float:
 def within(
     strengths: Sequence[float], kl_nats: Sequence[float], budgets: Sequence[float], aim: float
 ) -> dict[float, float]:
-    """For each budget the strength that aims at a share `aim` of it, and the collateral that it should have; equal ones once."""
+    """For each budget the strength that aims at a share `aim` of it, and the collateral that it should have; equal ones once.
+
+    Below the smallest budget's strength it is halved down to the first one measured, at that budget's cost: under a gate that is closed
+    on ordinary text every strength is free, and the largest only breaks what it reaches.
+    """
     out: dict[float, float] = {}
     for tau in budgets:
         out.setdefault(reaching(strengths, kl_nats, aim * tau), min(aim * tau, max(kl_nats)))
+    half, cost = next(iter(out.items()))
+    while (half := _rounded(half / 2)) >= strengths[0]:
+        out.setdefault(half, cost)
     return out

@@ -156,7 +156,7 @@ class Stage:
     @cached_property
     def reader(self) -> Reader | None:
         """Reads findings; None for an organism without candidates."""
-        return Reader.of(self.organism, self.pair, self.texts)
+        return Reader.of(self.organism, self.pair, self.texts, self.kept)
 
 
 def _numbers_of(organism: Organism, pair: Pair, machine: Machine) -> dict[str, Any]:

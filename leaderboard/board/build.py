@@ -10,8 +10,9 @@ from ...harness.files import atomic_write_text
 from ...harness.records.result import Result
 from ...methods.catalogue import BUILTIN
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
+from ..pages.latex import to_latex
 from ..pages.site import to_html
-from ..pages.text_formats import to_csv, to_latex, to_markdown
+from ..pages.text_formats import to_csv, to_markdown
 from ..statistics.power import Components, components
 from ..statistics.rows import SORT_KEY, Table
 from ..statistics.tables import DRAWS, build_table

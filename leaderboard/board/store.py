@@ -81,7 +81,7 @@ def sort_key(result: Result) -> tuple[str, str, list[tuple[str, int]], str]:
 def check_comparable(results: Sequence[Result]) -> None:
     """Refuse records that measured different things.
 
-    All must share schema and protocol; all records of one organism must share its weights, prompts, layer, dtype and sinks; one cell
+    All must share a protocol; all records of one organism must share its weights, prompts, layer, dtype and sinks; one cell
     cannot count twice because the source changed between two runs of it.
 
     Raises:
@@ -95,7 +95,6 @@ def check_comparable(results: Sequence[Result]) -> None:
         cell = f"{identity.method} on {identity.organism} with one set of options and seeds ({same}): "
         protocol = f"{identity.protocol} {identity.protocol_sha256}"
         for scope, what, value in (
-            ("", "schema version", str(result.schema_version)),
             ("", "protocol", protocol),
             (where, "weights", identity.organism_sha256),
             (where, "prompts", identity.prompts_sha256),

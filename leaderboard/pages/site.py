@@ -10,36 +10,44 @@ import numpy as np
 
 from ...harness.escape import html as escape
 from ..board.store import Problem
-from ..statistics.null_adjusted import SCORES
+from ..statistics.null_adjusted import SHOWN
 from ..statistics.rows import CellRow, FindingRow, MethodRow, Row, Table, count
 from .style import CSS, JS
-from .svg import dose_response, interval_bar
+from .svg import dose_response, interval_bar, mixture_score
 from .text_formats import (
     CELL_HEADS,
     FINDING_HEADS,
     MARK,
+    PARENTHESES,
+    SCORE_HEADS,
     Dialect,
     ahead_text,
+    bracketed,
     estimate_text,
     finding_cells,
     finding_note,
+    not_counted,
     notes_of,
     number,
     organisms_text,
+    place_text,
     rank_text,
+    score_head,
     seeds_text,
     statuses,
 )
 
 HOW_TO_READ = (
     "Each method looked at a base and a fine-tuned model and returned directions it believes to be the change. "
-    "<b>Sufficiency</b> says how much of the behaviour appears when they are added to the base, <b>necessity</b> how "
-    "much disappears when they are taken out of the fine-tuned model; <b>isolation</b> is their harmonic mean. "
-    "0 is what matched random directions achieve, 1 what exchanging the whole residual achieves (the ticks on bars). "
-    "<b>Mitigation</b> asks how far the behaviour can be removed while abilities stay. Bars show 95&nbsp;% intervals."
+    "<b>Sufficiency</b> says how much nearer the base comes to the fine-tuned model, prompt by prompt, when they are added to it, "
+    "<b>necessity</b> how much nearer the fine-tuned model comes to the base when they are taken out of it; <b>isolation</b> is their "
+    "harmonic mean. 0 is what matched random directions achieve, 1 what exchanging the whole residual achieves (the ticks on bars); "
+    "an edit that leads away, or too far, is below 0 or loses. Edits act where a finding says so (its gate); "
+    "<b>isolation, constant</b> is of edits that act everywhere. <b>Mitigation</b> asks how near the base the behaviour can be "
+    "brought while abilities stay: 0 is what random directions achieve, 1 the adapter switched off. Bars show 95&nbsp;% intervals."
 )
 SWATCH = '<svg viewBox="0 0 26 8" aria-hidden="true"><line class="{op}" x1="0" x2="26" y1="4" y2="4"/></svg>'
-LEGEND = (("add", "add to base"), ("subtract", "subtract"), ("project", "project out"), ("patch", "exchange residual"))
+LEGEND = (("add", "add to the base"), ("subtract", "subtract"), ("ablate", "ablate"))
 
 
 def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
@@ -52,8 +60,8 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
         (
             "Intervals",
             (
-                f"percentiles of {table.draws} bootstrap draws (family, organism, organism seed, method seed, prompts and "
-                f"controls), seed {table.seed}; clusters: {table.clusters or 'none'}"
+                f"percentiles of {table.draws} bootstrap draws (family, organism, organism seed, method seed, templates, prompts "
+                f"and controls), seed {table.seed}; clusters: {table.clusters or 'none'}"
             ),
         ),
         ("Missing cells", "failed, oom and timeout count as 0; a cell that was not run takes the headline away"),
@@ -73,9 +81,10 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 <p>{HOW_TO_READ}</p>
 <h2 id="overall">Overall</h2>
 {_overall(table)}
-<p class="soft"><small>{escape(" ".join(notes_of(table)))}</small></p>
+<ul class="soft">{"".join(f"<li>{escape(note)}</li>" for note in notes_of(table))}</ul>
 {_finding_measures(table)}
 <h2 id="organisms">By organism</h2>
+<p class="soft"><small>{PARENTHESES}</small></p>
 {organisms}
 <h2 id="cost">Cost</h2>
 {_cost(table)}
@@ -91,8 +100,9 @@ def _overall(table: Table) -> str:
     heads = (
         "Rank",
         "Ahead, behind",
+        "Rank, constant",
         "Method",
-        *(s.capitalize() for s in SCORES),
+        *SCORE_HEADS,
         "Access",
         "Organisms",
         "Seeds",
@@ -104,10 +114,11 @@ def _overall(table: Table) -> str:
     def line(row: MethodRow) -> str:
         style = "incomplete" if row.standing == "incomplete" else ""
         style += " below" if row.method == first_below and row is not table.overall[0] else ""
-        rank = f"{rank_text(row)} <b>{row.group}</b>" if row.rank else "–"
+        rank = f"{rank_text(row)} <b>{row.group}</b>" if row.place else "–"
         cells = [
-            _td(rank, row.rank),
+            _td(rank, row.place and row.place.rank),
             _td(ahead_text(row), row.ahead_here),
+            _td(place_text(row.place_constant), row.place_constant and row.place_constant.rank),
             _name(row),
             *_scores(row),
             _td(escape(row.access), row.access),
@@ -115,7 +126,7 @@ def _overall(table: Table) -> str:
         cells += [_td(organisms_text(table, row), row.organisms), _td(seeds_text(row), row.seeds[0])]
         return _tr([*cells, _status(row), _td(number(row.wall_s, 1), row.wall_s)], style)
 
-    return _table("Methods over all organisms", heads, map(line, table.overall), sort="Isolation")
+    return _table("Methods over all organisms", heads, map(line, table.overall), sort=score_head(table.key))
 
 
 def _finding_measures(table: Table) -> str:
@@ -152,13 +163,26 @@ def _organism(table: Table, organism: str, opened: bool) -> str:
     panels = "".join(map(_panel, rows))
     legend = "".join(f'<span class="k">{SWATCH.format(op=op)}{text}</span>' for op, text in LEGEND)
     curves = (
-        "<h3>Dose and response</h3><p class='soft'>Behaviour rate on dev prompts as the intervention grows, against "
-        "how far it moves neutral text. Dashed: gated. Fainter: fewer findings (k).</p>"
+        "<h3>Dose and response</h3><p class='soft'>Share of the gap between the two models that is closed on dev prompts as the "
+        "intervention grows, against what it costs on neutral and chat text (KL to the nearer of the two models). Dashed: gated. A dot: "
+        "one strength. Fainter: fewer findings (k).</p>"
         f"<div>{legend}</div><div class='panels'>{panels}</div>"
     )
     curves = curves if panels else ""
-    body = _table(f"Methods on {organism}", CELL_HEADS[1:], lines)
+    body = _table(f"Methods on {organism}", CELL_HEADS[1:], lines) + _scale(table, organism)
     return f"<details{' open' * opened}><summary>{escape(organism)}</summary>{body}{curves}</details>"
+
+
+def _scale(table: Table, organism: str) -> str:
+    """What 0 and 1 are on this organism, and which of its scores count in no mean."""
+    said = [
+        f"{row.side.capitalize()}: of a gap of {number(row.gap)} random directions close {number(row.null)} (a score of 0), mixtures of "
+        f"differences at random tokens {number(row.mixture)} (the dashed tick), the whole residual {number(row.oracle)} (1); without gates."
+        for row in table.anchors
+        if row.organism == organism
+    ]
+    said += [f"Not counted in {scores}: {why}." for o, scores, why in not_counted(table) if o == organism]
+    return "".join(f'<p class="soft"><small>{escape(text)}</small></p>' for text in said)
 
 
 def _panel(row: CellRow) -> str:
@@ -253,10 +277,12 @@ def _status(row: Row) -> str:
 
 
 def _scores(row: Row) -> list[str]:
-    """A number with its interval and the bar below."""
+    """A number with its interval and the bar below; in parentheses where it does not count."""
     cells: list[str] = []
-    for name in SCORES:
+    for name in SHOWN:
         value, _, rest = estimate_text(row.scores[name]).partition(" ")
-        bar = interval_bar(name, row.scores[name], row.kind)
-        cells.append(_td(f"{value} <small>{rest}</small>{bar}", row.scores[name].value))
+        text = f"{value} <small>{rest}</small>"
+        text = f"({text})" if bracketed(row, name) else text
+        mixture = mixture_score(row, name) if isinstance(row, CellRow) else None
+        cells.append(_td(text + interval_bar(name, row.scores[name], row.kind, mixture), row.scores[name].value))
     return cells

@@ -1,63 +1,95 @@
 """The two drawings of the page as inline SVG: a score with its interval, and dose-response curves.
 
+A curve is drawn by the share of the gap that it closes, so that adding and taking out go the same way and overshoot is seen.
+
 Colours come from the page's style by class; every drawing carries its numbers as a text alternative.
 """
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...harness.escape import html as escape
+from ...harness.protocol.intervals import normalised
 from ...harness.records.result import Curve
-from ..statistics.rows import Estimate
+from ..statistics.rows import CellRow, Estimate
 from .text_formats import estimate_text, number
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 230, 140, 18, 8, 30, 26
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 230, 140, 20, 8, 42, 26
+BASE = HEIGHT - BOTTOM
+SHARES = (-0.5, 0.0, 0.5, 1.0)
 KL_RANGE = (1e-3, 4.0)
 """Ends of the logarithmic KL axis, nats; values beyond are drawn at the end."""
+GAIN_RANGE = (-0.5, 1.0)
+"""Ends of the axis of what a curve closes of the gap; as above."""
+SCORE_RANGE = (-0.5, 1.1)
+"""Ends of the scale of a score; as above."""
 
 
-def interval_bar(name: str, estimate: Estimate, kind: str) -> str:
-    """A point and its 95 % interval on a scale with ticks at 0 (random) and 1 (oracle). Empty without a value."""
+def interval_bar(name: str, estimate: Estimate, kind: str, mixture: float | None = None) -> str:
+    """A point and its 95 % interval on a scale with ticks at 0 (random) and 1 (oracle). Empty without a value.
+
+    `mixture`: what mixtures of differences would score; a dashed tick.
+    """
     value, low, high = estimate
     if value is None:
         return ""
 
     def x(score: float) -> str:
-        return f"{20 + 90 * min(max(score, -0.2), 1.1):.1f}"
+        first, last = SCORE_RANGE
+        return f"{2 + 116 * (min(max(score, first), last) - first) / (last - first):.1f}"
 
+    def tick(at: float, top: int, style: str = "mark") -> str:
+        return f'<line class="{style}" x1="{x(at)}" x2="{x(at)}" y1="{top}" y2="{12 - top}"/>'
+
+    second, said = ("", "") if mixture is None else (tick(mixture, 0, "mark mix"), f"; mixtures {number(mixture)}")
     ends = (
         f'<line class="ci" x1="{x(low)}" x2="{x(high)}" y1="6" y2="6"/>' if low is not None and high is not None else ""
     )
     return (
-        f'<svg class="bar" viewBox="0 0 120 12" role="img" aria-label="{escape(name)} {estimate_text(estimate)}">'
-        '<line class="base" x1="2" x2="119" y1="6" y2="6"/><line class="mark" x1="20" x2="20" y1="1" y2="11"/>'
-        '<line class="mark" x1="110" x2="110" y1="1" y2="11"/>'
+        f'<svg class="bar" viewBox="0 0 120 12" role="img" aria-label="{escape(name)} {estimate_text(estimate)}{said}">'
+        f'<line class="base" x1="2" x2="118" y1="6" y2="6"/>{tick(0, 1)}{tick(1, 1)}{second}'
         f'<g class="{kind.split()[0]}">{ends}<circle cx="{x(value)}" cy="6" r="2.6"/></g></svg>'
     )
 
 
+def mixture_score(row: CellRow, name: str) -> float | None:
+    """What mixtures of differences would score on a side by the zero and the one of the row's own records."""
+    if name not in ("sufficiency", "necessity"):
+        return None
+    found = [getattr(c.scores, name) for c in row.cells if c.scores]
+    at = [s.anchors for s in found if s.p_random is not None and s.anchors.mixture is not None]
+    if not at:
+        return None
+    mixture, null, oracle = (
+        np.array([[getattr(a, what) for a in at]]).mean(1) for what in ("mixture", "null", "oracle")
+    )
+    score = float(normalised(mixture, null, oracle)[0])
+    return None if np.isnan(score) else score
+
+
 def dose_response(title: str, curves: Sequence[Curve], b0: float, b1: float) -> str:
-    """Behaviour rate against KL, one line per intervention; dotted levels at the base's and the organism's rate."""
+    """Share of the gap that is closed against KL, one line per intervention; dotted levels at the unedited and at the other model."""
     lines: list[str] = []
     for curve in curves:
-        points = [(_x(kl), _y(rate)) for kl, rate in zip(curve.kl_nats, curve.rate, strict=False)]
+        points = [(_x(kl), _y(gain)) for kl, gain in zip(curve.kl_nats, curve.gain, strict=False)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        alone = len(points) == 1  # an exchanged residual has one strength
+        alone = len(points) == 1  # ablation has one strength
         shape = (
             f'circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3"' if alone else f'polyline points="{path}"'
         )
-        label = f"{curve.op}, k = {curve.k}, {'gated' if curve.gated else 'constant'}"
+        best, where = number(max(curve.gain, default=0.0)), "gated" if curve.gated else "constant"
+        label = f"{curve.op}, k = {curve.k}, {where}: at most {best} of the gap"
         style = curve.op + (" gated" if curve.gated else "")
         opacity = {1: 0.4, 3: 0.7}.get(curve.k, 1)
         tag = "circle" if alone else "polyline"
         lines.append(f'<{shape} class="{style}" opacity="{opacity}"><title>{label}</title></{tag}>')
-    grid = [f'<line class="grid" x1="{_x(t):.1f}" x2="{_x(t):.1f}" y1="{TOP}" y2="{_y(0)}"/>' for t in (0.01, 0.1, 1.0)]
-    grid += [f'<text x="{_x(t):.1f}" y="{_y(0) + 11}" text-anchor="middle">{t:g}</text>' for t in (0.01, 0.1, 1.0)]
-    grid += [
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(r)}" y2="{_y(r)}"/>' for r in (0.0, 0.5, 1.0)
-    ]
-    grid += [f'<text x="{LEFT - 4}" y="{_y(r) + 3}" text-anchor="end">{r:g}</text>' for r in (0.0, 0.5, 1.0)]
-    for name, level in (("base", b0), ("tuned", b1)):
+    grid = [f'<line class="grid" x1="{_x(t):.1f}" x2="{_x(t):.1f}" y1="{TOP}" y2="{BASE}"/>' for t in (0.01, 0.1, 1.0)]
+    grid += [f'<text x="{_x(t):.1f}" y="{BASE + 11}" text-anchor="middle">{t:g}</text>' for t in (0.01, 0.1, 1.0)]
+    grid += [f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(r):.1f}" y2="{_y(r):.1f}"/>' for r in SHARES]
+    grid += [f'<text x="{LEFT - 4}" y="{_y(r) + 3:.1f}" text-anchor="end">{r:g}</text>' for r in SHARES]
+    for name, level in (("unedited", 0.0), ("other", 1.0)):
         grid.append(f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(level):.1f}" y2="{_y(level):.1f}"/>')
         grid.append(f'<text x="{WIDTH - RIGHT + 2}" y="{_y(level) + 3:.1f}">{name}</text>')
     axis = f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 3}" text-anchor="middle">KL, nats a token</text>'
@@ -74,14 +106,15 @@ def _x(kl_nats: float) -> float:
     return LEFT + share * (WIDTH - LEFT - RIGHT)
 
 
-def _y(rate: float) -> float:
-    return TOP + (1 - rate) * (HEIGHT - TOP - BOTTOM)
+def _y(gain: float) -> float:
+    low, high = GAIN_RANGE
+    return BASE - (min(max(gain, low), high) - low) / (high - low) * (BASE - TOP)
 
 
 def _summary(title: str, curves: Sequence[Curve], b0: float, b1: float) -> str:
     """The picture in words."""
-    added = [rate for c in curves if c.op == "add" for rate in c.rate]
-    taken = [rate for c in curves if c.op in ("subtract", "project") for rate in c.rate]
+    added = [gain for c in curves if c.op == "add" for gain in c.gain]
+    taken = [gain for c in curves if c.op in ("subtract", "ablate") for gain in c.gain]
     text = f"{title}: behaviour rate of the base {number(b0)}, of the fine-tuned model {number(b1)}"
-    text += f"; adding reaches {number(max(added))}" if added else ""
-    return text + (f"; taking out reaches {number(min(taken))}" if taken else "")
+    text += f"; adding closes at most {number(max(added))} of the gap" if added else ""
+    return text + (f"; taking out closes at most {number(max(taken))}" if taken else "")

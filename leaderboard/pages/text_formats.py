@@ -1,4 +1,4 @@
-"""Markdown, LaTeX and CSV of a table. Pure functions: the same table gives the same bytes."""
+"""Markdown and CSV of a table, and what its columns mean. Pure functions: the same table gives the same bytes."""
 
 import csv
 import io
@@ -6,34 +6,59 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ...harness.escape import csv_field, md, tex
+from ...harness.escape import csv_field, md
 from ..board.store import Problem
-from ..statistics.null_adjusted import SCORES
-from ..statistics.rows import CellRow, Estimate, FindingRow, MethodRow, Row, Table
+from ..statistics.grid import LABELLED, PARTS, SOLVABLE
+from ..statistics.null_adjusted import SHOWN
+from ..statistics.rows import AnchorRow, CellRow, Estimate, FindingRow, MethodRow, Place, Row, Table, count
 
 MARK = "†"
 NOTES = (
-    "Scores: 0 = matched random directions (mitigation: doing nothing), 1 = oracle; 95 % intervals in brackets.",
+    (
+        "Scores are shares of the gap between the two models that are closed, prompt by prompt; below 0 an edit leads away. Sufficiency "
+        "adds the findings to the base, necessity takes them out of the fine-tuned model, isolation is the harmonic mean (0 if either is "
+        "not positive). 0 = matched random directions, 1 = exchanging the whole residual. 95 % intervals in brackets."
+    ),
+    "Edits are where the findings' gates are open, or everywhere if they have none; constant: everywhere.",
+    (
+        "Mitigation: nearness to the base against the capability that is retained. 0 = random directions, 1 = the adapter switched off."
+    ),
     (
         "Adjusted: isolation less what random directions reach by luck under the same gates (isolation is never negative, so their "
-        "mean is not 0)."
+        "mean is not 0). 0 = random directions in the mean, 1 = exchanging the whole residual."
     ),
     (
-        "Intervals resample families, organisms, organism seeds, method seeds, prompts and controls; the headline is the plain "
-        "mean over organisms."
+        "Intervals resample families, organisms, organism seeds, method seeds, templates, prompts and controls; the headline is the "
+        "plain mean over organisms."
     ),
     (
-        "Rank: 5-95 % of the bootstrap ranks in brackets. Group: methods sharing a letter are not separated for organisms like "
-        "these (paired difference, Holm over all pairs). Ahead, behind: how many methods a method is separated from on this "
-        "very set, where only seeds, prompts and controls are drawn. Not ranked: anchors, upper bounds, and methods that lack "
-        "an organism others were scored on."
+        "Rank: 5-95 % of the bootstrap ranks in brackets; rank, constant: by isolation, constant. Group: methods sharing a letter are "
+        "not separated for organisms like these (paired difference, Holm over all pairs). Ahead, behind: how many methods a method is "
+        "separated from on this very set, where only seeds, prompts and controls are drawn. Not ranked: anchors, upper bounds, and "
+        "methods that lack an organism others were scored on."
     ),
     f"{MARK} includes cells that failed, ran out of memory or timed out; they count as 0.",
     "Rows without numbers lack at least one cell and have no headline.",
 )
-SCORE_HEADS = tuple(s.capitalize() for s in SCORES)
+
+
+def score_head(score: str) -> str:
+    """`Isolation, constant`."""
+    return score.replace("_", ", ").capitalize()
+
+
+SCORE_HEADS = tuple(map(score_head, SHOWN))
 GROUP_HEADS = ("Group", "Ahead, behind")
-OVERALL_HEADS = ("Rank", *GROUP_HEADS, "Method", "Access", *SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s")
+OVERALL_HEADS = (
+    *("Rank", *GROUP_HEADS, "Rank, constant", "Method", "Access"),
+    *(*SCORE_HEADS, "Organisms", "Seeds", "Cells", "Wall s"),
+)
+ANCHOR_HEADS = ("Organism", "Side", "Gap", "Random directions", "Mixtures", "Whole residual")
+ANCHOR_NOTE = (
+    "Share of the gap that is closed without gates: by random directions (a score of 0), by mixtures of the two models' differences at "
+    "random tokens (a harder null, shown beside and never the zero), and by exchanging the whole residual (1). Gap: mean distance of the "
+    "two models on scored test prompts."
+)
 FINDING_HEADS = (
     "Method",
     "False discoveries",
@@ -50,6 +75,7 @@ FINDING_NOTE = (
     "1 or 10 findings with the direction that a planted adapter writes. Reading: where the truth stands among the family's "
     "candidates by the first 1 or 10 findings, 0 = random directions, 1 = first."
 )
+PARENTHESES = "Scores in parentheses do not count in any mean."
 CELL_HEADS = ("Organism", "Method", *SCORE_HEADS, "Seeds", "Cells", "Wall s")
 
 
@@ -61,12 +87,16 @@ class Dialect(NamedTuple):
 
 
 def to_markdown(table: Table, problems: Sequence[Problem] = ()) -> str:
-    """All tables, GitHub flavour, and the files that could not be used."""
+    """All tables, GitHub flavour, what does not count, and the files that could not be used."""
     cells = markdown_table(CELL_HEADS, [cell_cells(row, MARKDOWN) for row in table.cells])
+    anchors = markdown_table(ANCHOR_HEADS, [anchor_cells(row, MARKDOWN) for row in table.anchors])
+    cells += f"\n## Anchors\n\n{ANCHOR_NOTE}\n\n{anchors}" if table.anchors else ""
+    out = "".join(f"- {md(organism)}: {md(scores)}: {md(why)}\n" for organism, scores, why in not_counted(table))
+    cells += f"\n## Not counted\n\n{out}" if out else ""
     other = f"## Beyond isolation\n\n{finding_markdown(table)}\n" if table.finding_measures else ""
     unusable = "".join(f"- {md(problem.path)}: {md(problem.reason)}\n" for problem in problems)
     unusable = f"\n## Files that could not be used\n\n{unusable}" if problems else ""
-    return f"# Leaderboard\n\n{overall_markdown(table)}\n{other}## By organism\n\n{cells}{unusable}"
+    return f"# Leaderboard\n\n{overall_markdown(table)}\n{other}## By organism\n\n{PARENTHESES}\n\n{cells}{unusable}"
 
 
 def overall_markdown(table: Table) -> str:
@@ -82,49 +112,49 @@ def finding_markdown(table: Table) -> str:
     return f"{rows}\n{md(finding_note(table))}\n"
 
 
-def to_latex(table: Table) -> str:
-    """Both tables as `table` environments; needs booktabs, and graphicx to fit the line width."""
-    overall = [overall_cells(table, row, LATEX) for row in table.overall]
-    cells = [cell_cells(row, LATEX) for row in table.cells]
-    other = [finding_cells(row, LATEX) for row in table.finding_measures]
-    note = tex(finding_note(table))
-    complete, size = sum(row.standing != "incomplete" for row in table.overall), len(overall)
-    caption = tex(f"{table.header}. {' '.join(notes_of(table))}")
-    return (
-        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
-        + _latex_table("rllll" + "l" * len(SCORES) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall")
-        + (_latex_table("llrrllll", FINDING_HEADS, other, set(), note, "tab:beyond") if other else "")
-        + _latex_table(
-            "ll" + "l" * len(SCORES) + "rlr",
-            CELL_HEADS,
-            cells,
-            set(range(0, len(cells), size)),
-            "By organism.",
-            "tab:cells",
-        )
-    )
-
-
 def to_csv(table: Table) -> str:
-    """One row per organism × method × score, full precision; empty where there is no value."""
+    """One row per organism × method × score, full precision; empty where there is no value. `not_counted`: why a value is in no mean."""
     out = io.StringIO()
     lead = ("organism", "method", "kind", "access", "score", "value", "ci_low", "ci_high")
-    sizes = ("seeds", "prompts", "cells", "wall_s")
+    sizes = ("seeds", "prompts", "templates", "cells", "wall_s", "not_counted")
     basis = ("protocol", "protocol_sha256", "organism_set", "bootstrap_draws", "bootstrap_seed")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(lead + sizes + basis)
     for row in table.cells:
         # a tier is one of five words; as text, `+generations` would no longer be the one of the records
         who = (csv_field(row.organism), csv_field(row.method), row.kind, row.access)
-        size = (row.seeds, row.prompts, statuses(row), row.wall_s)
+        size = (row.seeds, row.prompts, row.templates, statuses(row), row.wall_s)
         on = (*map(csv_field, (table.protocol, table.protocol_sha256, table.organism_set)), table.draws, table.seed)
-        writer.writerows((*who, name, *estimate, *size, *on) for name, estimate in row.scores.items())
+        writer.writerows((*who, s, *e, *size, row.not_counted.get(s), *on) for s, e in row.scores.items())
     return out.getvalue()
 
 
 def notes_of(table: Table) -> list[str]:
-    """The verdicts of a table and what its columns mean."""
-    return [note for note in (table.verdict, table.verdict_here, *NOTES) if note]
+    """The verdicts of a table, on how many organisms it stands and what its columns mean."""
+    return [note for note in (table.verdict, table.verdict_here, solvability(table), *NOTES) if note]
+
+
+def solvability(table: Table) -> str:
+    """What counts, as far as the labelled anchor has said."""
+    inside = [o for o in table.organisms if o not in table.inapplicable]
+    rule = f"An organism counts in a score where directions fitted on labels ({LABELLED}) reach {number(SOLVABLE, 1)} on its sides"
+    if set(table.untried) >= set(inside):
+        return f"{rule}; nobody ran them, so each counts everywhere, solvable or not."
+    sizes = "; ".join(f"{score_head(s).lower()} {len(table.counted[s])}" for s in SHOWN)
+    unknown = f" Not tried, so counted: {', '.join(table.untried)}." if table.untried else ""
+    return f"{rule}. Of {count(len(inside), 'organism')} count: {sizes}.{unknown}"
+
+
+def not_counted(table: Table) -> list[tuple[str, str, str]]:
+    """(Organism, scores, why) by organism; a score of two sides has the reasons of both."""
+    found: dict[str, tuple[list[str], dict[str, None]]] = {}
+    for score, reasons in table.unsolvable.items():
+        for organism, why in reasons.items():
+            scores, whys = found.setdefault(organism, ([], {}))
+            scores.append(score_head(score).lower())
+            if len(PARTS[score]) == 1:
+                whys[why] = None
+    return sorted((organism, "; ".join(scores), "; ".join(whys)) for organism, (scores, whys) in found.items())
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -153,7 +183,12 @@ def marked(row: Row) -> str:
 
 def rank_text(row: MethodRow) -> str:
     """`2 [1-3]`, or an en dash."""
-    return f"{row.rank} [{row.rank_low}-{row.rank_high}]" if row.rank is not None else "–"
+    return place_text(row.place)
+
+
+def place_text(place: Place | None) -> str:
+    """`2 [1-3]`, or an en dash."""
+    return f"{place.rank} [{place.low}-{place.high}]" if place else "–"
 
 
 def ahead_text(row: MethodRow) -> str:
@@ -174,15 +209,27 @@ def organisms_text(table: Table, row: MethodRow) -> str:
 
 def overall_cells(table: Table, row: MethodRow, to: Dialect) -> list[str]:
     """One overall row, in the order of `OVERALL_HEADS`."""
-    lead = [rank_text(row), row.group or "–", ahead_text(row), marked(row), row.access]
+    lead = [rank_text(row), row.group or "–", ahead_text(row), place_text(row.place_constant), marked(row), row.access]
     trail = [organisms_text(table, row), seeds_text(row), statuses(row), number(row.wall_s, 1)]
-    return [*map(to.text, lead), *(to.score(row.scores[name]) for name in SCORES), *map(to.text, trail)]
+    return [*map(to.text, lead), *(to.score(row.scores[name]) for name in SHOWN), *map(to.text, trail)]
 
 
 def cell_cells(row: CellRow, to: Dialect) -> list[str]:
     """One per-organism row, in the order of `CELL_HEADS`."""
     lead, trail = [row.organism, marked(row)], [str(row.seeds), statuses(row), number(row.wall_s, 1)]
-    return [*map(to.text, lead), *(to.score(row.scores[name]) for name in SCORES), *map(to.text, trail)]
+    scores = [f"({to.score(e)})" if bracketed(row, s) else to.score(e) for s in SHOWN for e in [row.scores[s]]]
+    return [*map(to.text, lead), *scores, *map(to.text, trail)]
+
+
+def bracketed(row: Row, score: str) -> bool:
+    """Whether a score is there and does not count."""
+    return isinstance(row, CellRow) and score in row.not_counted and row.scores[score].value is not None
+
+
+def anchor_cells(row: AnchorRow, to: Dialect) -> list[str]:
+    """One side of one organism, in the order of `ANCHOR_HEADS`."""
+    numbers = (row.gap, row.null, row.mixture, row.oracle)
+    return [*map(to.text, (row.organism, row.side, *map(number, numbers)))]
 
 
 def finding_cells(row: FindingRow, to: Dialect) -> list[str]:
@@ -204,28 +251,10 @@ def finding_note(table: Table) -> str:
     )
 
 
-def tex_score(estimate: Estimate) -> str:
-    r"""`.42 {\scriptsize [.31, .52]}`."""
-    value, _, rest = estimate_text(estimate).partition(" ")
-    return tex(value) + (rf" {{\scriptsize {rest}}}" if rest else "")
-
-
-MARKDOWN, LATEX = Dialect(md, estimate_text), Dialect(tex, tex_score)
+MARKDOWN = Dialect(md, estimate_text)
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """GitHub flavour; the texts are ready-made (`md`)."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _latex_table(
-    columns: str, heads: Sequence[str], rows: Sequence[Sequence[str]], rules: set[int], caption: str, label: str
-) -> str:
-    """`rules`: rows with a line above them, the first excepted (it has one anyway)."""
-    body = "".join(("\\midrule\n" if i in rules and i else "") + " & ".join(r) + " \\\\\n" for i, r in enumerate(rows))
-    return (
-        f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\label{{{label}}}\n\\resizebox{{\\linewidth}}{{!}}{{%\n"
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(heads)} \\\\\n\\midrule\n{body}\\bottomrule\n"
-        "\\end{tabular}}\n\\end{table}\n"
-    )

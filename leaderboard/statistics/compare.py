@@ -126,7 +126,8 @@ def comparison_data(table: Table) -> dict[str, Any]:
         "draws": table.draws,
         "seed": table.seed,
         "methods": [
-            {"method": r.method, "rank": r.rank, "rank_low": r.rank_low, "rank_high": r.rank_high}
+            {"method": r.method}
+            | dict(zip(("rank", "rank_low", "rank_high"), r.place or (None,) * 3, strict=True))
             | {"group": r.group, "ahead_here": r.ahead_here, "behind_here": r.behind_here}
             | r.scores[table.key]._asdict()
             for r in table.overall

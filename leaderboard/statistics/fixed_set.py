@@ -1,10 +1,10 @@
 """Which methods differ on a fixed set of organisms: would the order survive if the same cells were run again with other seeds?
 
-Families and organisms are not drawn, because the set is what it is; method seeds, test prompts and random controls are,
-each organism on its own. The bootstrap of a mean of n seeds has only (n − 1)/n of its variance, which is half with two,
+Families and organisms are not drawn, because the set is what it is; method seeds, templates, test prompts and random controls
+are, each organism on its own. The bootstrap of a mean of n seeds has only (n − 1)/n of its variance, which is half with two,
 so the deviation that the seeds add is stretched by √(n/(n − 1)) (Rao & Wu 1988, "Resampling inference with complex
 survey data"). The variance of the mean over organisms is the sum of theirs, and its degrees of freedom are
-Satterthwaite's (1946): an organism has those of its seeds, or of its prompts where both methods draw nothing.
+Satterthwaite's (1946): an organism has those of its seeds, or of its templates where both methods draw nothing.
 
 A method that draws and was run with one seed has no error here and is not compared. Coverage is simulated in
 tests/leaderboard.
@@ -26,16 +26,16 @@ class Noise(NamedTuple):
 
     covariance: Mapping[tuple[str, str], float]
     """By pair of methods, squared score units."""
-    prompts: int
+    templates: int
 
 
-def noise(spreads: Mapping[str, Spread], seeds: Mapping[str, int], prompts: int, score: int) -> Noise:
+def noise(spreads: Mapping[str, Spread], seeds: Mapping[str, int], templates: int, score: int) -> Noise:
     """From the draws of one organism; `seeds` says how many each method has, `score` which row of the draws counts."""
     values = np.stack([_stretched(spread, seeds[method])[score] for method, spread in spreads.items()])
     values = values[:, ~np.isnan(values).any(0)]
     found: Array = np.atleast_2d(np.cov(values)) if values.shape[1] > 1 else np.full((len(values),) * 2, np.nan)
     names = list(spreads)
-    return Noise({(a, b): float(found[i, j]) for i, a in enumerate(names) for j, b in enumerate(names)}, prompts)
+    return Noise({(a, b): float(found[i, j]) for i, a in enumerate(names) for j, b in enumerate(names)}, templates)
 
 
 def on_this_set(noises: Sequence[Noise], seeds: Mapping[str, int]) -> Error:
@@ -45,7 +45,7 @@ def on_this_set(noises: Sequence[Noise], seeds: Mapping[str, int]) -> Error:
         variances = np.array([n.covariance[a, a] + n.covariance[b, b] - 2 * n.covariance[a, b] for n in noises])
         variances = np.clip(variances, 0.0, None)
         several = [seeds[m] for m in (a, b) if seeds[m] > 1]
-        free = np.array([max(1, min(several, default=n.prompts) - 1) for n in noises])
+        free = np.array([max(1, min(several, default=n.templates) - 1) for n in noises])
         total = float(variances.sum())
         if math.isnan(total):  # an organism on which no draw is defined for all methods
             return math.inf, 1

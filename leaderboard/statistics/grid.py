@@ -1,17 +1,36 @@
-"""Which cells a method's score stands on: the rules for missing, failed and inapplicable cells, in one place.
+"""Which cells a method's score stands on: the rules for missing, failed, inapplicable and unsolvable cells, in one place.
 
 A failure counts as 0 (the null score) instead of leaving the mean; a cell that was not run takes the headline away; an
 organism that nothing could be scored on (a behaviour or an oracle too weak to put a scale on) leaves the set for
-everybody alike.
+everybody alike. An organism counts in a column and on a side only where directions fitted on labels reach `SOLVABLE` there:
+what no direction can do at this layer says nothing of who looks for it. Where nobody ran these, it counts.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from ...harness.records.result import Result
 from .labels import row_labels
+from .null_adjusted import SCORES
 from .rows import FAILURES, KINDS, STATUSES, Kind, Standing
+
+LABELLED = "supervised"
+"""The method whose directions are fitted on behaviour labels."""
+SOLVABLE = 0.3
+"""What it must reach for an organism to count."""
+PARTS: Mapping[str, tuple[str, ...]] = {
+    **{s: (s,) for s in SCORES},
+    "isolation": ("sufficiency", "necessity"),
+    "adjusted": ("sufficiency", "necessity"),
+    "isolation_constant": ("sufficiency_constant", "necessity_constant"),
+    "mitigation": ("necessity",),
+}
+"""The sides that each score is made of."""
+Reasons = Mapping[str, Mapping[str, str]]
+"""Score → organism that does not count in it → why."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,7 @@ class Grid:
     """Those that carry a score."""
     inapplicable: frozenset[str]
     """Organisms that are outside the set for every method."""
+    unsolvable: Reasons
 
     @property
     def name(self) -> str:
@@ -44,8 +64,12 @@ class Grid:
 
     @property
     def used(self) -> tuple[str, ...]:
-        """Organisms with a scored cell: the mean is over these."""
+        """Organisms with a scored cell."""
         return tuple(o for o, cells in self.scored.items() if cells)
+
+    def counted(self, score: str) -> tuple[str, ...]:
+        """Those of them that the mean of a score is over."""
+        return tuple(o for o in self.used if o not in self.unsolvable[score])
 
     def counts(self, organism: str) -> dict[str, int]:
         """Cells by status, in the order of `STATUSES`; holes of the grid count as `not_run`."""
@@ -71,15 +95,41 @@ def grids(results: Sequence[Result], names: Sequence[str]) -> list[Grid]:
     """One grid per row label, by label, over the organisms `names`."""
     labels = row_labels(results)
     nowhere = frozenset(o for o in names if _inapplicable([r for r in results if r.identity.organism == o]))
-    found: list[Grid] = []
+    unsolvable, found = _unsolvable(results, labels), list[Grid]()
     for label in sorted(set(labels.values())):
         own = [r for r in results if labels[r.id] == label]
         cells = {o: tuple(r for r in own if r.identity.organism == o) for o in names}
         scored = {
             o: tuple(c for c in cells[o] if status(c) in ("ok", *FAILURES)) if o not in nowhere else () for o in names
         }
-        found.append(Grid(label, own[0].provenance.access, cells, scored, nowhere))
+        found.append(Grid(label, own[0].provenance.access, cells, scored, nowhere, unsolvable))
     return found
+
+
+def untried(results: Sequence[Result], names: Sequence[str]) -> tuple[str, ...]:
+    """Organisms of `names` with a score that no directions fitted on labels were tried on: they count everywhere."""
+    tried = {r.identity.organism for r in results if r.identity.method == LABELLED and r.scores}
+    scored = {r.identity.organism for r in results if r.scores}
+    return tuple(o for o in names if o in scored - tried)
+
+
+def _unsolvable(results: Sequence[Result], labels: Mapping[str, str]) -> Reasons:
+    """By the best row of `LABELLED` on each organism, the mean over its seeds; a failed cell says nothing."""
+    rows: dict[str, dict[str, list[Result]]] = {}
+    for r in results:
+        if r.identity.method == LABELLED and r.scores:
+            rows.setdefault(r.identity.organism, {}).setdefault(labels[r.id], []).append(r)
+    reasons: dict[str, dict[str, str]] = {score: {} for score in SCORES}
+    for organism, of in rows.items():
+        reached = {
+            side: max(float(np.mean([getattr(r.scores, side).value or 0.0 for r in own])) for own in of.values())
+            for side in {side for sides in PARTS.values() for side in sides}
+        }
+        for score, sides in PARTS.items():
+            low = [f"{reached[side]:.2f} in {side.replace('_', ', ')}" for side in sides if reached[side] < SOLVABLE]
+            if low:
+                reasons[score][organism] = f"{LABELLED} reaches {' and '.join(low)}"
+    return reasons
 
 
 def status(cell: Result) -> str:

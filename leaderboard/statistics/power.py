@@ -1,14 +1,15 @@
 """Where the noise of a score comes from, and how small a difference between two methods a benchmark can see.
 
-The score y of a method m on a trained organism i (family f, organism l, organism seed i), method seed s and prompt p is
+The score y of a method m on a trained organism i (family f, organism l, organism seed i), method seed s and template of prompts p is
 modelled with crossed and nested random effects, methods fixed:
 
     y = μ_m + [a_f + a_l + a_i + a_ip] + [b_mf + b_ml + b_mi + b_mip] + c_mis + e_misp
 
 The first bracket is common to all methods and cancels in a paired difference; the second is how differently methods
-take to a family, an organism, a seed or a prompt; c is the method seed and e its interaction with prompts. Per-prompt
-samples of a score that is no mean over prompts are its jackknife pseudo-values n·θ − (n−1)·θ₋ₚ, moved so that their mean
-is the cell's score (Efron & Tibshirani 1993, ch. 11). Random controls are the same for all methods and are held fixed.
+take to a family, an organism, a seed or a template; c is the method seed and e its interaction with templates. Prompts of
+one template are not independent, so templates are what is counted. Samples of a score that is no mean over them are its
+jackknife pseudo-values n·θ − (n−1)·θ₋ₚ, moved so that their mean is the cell's score before clipping (Efron & Tibshirani
+1993, ch. 11). Random controls are the same for all methods and are held fixed.
 
 Components are estimated by the method of moments with unweighted means (Searle, Casella & McCulloch 1992, ch. 4-5): a
 level's sum of squares around its parent's means has expectation Σ(n−1)·σ² + Σ v·(1−1/n), with v the variance that the
@@ -31,22 +32,23 @@ from typing import Any, cast
 import numpy as np
 from scipy import optimize, stats
 
-from ...harness.protocol.intervals import Array, score_draws
-from ...harness.records.result import SCORES, Result, Samples
+from ...harness.protocol.intervals import Array, point_weights
+from ...harness.records.result import Result, Samples
 from ...organisms.errors import PrerequisiteError
 from .grid import Grid, status
+from .null_adjusted import SCORES, table_draws
 from .resample import LEVELS, clusters
-from .rows import SORT_KEY, count
+from .rows import SORT_KEY, count, scored_templates
 from .tables import chosen_grids
 
 ALPHA, POWER = 0.05, 0.8
 TARGET = 0.05
 """The difference that `needed` asks for."""
 MOST = 10_000
-"""Seeds, prompts or organisms beyond which the answer is: no number."""
+"""Seeds, templates or organisms beyond which the answer is: no number."""
 NESTED = ("family", "organism", "organism seed")
 Blocks = Mapping[str, Mapping[str, Array]]
-"""Organism → method → [seeds, prompts] per-prompt values; all methods of an organism have the same prompts."""
+"""Organism → method → [seeds, templates] values; all methods of an organism have the same templates."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Size:
 
     organisms: tuple[str, ...]
     seeds: int
-    prompts: float
+    templates: float
     times: int = 1
     """As many sets of organisms like this one, each with families of its own."""
 
@@ -76,16 +78,18 @@ class Components:
     """Variance components of a score, squared score units; None where the runs cannot tell it from another one."""
 
     main: Mapping[str, float | None]
-    """Common to all methods: family, organism, organism seed, prompt."""
+    """Common to all methods: family, organism, organism seed, template."""
     interaction: Mapping[str, float | None]
-    """Of a method: the same four × method, method seed, and method seed × prompt."""
+    """Of a method: the same four × method, method seed, and method seed × template."""
     methods: tuple[str, ...]
     seeded: int
     """Methods with several seeds, the only ones that show seed variance."""
     size: Size
     score: str = SORT_KEY
     left_out: tuple[str, ...] = ()
-    """Organisms on which the score is undefined for some method or no cell finished."""
+    """Organisms on which the score is undefined for some method, no cell finished or there is one template."""
+    not_counted: tuple[str, ...] = ()
+    """Organisms that do not count in the score (`grid`)."""
 
     @property
     def pairs(self) -> int:
@@ -95,8 +99,8 @@ class Components:
     def variance(self, size: Size, on_this_set: bool) -> float:
         """Of the difference between the means of two methods."""
         part = {name: max(value or 0.0, 0.0) for name, value in self.interaction.items()}
-        n, s, p = len(size.organisms) * size.times, size.seeds, size.prompts
-        noise = (part["method seed"] + part["method seed × prompt"] / p) / (n * s) + part["prompt"] / (n * p)
+        n, s, p = len(size.organisms) * size.times, size.seeds, size.templates
+        noise = (part["method seed"] + part["method seed × template"] / p) / (n * s) + part["template"] / (n * p)
         spread = 0.0 if on_this_set else sum(part[name] * size.concentration(i) for i, name in enumerate(NESTED))
         return 2 * (noise + spread)
 
@@ -108,7 +112,7 @@ class Components:
         return math.sqrt(self.variance(size, on_this_set)) * noncentrality(df, ALPHA / pairs)
 
     def needed(self, what: str, target: float = TARGET, pairs: int = 1) -> int | None:
-        """The smallest number of `seeds` or `prompts` (on this set) or `organisms` that detects `target`, all else as it is.
+        """The smallest number of `seeds` or `templates` (on this set) or `organisms` that detects `target`, all else as it is.
 
         None: no number is enough. Organisms come in whole sets like the present one, families included.
         """
@@ -157,26 +161,27 @@ def components(
             f"{count(len(compared), 'method')} with every cell of the set {organism_set!r}: variance between methods needs "
             "two; run another one, or the missing cells"
         )
-    blocks = {organism: _block(compared, organism, score) for organism in compared[0].used}
+    blocks = {organism: _block(compared, organism, score) for organism in compared[0].counted(score)}
     whole = {o: block for o, block in blocks.items() if block and not any(np.isnan(y).any() for y in block.values())}
     if not whole:
         raise PrerequisiteError(f"{score} is undefined on every organism for some method: nothing to decompose")
     left_out = tuple(o for o in blocks if o not in whole)
-    return replace(decompose(whole), score=score, left_out=left_out)
+    out = tuple(o for o in compared[0].used if o not in blocks)
+    return replace(decompose(whole), score=score, left_out=left_out, not_counted=out)
 
 
 def decompose(blocks: Blocks) -> Components:
-    """Components from per-prompt values of at least two methods, all of them on every organism."""
+    """Components from values by template of at least two methods, all of them on every organism."""
     organisms = tuple(blocks)
     methods = tuple(blocks[organisms[0]])
     several = [y for block in blocks.values() for y in block.values() if len(y) > 1]
-    # method seed × prompt, then method seed: two-way tables without replication
+    # method seed × template, then method seed: two-way tables without replication
     e = _ratio(sum(_square(_residual(y)) for y in several), sum((len(y) - 1) * (y.shape[1] - 1) for y in several))
     c = _ratio(
         sum(_square(y.mean(1) - y.mean()) - (e or 0.0) * (len(y) - 1) / y.shape[1] for y in several),
         sum(len(y) - 1 for y in several),
     )
-    # prompt × method and prompt, from tables of seed means [methods, prompts]
+    # template × method and template, from tables of seed means [methods, templates]
     tables = {o: np.stack([y.mean(0) for y in block.values()]) for o, block in blocks.items()}
     per_seed = {o: float(np.mean([1 / len(y) if len(y) > 1 else 0.0 for y in b.values()])) for o, b in blocks.items()}
     m = len(methods)
@@ -194,12 +199,12 @@ def decompose(blocks: Blocks) -> Components:
     )
     # family, organism and organism seed, from the table of means [methods, organisms]
     means = np.stack([tables[o].mean(1) for o in organisms], axis=1)
-    prompts = np.array([tables[o].shape[1] for o in organisms], dtype=np.float64)
-    below = ((c or 0.0) + (e or 0.0) / prompts) * np.array([per_seed[o] for o in organisms]) + (mp or 0.0) / prompts
+    wide = np.array([tables[o].shape[1] for o in organisms], dtype=np.float64)
+    below = ((c or 0.0) + (e or 0.0) / wide) * np.array([per_seed[o] for o in organisms]) + (mp or 0.0) / wide
     average = means.mean(0)
     crossed, total = (
         nested(means - average, below, organisms, m - 1),
-        nested(average[None], below / m + (p or 0.0) / prompts, organisms, 1),
+        nested(average[None], below / m + (p or 0.0) / wide, organisms, 1),
     )
     main = {
         n: None if t is None else t - (x or 0.0) / m for (n, t), x in zip(total.items(), crossed.values(), strict=True)
@@ -207,11 +212,11 @@ def decompose(blocks: Blocks) -> Components:
     size = Size(
         organisms,
         int(np.median([len(y) for y in several])) if several else 1,
-        float(1 / np.mean(1 / prompts)),
+        float(1 / np.mean(1 / wide)),
     )
     return Components(
-        {**main, "prompt": p},
-        {**crossed, "prompt": mp, "method seed": c, "method seed × prompt": e},
+        {**main, "template": p},
+        {**crossed, "template": mp, "method seed": c, "method seed × template": e},
         methods,
         sum(any(len(b[name]) > 1 for b in blocks.values()) for name in methods),
         size,
@@ -240,25 +245,28 @@ def nested(values: Array, noise: Array, organisms: Sequence[str], df: int) -> di
 
 
 def pseudo_values(samples: Samples, score: str) -> Array:
-    """[prompts] jackknife pseudo-values of a score, with the score as their mean."""
-    n, c = len(samples.b0), len(samples.sufficiency_controls)
-    leave_one_out = (np.ones((n, n)) - np.eye(n)) / (n - 1)
-    every = np.vstack([np.full(n, 1 / n), leave_one_out])
+    """[templates] jackknife pseudo-values of a score, with the score as their mean; templates without a scored prompt have none."""
+    of, names = np.asarray(samples.templates), sorted(set(scored_templates(samples)))
+    kept = np.stack([np.ones(len(of)), *(of != t for t in names)])
+    every = kept / kept.sum(1, keepdims=True)
+    controls = {n: np.broadcast_to(at, (len(every), n)) for n, at in point_weights(samples)[1].items()}
     with np.errstate(divide="ignore", invalid="ignore"):
-        whole, *without = score_draws(samples, every, np.full((1, c), 1 / c))[SCORES.index(score)]
+        whole, *without = table_draws(samples, every, controls)[SCORES.index(score)]
+    n = len(names)
     pseudo = n * whole - (n - 1) * np.asarray(without)
     return pseudo - pseudo.mean() + whole
 
 
 def _block(compared: Sequence[Grid], organism: str, score: str) -> dict[str, Array]:
-    """Method → [seeds, prompts]; a failed cell is all zeros. Empty if no cell finished."""
+    """Method → [seeds, templates]; a failed cell is all zeros. Empty if no cell finished, or there is one template."""
     cells = {grid.method: grid.scored[organism] for grid in compared}
-    prompts = next((len(c.samples.b0) for own in cells.values() for c in own if status(c) == "ok" and c.samples), 0)
-    if prompts < 2:
+    finished = (c.samples for own in cells.values() for c in own if status(c) == "ok" and c.samples)
+    templates = next((len(set(scored_templates(s))) for s in finished), 0)
+    if templates < 2:
         return {}
     return {
         method: np.stack(
-            [pseudo_values(c.samples, score) if c.status == "ok" and c.samples else np.zeros(prompts) for c in own]
+            [pseudo_values(c.samples, score) if c.status == "ok" and c.samples else np.zeros(templates) for c in own]
         )
         for method, own in cells.items()
     }

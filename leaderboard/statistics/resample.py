@@ -1,4 +1,4 @@
-"""The hierarchical bootstrap: family → organism → organism seed → method seed → test prompts and random controls.
+"""The hierarchical bootstrap: family → organism → organism seed → method seed → templates, prompts in them, and random controls.
 
 A draw weighs the organisms of a set: families are drawn with replacement, within a drawn family its organisms, within a
 drawn organism its seeds; the weights are divided by their sum, so that a draw is a mean over the organisms it drew. The
@@ -6,10 +6,11 @@ headline itself is the plain mean over organisms and does not depend on families
 likely to succeed or fail together.
 
 Test prompts are the same for every method seed of an organism (crossed, not nested), so a draw takes one set of prompts
-for all of them; drawing them anew inside each seed would treat prompts as more independent than they are. All methods
-see the same draws, which makes every comparison paired. The stream of a level depends only on (seed, what is drawn
-from), never on which methods are in the table: adding a method or a clone cannot move another method's interval by one
-bit.
+for all of them; drawing them anew inside each seed would treat prompts as more independent than they are. Nor are prompts of
+one template independent: templates are drawn, then prompts within each. All methods see the same draws, which makes every
+comparison paired. The stream of a level depends only on (seed, what is drawn from), never on which methods are in the table:
+adding a method or a clone cannot move another method's interval by one bit. Scores are clipped to [−1, 1] where they are
+stated, never in a draw.
 
 A level with one unit is not resampled: the interval then speaks about that unit alone. Few clusters make percentile
 intervals short, because the bootstrap puts normal quantiles where Student's belong; the percentiles are therefore taken
@@ -28,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from ...harness.protocol.intervals import Array, interval, weights
+from ...harness.protocol.intervals import Array, interval, point_weights, sizes, template_weights, weights
 from ...harness.records.identity import sha256_json
 from ...harness.records.result import Result, Samples
 from .null_adjusted import SCORES, table_draws
@@ -43,13 +44,12 @@ def rng(seed: int, *parts: str | int) -> np.random.Generator:
 
 
 def point_scores(cells: Sequence[Result]) -> Array:
-    """Mean over seeds of the scores [scores]; a failed cell counts as 0, the null score."""
+    """Mean over seeds of the scores [scores], each in [−1, 1]; a failed cell counts as 0, the null score."""
 
     def score(samples: Samples | None) -> Array:
         if samples is None:
             return np.zeros(len(SCORES))
-        n, c = len(samples.b0), len(samples.sufficiency_controls)
-        return table_draws(samples, np.full((1, n), 1 / n), np.full((1, c), 1 / c))[:, 0]
+        return np.clip(table_draws(samples, *point_weights(samples))[:, 0], -1, 1)
 
     return np.mean([score(_counted(cell)) for cell in cells], axis=0)
 
@@ -57,7 +57,7 @@ def point_scores(cells: Sequence[Result]) -> Array:
 class Spread(NamedTuple):
     """Bootstrap of one method on one organism: [scores, draws] each, in the order of `SCORES`.
 
-    NaN marks a draw in which the score is undefined (the drawn prompts show no behaviour at all).
+    NaN marks a draw in which the score is undefined (no scored prompt was drawn).
     """
 
     drawn: Array
@@ -73,7 +73,7 @@ def organism_draws(groups: Mapping[str, Sequence[Result]], organism: str, draws:
         shared = _chunk_weights(organism, seed, start, min(CHUNK, draws - start))
         chunk = slice(start, start + CHUNK)
         for method, cells in groups.items():
-            seeds = shared("seed", len(cells))
+            seeds = shared.units("seed", len(cells))
             for i, cell in enumerate(cells):
                 values = _cell_draws(cell, shared)
                 out[method].drawn[:, chunk] += seeds[:, i] * values
@@ -118,17 +118,25 @@ def cluster_interval(values: Array, n: int | None) -> tuple[float, float]:
     return interval(values, 0.95 if n is None else 1 - 2 * float(stats.norm.sf(stats.t.ppf(0.975, n - 1))))
 
 
-Shared = Callable[[str, int], Array]
+class Shared(NamedTuple):
+    """Weights of one chunk, each drawn once and shared by all methods."""
+
+    units: Callable[[str, int], Array]
+    """[size, n] by level name and number of units."""
+    prompts: Callable[[tuple[int, ...]], Array]
+    """[size, prompts] by the template of each prompt."""
 
 
 def _chunk_weights(organism: str, seed: int, start: int, size: int) -> Shared:
-    """Weights [size, n] by level name and number of units, each drawn once a chunk and shared by all methods."""
-
     @cache
-    def level_weights(level: str, n: int) -> Array:
+    def units(level: str, n: int) -> Array:
         return weights(n, size, rng(seed, organism, level, n, start))
 
-    return level_weights
+    @cache
+    def prompts(templates: tuple[int, ...]) -> Array:
+        return template_weights(templates, size, rng(seed, organism, "prompt", len(templates), start))
+
+    return Shared(units, prompts)
 
 
 def _counted(cell: Result) -> Samples | None:
@@ -141,7 +149,8 @@ def _cell_draws(cell: Result, shared: Shared) -> Array:
     samples = _counted(cell)
     if samples is None:
         return np.zeros((len(SCORES), 1))
-    prompts, controls = shared("prompt", len(samples.b0)), shared("control", len(samples.sufficiency_controls))
+    prompts = shared.prompts(tuple(samples.templates))
+    controls = {n: shared.units("control", n) for n in sizes(samples)}
     with np.errstate(divide="ignore", invalid="ignore"):
         values = table_draws(samples, prompts, controls)
     return np.where(np.isfinite(values), values, np.nan)

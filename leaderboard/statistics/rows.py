@@ -6,10 +6,12 @@ from typing import Literal, NamedTuple
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
-from ...harness.records.result import Result
+from ...harness.records.result import Result, Samples
 
 SORT_KEY = "isolation"
 """The score a table is sorted and ranked by unless another is asked for."""
+CONSTANT = "isolation_constant"
+"""The score that they are ranked by besides: edits everywhere, whatever gates the findings have."""
 ALPHA = 0.05
 """Two methods are separated if the Holm-corrected p of their difference is below."""
 FAILURES = ("failed", "oom", "timeout")
@@ -20,6 +22,15 @@ Kind = Literal["method", "upper bound", "anchor"]
 KINDS: Mapping[str, Kind] = {"anchor": "anchor", "supervised": "upper bound"}
 """By access tier; every other tier is a method that is ranked."""
 Standing = Literal["ranked", "unranked", "incomplete"]
+
+
+class Place(NamedTuple):
+    """A rank with the 5th to the 95th percentile of the bootstrap ranks."""
+
+    rank: int
+    """1 + number of ranked methods with a higher score."""
+    low: int
+    high: int
 
 
 class Estimate(NamedTuple):
@@ -59,11 +70,13 @@ class Row:
 
 @dataclass(frozen=True)
 class CellRow(Row):
-    """One organism × method. Intervals: seed → prompts and controls."""
+    """One organism × method. Intervals: seed → templates, prompts and controls."""
 
     organism: str
     cells: tuple[Result, ...]
     """The records behind the row, by seed."""
+    not_counted: Mapping[str, str]
+    """Scores that no mean over organisms counts, and why (`grid`); they are no method's doing."""
 
     @property
     def seeds(self) -> int:
@@ -72,39 +85,47 @@ class CellRow(Row):
 
     @property
     def prompts(self) -> int:
-        """Test prompts behind the score, 0 if no cell finished."""
-        return max((len(c.samples.b0) for c in self.cells if c.samples), default=0)
+        """Scored test prompts, 0 if no cell finished."""
+        return max((sum(c.samples.scored) for c in self.cells if c.samples), default=0)
+
+    @property
+    def templates(self) -> int:
+        """Templates of these prompts."""
+        return max((len(set(scored_templates(c.samples))) for c in self.cells if c.samples), default=0)
 
     def columns(self) -> dict[str, object]:
         """As in `Row`, led by the organism."""
-        return {"organism": self.organism} | super().columns() | {"seeds": self.seeds, "prompts": self.prompts}
+        sizes = {"seeds": self.seeds, "prompts": self.prompts, "templates": self.templates}
+        return {"organism": self.organism} | super().columns() | sizes | {"not_counted": ", ".join(self.not_counted)}
 
 
 @dataclass(frozen=True)
 class MethodRow(Row):
-    """One method over the organism set. Intervals: family → organism → organism seed → method seed → prompts and controls."""
+    """One method over the organism set. Intervals: family → organism → organism seed → method seed → templates, prompts and controls."""
 
     standing: Standing
     """`ranked`; `unranked`: anchors, upper bounds, and methods that declare organisms not applicable, whose mean is
     over other organisms than their rivals'; `incomplete`: a cell is missing, so there is no headline."""
     organisms: int
-    """Organisms in the mean."""
+    """Organisms in the mean of the sort key; `Table.counted` has those of each score."""
     seeds: tuple[int, int]
     """Fewest and most seeds on any of them."""
-    rank: int | None = None
-    """1 + number of ranked methods with a higher score."""
-    rank_low: int | None = None
-    rank_high: int | None = None
+    place: Place | None = None
+    """By the sort key."""
+    place_constant: Place | None = None
+    """By isolation without gates."""
     group: str = ""
     """Letters; two methods that share one are not separated for organisms like these (`compare.letters`)."""
     ahead_here: int | None = None
-    """Ranked methods it is separated from and ahead of on this set of organisms (`fixed`); None where its seeds do not
+    """Ranked methods it is separated from and ahead of on this set of organisms (`fixed_set`); None where its seeds do not
     show what others would give."""
     behind_here: int | None = None
 
     def columns(self) -> dict[str, object]:
         """As in `Row`, led by the rank."""
-        lead = {"rank": self.rank, "rank_low": self.rank_low, "rank_high": self.rank_high}
+        lead: dict[str, object] = {}
+        for name, place in (("rank", self.place), ("rank_constant", self.place_constant)):
+            lead |= dict(zip((name, f"{name}_low", f"{name}_high"), place or (None, None, None), strict=True))
         lead |= {"group": self.group, "ahead_here": self.ahead_here, "behind_here": self.behind_here}
         sizes = {"organisms": self.organisms, "seeds_min": self.seeds[0], "seeds_max": self.seeds[1]}
         return lead | {"standing": self.standing} | super().columns() | sizes
@@ -112,7 +133,7 @@ class MethodRow(Row):
 
 @dataclass(frozen=True)
 class FindingRow:
-    """One method's findings where there is no score to give (`beyond`)."""
+    """One method's findings where there is no score to give (`finding_measures`)."""
 
     method: str
     kind: Kind
@@ -128,6 +149,22 @@ class FindingRow:
     """Largest |cos| of the first 1 and the first 10 findings with a planted truth."""
     identified: tuple[Estimate, ...]
     """Identification by the first 1 and the first 10 findings: 0 = random directions, 1 = the truth comes first."""
+
+
+@dataclass(frozen=True)
+class AnchorRow:
+    """What a score's 0 and 1 are on one organism and side without gates, as shares of the gap between the two models that are closed."""
+
+    organism: str
+    side: str
+    gap: float
+    """Mean distance of the two models on scored test prompts."""
+    null: float
+    """By random directions: 0."""
+    mixture: float | None
+    """By mixtures of differences at random tokens: a harder null, never the zero."""
+    oracle: float
+    """By exchanging the whole residual: 1."""
 
 
 @dataclass(frozen=True)
@@ -160,14 +197,22 @@ class Table:
     pairs: tuple[Pair, ...]
     """Every pair of ranked methods, in the order of `overall`, for organisms like these."""
     here: tuple[Pair, ...]
-    """Pairs on this set of organisms, families and organisms as they are (`fixed`); without `unknown_here`."""
+    """Pairs on this set of organisms, families and organisms as they are (`fixed_set`); without `unknown_here`."""
     unknown_here: tuple[str, ...]
     """Ranked methods whose one seed does not show what another would give."""
     finding_measures: tuple[FindingRow, ...]
     """Methods with anything measured beside the scores, in the order of `overall`."""
+    anchors: tuple[AnchorRow, ...]
+    """By organism, then side."""
     organisms: tuple[str, ...]
     inapplicable: tuple[str, ...]
     """Those of `organisms` that no method can be scored on; they are outside every mean."""
+    counted: Mapping[str, tuple[str, ...]]
+    """Score → the others, less those that do not count in it."""
+    unsolvable: Mapping[str, Mapping[str, str]]
+    """Score → organism that does not count in it → why (`grid`)."""
+    untried: tuple[str, ...]
+    """Organisms of which nobody knows whether they can be solved; they count."""
     organism_set: str
     clusters: int | None
     """Units the intervals of the headline are clustered by: families, else organisms, else organism seeds."""
@@ -188,6 +233,7 @@ class Table:
             f"Sorted by {self.key}, highest first · protocol {self.protocol} ({self.protocol_sha256[:12]}) · "
             f"organism set {self.organism_set}, {count(len(self.organisms), 'organism')}"
             + (f", {len(self.inapplicable)} of them not applicable to any method" if self.inapplicable else "")
+            + (f", {len(left)} not counted in {self.key}" if (left := self.unsolvable[self.key]) else "")
             + f" · up to {count(seeds, 'seed')} · 95 % intervals from {self.draws} bootstrap draws, seed {self.seed}"
             + (f", {self.clusters} clusters" if self.clusters else "")
             + (f" · {count(self.outside, 'result')} outside the set left out" if self.outside else "")
@@ -221,6 +267,11 @@ class Table:
     def cells_frame(self) -> pd.DataFrame:
         """One row per organism × method."""
         return pd.DataFrame([row.columns() for row in self.cells])
+
+
+def scored_templates(samples: Samples) -> list[int]:
+    """The template of each scored prompt."""
+    return [t for t, scored in zip(samples.templates, samples.scored, strict=True) if scored]
 
 
 def count(n: int, what: str) -> str:

@@ -2,11 +2,12 @@
 
 The one idea: a row's score depends on that method's own cells and on the organism set, on nothing else. So a failure
 counts as 0 (the null score) instead of leaving the mean, a hole in the grid takes the headline away, and adding a
-method or a clone moves nobody's number. Only `ranks` compares methods.
+method or a clone moves nobody's number. Which organisms count in a score is the labelled anchor's to say (`grid`), for all
+alike. Only `ranks` compares methods.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,11 +19,11 @@ from ..board.store import cell_name, check_comparable, sort_key
 from .compare import across, paired
 from .finding_measures import finding_measures
 from .fixed_set import Noise, noise, on_this_set
-from .grid import Grid, grids
+from .grid import Grid, grids, untried
 from .null_adjusted import SCORES
-from .ranks import ranked
+from .ranks import places, ranked
 from .resample import Spread, cluster_interval, clusters, organism_draws, organism_weights, point_scores
-from .rows import FAILURES, SORT_KEY, STATUSES, CellRow, Estimate, MethodRow, Table
+from .rows import CONSTANT, FAILURES, SORT_KEY, STATUSES, AnchorRow, CellRow, Estimate, MethodRow, Table
 
 DRAWS = 10_000
 
@@ -40,7 +41,7 @@ def build_table(
 
     `organisms` is the frozen set. None takes every organism among the results, which is fit for one's own runs only: a
     result on one more organism then enlarges the set for everybody. A published table names its set. `settled` are methods
-    known to draw nothing, for which one method seed says all (`fixed`).
+    known to draw nothing, for which one method seed says all (`fixed_set`).
 
     Raises:
         UsageError, PrerequisiteError, ValidationFailed, MixedResultsError: as `chosen_grids`.
@@ -48,12 +49,16 @@ def build_table(
     names, chosen, found = chosen_grids(results, organisms, organism_set, key)
     headline = {grid.method: np.zeros((len(SCORES), draws)) for grid in found}
     rows: dict[str, list[CellRow]] = {grid.method: [] for grid in found}
-    shares = {used: organism_weights(used, draws, seed) for used in {grid.used for grid in found} if used}
+    means = {on for grid in found for score in SCORES if (on := grid.counted(score))}
+    shares = {on: organism_weights(on, draws, seed) for on in means}
     seeds = {
         g.method: 1 if g.name in settled else g.seeds
         for g in found
         if g.standing == "ranked" and (g.seeds > 1 or g.name in settled)
     }
+    unsolvable = found[0].unsolvable
+    inside = [name for name in names if name not in found[0].inapplicable]
+    counted = {score: tuple(o for o in inside if o not in unsolvable[score]) for score in SCORES}
     noises: list[Noise] = []
     for organism in names:  # one at a time, so that memory grows with the methods and not with the cells
         spread = organism_draws(
@@ -61,22 +66,22 @@ def build_table(
         )
         for grid in found:
             rows[grid.method].append(_cell_row(grid, organism, spread.get(grid.method)))
-            if organism in grid.used:
-                share = shares[grid.used][:, grid.used.index(organism)]
-                # where: an organism that was not drawn cannot make a draw undefined
-                headline[grid.method] += np.where(share > 0, share * spread[grid.method].drawn, 0.0)
-        if seeds and organism not in found[0].inapplicable:
-            prompts = max(row[-1].prompts for row in rows.values())
-            noises.append(noise({m: spread[m] for m in seeds}, seeds, prompts, SCORES.index(key)))
-    overall = [_method_row(grid, rows[grid.method], headline[grid.method]) for grid in found]
+            for i, score in enumerate(SCORES):
+                if organism in (on := grid.counted(score)):
+                    share = shares[on][:, on.index(organism)]
+                    # where: an organism that was not drawn cannot make a draw undefined
+                    headline[grid.method][i] += np.where(share > 0, share * spread[grid.method].drawn[i], 0.0)
+        if seeds and organism in counted[key]:
+            templates = max(row[-1].templates for row in rows.values())
+            noises.append(noise({m: spread[m] for m in seeds}, seeds, templates, SCORES.index(key)))
+    overall = [_method_row(grid, rows[grid.method], headline[grid.method], key) for grid in found]
     overall.sort(key=lambda r: (r.standing == "incomplete", -(r.scores[key].value or 0.0), r.method))
-    spreads = {method: values[SCORES.index(key)] for method, values in headline.items()}
-    inside = [name for name in names if name not in found[0].inapplicable]
-    values = {r.method: v for r in overall if r.standing == "ranked" and (v := r.scores[key].value) is not None}
-    pairs = paired(values, across(spreads, clusters(inside)))
+    values, spreads = _compared(overall, headline, key)
+    pairs = paired(values, across(spreads, clusters(counted[key])))
     known = {m: v for m, v in values.items() if m in seeds}
     here = paired(known, on_this_set(noises, seeds))
-    overall = ranked(overall, key, spreads, pairs, here)
+    constant = places(*_compared(overall, headline, CONSTANT))
+    overall = ranked(overall, places(values, spreads), constant, pairs, here)
     return Table(
         overall=tuple(overall),
         cells=tuple(rows[row.method][i] for i in range(len(names)) for row in overall),
@@ -86,10 +91,14 @@ def build_table(
         finding_measures=tuple(
             sorted(finding_measures(found, draws, seed), key=lambda r: [o.method for o in overall].index(r.method))
         ),
+        anchors=tuple(row for name in inside for row in _anchors(chosen, name)),
         organisms=tuple(names),
         inapplicable=tuple(name for name in names if name in found[0].inapplicable),
+        counted=counted,
+        unsolvable=unsolvable,
+        untried=untried(chosen, inside),
         organism_set=organism_set,
-        clusters=clusters(inside),
+        clusters=clusters(counted[key]),
         key=key,
         outside=len(results) - len(chosen),
         protocol=chosen[0].identity.protocol,
@@ -136,30 +145,56 @@ def _cell_row(grid: Grid, organism: str, spread: Spread | None) -> CellRow:
         wall_s=_median_wall(cells),
         organism=organism,
         cells=cells,
+        not_counted={s: reasons[organism] for s, reasons in grid.unsolvable.items() if organism in reasons},
     )
 
 
-def _method_row(grid: Grid, rows: Sequence[CellRow], spread: Array) -> MethodRow:
-    """The headline: the mean over the organisms, unless a cell is missing."""
+def _method_row(grid: Grid, rows: Sequence[CellRow], spread: Array, key: str) -> MethodRow:
+    """The headline: the mean over the organisms that count, unless a cell is missing."""
     counts = sum((Counter[str](row.counts) for row in rows), Counter[str]())
     used = [row for row in rows if row.seeds]
     whole = grid.standing != "incomplete"
-    mean = np.mean([[_number(row.scores[s].value) for s in SCORES] for row in used], axis=0) if whole else None
+    of = {row.organism: row.scores for row in rows}
+    mean = np.array([_mean([of[o][s].value for o in grid.counted(s)]) for s in SCORES]) if whole else None
     return MethodRow(
         method=grid.method,
         kind=grid.kind,
         access=grid.access,
-        scores=_estimates(mean, spread, clusters(grid.used)),
+        scores=_estimates(mean, spread, [clusters(grid.counted(s)) for s in SCORES]),
         counts={status: counts[status] for status in STATUSES if counts[status]},
         wall_s=_median_wall([cell for row in rows for cell in row.cells]),
         standing=grid.standing,
-        organisms=len(used),
+        organisms=len(grid.counted(key)),
         seeds=(min((r.seeds for r in used), default=0), max((r.seeds for r in used), default=0)),
     )
 
 
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
+def _mean(values: Sequence[float | None]) -> float:
+    """NaN where one is undefined, or there is none."""
+    known = [np.nan if v is None else v for v in values]
+    return float(np.mean(known)) if known else np.nan
+
+
+def _compared(
+    rows: Sequence[MethodRow], headline: Mapping[str, Array], score: str
+) -> tuple[dict[str, float], dict[str, Array]]:
+    """Score of each ranked method that has one, best first, and the [draws] of all."""
+    found = {r.method: v for r in rows if r.standing == "ranked" and (v := r.scores[score].value) is not None}
+    best = dict(sorted(found.items(), key=lambda item: -item[1]))
+    return best, {method: values[SCORES.index(score)] for method, values in headline.items()}
+
+
+def _anchors(results: Sequence[Result], organism: str) -> Iterator[AnchorRow]:
+    """Both sides of one organism, as all scored records say that have controls; how many findings a method has changes its controls."""
+    cells = [r for r in results if r.identity.organism == organism and r.scores and r.samples]
+    cells = [r for r in cells if r.scores and r.scores.sufficiency_constant.p_random is not None]
+    if not cells or not (samples := cells[0].samples):
+        return
+    for side in ("sufficiency", "necessity"):
+        anchors = [getattr(r.scores, f"{side}_constant").anchors.model_dump() for r in cells]
+        null, mixture, oracle = (_mean([a[name] for a in anchors]) for name in ("null", "mixture", "oracle"))
+        gap = float(np.mean(np.asarray(samples.gap)[np.asarray(samples.scored)]))
+        yield AnchorRow(organism, side, gap, null, None if np.isnan(mixture) else mixture, oracle)
 
 
 def _median_wall(cells: Sequence[Result]) -> float | None:
@@ -167,10 +202,12 @@ def _median_wall(cells: Sequence[Result]) -> float | None:
     return float(np.median(ran)) if ran else None
 
 
-def _estimates(value: Array | None = None, spread: Array | None = None, n: int | None = None) -> dict[str, Estimate]:
+def _estimates(
+    value: Array | None = None, spread: Array | None = None, n: Sequence[int | None] = (None,) * len(SCORES)
+) -> dict[str, Estimate]:
     """[scores] and [scores, draws] to estimates by name; intervals over the draws in which the score is defined.
 
-    `n`: clusters, see `cluster_interval`.
+    `n`: clusters of each score, see `cluster_interval`.
     """
     if value is None or spread is None:
         return {name: Estimate() for name in SCORES}
@@ -178,6 +215,6 @@ def _estimates(value: Array | None = None, spread: Array | None = None, n: int |
     return {
         s: Estimate()
         if np.isnan(value[i])
-        else Estimate(float(value[i]), *(cluster_interval(defined[i], n) if len(defined[i]) else ()))
+        else Estimate(float(value[i]), *(cluster_interval(defined[i], n[i]) if len(defined[i]) else ()))
         for i, s in enumerate(SCORES)
     }

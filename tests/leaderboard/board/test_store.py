@@ -1,11 +1,14 @@
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
 import pytest
+from diffbench.cli import app
 from diffbench.harness.records.result import Localisation, Located, Result
 from diffbench.leaderboard.board.store import MixedResultsError, check_comparable, load_results
 from diffbench.organisms.errors import PrerequisiteError
+from typer.testing import CliRunner
 
 from ...factories import make_result, write_result
 
@@ -102,7 +105,7 @@ def test_a_missing_folder_says_which_and_what_to_give(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"protocol": "v2"}, "v2"),
+        ({"protocol": "v3"}, "v3"),
         ({"protocol_sha256": "f" * 64}, "ffffffffffff"),
         ({"organism_sha256": "e" * 64}, "eeeeeeeeeeee"),
         ({"prompts_sha256": "d" * 64}, "dddddddddddd"),
@@ -121,7 +124,37 @@ def test_organisms_may_differ_in_layer_and_weights() -> None:
     check_comparable([make_result(organism="one"), make_result(organism="two", layer=3, dtype="bfloat16")])
 
 
-def test_schema_versions_are_not_mixed() -> None:
-    newer = make_result("b").model_copy(update={"schema_version": 2})
-    with pytest.raises(MixedResultsError, match="schema version 1 and 2"):
-        check_comparable([make_result("a"), newer])
+V1 = Path(__file__).parent / "v1-result.json"
+
+
+def test_a_record_of_v1_is_answered_with_where_its_code_is(tmp_path: Path) -> None:
+    """By name, alone and in a pack, read and added to; beside records of v2 it is left out."""
+    old = tmp_path / "old" / "result.json"
+    old.parent.mkdir()
+    old.write_bytes(V1.read_bytes())
+    packed = tmp_path / "packs" / "taboo" / "gold-narrow.jsonl.xz"
+    packed.parent.mkdir(parents=True)
+    packed.write_bytes(lzma.compress(V1.read_bytes()))
+    write_result(tmp_path / "new", make_result())
+    for command in (
+        ["leaderboard", "build", str(old.parent), "--out", str(tmp_path / "out")],
+        ["leaderboard", "show", str(packed.parent)],
+        ["results", "show", str(old)],
+        ["results", "validate", str(old)],
+        ["results", "pack", str(tmp_path / "new"), "--out", str(packed.parent.parent)],
+    ):
+        said = CliRunner().invoke(app, command)
+        text = " ".join(said.output.split())
+        assert said.exit_code == 4, (command, said.output)
+        assert "a record of protocol v1 (schema_version 1)" in text and "CHANGELOG.md names" in text, command
+        assert "Field required" not in text and "pydantic" not in text
+    loaded = load_results(tmp_path)
+    assert len(loaded.results) == 1 and {p.path for p in loaded.problems} == {
+        "old/result.json",
+        "packs/taboo/gold-narrow.jsonl.xz",
+    }
+
+
+def test_a_version_yet_to_come_is_named(tmp_path: Path) -> None:
+    rewrite(write_result(tmp_path, make_result()), '"schema_version":2', '"schema_version":3')
+    assert [p.reason for p in load_results(tmp_path).problems] == ["schema_version is 3, this diffbench reads 2"]

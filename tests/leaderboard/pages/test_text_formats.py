@@ -3,11 +3,13 @@ import io
 import re
 
 import pytest
+from diffbench.harness.escape import tex
 from diffbench.leaderboard.board.store import Problem
+from diffbench.leaderboard.pages.latex import to_latex
 from diffbench.leaderboard.pages.site import to_html
 from diffbench.leaderboard.pages.svg import dose_response
-from diffbench.leaderboard.pages.text_formats import md, number, tex, to_csv, to_latex, to_markdown
-from diffbench.leaderboard.statistics.null_adjusted import SCORES
+from diffbench.leaderboard.pages.text_formats import md, number, to_csv, to_markdown
+from diffbench.leaderboard.statistics.null_adjusted import SCORES, SHOWN
 from diffbench.leaderboard.statistics.rows import Table
 from diffbench.leaderboard.statistics.tables import build_table
 from hypothesis import given
@@ -68,7 +70,7 @@ def test_markdown_has_one_cell_a_column_in_every_line(table: Table, nasty: Table
 
 def test_markdown_marks_failures_and_draws_a_dash_for_missing_headlines(table: Table) -> None:
     lines = to_markdown(table).splitlines()
-    assert any(line.startswith("| – | – | – | late |") and line.count("| – ") == 8 for line in lines)
+    assert any(line.startswith("| – | – | – | – | late |") and line.count("| – ") == 4 + len(SHOWN) for line in lines)
     assert any("flaky† |" in line and "1 timeout" in line for line in lines)
     assert any("null (anchor)" in line and line.startswith("| – |") for line in lines)
 
@@ -150,18 +152,16 @@ def test_html_is_accessible_and_complete(table: Table) -> None:
     assert page.count("<th ") == page.count('<th scope="')
     assert all('aria-label="' in tag or 'aria-hidden="true"' in tag for tag in re.findall(r"<svg[^>]*>", page))
     bars, drawings = page.count('class="bar"'), page.count('class="dose"')
-    assert bars == sum(s.value is not None for r in (*table.overall, *table.cells) for s in r.scores.values())
+    assert bars == sum(
+        s.value is not None for r in (*table.overall, *table.cells) for s in map(r.scores.__getitem__, SHOWN)
+    )
     assert drawings == sum(any(c.curves for c in r.cells) for r in table.cells)
     assert "loss is NaN at step 12" in page and "no result found for 1 seed" in page
 
 
 def test_a_curve_of_one_strength_is_a_dot(table: Table) -> None:
-    """The oracle's exchange of the whole residual; a line through one point would be invisible."""
-    curve = (
-        table.cells[0]
-        .cells[0]
-        .curves[0]
-        .model_copy(update={"op": "patch", "strengths": [1.0], "rate": [0.5], "kl_nats": [0.1]})
-    )
-    drawing = dose_response("oracle", [curve], 0.1, 0.9)
-    assert re.search(r'<circle cx="[\d.]+" cy="61.0" r="3" class="patch"', drawing) and "<polyline" not in drawing
+    """Ablation; a line through one point would be invisible. Half of a gap drawn from -.5 to 1 over 106 is at 8 + 106 / 3."""
+    curve = next(c for c in table.cells[0].cells[0].curves if c.op == "ablate")
+    drawing = dose_response("a", [curve.model_copy(update={"gain": [0.5]})], 0.1, 0.9)
+    assert re.search(r'<circle cx="[\d.]+" cy="43.3" r="3" class="ablate"', drawing) and "<polyline" not in drawing
+    assert "at most .50 of the gap" in drawing

@@ -33,11 +33,11 @@ def test_two_seeds_have_the_variance_of_their_mean() -> None:
 
 def test_error_and_degrees_of_freedom_by_hand() -> None:
     """Variances .04 − 2·.01 + .04 = .06 on each of four organisms: error √.24 / 4; one degree of freedom each makes 4."""
-    one = Noise({("a", "a"): 0.04, ("b", "b"): 0.04, ("a", "b"): 0.01}, prompts=20)
+    one = Noise({("a", "a"): 0.04, ("b", "b"): 0.04, ("a", "b"): 0.01}, templates=20)
     assert on_this_set([one] * 4, {"a": 2, "b": 2})("a", "b") == pytest.approx((0.24**0.5 / 4, 4))
     assert on_this_set([one] * 4, {"a": 3, "b": 1})("a", "b")[1] == pytest.approx(8)
     assert on_this_set([one] * 4, {"a": 1, "b": 1})("a", "b")[1] == pytest.approx(4 * 19)
-    still = Noise(dict.fromkeys(one.covariance, 0.0), prompts=20)
+    still = Noise(dict.fromkeys(one.covariance, 0.0), templates=20)
     assert on_this_set([one, still], {"a": 2, "b": 2})("a", "b") == pytest.approx((0.06**0.5 / 2, 1))
     assert on_this_set([still], {"a": 2, "b": 2})("a", "b") == (0, np.inf)
 

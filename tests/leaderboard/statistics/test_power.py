@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diffbench.cli import app
-from diffbench.harness.protocol.intervals import Array, bootstrap
+from diffbench.harness.protocol.intervals import Array, bootstrap, point
 from diffbench.leaderboard.pages.power_view import power_data, power_markdown
 from diffbench.leaderboard.statistics.power import Components, Size, components, decompose, noncentrality, pseudo_values
 from diffbench.leaderboard.statistics.resample import family, lineage
@@ -12,22 +12,24 @@ from diffbench.organisms.errors import PrerequisiteError
 from scipy import stats
 from typer.testing import CliRunner
 
-from ...factories import make_result, make_samples, write_result
+from ...factories import make_result, make_samples, repeat, write_result
 
 ORGANISMS = [f"f{f}/o{o}-narrow{seed}" for f in range(6) for o in range(3) for seed in ("", "-s1")]
-MAIN = {"family": 0.1, "organism": 0.08, "organism seed": 0.05, "prompt": 0.2}
+MAIN = {"family": 0.1, "organism": 0.08, "organism seed": 0.05, "template": 0.2}
 CROSSED = {
     "family": 0.06,
     "organism": 0.05,
     "organism seed": 0.04,
-    "prompt": 0.1,
+    "template": 0.1,
     "method seed": 0.05,
-    "method seed × prompt": 0.15,
+    "method seed × template": 0.15,
 }
 """Standard deviations of the simulated worlds."""
 
 
-def world(rng: np.random.Generator, methods: int = 4, seeds: int = 3, prompts: int = 12) -> dict[str, dict[str, Array]]:
+def world(
+    rng: np.random.Generator, methods: int = 4, seeds: int = 3, templates: int = 12
+) -> dict[str, dict[str, Array]]:
     """Scores with known components; the first method is deterministic and has one seed. All methods are equally good."""
     drawn: dict[tuple[str, ...], float] = {}
 
@@ -40,13 +42,13 @@ def world(rng: np.random.Generator, methods: int = 4, seeds: int = 3, prompts: i
 
     blocks: dict[str, dict[str, Array]] = {}
     for o in ORGANISMS:
-        common = sum_of(MAIN, o) + rng.normal(0, MAIN["prompt"], prompts)
+        common = sum_of(MAIN, o) + rng.normal(0, MAIN["template"], templates)
         blocks[o] = {}
         for m in map(str, range(methods)):
-            own = common + sum_of(CROSSED, o, m) + rng.normal(0, CROSSED["prompt"], prompts)
+            own = common + sum_of(CROSSED, o, m) + rng.normal(0, CROSSED["template"], templates)
             n = 1 if m == "0" else seeds
             noise = rng.normal(0, CROSSED["method seed"], (n, 1)) + rng.normal(
-                0, CROSSED["method seed × prompt"], (n, prompts)
+                0, CROSSED["method seed × template"], (n, templates)
             )
             blocks[o][m] = own + (noise if n > 1 else 0)
             blocks[o][m] = np.atleast_2d(blocks[o][m])
@@ -74,7 +76,7 @@ def test_the_standard_error_is_that_of_simulated_differences(worlds: list[dict[s
     means = np.array([[np.mean([b[m].mean() for b in blocks.values()]) for m in "123"] for blocks in worlds])
     between = 2 * means.var(1, ddof=1).mean()  # the variance of a difference of two of them
     true = Components(
-        {}, {n: d**2 for n, d in CROSSED.items()}, ("1", "2"), 2, Size(tuple(ORGANISMS), seeds=3, prompts=12)
+        {}, {n: d**2 for n, d in CROSSED.items()}, ("1", "2"), 2, Size(tuple(ORGANISMS), seeds=3, templates=12)
     )
     assert between == pytest.approx(true.variance(true.size, on_this_set=False), rel=0.25)
 
@@ -91,16 +93,18 @@ def test_more_of_anything_sees_smaller_differences_and_needed_is_the_smallest_th
     c = Components({}, {n: d**2 for n, d in CROSSED.items()}, ("1", "2"), 2, Size(tuple(ORGANISMS[:4]), 1, 6))
     here = c.detectable(c.size, True)
     assert here is not None
-    for what in ("seeds", "prompts"):
+    for what in ("seeds", "templates"):
         target = 0.9 * here
         n = c.needed(what, target)
         assert n is not None
-        sizes = [Size(c.size.organisms, **{"seeds": 1, "prompts": 6, what: k}) for k in (n - 1, n)]
+        sizes = [Size(c.size.organisms, **{"seeds": 1, "templates": 6, what: k}) for k in (n - 1, n)]
         before, after = (c.detectable(s, True) for s in sizes)
         assert before is not None and after is not None and before > target >= after
-    assert c.needed("prompts", 0.05) is None, "the method seed's own variance is left however many prompts there are"
+    assert c.needed("templates", 0.05) is None, (
+        "the method seed's own variance is left however many templates there are"
+    )
     more = Components(c.main, c.interaction, c.methods, 2, Size(tuple(ORGANISMS), 1, 6))
-    asked: dict[int, int] = power_data(more)["prompts_needed_with_seeds"]
+    asked: dict[int, int] = power_data(more)["templates_needed_with_seeds"]
     assert asked[1] > asked[2] >= asked[10] > 1
     before, after = (more.detectable(Size(more.size.organisms, 2, k), True) for k in (asked[2] - 1, asked[2]))
     assert before is not None and after is not None and before > 0.05 >= after
@@ -119,25 +123,37 @@ def test_one_cluster_says_nothing_about_others() -> None:
 def test_without_seeds_their_variance_is_unknown_and_goes_upwards() -> None:
     blocks = {o: {m: y[:1] for m, y in b.items()} for o, b in world(np.random.default_rng(0)).items()}
     c = decompose(blocks)
-    assert c.interaction["method seed"] is None and c.interaction["method seed × prompt"] is None and c.seeded == 0
-    assert c.interaction["prompt"] == pytest.approx(0.75 * 0.15**2 + 0.1**2, rel=0.2)  # 3 of 4 methods have it
+    assert c.interaction["method seed"] is None and c.interaction["method seed × template"] is None and c.seeded == 0
+    assert c.interaction["template"] == pytest.approx(0.75 * 0.15**2 + 0.1**2, rel=0.2)  # 3 of 4 methods have it
 
 
 def test_pseudo_values_have_the_score_as_mean_and_the_bootstraps_error() -> None:
-    samples = make_samples(0.5, np.random.default_rng(0), prompts=60)
-    cell = make_result(samples=samples)
-    assert cell.scores is not None
+    """Controls held fixed, and one prompt a template, where resampling twice adds nothing."""
+    drawn = make_samples(0.5, np.random.default_rng(0), prompts=60)
+    fixed = drawn.model_copy(update={"mitigation_controls": [0.02], "templates": list(range(60))})
+    for side in (fixed.constant.sufficiency, fixed.constant.necessity):
+        side.null_controls = [float(np.mean(side.null_controls))]
     for name in ("isolation", "sufficiency", "mitigation"):
-        values = pseudo_values(samples, name)
-        assert values.mean() == pytest.approx(getattr(cell.scores, name).value)
-        fixed = samples.model_copy(
-            update={
-                side: [np.mean(getattr(samples, side), 0).tolist()]
-                for side in ("sufficiency_controls", "necessity_controls")
-            }
-        )
-        drawn = getattr(bootstrap(fixed, 4000, 0), name)
-        assert values.std(ddof=1) / 60**0.5 == pytest.approx(np.std(drawn), rel=0.15)
+        values = pseudo_values(fixed, name)
+        n = sum(fixed.scored)
+        assert len(values) == n and values.mean() == pytest.approx(getattr(point(fixed), name)[0])
+        spread = getattr(bootstrap(fixed, 4000, 0), name)
+        assert values.std(ddof=1) / n**0.5 == pytest.approx(np.std(spread), rel=0.15)
+
+
+def test_copies_of_prompts_are_no_more_templates() -> None:
+    """Each prompt four times: four times the prompts, the same templates and the same noise."""
+    once = make_samples(0.5, np.random.default_rng(0))
+    for name in ("isolation", "mitigation"):
+        assert pseudo_values(repeat(once, 4), name) == pytest.approx(pseudo_values(once, name))
+
+
+def test_organisms_that_cannot_be_solved_are_not_decomposed() -> None:
+    cells = [make_result(m, f"f{i}/a-narrow", 0, 0.5) for m in "ab" for i in range(3)]
+    cells += [make_result("supervised", f"f{i}/a-narrow", 0, 0.9 if i else 0.1) for i in range(3)]
+    found = components(cells)
+    assert found.size.organisms == ("f1/a-narrow", "f2/a-narrow") and found.not_counted == ("f0/a-narrow",)
+    assert "Not counted in isolation: f0/a-narrow." in power_markdown(found)
 
 
 def test_a_failed_cell_is_zero_and_holes_and_anchors_stay_out() -> None:
@@ -166,4 +182,4 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     data = json.loads(CliRunner().invoke(app, ["leaderboard", "power", str(tmp_path), "--json"]).stdout)
     assert text.exit_code == 0 and text.stdout.strip() == power_markdown(components(cells)).strip()
     assert data == json.loads(json.dumps(power_data(components(cells))))
-    assert data["clusters"] == 4 and set(data["needed"]) == {"seeds", "prompts", "organisms"}
+    assert data["clusters"] == 4 and set(data["needed"]) == {"seeds", "templates", "organisms"}
