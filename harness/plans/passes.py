@@ -35,20 +35,19 @@ def scored_positions(stage: Stage, protocol: Protocol, diff: DiffResult, first: 
         dev, test = (stage.scorer.clean_run(side, split) for split in ("dev", "test"))
         text, asked = test.read.rows.positions, test.asked.rows.positions
         probes = test.capability[0].rows.positions if name == "necessity" and test.capability else 0
-        on_test = budgets * (asked + text)
         climb = sum(_climb(protocol, dev, op) for op in OPS[name])
         if first:
             total += (
                 dev.read.rows.positions + dev.asked.rows.positions + text + 2 * asked + probes
             )  # as they are, and the oracle
-            total += nulls * (len(protocol.ks) * climb + on_test) + controls * budgets * probes
+            total += nulls * (len(protocol.ks) * climb + budgets * asked) + controls * budgets * probes
         if directions is None:
             continue
         if count < max(protocol.ks):  # other choices
-            total += nulls * (len(new) * climb + on_test) + controls * budgets * probes
+            total += nulls * (len(new) * climb + budgets * asked) + controls * budgets * probes
         for gated in (False, True) if directions.gated else (False,):
             own = sum(_climb(protocol, dev, option.op) for option in kinds(name, directions, protocol.ks, gated))
-            total += (own + on_test) * (1 + controls * gated)
+            total += budgets * text + (own + budgets * asked) * (1 + controls * gated)
         total += budgets * probes
     return total
 
