@@ -34,7 +34,7 @@ EXPLAINED = {
     "oracle": "the same of the other model's whole residual, without a budget",
     "p": "(1 + random sets at least as good) / (1 + random sets)",
     "spill": "how far prompts on which the models agree move from the other",
-    "nats": "mean KL a token, neutral and chat text, to the nearer model",
+    "nats": "KL a token to the nearer model; of neutral text and chat the larger",
     "logit lens": "tokens whose logits a finding raises and lowers most",
     "cost": "seconds by phase, tokens read, most memory of the process",
 }
