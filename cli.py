@@ -179,7 +179,7 @@ def run(
         if note is not None and not (overwrite or dry_run) and (known := recall(file, note)):
             if not (quiet or as_json):
                 finished_before(known.results)
-            show_records(known.results, known.folders, as_json, len(known.results) == 1)
+            show_records(known.results, known.folders, as_json, len(known.results) == 1, verbose)
             return
         log_text = collect_log(verbose or debug)
         with silenced(verbose):
@@ -187,7 +187,7 @@ def run(
             if dry_run:
                 _forecast(settings.plan(overwrite), quiet or as_json, as_json)
                 return
-            known = carry_out(settings, overwrite, quiet, as_json, log_text)
+            known = carry_out(settings, overwrite, quiet, as_json, log_text, verbose)
         if note is not None:
             remember(file, note, known)
 
@@ -283,7 +283,7 @@ def selftest(
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Protocol v1 whole and more seeds; several times slower.")
+        bool, typer.Option("--full", help="The published protocol whole and more seeds; several times slower.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for monotonicity.png and .csv.")] = None,
     as_json: JsonFlag = False,

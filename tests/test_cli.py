@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from diffbench.cli import app
-from diffbench.harness.records.result import Result
+from diffbench.harness.records.result import SCORES, Result
 from diffbench.harness.zoo.comparison import Checked
 from diffbench.organisms import registry
 from diffbench.organisms.card import Card
@@ -77,9 +77,9 @@ def test_every_flag_has_help() -> None:
 def test_json_is_only_the_result(tmp_path: Path) -> None:
     record = json.loads(bench("run", "-m", "random", "-o", "taboo", "--json"))
     result = Result.model_validate(record)
-    assert result.status == "ok" and set(record["scores"]) == {"isolation", "sufficiency", "necessity", "mitigation"}
+    assert result.status == "ok" and set(record["scores"]) == set(SCORES)
     assert set(record["scores"]["isolation"]) >= {"value", "ci_low", "ci_high", "n", "anchors"}
-    assert set(record["scores"]["isolation"]["anchors"]) == {"null", "oracle"}
+    assert set(record["scores"]["isolation"]["anchors"]) == {"null", "oracle", "mixture"}
     folder = tmp_path / "runs" / "taboo" / "gold-narrow" / "random" / result.id[:12]
     assert folder.is_dir()
     several = json.loads(bench("run", "-m", "random,oracle", "-o", "taboo", "--json"))
@@ -124,7 +124,7 @@ def test_a_users_pair_that_cannot_be_scored_exits_4(tmp_path: Path) -> None:
     behaviour.write_text(json.dumps(spec))
     args = ["--base", str(base), "--adapter", str(adapter), "--behaviour", str(behaviour)]
     for _ in ("run", "read back"):
-        assert "is needed to score anything" in " ".join(bench("run", "-m", "random", *args, code=4).split())
+        assert "targets and alternatives exchanged" in " ".join(bench("run", "-m", "random", *args, code=4).split())
 
 
 USAGE = [

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from diffbench.harness.pairs.engine import SIDES
+from diffbench.harness.protocol.effects import SPLITS
+from diffbench.harness.records.result import COLUMNS
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.run import Quiet, plan, run
 from diffbench.harness.runs.stage import Stage
@@ -133,10 +134,10 @@ def test_every_phase_of_a_cell_reports_what_is_done_and_comes_to_its_end(
     result = run_cell(cell, fresh, seen.progress).result
     assert result.status == "ok", result.reason
     last = {phase: (done, total) for phase, done, total in seen.told if total > 1}
-    assert last["measure"] == (2 * len(SIDES) + SHORT.controls,) * 2
+    assert last["measure"] == (len(SPLITS) + 2 * SHORT.controls,) * 2
     assert last["harvest neutral"] == last["harvest chat"] == (1000, 1000)
     assert last["fit"] == (40, 40)
-    assert last["score"] == (1 + SHORT.controls,) * 2
+    assert last["score"] == (len(COLUMNS) + SHORT.controls,) * 2  # gated findings, so edits everywhere stand beside
     order = list(dict.fromkeys(phase for phase, _, _ in seen.told))
     assert order == ["measure", "fit", "harvest neutral", "harvest chat", "score"]
 

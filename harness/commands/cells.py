@@ -18,9 +18,17 @@ if TYPE_CHECKING:
 
 
 def carry_out(
-    settings: "Settings", overwrite: bool, quiet: bool, as_json: bool, log_text: Callable[[], str]
+    settings: "Settings",
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    log_text: Callable[[], str],
+    verbose: bool = False,
 ) -> "Known":
     """Run every cell and show the results.
+
+    Args:
+        verbose: a line for each number of a cell.
 
     Raises:
         typer.Exit: a cell failed, a pair cannot be scored, or something was left out. PrerequisiteError: no place to write to.
@@ -35,7 +43,7 @@ def carry_out(
     results: list[Result] = []
     with RunDisplay(plan, quiet=quiet or as_json) as display:
         results.extend(run(plan, display, log_text))
-    show_records(results, display.folders, as_json, len(plan.cells) == 1)
+    show_records(results, display.folders, as_json, len(plan.cells) == 1, verbose)
     if plan.cache and plan.cache.trouble:
         say(f"note: {plan.cache.trouble}", err=True)
     for name, why in settings.left_out.items():
@@ -45,7 +53,9 @@ def carry_out(
     return Known(results, display.folders)
 
 
-def show_records(results: "Sequence[Result]", folders: "Sequence[Path]", as_json: bool, alone: bool) -> None:
+def show_records(
+    results: "Sequence[Result]", folders: "Sequence[Path]", as_json: bool, alone: bool, verbose: bool = False
+) -> None:
     """What a run gave, on stdout; the JSON of one cell is no list."""
     from ..views import render
 
@@ -53,4 +63,4 @@ def show_records(results: "Sequence[Result]", folders: "Sequence[Path]", as_json
         dumped = [r.model_dump(mode="json") for r in results]
         say(json.dumps(dumped[0] if alone else dumped, indent=1))
     else:
-        show(render.results(results, folders))
+        show(render.results(results, folders, verbose))

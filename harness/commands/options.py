@@ -73,4 +73,6 @@ TextsOption = Annotated[
     typer.Option("--texts", help="Your own pair: YAML file of large text sources (docs/real-models.md)."),
 ]
 QuietFlag = Annotated[bool, typer.Option("-q", "--quiet", help="Only the table, or nothing with --json.")]
-VerboseFlag = Annotated[bool, typer.Option("-v", "--verbose", help="Also show the log.")]
+VerboseFlag = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Also show the log, and a line for each number of a cell.")
+]

@@ -30,9 +30,12 @@ def results_list(runs: RunsArgument = Path("runs"), as_json: JsonFlag = False, d
 
 @app.command("show")
 def results_show(
-    folder: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonFlag = False, debug: Debug = False
+    folder: Annotated[Path, typer.Argument(help="Run folder.")],
+    as_json: JsonFlag = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also a line for each number.")] = False,
+    debug: Debug = False,
 ) -> None:
-    """One result: identity, scores with intervals and anchors, what its findings read as, cost."""
+    """One result: identity, what was found in words and numbers, what its findings read as, cost."""
     with handled(debug):
         from ..runs.records import read_run
 
@@ -44,7 +47,7 @@ def results_show(
             from ..views.results import head
 
             show(head(result))
-            show(render.results([result], [folder]))
+            show(render.results([result], [folder], verbose))
 
 
 @app.command("diff")

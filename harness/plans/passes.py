@@ -1,45 +1,60 @@
-"""How much runs: token passes of scoring, from the rows, ladders and budgets that the protocol will use."""
+"""How much runs: token passes of scoring, from the rows, kinds of intervention and budgets that the protocol will use.
 
-import torch
+A *climb* is what finds the strengths of one kind of intervention: its collateral at a few strengths on dev text, and dev prompts at
+each strength that is tried. Constant random controls are counted with the pair: what is measured of them is not run again.
+"""
 
-from ...methods.contract import MAX_FINDINGS, DiffResult, Finding
-from ..pairs.interventions import Directions, options
-from ..protocol.effects import SIDE_NAMES, SIDES
+import math
+
+from ...methods.contract import MAX_FINDINGS, DiffResult
+from ..pairs.interventions import OPS, Directions, Op, kinds
+from ..protocol.clean_runs import CleanRun
+from ..protocol.controls import MIXTURES
+from ..protocol.effects import SIDES
 from ..records.settings import Protocol
 from ..runs.stage import Stage
 
 
 def scored_positions(stage: Stage, protocol: Protocol, diff: DiffResult, first: bool) -> int:
-    """Positions that are run through the blocks above the layer to score findings, when every option is within the largest budget.
+    """Positions that are run through the blocks above the layer to score findings, at most: each budget has a strength and a choice
+    of its own.
 
     Args:
         stage: measured with this protocol or one of fewer controls. A null's panel, which stops early, is not counted.
-        first: whether the pair is measured as well.
+        first: whether the pair is measured as well, none of its random controls being known.
     """
     if stage.panel is not None:
         return 0
-    total, budgets = 0, len(protocol.budgets_nats)
+    total, budgets, controls = 0, len(protocol.budgets_nats), protocol.controls
+    nulls = controls + min(controls, MIXTURES)
     directions = None if diff.patch else Directions.of(diff.findings, stage.pair.device)
-    for side, name in zip(SIDES, SIDE_NAMES, strict=True):
+    count = MAX_FINDINGS if directions is None else len(directions.direction)
+    new = {min(k, count) for k in protocol.ks} - set(protocol.ks)
+    """Numbers of directions that no control was measured with."""
+    for name, side in SIDES.items():
         dev, test = (stage.scorer.clean_run(side, split) for split in ("dev", "test"))
-        on_dev = dev.asked.rows.positions + dev.read.rows.positions
+        text, asked = test.read.rows.positions, test.asked.rows.positions
+        probes = test.capability[0].rows.positions if name == "necessity" and test.capability else 0
+        climb = sum(_climb(protocol, dev, op) for op in OPS[name])
         if first:
-            constant = list(options(name, _plain(stage), protocol.ks, protocol.strengths, protocol.shares))
-            total += on_dev + 2 * test.asked.rows.positions + test.read.rows.positions  # as they are, and the oracle
-            total += protocol.controls * len(constant) * on_dev
+            total += (
+                dev.read.rows.positions + dev.asked.rows.positions + text + 2 * asked + probes
+            )  # as they are, and the oracle
+            total += nulls * (len(protocol.ks) * climb + budgets * asked) + controls * budgets * probes
         if directions is None:
             continue
-        ladder = list(options(name, directions, protocol.ks, protocol.strengths, protocol.shares))
-        gated = sum(option.gated for option in ladder)
-        total += (len(ladder) + protocol.controls * gated) * on_dev
-        each = test.asked.rows.positions
-        if name == "necessity":
-            each += test.read.rows.positions + (test.capability[0].rows.positions if test.capability else 0)
-        else:
-            total += budgets * test.read.rows.positions
-        total += (1 + protocol.controls) * budgets * each
+        if count < max(protocol.ks):  # other choices
+            total += nulls * (len(new) * climb + budgets * asked) + controls * budgets * probes
+        for gated in (False, True) if directions.gated else (False,):
+            own = sum(_climb(protocol, dev, option.op) for option in kinds(name, directions, protocol.ks, gated))
+            total += budgets * text + (own + budgets * asked) * (1 + controls * gated)
+        total += budgets * probes
     return total
 
 
-def _plain(stage: Stage) -> Directions:
-    return Directions.of([Finding(torch.ones(stage.pair.d_model))] * MAX_FINDINGS, stage.pair.device)
+def _climb(protocol: Protocol, dev: CleanRun, op: Op) -> int:
+    """Positions of one kind: ablation has one strength, others one for each budget and the halves of the smallest one's."""
+    if op == "ablate":
+        return dev.read.rows.positions + dev.asked.rows.positions
+    tried = len(protocol.budgets_nats) + int(math.log2(protocol.strengths[-1] / protocol.strengths[0]))
+    return len(protocol.strengths) * dev.read.rows.positions + tried * dev.asked.rows.positions

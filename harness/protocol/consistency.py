@@ -88,8 +88,11 @@ def _findings(result: Result) -> Iterator[str]:
     if len(result.readings) > n or [r.finding for r in result.readings] != list(range(len(result.readings))):
         yield f"{len(result.readings)} readings are not those of the first of {n} findings"
     for c in result.curves:
-        if not len(c.strengths) == len(c.rate) == len(c.kl_nats) > 0:
-            yield f"a curve ({c.op}, k = {c.k}) has {len(c.strengths)} strengths, {len(c.rate)} rates, {len(c.kl_nats)} KLs"
+        if not len(c.strengths) == len(c.rate) == len(c.gain) == len(c.kl_nats) > 0:
+            yield (
+                f"a curve ({c.op}, k = {c.k}) has {len(c.strengths)} strengths, {len(c.rate)} rates, {len(c.gain)} gains, "
+                f"{len(c.kl_nats)} KLs"
+            )
 
 
 def _columns(samples: Samples) -> list[Column]:

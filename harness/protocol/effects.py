@@ -420,12 +420,14 @@ class Scorer:
         side = SIDES[name]
         chosen, run = self._chosen(self._points(name, candidate)), self._clean[side, "test"]
         on_test = self._of(f"{side} test", candidate, chosen)
-        costs = [[x.kl_nats, x.kl_nats / self.protocol.aim] for x in chosen]
+        # an option that was chosen for a budget aims at a share of it; written as a product, so that rounding does not take it away
+        share = self.protocol.aim if candidate.random else 1.0
+        costs = [[x.kl_nats, x.kl_nats] for x in chosen]
         if not candidate.random:
             costs = self._of(f"{side} collateral", candidate, chosen)
         out: list[Taken] = []
         for tau in self.protocol.budgets_nats:
-            keeps = [i for i, (_, high) in enumerate(costs) if high <= tau]
+            keeps = [i for i, (_, high) in enumerate(costs) if high <= share * tau]
             best = max(keeps, key=lambda i: chosen[i].gain, default=None)
             if best is None:
                 out.append(Taken(tau, None, np.zeros(len(run.gap)), float(run.rates.mean()), 0.0, 0.0))

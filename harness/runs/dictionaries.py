@@ -26,6 +26,7 @@ from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, V
 from ...organisms.registry import load_card
 from ..records.result import Result, load_result
 from .folder import DICTIONARY, RESULT
+from .packs import reason
 
 KNOWN_BY_CARD = ("inputs", "selection", "groups", "n_shared")
 """Diagnostics of a method that are fields of the card."""
@@ -60,7 +61,7 @@ def of_run(folder: Path) -> Dictionary:
     try:
         result = load_result(folder / RESULT)
     except (OSError, ValueError) as error:
-        raise ValidationFailed(f"{folder / RESULT} cannot be read ({error}); run the cell again") from error
+        raise ValidationFailed(f"{folder / RESULT} cannot be read ({reason(error)}); run the cell again") from error
     path = folder / DICTIONARY
     if not path.is_file():
         raise PrerequisiteError(

@@ -1,20 +1,27 @@
-"""Dose-response plots: behaviour against collateral damage, one panel a side, one line an intervention."""
+"""Dose–response plots: a column a side, one line an intervention; above, how much of the gap is closed, below, the behaviour's rate.
+
+Both rows are of dev prompts, where strengths and options are chosen; a ring is what a budget chose there and test text let stand.
+"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..records.result import Curve, Result
+from ..records.result import Choice, Curve, Result, SideName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {1: "#0072b2", 3: "#009e73", 10: "#d55e00"}
 """By number of findings (Okabe-Ito, distinguishable without colour vision)."""
-FLOOR = 1e-4
+FLOOR = 1e-3
 """Collateral in nats a token at the left end; less is drawn there."""
-SIZE = (9, 3.8)
+SIZE = (9, 6.4)
 """Inches."""
 STYLES = {"add": "-", "subtract": "-", "ablate": ":"}
+PANELS: tuple[tuple[SideName, str, tuple[str, ...]], ...] = (
+    ("sufficiency", "sufficiency: added to the base", ("add",)),
+    ("necessity", "necessity: taken out of the organism", ("subtract", "ablate")),
+)
 
 
 def save(result: Result, folder: Path) -> None:
@@ -32,49 +39,63 @@ def save(result: Result, folder: Path) -> None:
 
 
 def dose_response(result: Result, figure: "Figure") -> None:
-    """Draw both panels into an empty figure."""
-    left, right = figure.subplots(1, 2, sharey=True)
-    b = result.behaviour
-    for axes, title, ops in (
-        (left, "sufficiency: added to the base", ("add",)),
-        (right, "necessity: taken out of the organism", ("subtract", "ablate")),
-    ):
+    """Draw all panels into an empty figure."""
+    panels: Any = figure.subplots(2, 2, sharex=True, sharey="row")
+    for column, (side, title, ops) in enumerate(PANELS):
+        gain, rate = panels[:, column]
         for curve in result.curves:
             if curve.op in ops:
-                _line(axes, curve)
-        if b is not None:
-            place = axes.get_yaxis_transform()
-            for name, rate, dash in (("base", b.b0_dev, (1, 2)), ("organism", b.b1_dev, (5, 3))):
-                axes.axhline(rate, color="0.45", lw=1, ls=(0, dash))
-                axes.text(0.985, rate, name, transform=place, ha="right", va="bottom", fontsize=8, color="0.35")
-        axes.set_xscale("log")
-        axes.set_xlim(FLOOR, 1.3)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_title(title, fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("collateral: KL on neutral text (nats/token); at the left end: that or less", fontsize=10)
-    left.set_ylabel("behaviour rate (dev prompts)")
-    handles, labels = right.get_legend_handles_labels()
+                _line(gain, curve, curve.gain)
+                _line(rate, curve, curve.rate)
+        for choice in result.choices:
+            if choice.side == side and choice.op != "none":
+                _ring(gain, choice)
+        _level(gain, 0, "unchanged", (1, 2))
+        _level(gain, 1, "the other model", (5, 3))
+        if (b := result.behaviour) is not None:
+            _level(rate, b.b0_dev, "base", (1, 2))
+            _level(rate, b.b1_dev, "organism", (5, 3))
+        gain.set_title(title, fontsize=10)
+        rate.set_xscale("log")
+        rate.set_xlim(FLOOR, 1.3)
+        rate.set_ylim(-0.02, 1.02)
+        rate.set_xlabel("collateral on dev text (KL to the nearer model, nats a token)", fontsize=8)
+        for axes in (gain, rate):
+            axes.spines[["top", "right"]].set_visible(False)
+    gain, rate = panels[:, 0]
+    gain.set_ylim(top=1.08)
+    gain.set_ylabel("share of the gap closed")
+    rate.set_ylabel("behaviour rate")
+    handles, labels = panels[0, 1].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside right upper", fontsize=7, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
     figure.suptitle(
-        f"{result.identity.method} on {result.identity.organism}, seed {result.identity.seeds['method']}", fontsize=11
+        f"{result.identity.method} on {result.identity.organism}, seed {result.identity.seeds['method']}: dev prompts",
+        fontsize=11,
     )
 
 
-def _line(axes: "object", curve: Curve) -> None:
-    op = "ablate" if curve.op == "ablate" else "add or subtract"  # one legend for both panels
-    label = f"{op}, k={curve.k}{', gated' if curve.gated else ''}"
-    x = [max(v, FLOOR) for v in curve.kl_nats]
-    axes.plot(  # pyright: ignore[reportAttributeAccessIssue]
-        x,
-        curve.rate,
+def _line(axes: Any, curve: Curve, values: list[float]) -> None:
+    op = "ablate" if curve.op == "ablate" else "add or subtract"  # one legend for both columns
+    axes.plot(
+        [max(v, FLOOR) for v in curve.kl_nats],
+        values,
         STYLES[curve.op],
         color=COLOURS.get(curve.k, "#56b4e9"),
         alpha=1.0 if curve.gated else 0.55,
         lw=1.6 if curve.gated else 1.1,
         marker="x" if curve.op == "ablate" else "o" if curve.gated else ".",
         ms=6 if curve.op == "ablate" else 3.5,
-        label=label,
+        label=f"{op}, k={curve.k}{', gated' if curve.gated else ''}",
         clip_on=False,
     )
+
+
+def _ring(axes: Any, choice: Choice) -> None:
+    at = max(choice.dev_kl_nats, FLOOR), choice.dev_gain
+    axes.plot(*at, "o", ms=9, mfc="none", mec="0.2" if choice.gated else "0.6", mew=0.9, clip_on=False)
+
+
+def _level(axes: Any, at: float, name: str, dash: tuple[int, int]) -> None:
+    axes.axhline(at, color="0.45", lw=1, ls=(0, dash))
+    axes.text(0.985, at, name, transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=8, color="0.35")

@@ -18,7 +18,7 @@ from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import organism_names
 from ..protocol.consistency import TOLERANCE, counted, fault
-from ..records.result import SCORES, Result, load_result
+from ..records.result import SCORES, V1, Result, load_result
 from .packs import PACKED, lines, reason
 
 RESULT_FILE = "result.json"
@@ -87,6 +87,8 @@ def _packed(path: Path) -> Generator[Record, None, None]:
         for line in lines(path):
             record = _record(path, lambda text=line: Result.model_validate_json(text))
             yield record
+            if record.problems == (V1,):
+                return  # and so are the others of that pack
             damaged += record.result is None
             if damaged > MOST_DAMAGED:
                 raise ValueError(f"more than {MOST_DAMAGED} damaged records: the rest of the pack is not read")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from ...methods.catalogue import BUILTIN, method_file
 from ...methods.contract import check_findings
@@ -22,6 +22,7 @@ from ..records.identity import sha256_json
 from ..records.result import Result, load_result
 from ..records.settings import PROTOCOL_V2
 from .folder import RESULT, read_findings
+from .packs import reason
 from .provenance import source_hash
 from .records import findings_faults, zoo_name
 from .stage import Stage, measured
@@ -126,13 +127,8 @@ def _read(folder: Path) -> Result:
         raise PrerequisiteError(
             f"there is no {RESULT} in {folder}; give a run folder (DIR/<organism>/<method>/<id>)"
         ) from error
-    except UnicodeDecodeError as error:
-        raise ValidationFailed(f"{folder / RESULT} is not UTF-8 text: damaged; run the cell again") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValidationFailed(
-            f"{folder / RESULT} is not a valid result: {'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}"
-        ) from error
+    except ValueError as error:
+        raise ValidationFailed(f"{folder / RESULT} is not a valid result: {reason(error)}") from error
 
 
 def _compare(where: str, claimed: Any, found: Any, differences: list[tuple[str, object, object]]) -> int:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ...methods.registry import is_given
 from ...organisms.card import Card, Estimate
 from ...organisms.core import CORE_V1
-from ..records.result import SCORES, Identified, Located, Result, Score
+from ..records.result import Result
+from . import cell
 
 if TYPE_CHECKING:  # a list must not wait for torch
     from ...methods.entry import MethodEntry
@@ -23,20 +23,26 @@ if TYPE_CHECKING:  # a list must not wait for torch
     from ..zoo.examples import Example
 
 
-def results(found: Sequence[Result], folders: Sequence[Path]) -> RenderableType:
-    """The table of a run; for a single cell also what its findings read as and what it cost."""
-    parts: list[RenderableType] = [_score_table(found)]
-    parts += [Text(f"partial: {some} (--limit); no leaderboard takes it", style="yellow") for some in partial(found)]
-    parts += [Text(note, style="yellow") for note in dict.fromkeys(filter(None, map(sinks_kept, found)))]
-    parts += [Text(note) for note in dict.fromkeys(filter(None, map(made_elsewhere, found)))]
-    if len(found) == 1 and found[0].scores:
-        parts += [_detail(found[0]), Text(f"saved to {folders[0]}", style="dim")]
-    else:
-        parts += [Text(f"{r.identity.method} on {r.identity.organism}: {line}") for r in found for line in beside(r)]
-        failed = [r for r in found if r.status != "ok"]
-        parts += [
-            Text(f"{r.identity.method} on {r.identity.organism}: {r.status}: {r.reason}", style="red") for r in failed
-        ]
+def results(found: Sequence[Result], folders: Sequence[Path], verbose: bool = False) -> RenderableType:
+    """What a run gave: a cell in words and numbers, several as a table.
+
+    Args:
+        verbose: a line for each number of a cell.
+    """
+    notes = [Text(f"partial: {some} (--limit); no leaderboard takes it", style="yellow") for some in partial(found)]
+    notes += [Text(note, style="yellow") for note in dict.fromkeys(filter(None, map(sinks_kept, found)))]
+    notes += [Text(note) for note in dict.fromkeys(filter(None, map(made_elsewhere, found)))]
+    if len(found) == 1 and found[0].status == "ok":
+        title = Text(
+            "{0.method} on {0.organism}, seed {1}".format(found[0].identity, found[0].identity.seeds["method"])
+        )
+        return Group(title, cell.view(found[0], verbose), *notes, Text(f"saved to {folders[0]}", style="dim"))
+    parts: list[RenderableType] = [_score_table(found), *notes]
+    parts += [Text(f"{r.identity.method} on {r.identity.organism}: {line}") for r in found for line in cell.beside(r)]
+    failed = [r for r in found if r.status != "ok"]
+    parts += [
+        Text(f"{r.identity.method} on {r.identity.organism}: {r.status}: {r.reason}", style="red") for r in failed
+    ]
     return Group(*parts)
 
 
@@ -60,103 +66,36 @@ def made_elsewhere(result: Result) -> str | None:
 
 
 def _score_table(found: Sequence[Result]) -> Table:
+    """A row a cell, in 80 columns; the intervals of the other scores are in the records."""
+    everywhere = ["constant"] * any(map(cell.differs, found))
     table = Table(
-        title="0 = matched random directions, 1 = oracle; 95 % interval over test prompts and controls",
+        title="0 = random directions, 1 = oracle (mitigation: fine-tuning off); [95 % interval]"
+        + "; constant: isolation with edits everywhere" * bool(everywhere),
         title_style="dim",
         title_justify="left",
+        box=None,
+        pad_edge=False,
     )
-    table.add_column("organism", overflow="fold")
-    table.add_column("method", overflow="fold")
-    table.add_column("seed", justify="right")
-    for name in SCORES:
-        table.add_column(name, justify="right")
-    table.add_column("seconds", justify="right")
+    for name in ("organism", "method"):
+        table.add_column(name, overflow="fold")
+    for name in ("seed", "isolation", *everywhere, "S", "N", "mitig.", "s"):
+        table.add_column(name, justify="right", no_wrap=name == "isolation", overflow="fold")
     for r in found:
         without = "–" if r.status == "ok" else r.status
-        cells = [_interval(getattr(r.scores, name)) if r.scores else without for name in SCORES]
+        scores = [r.scores.isolation_constant] * len(everywhere) if r.scores else []
+        scores += [r.scores.sufficiency, r.scores.necessity, r.scores.mitigation] if r.scores else []
+        cells = ["–" if x.value is None else f"{x.value:.2f}" for x in scores] or [""] * (3 + len(everywhere))
         style = "dim" if r.provenance.access in ("anchor", "supervised") else None
         table.add_row(
             r.identity.organism,
             r.identity.method,
             str(r.identity.seeds["method"]),
+            cell.interval(r.scores.isolation) if r.scores else without,
             *cells,
             f"{r.cost.wall_s:.0f}",
             style=style,
         )
     return table
-
-
-def beside(r: Result) -> list[str]:
-    """A line for each score that stands beside isolation."""
-    lines: list[str] = []
-    if f := r.false_discovery:
-        lines.append(
-            f"false discoveries {f.share:.2f} [{f.ci_low:.2f}, {f.ci_high:.2f}] of {len(f.p)} findings "
-            f"(random directions {f.expected:.3f}); smallest p {min(f.p):.3f}"
-        )
-    if loc := r.localisation:
-        at = ", ".join(f"{a.cos:.2f} (p {a.p:.2g}, overlap {a.overlap:.2f} for {a.chance:.2f})" for a in loc.at)
-        lines.append(f"|cos| with the planted direction at k = {_ks(loc.at)}: {at}")
-    if i := r.identification:
-        at = ", ".join("–" if a.value is None else f"{a.value:.2f} (p {a.p:.2g})" for a in i.at)
-        guess = "–" if i.outputs_only is None else f"{i.outputs_only:.2f}"
-        lines.append(
-            f"identification of {i.truth!r} among {i.candidates} at k = {_ks(i.at)}: {at}; "
-            f"base's mean residual {i.base:.2f}, outputs only {guess}"
-        )
-    return lines
-
-
-def _ks(at: Sequence[Located] | Sequence[Identified]) -> str:
-    return ", ".join(str(a.k) for a in at)
-
-
-def _interval(score: Score) -> str:
-    if score.value is None or score.ci_low is None or score.ci_high is None:
-        return "–"
-    return f"{score.value:.2f} [{score.ci_low:.2f}, {score.ci_high:.2f}]"
-
-
-def _detail(r: Result) -> RenderableType:
-    lines: list[RenderableType] = []
-    b = r.behaviour
-    if b:
-        lines.append(Text(f"behaviour on {b.n_test} test prompts: base {b.b0_test:.3f}, organism {b.b1_test:.3f}"))
-    if r.scores:
-        anchors = Table(show_header=True, box=None, pad_edge=False)
-        for column in ("effect as a share of b1 − b0", "method", "random controls", "oracle", "p(random)"):
-            anchors.add_column(column, justify="left" if column.startswith("effect") else "right")
-        for name in ("sufficiency", "necessity", "mitigation"):
-            s: Score = getattr(r.scores, name)
-            anchors.add_row(
-                name,
-                *(f"{v:.3f}" if v is not None else "–" for v in (s.raw, s.anchors.null, s.anchors.oracle, s.p_random)),
-            )
-        lines.append(anchors)
-    lines += map(Text, beside(r))
-    if r.readings:
-        lens = Table(show_header=True, box=None, pad_edge=False)
-        lens.add_column("finding")
-        lens.add_column("promotes (logit lens)")
-        lens.add_column("suppresses")
-        for reading in r.readings:
-            lens.add_row(
-                f"{reading.finding + 1}{' gated' if reading.gated else ''}",
-                " ".join(reading.promotes),
-                " ".join(reading.suppresses),
-            )
-        lines.append(lens)
-    if r.claims:
-        lines.append(Text("what the method says has changed (recorded, not scored)"))
-        lines += [Padding(Text(claim), (0, 0, 0, 2)) for claim in r.claims]
-    phases = ", ".join(f"{k} {v:.1f}" for k, v in r.cost.phases.items())
-    lines.append(
-        Text(
-            f"cost: {r.cost.wall_s:.1f} s ({phases}), {r.cost.tokens:,} tokens, peak {r.cost.peak_rss_bytes / 2**30:.2f} GiB",
-            style="dim",
-        )
-    )
-    return Group(*lines)
 
 
 def organisms(cards: Sequence[Card]) -> Table:

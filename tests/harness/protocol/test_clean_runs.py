@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.parallel import in_threads, threads
 from diffbench.harness.protocol import clean_runs as module
 from diffbench.harness.protocol.clean_runs import CleanRun
-from diffbench.harness.protocol.prompts import choices, passage, rates
+from diffbench.harness.protocol.prompts import choices, ordinary, passage, portions, rates
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Finding, Gate
 
@@ -45,7 +46,7 @@ def test_every_edit_equals_a_hook_on_the_whole_model(stage: Stage) -> None:
     text = passage(stage.pair, stage.texts.rows("neutral", "dev"), 150)
     here = CleanRun(stage.pair, "base", prompts, stage.organism.behaviour.capability_of("dev"), text)
     got = edits(OPTIONS, d, here.scale)
-    fast, (kl, nll) = here.behaviour_rates(got), here.collateral(got)
+    fast, kl = here.behaviour_rates(got), here.collateral(got)
     assert float((fast[1:] - fast[0]).abs().max()) > 1e-3 and float(kl[1:].min()) >= 0 and float(kl[0]) == 0
     c, clean = choices(stage.pair, prompts), stage.pair.logits(text.ids, "base").log_softmax(-1)
     for i, o in enumerate(OPTIONS):
@@ -57,8 +58,66 @@ def test_every_edit_equals_a_hook_on_the_whole_model(stage: Stage) -> None:
         assert torch.allclose(fast[i], slow, atol=1e-5), o
         log_p = whole(stage, text.ids, edit).log_softmax(-1)
         each = (clean.exp() * (clean - log_p)).sum(-1)[:, :-1][text.scored]
-        said = log_p[:, :-1].gather(-1, text.ids[:, 1:, None])[..., 0][text.scored]
-        assert abs(float(kl[i] - each.mean())) < 1e-5 and abs(float(nll[i] + said.mean())) < 1e-5, o
+        assert abs(float(kl[i] - each.mean())) < 1e-5, o
+
+
+def facing(stage: Stage, tokens: int = 150) -> dict[Side, CleanRun]:
+    """Both sides on a few prompts and some neutral text and chat."""
+    return CleanRun.both(
+        stage.pair, stage.organism.behaviour.of("dev")[:3], [], ordinary(stage.pair, stage.texts, "dev", tokens)
+    )
+
+
+def test_collateral_is_the_smaller_of_the_distances_to_both_models(stage: Stage) -> None:
+    """Token by token: what moves towards the other model costs no more than its distance from there."""
+    run = facing(stage)["base"]
+    got = edits(OPTIONS, some_directions(stage), run.scale)
+    near = run.read.edited(got)
+    own, other = torch.zeros(2, len(OPTIONS), run.read.rows.places)
+    for read in run.read.rows.edited(got):
+        own[read.edit, read.spot] = run.read.rows.kl(read)
+        other[read.edit, read.spot] = run.other.read.rows.kl(read)
+    assert bool((other < own).any()) and bool((own < other).any())
+    both = torch.minimum(own, other)[:, run.read.rows.spot]
+    moved = own[:, run.read.rows.spot] > 0
+    torch.testing.assert_close(near[moved], both[moved], atol=1e-6, rtol=0)
+    assert not near[0].any()  # doing nothing
+
+
+def test_what_equals_the_other_model_costs_nothing(stage: Stage) -> None:
+    """The adapter stops at the hooked layer, so its residual in the base is the organism; its distance from the base is not 0."""
+    runs = facing(stage)
+    for here, there in (("base", "tuned"), ("tuned", "base")):
+        run = runs[here]
+        reads = list(run.read.rows.handed(runs[there].read.rows.residuals))
+        assert max(float(run.read._nearest(r).max()) for r in reads) < 1e-5
+        assert max(float(run.read.rows.kl(r).max()) for r in reads) > 1e-2
+
+
+def test_collateral_is_that_of_the_dearer_kind_of_text(stage: Stage) -> None:
+    run = facing(stage)["base"]
+    got = edits(OPTIONS[1:3], some_directions(stage), run.scale)
+    each, chat = run.read.edited(got), run.read.chat
+    assert bool(chat.any()) and not bool(chat.all())
+    kinds = torch.stack([each[:, chat].mean(1), each[:, ~chat].mean(1)])
+    torch.testing.assert_close(run.collateral(got), kinds.amax(0))
+
+
+def distances(said: list[list[float]], other: list[list[float]], by_choices: bool) -> list[float]:
+    """Of two prompts of two and three continuations with these probabilities."""
+    asked: Any = SimpleNamespace(n=2, prompt=torch.tensor([0, 0, 1, 1, 1]))
+    flat = [portions(torch.tensor([[p for row in of for p in row]]).log(), asked)[0] for of in (said, other)]
+    run: Any = SimpleNamespace(by_choices=by_choices, asked=SimpleNamespace(choices=asked))
+    run.other = SimpleNamespace(said=flat[1][[0, 2]] if not by_choices else flat[1])
+    return CleanRun._distance(run, (flat[0][[0, 2]] if not by_choices else flat[0])[None])[0].tolist()
+
+
+def test_two_models_are_apart_by_their_rates_or_by_all_that_they_might_say() -> None:
+    """Continuations that share a rate may still be exchanged; only shares of what is offered count, so halving all changes nothing."""
+    one, two = [[0.3, 0.7], [0.2, 0.3, 0.5]], [[0.1, 0.3], [0.2, 0.5, 0.3]]
+    assert distances(one, two, by_choices=False) == pytest.approx([0.05, 0.0])
+    assert distances(one, two, by_choices=True) == pytest.approx([0.05, 0.2])
+    assert distances(one, [[0.15, 0.35], [0.1, 0.15, 0.25]], by_choices=True) == pytest.approx([0.0, 0.0], abs=1e-6)
 
 
 def test_logits_are_made_a_few_at_a_time_however_many_are_read(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +127,7 @@ def test_logits_are_made_a_few_at_a_time_however_many_are_read(stage: Stage, mon
     def measured() -> list[torch.Tensor]:
         here = CleanRun(stage.pair, "base", prompts, [], text)
         got = edits(OPTIONS, d, here.scale)
-        return [here.rates, here.behaviour_rates(got), *here.collateral(got)]
+        return [here.rates, here.behaviour_rates(got), here.collateral(got)]
 
     whole, most, made = measured(), 7, list[int]()
     real = Pair.unembed
@@ -98,11 +157,11 @@ def test_an_option_beyond_the_largest_budget_is_left_as_soon_as_that_is_sure(
         return real(self, residual, *rest)
 
     monkeypatch.setattr(Pair, "ends", counted)
-    kl, nll = here.collateral(got)
+    kl = here.collateral(got)
     whole, most = sum(run), float(kl[:2].max()) + 1e-6
     run.clear()
-    bounded, its = here.collateral(got, most)
-    assert torch.allclose(bounded[:2], kl[:2], atol=1e-5) and torch.allclose(its[:2], nll[:2], atol=1e-5)
+    bounded = here.collateral(got, most)
+    assert torch.allclose(bounded[:2], kl[:2], atol=1e-5)
     assert bounded[2:].isinf().all()
     assert kl[2] > 1.2 * most and sum(run) < 0.8 * whole
 

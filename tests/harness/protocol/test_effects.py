@@ -1,23 +1,23 @@
-"""The instrument measures what it says: anchors where they belong, and nothing is won by trickery."""
+"""The instrument measures what it says: anchors where they belong, budgets kept, and nothing is won by trickery."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffbench.harness.pairs.interventions import Directions, Option, coefficient, movement, unit
-from diffbench.harness.protocol.controls import SCORE_SEED
-from diffbench.harness.protocol.effects import Scorer
-from diffbench.harness.protocol.intervals import harmonic, hypervolume, normalised, point, summarise
-from diffbench.harness.records.result import Samples
-from diffbench.harness.records.settings import NotScorable, Protocol
+from diffbench.harness.pairs.interventions import NOTHING, Option, edits, unit
+from diffbench.harness.protocol.effects import Point, Scorer, Taken
+from diffbench.harness.protocol.intervals import Draws, point
+from diffbench.harness.records.settings import NotScorable
 from diffbench.harness.runs.problem import AccessError, Problem
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.anchors import Supervised, SupervisedConfig
-from diffbench.methods.baselines import RandomDirections
-from diffbench.methods.contract import Batch, Budget, DiffResult, Finding, Gate, NoConfig
-from hypothesis import given, settings
+from diffbench.methods.contract import Batch, Budget, DiffResult, Finding, Gate
+from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from ...conftest import SHORT
 
@@ -26,12 +26,12 @@ def problem(stage: Stage, access: str = "supervised") -> Problem:
     return Problem(stage.pair, stage.texts, stage.organism.behaviour.of("dev"), access, 0, Budget(tokens=4000))
 
 
-def supervised(stage: Stage, swap: torch.Tensor | None = None) -> DiffResult:
+def supervised(stage: Stage, swap: Tensor | None = None) -> DiffResult:
     """The supervised anchor, optionally with base and organism exchanged on some tokens."""
     real = problem(stage)
 
     class Told:
-        def labelled(self) -> tuple[Batch, torch.Tensor]:
+        def labelled(self) -> tuple[Batch, Tensor]:
             batch, wanted = real.labelled()
             if swap is not None:
                 flip = swap[: len(wanted)] if len(swap) >= len(wanted) else swap.repeat(len(wanted))[: len(wanted)]
@@ -42,8 +42,9 @@ def supervised(stage: Stage, swap: torch.Tensor | None = None) -> DiffResult:
     return Supervised(SupervisedConfig(per_token=False)).diff(Told())  # type: ignore[arg-type]
 
 
-def scores(stage: Stage, findings: list[Finding]) -> dict[str, float]:
-    draws = point(stage.scorer.samples(Directions.of(findings), SCORE_SEED).samples)
+def scores(stage: Stage, findings: Sequence[Finding], scorer: Scorer | None = None) -> dict[str, float]:
+    scorer = scorer or stage.scorer
+    draws = point(scorer.score(scorer.directions(findings)).samples)
     return {name: float(getattr(draws, name)[0]) for name in draws._fields}
 
 
@@ -54,46 +55,21 @@ def truth(stage: Stage) -> Finding:
 
 def test_oracle_is_one_and_supervised_is_solvable(stage: Stage, truth: Finding) -> None:
     oracle = point(stage.scorer.oracle_samples())
-    assert [float(v[0]) for v in oracle] == pytest.approx([1, 1, 1, 1])
-    gap = float((stage.scorer.b1 - stage.scorer.b0).mean())
-    assert min(stage.scorer.oracle[s].mean() / gap for s in ("sufficiency", "necessity")) >= 0.8
+    assert [float(v[0]) for v in oracle] == pytest.approx([1.0] * len(Draws._fields))
+    assert min(stage.scorer.closeness(e) for e in stage.scorer.oracle.values()) >= 0.8
     assert scores(stage, [truth])["isolation"] >= 0.3
 
 
 def test_a_zero_direction_scores_nothing(stage: Stage) -> None:
     got = scores(stage, [Finding(torch.zeros(stage.pair.d_model))])
-    assert got["isolation"] == 0 and got["sufficiency"] <= 0 and got["necessity"] <= 0 and got["mitigation"] == 0
+    assert got["isolation"] == 0 and got["sufficiency"] <= 0 and got["necessity"] <= 0 and got["mitigation"] <= 0
 
 
 def test_the_anti_oracle_scores_nothing(stage: Stage, truth: Finding) -> None:
-    """The opposite direction. Removal by projection has no sign, so it is constant strengths that must not pay."""
+    """The opposite direction, added, subtracted or ablated: what lies beyond the base stays where it is."""
     got = scores(stage, [Finding(-truth.direction, truth.gate)])
-    assert got["sufficiency"] <= 0 and got["isolation"] == 0
-
-
-def test_permuted_dev_labels_score_nothing(stage: Stage, truth: Finding) -> None:
-    """Dev prompts ask for another value of the slot than the organism learned; test prompts stay. Nothing useful is chosen."""
-    behaviour = stage.organism.behaviour
-    rotated = [
-        p
-        if p.split == "test"
-        else p.model_copy(update={"targets": p.alternatives[:1], "alternatives": (*p.alternatives[1:], *p.targets)})
-        for p in behaviour.prompts
-    ]
-    permuted = Scorer(stage.pair, behaviour.model_copy(update={"prompts": tuple(rotated)}), stage.texts, SHORT)
-    got = point(permuted.samples(Directions.of([truth]), SCORE_SEED).samples)
-    assert float(got.sufficiency[0]) <= 0.1 and float(got.isolation[0]) <= 0.1
-    assert float(got.isolation[0]) < 0.15 * scores(stage, [truth])["isolation"]
-
-
-def test_a_random_method_is_never_its_own_control(stage: Stage) -> None:
-    controls = [
-        stage.scorer._control(Directions.of([Finding(torch.ones(stage.pair.d_model))]), SCORE_SEED, i) for i in range(3)
-    ]
-    for seed in range(16):
-        found = RandomDirections(NoConfig()).diff(SimpleNamespace(seed=seed, d_model=stage.pair.d_model)).findings  # type: ignore[arg-type]
-        ours = unit(torch.stack([f.direction for f in found]))
-        assert all(float((ours @ c.directions.direction.T).abs().max()) < 0.9 for c in controls)
+    assert max(got[f"{name}{c}"] for name in ("sufficiency", "necessity") for c in ("", "_constant")) <= 0.05
+    assert got["isolation"] == 0 and got["mitigation"] <= 0.05
 
 
 def test_exchanged_sides_score_nothing(stage: Stage) -> None:
@@ -115,7 +91,7 @@ def test_sixteen_copies_score_no_more_than_one(stage: Stage, truth: Finding) -> 
 
 def test_a_finding_has_no_scale(stage: Stage, truth: Finding) -> None:
     long = Finding(truth.direction * 1000, Gate(truth.gate.read * 7, truth.gate.threshold * 7))
-    assert scores(stage, [long]) == pytest.approx(scores(stage, [truth]), abs=1e-5)
+    assert scores(stage, [long]) == pytest.approx(scores(stage, [truth]), abs=1e-4)
 
 
 def test_noise_on_the_truth_lowers_the_score(stage: Stage, truth: Finding) -> None:
@@ -124,56 +100,138 @@ def test_noise_on_the_truth_lowers_the_score(stage: Stage, truth: Finding) -> No
     assert levels[0] > levels[1] > levels[2]
 
 
-def test_scores_are_bitwise_reproducible(stage: Stage, truth: Finding) -> None:
-    fresh = Scorer(stage.pair, stage.organism.behaviour, stage.texts, SHORT)
-    assert fresh.samples(Directions.of([truth]), 0) == stage.scorer.samples(Directions.of([truth]), 0)
+def test_without_gates_there_is_one_column_and_both_names_are_its(stage: Stage, truth: Finding) -> None:
+    scored = stage.scorer.score(stage.scorer.directions([Finding(truth.direction)]))
+    assert scored.samples.gated is None and {c.column for c in scored.choices} == {"constant"}
+    got = scores(stage, [Finding(truth.direction)])
+    assert all(got[name] == got[f"{name}_constant"] for name in ("isolation", "sufficiency", "necessity"))
 
 
-def test_a_control_remembered_from_another_cell_is_the_same_control(stage: Stage, truth: Finding) -> None:
-    """Constant controls are kept between cells; the memory must not depend on which findings came first."""
+def test_a_gate_moves_the_gated_column_alone(stage: Stage, truth: Finding) -> None:
+    """A gate that is never open wins nothing there, and the other column does not see it."""
+    shut = scores(stage, [Finding(truth.direction, Gate(truth.direction, 1e9))])
+    plain = scores(stage, [Finding(truth.direction)])
+    assert shut["isolation"] == 0 and shut["sufficiency"] <= 0
+    assert shut["isolation_constant"] == pytest.approx(plain["isolation_constant"], abs=1e-6)
+
+
+def test_scores_are_bitwise_reproducible_and_do_not_depend_on_what_was_scored_before(
+    stage: Stage, truth: Finding
+) -> None:
+    """A random draw that is remembered from another cell is the same draw, whatever numbers of findings came first."""
     fresh = Scorer(stage.pair, stage.organism.behaviour, stage.texts, SHORT)
-    fresh.samples(Directions.of([truth, Finding(torch.ones(stage.pair.d_model))]), 0)
-    plain = Finding(truth.direction)
-    alone = Scorer(stage.pair, stage.organism.behaviour, stage.texts, SHORT)
-    assert fresh.samples(Directions.of([plain]), 0) == alone.samples(Directions.of([plain]), 0)
+    stage.scorer.score(stage.scorer.directions([truth, Finding(torch.ones(stage.pair.d_model))]))
+    for findings in ([Finding(truth.direction)], [truth]):
+        alone, after = (s.score(s.directions(findings)) for s in (fresh, stage.scorer))
+        assert alone == after
+
+
+def test_a_control_has_no_more_directions_than_the_findings_it_stands_for(stage: Stage) -> None:
+    """One finding is compared with draws of one direction, whatever the protocol's numbers."""
+    one = stage.scorer.null("isotropic", (1,)).effects["necessity"]
+    alone = stage.scorer.score(stage.scorer.directions([Finding(torch.ones(stage.pair.d_model))])).samples
+    assert alone.constant.necessity.null == pytest.approx(one.mean(0).tolist(), abs=1e-6)
+    assert one.shape == (SHORT.controls, len(stage.scorer.gap))
+
+
+def taken(
+    points: list[Point], high: dict[float, float] | None, budgets: Sequence[float] = (0.01, 0.1, 1.0)
+) -> list[Taken]:
+    """What budgets keep of options whose cost on test has this upper end, by strength; on test each gains .1. None: of a control."""
+    scorer: Any = object.__new__(Scorer)
+    scorer.protocol = SHORT.model_copy(update={"budgets_nats": tuple(budgets)})
+    candidate: Any = SimpleNamespace(random=high is None)
+    scorer._clean = {("base", "test"): SimpleNamespace(gap=np.ones(2), rates=torch.tensor([0.2, 0.4]))}
+    scorer._points = lambda side, candidate: points
+    ends = {
+        "base test": lambda s: [0.1, 0.1, 0.3],
+        "base collateral": lambda s: [0.9 * (high or {})[s], (high or {})[s]],
+    }
+    scorer._of = lambda what, candidate, some: [ends[what](x.option.strength) for x in some]
+    return scorer._taken("sufficiency", candidate)
+
+
+def option(strength: float, gain: float, kl: float) -> Point:
+    return Point(Option("add", 1, False, strength), gain, 0.5, kl)
+
+
+def kept(points: list[Point], high: dict[float, float]) -> list[float | None]:
+    """Strengths that count under each budget."""
+    return [t.point.option.strength if t.point else None for t in taken(points, high)]
+
+
+def test_an_option_counts_under_the_budgets_that_the_upper_end_of_its_cost_keeps() -> None:
+    """Chosen for .01 and dearer on test, it stands under .1; there the one that gains more on dev is taken."""
+    both = [option(0.2, 0.3, 0.008), option(0.5, 0.6, 0.08)]
+    assert kept(both, {0.2: 0.009, 0.5: 0.09}) == [0.2, 0.5, 0.5]
+    assert kept(both, {0.2: 0.011, 0.5: 0.09}) == [None, 0.5, 0.5]
+    assert kept(both, {0.2: 0.009, 0.5: 0.11}) == [0.2, 0.2, 0.5]
+    assert kept(both, {0.2: 0.011, 0.5: 1.1}) == [None, 0.2, 0.2]
+    assert kept(both, {0.2: 9.0, 0.5: 9.0}) == [None, None, None]
+
+
+@given(st.lists(st.floats(1e-4, 10), min_size=1, max_size=5, unique=True))
+def test_what_an_option_of_a_control_costs_is_believed(budgets: list[float]) -> None:
+    """Whatever the budgets: one that aims at each counts under each, though a product and a quotient round differently."""
+    taus = sorted(budgets)
+    points = [option(i + 1.0, i + 1.0, SHORT.aim * tau) for i, tau in enumerate(taus)]
+    found = [t.point.option.strength for t in taken(points, None, taus) if t.point]
+    assert found == [i + 1.0 for i in range(len(taus))]
+
+
+def test_what_no_option_keeps_does_nothing() -> None:
+    nothing = taken([option(0.2, 0.3, 0.008)], {0.2: 5.0})[0]
+    assert not nothing.effect.any() and nothing.rate == pytest.approx(0.3) and nothing.kl_nats == 0
+
+
+def test_of_options_that_gain_the_same_the_first_is_chosen_and_one_that_harms_never() -> None:
+    free = {0.2: 0.0, 0.3: 0.0, 0.4: 0.0}
+    assert kept([option(0.2, -0.1, 0.001), option(0.3, 0.2, 0.002), option(0.4, 0.2, 0.003)], free) == [0.3] * 3
+    assert kept([option(0.2, 0.0, 0.001)], free) == [None] * 3
+
+
+def test_closeness_is_nothing_for_nothing_one_for_the_other_model_and_less_for_overshoot() -> None:
+    """Two scored prompts with gaps .4 and .2; a third, on which the models agree, adds nothing."""
+    here: Any = SimpleNamespace(scored=torch.tensor([True, True, False]), gap=torch.tensor([0.4, 0.2, 0.01]))
+    own, other = np.array([0.2, 0.7, 0.5]), np.array([0.6, 0.5, 0.51])
+    for edited, wanted in (
+        (own, 0.0),
+        (other, 1.0),
+        ([0.6, 0.7, 0.9], 0.4 / 0.6),
+        ([1.0, 0.5, 0.5], 0.2 / 0.6),  # as far beyond as it was short of it
+        ([0.0, 0.9, 0.5], -0.4 / 0.6),
+    ):
+        effect = np.abs(own - other) - np.abs(np.array(edited) - other)
+        assert Scorer.closeness(here, effect) == pytest.approx(wanted)
+
+
+def test_doing_nothing_and_the_whole_residual_stand_at_both_ends(stage: Stage) -> None:
+    scorer = stage.scorer
+    run = scorer.clean_run("base", "test")
+    nothing = edits([NOTHING], scorer.directions([Finding(torch.ones(stage.pair.d_model))]), 1.0)
+    away, rates = run.measured(nothing)
+    assert torch.equal(away[0], run.gap) and torch.equal(rates[0], run.rates)
+    assert scorer.closeness(scorer.oracle["sufficiency"]) == pytest.approx(1, abs=0.02)
 
 
 def test_a_behaviour_without_a_gap_is_refused(stage: Stage) -> None:
-    with pytest.raises(NotScorable, match=r"gap of at least 0.99"):
-        Scorer(stage.pair, stage.organism.behaviour, stage.texts, SHORT.model_copy(update={"min_gap": 0.99}))
+    with pytest.raises(NotScorable, match=r"differ by 0.99 or more on 0 of \d+ test prompts"):
+        Scorer(stage.pair, stage.organism.behaviour, stage.texts, SHORT.model_copy(update={"scored_gap": 0.99}))
 
 
 def test_a_gap_that_may_be_nothing_and_an_oracle_that_carries_little_are_refused(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    behaviour, gap = stage.organism.behaviour, stage.scorer.b1 - stage.scorer.b0
-    of, order = behaviour.of("test"), gap.abs().argsort().tolist()
-    swapped = [
-        of[i].model_copy(update={"targets": of[i].alternatives, "alternatives": of[i].targets}) for i in order[:2]
-    ]
-    few = behaviour.model_copy(update={"prompts": (*behaviour.of("dev"), of[order[-1]], *swapped)})
-    with pytest.raises(NotScorable, match=r"gap on 3 test prompts is .* it may be nothing"):
-        Scorer(stage.pair, few, stage.texts, SHORT)
+    behaviour = stage.organism.behaviour
+    of = behaviour.of("test")
+    swapped = [p.model_copy(update={"targets": p.alternatives, "alternatives": p.targets}) for p in of[::2]]
+    mixed = behaviour.model_copy(update={"prompts": (*behaviour.of("dev"), *of[1::2], *swapped)})
+    with pytest.raises(NotScorable, match=r"gap on \d+ test prompts is .* it may be nothing"):
+        Scorer(stage.pair, mixed, stage.texts, SHORT)
     whole = Scorer._patch
-    for share, refused in ((0.19, True), (0.21, False)):
-        monkeypatch.setattr(Scorer, "_patch", lambda self, name, by=share: by * whole(self, name))
-        if refused:
-            with pytest.raises(NotScorable, match=r"recovers 0\.19 .*hook another layer"):
-                Scorer(stage.pair, behaviour, stage.texts, SHORT)
-        else:
-            Scorer(stage.pair, behaviour, stage.texts, SHORT)
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.integers(0, 10_000), st.floats(0.01, 1000), st.integers(1, 5))
-def test_findings_that_cancel_move_nothing_whatever_their_scale(seed: int, scale: float, copies: int) -> None:
-    d = torch.randn(64, generator=torch.Generator().manual_seed(seed))
-    opposite = Directions.of([Finding(d), Finding(-scale * d)] * copies + [Finding(torch.zeros(64))])
-    h = torch.ones(1, 64)
-    for gated in (False, True):
-        assert not movement(h, opposite, "add", len(opposite.direction), gated).any()
-    with_rest = Directions.of([Finding(d), Finding(-scale * d), Finding(d.flip(0))])
-    torch.testing.assert_close(movement(h, with_rest, "add", 3, False)[0], unit(d.flip(0)), atol=1e-5, rtol=0)
+    monkeypatch.setattr(Scorer, "_patch", lambda self, name: 0.39 * whole(self, name))
+    with pytest.raises(NotScorable, match=r"closes 0\.3\d of the gap .*hook another layer"):
+        Scorer(stage.pair, behaviour, stage.texts, SHORT)
 
 
 def test_access_beyond_the_declared_tier_is_refused(stage: Stage) -> None:
@@ -189,52 +247,3 @@ def test_the_token_budget_is_kept_exactly(stage: Stage) -> None:
     assert got == [500, 500, 234] and p.tokens_used == 1234
     assert sum(len(b.ids) for b in p.activations("chat")) == 4000 - 1234
     assert not list(p.activations("neutral"))
-
-
-def test_movements_do_what_the_docstring_says() -> None:
-    h = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 2.0]])
-    d = Directions.of(
-        [Finding(torch.tensor([2.0, 0, 0]), Gate(torch.tensor([0, 0, 1.0]), 1.0)), Finding(torch.tensor([0, 5.0, 0]))]
-    )
-    assert torch.allclose(movement(h, d, "add", 1, False), torch.tensor([[1.0, 0, 0], [1.0, 0, 0]]))
-    assert torch.allclose(movement(h, d, "add", 1, True), torch.tensor([[0.0, 0, 0], [1.0, 0, 0]]))
-    both = torch.tensor([1.0, 1, 0]) / 2**0.5
-    assert torch.allclose(movement(h, d, "add", 2, True), torch.stack([torch.tensor([0.0, 1, 0]), both]))
-    assert torch.allclose(movement(h, d, "project", 2, False), torch.tensor([[3.0, 4, 0], [0, 0, 0]]))
-    assert torch.allclose(movement(h, d, "project", 1, True), torch.zeros(2, 3))
-    assert coefficient(Option("subtract", 1, False, 0.5), 10.0) == -5.0
-    assert coefficient(Option("project", 1, False, 0.5), 10.0) == -0.5
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6))
-def test_hypervolume_is_the_area_of_the_union(points: list[tuple[float, float]]) -> None:
-    x, y = np.array(points).T
-    grid = (np.arange(200) + 0.5) / 200
-    height = np.array([max([0.0, *(b - 0.8 for a, b in points if a >= g)]) for g in grid])
-    assert float(hypervolume(x, y)) == pytest.approx(height.mean(), abs=0.2 / 200 * len(points) + 1e-9)
-    assert float(hypervolume(x, y)) <= float(hypervolume(np.append(x, 1.0), np.append(y, 1.0))) == pytest.approx(0.2)
-
-
-def test_normalised_and_harmonic_refuse_to_invent() -> None:
-    a = np.array
-    assert normalised(a([0.5]), a([0.1]), a([0.9]))[0] == pytest.approx(0.5)
-    assert normalised(a([2.0]), a([0.0]), a([1.0]))[0] == 1.0
-    assert np.isnan(normalised(a([0.5]), a([0.9]), a([0.9]))[0])
-    assert list(harmonic(a([0.5, -0.1, 0.5]), a([0.5, 0.9, 0.0]))) == [0.5, 0.0, 0.0]
-    assert np.isnan(harmonic(a([np.nan]), a([0.5]))[0])
-
-
-def test_a_mitigation_without_a_scale_is_none(stage: Stage) -> None:
-    samples = stage.scorer.oracle_samples().model_copy(update={"retention_off": 0.8})
-    summary = summarise(Samples.model_validate(samples.model_dump()), 50, 0)
-    assert summary.mitigation.value is None and summary.mitigation.ci_low is None
-    assert summary.isolation.value == pytest.approx(1.0)
-
-
-def test_protocol_settings_are_part_of_the_identity() -> None:
-    assert (
-        Protocol().controls >= 16
-        and Protocol().budgets_nats == (0.01, 0.03, 0.1, 0.3, 1.0)
-        and Protocol().ks == (1, 3, 10)
-    )

@@ -1,11 +1,12 @@
 """A continuation is measured on the tokens it has behind its prompt, with every kind of tokenizer, or refused."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from diffbench.harness.protocol.prompts import ProbeError, choices, correct, encode_prompt, rates
+from diffbench.harness.protocol.prompts import ProbeError, choices, correct, encode_prompt, portions, rates, taken
 from diffbench.organisms.behaviour import Prompt
 from diffbench.organisms.hub.tokens import TokenError, continuation, encode, word
 from diffbench.organisms.world.tokenizer import build_tokenizer
@@ -159,3 +160,20 @@ def test_the_rate_of_a_continuation_does_not_depend_on_how_many_tokens_it_shares
     assert correct(logits, c)[0, 0] == 1
     if length > 1:  # without alternatives the rate is the plain probability
         torch.testing.assert_close(found[1], torch.tensor(1 / len(tokenizer)), rtol=1e-4, atol=0)
+
+
+def test_text_is_taken_in_whole_rows_until_it_holds_enough() -> None:
+    rows = [[1] * 60, [2] * 60, [3] * 60]
+    assert taken(iter(rows), 100, "chat") == rows[:2] and taken(iter(rows), 120, "chat") == rows[:2]
+    assert taken(iter(rows), 121, "chat") == taken(iter(rows), 999, "chat") == rows
+    with pytest.raises(ProbeError, match="no chat text in this split"):
+        taken(iter([]), 1, "chat")
+
+
+def test_shares_of_what_is_offered_do_not_depend_on_how_likely_all_of_it_is() -> None:
+    """A long sentence has a probability that no float holds."""
+    c: Any = SimpleNamespace(n=2, prompt=torch.tensor([0, 0, 1, 1]))
+    log = torch.tensor([[0.2, 0.6, 0.1, 0.9]]).log()
+    wanted = torch.tensor([[0.25, 0.75, 0.1, 0.9]])
+    for less in (0.0, 50.0, 5000.0):
+        torch.testing.assert_close(portions(log - less, c), wanted, atol=2e-4, rtol=0)

@@ -1,7 +1,7 @@
 """Cells: identity, resume, verification, failures, and nothing half-written."""
 
 import json
-from collections.abc import Callable
+import re
 from pathlib import Path
 
 import pytest
@@ -141,33 +141,45 @@ def test_verify_accepts_what_was_measured(saved: Path) -> None:
     assert outcome.ok and outcome.compared > 500
 
 
-def edit_score(r: dict[str, dict[str, dict[str, float]]]) -> None:
-    r["scores"]["isolation"]["value"] = 0.9
-
-
-def edit_samples(r: dict[str, dict[str, list[float]]]) -> None:
-    r["samples"]["sufficiency"][3] += 0.01
-
-
-def edit_curve(r: dict[str, list[dict[str, list[float]]]]) -> None:
-    r["curves"][0]["rate"][0] += 0.01
-
-
-def edit_reading(r: dict[str, list[dict[str, list[str]]]]) -> None:
-    r["readings"][0]["promotes"][0] = "gold"
+EDITED = (
+    "scores.isolation.value",
+    "scores.sufficiency.anchors.mixture",
+    "scores.necessity_constant.unclipped",
+    "samples.templates.3",
+    "samples.gap.3",
+    "samples.constant.sufficiency.effect.3",
+    "samples.constant.necessity.null_controls.1",
+    "samples.mixture.necessity.0",
+    "samples.oracle.sufficiency.0",
+    "samples.mitigation_controls.0",
+    "choices.0.test_gain",
+    "choices.0.test_kl_high",
+    "curves.0.gain.0",
+    "curves.0.strengths.0",
+    "behaviour.b1_test",
+    "readings.0.score",
+)
+"""A number of every part of a record that follows from the findings."""
 
 
 @pytest.mark.usefixtures("short_protocol")
-@pytest.mark.parametrize("edit", [edit_score, edit_samples, edit_curve, edit_reading])
-def test_verify_refuses_an_edited_number(saved: Path, edit: Callable[[object], None]) -> None:
+def test_verify_measures_everything_again_that_follows_from_the_findings(saved: Path) -> None:
+    """And names each number that is another."""
     original = (saved / RESULT).read_text()
     record = json.loads(original)
-    edit(record)
+    for where in EDITED:
+        *above, last = [int(name) if name.isdigit() else name for name in where.split(".")]
+        at = record
+        for name in above:
+            at = at[name]
+        at[last] += 1 if isinstance(at[last], int) else -0.01 if at[last] > 0.5 else 0.01
+    record["readings"][0]["promotes"][0] = "gold"
     try:
         (saved / RESULT).write_text(json.dumps(record))
-        assert not verify(saved).ok
+        found = {re.sub(r"\[(\d+)\]", r".\1", where) for where, *_ in verify(saved).differences}
     finally:
         (saved / RESULT).write_text(original)
+    assert found == {*EDITED, "readings.0.promotes.0"}
 
 
 @pytest.mark.usefixtures("short_protocol")
@@ -208,7 +220,8 @@ def test_verify_refuses_an_edited_identity_and_exchanged_findings(
         ),
         ("tier", "hub", "tier is hub in the result and tiny here"),
         ("access", "supervised", "random is built in and has 'activations'"),
-        ("protocol", "v1", "v1 is .* and no other"),
+        ("protocol", "v2", "v2 is .* and no other"),
+        ("protocol", "v1", "is none of this diffbench's"),
         ("method_version", "99", "came with diffbench"),
         ("code_sha256", "f" * 64, None),
     ],
@@ -221,7 +234,7 @@ def test_verify_refuses_what_it_can_know_to_be_another_and_says_what_it_cannot(
     forged = claim.identity.model_copy(update={field: value})
     findings = read_findings(saved)
     made = {"provenance": claim.provenance.model_copy(update={"access": forged.access})}
-    folder = saved.parent / f"forged-{field}"
+    folder = saved.parent / f"forged-{field}-{value[:9].replace('/', '-')}"
     write_run(folder, claim.model_copy(update={"identity": forged, "id": forged.id(), **made}), findings, "log")
     if told is not None:
         with pytest.raises((ValidationFailed, UsageError), match=told):
@@ -280,7 +293,7 @@ def test_an_interrupt_leaves_nothing_half_written(
 
     target = {
         "harvest": "diffbench.harness.runs.problem.Problem._paired",
-        "score": "diffbench.harness.protocol.effects.Scorer.samples",
+        "score": "diffbench.harness.protocol.effects.Scorer.score",
         "write": "diffbench.harness.runs.folder.save_file",
     }[phase]
     method = load_method("mean_diff")

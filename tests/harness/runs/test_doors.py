@@ -13,7 +13,7 @@ from diffbench.cli import app
 from diffbench.harness.escape import csv_field
 from diffbench.harness.protocol.consistency import fault
 from diffbench.harness.protocol.intervals import summarise
-from diffbench.harness.records.identity import PROTOCOL_SHA256, Identity, sha256_json
+from diffbench.harness.records.identity import PROTOCOL_SHA256, PROTOCOL_VERSION, Identity, sha256_json
 from diffbench.harness.records.result import DRAWS, Result
 from diffbench.harness.records.settings import PROTOCOL_V2
 from diffbench.harness.runs.packs import lines, pack
@@ -114,7 +114,7 @@ def test_names_of_records_are_no_paths_and_no_markup(tmp_path: Path, name: str, 
 
 
 RANGES = [
-    ("samples", "sufficiency", 1.5),
+    ("samples", "gap", 1.5),
     ("samples", "b0", -0.1),
     ("samples", "b1", 1.01),
     ("samples", "mitigation_controls", 2.0),
@@ -144,7 +144,7 @@ def test_edited_numbers_of_a_score_do_not_follow_from_its_samples(field: str) ->
 
 def test_an_edited_interval_is_drawn_again_under_the_published_protocol(tmp_path: Path) -> None:
     assert sha256_json(PROTOCOL_V2.model_dump()) == PROTOCOL_SHA256
-    result = make_result(protocol="v1", protocol_sha256=PROTOCOL_SHA256)
+    result = make_result(protocol=PROTOCOL_VERSION, protocol_sha256=PROTOCOL_SHA256)
     assert result.samples is not None
     result.scores = summarise(result.samples, DRAWS, 0)
     assert fault(result) is None

@@ -15,7 +15,7 @@ from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.pairs.sinks import Count, Sinks
 from diffbench.harness.protocol.clean_runs import CleanRun
 from diffbench.harness.protocol.discovery import Panel
-from diffbench.harness.protocol.effects import Scorer
+from diffbench.harness.protocol.effects import SIDES, Scorer
 from diffbench.harness.runs.harvest import Memory
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.stage import Machine, Stage, _numbers_of
@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from ...conftest import SHORT, save_pair
 
-TINY = SHORT.model_copy(update={"controls": 2, "dev_tokens": 40, "test_tokens": 40, "strengths": (0.3, 0.9)})
+TINY = SHORT.model_copy(update={"controls": 2, "dev_tokens": 40, "test_tokens": 40, "min_scored": 4})
 
 
 @pytest.fixture
@@ -46,7 +46,13 @@ def findings(n: int, gated: bool, seed: int = 0) -> Directions:
 
 def measured(scorer: Scorer) -> dict[Any, Any]:
     """Everything known of the controls, to the last bit."""
-    return {(i, *what): value for i, (_, memory) in scorer._controls.items() for what, value in memory.values.items()}
+    return {
+        (kind, i, *what): value
+        for kind, draws in scorer._draws.items()
+        for i, each in enumerate(draws)
+        if each.draw
+        for what, value in each.draw.values.items()
+    }
 
 
 def test_scores_and_all_behind_them_are_the_same_cold_warm_and_without(stage: Stage, kept: Kept) -> None:
@@ -55,25 +61,23 @@ def test_scores_and_all_behind_them_are_the_same_cold_warm_and_without(stage: St
     together = scorer(stage, None)
     for f in asked:
         alone = scorer(stage, None)
-        expected, known = alone.samples(f, 0), measured(alone)
-        assert together.samples(f, 0) == expected
+        expected, known = alone.score(f), measured(alone)
+        assert together.score(f) == expected
         for _ in ("as others left it", "warm"):
             kept_before = scorer(stage, kept)
-            assert kept_before.samples(f, 0) == expected
+            assert kept_before.score(f) == expected
             assert {k: v for k, v in measured(kept_before).items() if k in known} == known
 
 
 def test_a_warm_pair_is_not_measured_again(stage: Stage, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer(stage, kept).samples(findings(1, False), 0)
+    scorer(stage, kept).score(findings(1, False))
     calls: list[int] = []
-    whole = CleanRun.behaviour_rates
-    monkeypatch.setattr(
-        CleanRun, "behaviour_rates", lambda self, e, *most: calls.append(len(e.which)) or whole(self, e, *most)
-    )
-    warm = scorer(stage, kept, draws=TINY.draws + 1, min_gap=0.2)
+    whole = CleanRun.measured
+    monkeypatch.setattr(CleanRun, "measured", lambda self, e: calls.append(len(e.which)) or whole(self, e))
+    warm = scorer(stage, kept, draws=TINY.draws + 1, min_oracle=0.5)
     assert not calls
-    warm.samples(findings(1, False, seed=1), 0)
-    assert len(calls) <= 4, "the findings alone: a ladder and a test for each side"
+    warm.score(findings(1, False, seed=1))
+    assert len(calls) <= 4, "the findings alone: dev and test for each side"
 
 
 def test_false_discoveries_are_the_same_cold_warm_and_without(
@@ -94,23 +98,25 @@ def test_false_discoveries_are_the_same_cold_warm_and_without(
     monkeypatch.setattr(
         CleanRun, "collateral", lambda self, e, *most: calls.append(len(e.which)) or whole(self, e, *most)
     )
-    assert panel(kept).test(plain) == expected[0] and len(calls) == 2 * len(plain), "the findings alone, on each side"
+    assert panel(kept).test(plain) == expected[0]
+    assert len(calls) == 2 * len(plain) * len(TINY.strengths), "the findings alone, on each side"
 
 
 def test_an_interrupted_measurement_goes_on_where_it_stopped(
     stage: Stage, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     climbed: list[tuple[int, str]] = []
-    whole = Scorer._ladder
+    whole = Scorer._points
 
-    def ladder(self: Scorer, name: Any, side: Any, each: Any) -> Any:
-        if each.control and not any(what == f"{side} dev" for what, _ in each.control.values):
-            climbed.append((each.control.key["index"], side))
-            if stop and each.control.key["index"] == 1:
+    def points(self: Scorer, name: Any, each: Any) -> Any:
+        side, draw = SIDES[name], each.draw
+        if draw and draw.key["null"] == "isotropic" and not any(what == f"{side} dev" for what, _ in draw.values):
+            climbed.append((draw.key["index"], side))
+            if stop and draw.key["index"] == 1:
                 raise KeyboardInterrupt
-        return whole(self, name, side, each)
+        return whole(self, name, each)
 
-    monkeypatch.setattr(Scorer, "_ladder", ladder)
+    monkeypatch.setattr(Scorer, "_points", points)
     stop = True
     with pytest.raises(KeyboardInterrupt):
         scorer(stage, kept)
@@ -124,9 +130,8 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(
 @pytest.mark.parametrize(
     "changed",
     [
-        {"ks": (1, 2)},
         {"strengths": (0.3, 0.8)},
-        {"shares": (0.5,)},
+        {"aim": 0.5},
         {"budgets_nats": (0.01, 0.5)},
         {"dev_tokens": 80},
         {"test_tokens": 80},
@@ -251,7 +256,7 @@ def test_a_run_keeps_what_it_measured_unless_told_not_to_and_goes_on_where_the_d
     assert code == 0 and said.count("No space left") == 1 and not list(Cache.of_user().stored())
     assert "No space left" in (next((tmp_path / "runs").glob("*/*/*/*")) / "run.log").read_text()
     _, cold, said = bench(tmp_path)
-    assert {s.kind for s in Cache.of_user().stored()} == {"residuals", "controls"} and "kept" not in said
+    assert {s.kind for s in Cache.of_user().stored()} == {"residuals", "controls", "readings"} and "kept" not in said
     monkeypatch.setattr(Problem, "_paired", lambda *_: pytest.fail("read a second time"))
     _, warm, _ = bench(tmp_path)
     for name in outcome:

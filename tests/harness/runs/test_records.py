@@ -106,7 +106,7 @@ def test_show_prints_identity_scores_and_cost(tmp_path: Path) -> None:
     cell = make_result(quality=0.4)
     folder = write_result(tmp_path, cell).parent
     text = bench("results", "show", folder)
-    assert cell.id in text and "k=3" in text and "random controls" in text and "cost:" in text
+    assert cell.id in text and "k=3" in text and "0 = random directions, 1 = oracle" in text and "cost:" in text
     assert Result.model_validate_json(bench("results", "show", folder, "--json")) == cell
     failed = write_result(tmp_path, make_result("dead", status="oom", reason="out of memory")).parent
     assert "out of memory" in bench("results", "show", failed)
