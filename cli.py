@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .harness.commands import bases, cache, controls, dictionary, methods, mitigate, organisms, results, score
-from .harness.commands.options import (
+from .harness.options import (
     AdapterOption,
     BackendOption,
     BaseOption,
