@@ -104,8 +104,9 @@ class Scorer:
         by_choices = behaviour.distance == "choices"
         for i, split in enumerate(SPLITS):
             progress(i, len(SPLITS) + len(NULLS) * protocol.controls)
-            text = ordinary(pair, texts, split, protocol.dev_tokens if split == "dev" else protocol.test_tokens)
             prompts, probes = behaviour.of(split), behaviour.capability_of(split)
+            tokens = protocol.dev_tokens if split == "dev" else protocol.test_tokens
+            text = ordinary(pair, texts, prompts, split, tokens)
             for side, run in CleanRun.both(pair, prompts, probes, text, by_choices).items():
                 self._clean[side, split] = run
             read.append(ids_sha256([text.ids.tolist(), text.scored.tolist()]))
@@ -404,12 +405,8 @@ class Scorer:
         text = self._clean[side, "test"].read
 
         def measure(candidate: Candidate, some: Sequence[Option]) -> list[list[float]]:
-            each = text.edited(self._edits(side, candidate, some))
-            row, chat = text.row.cpu().numpy(), text.chat.numpy()
-            return [
-                [mean, upper_end(kl.double().numpy(), row, chat)]
-                for mean, kl in zip(text.mean(each).tolist(), each, strict=True)
-            ]
+            each = text.edited(self._edits(side, candidate, some)).double().numpy()
+            return [[float(kl.mean()), upper_end(kl, text.row.cpu().numpy())] for kl in each]
 
         return [(kl, high) for kl, high in self._of(f"{side} collateral", points, measure)]
 
