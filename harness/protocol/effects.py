@@ -8,6 +8,7 @@ reasons: docs/protocol.md.
 
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -98,7 +99,7 @@ class Scorer:
         kept: Kept | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ):
-        self.pair, self.protocol = pair, protocol
+        self.pair, self.protocol, self._seed = pair, protocol, SCORE_SEED
         self._clean: dict[tuple[Side, str], CleanRun] = {}
         read = list[str]()
         by_choices = behaviour.distance == "choices"
@@ -168,6 +169,12 @@ class Scorer:
                     f"exchanging the whole residual at layer {self.pair.layer} closes {share:.2f} of the gap ({side}); at least "
                     f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
                 )
+
+    def against(self, seed: int) -> "Scorer":
+        """The same measurements beside other random controls."""
+        other = copy(self)
+        other._seed, other._kept, other._draws, other._nulls = seed, None, {}, {}
+        return other
 
     def closeness(self, effect: Array) -> float:
         """R of per-prompt effects [prompts]: the share of the gap that is closed, over the scored prompts."""
@@ -285,7 +292,9 @@ class Scorer:
         return self._draws[kind]
 
     def _random(self, kind: str, index: int) -> Tensor:
-        return control(index, self.pair.d_model) if kind == "isotropic" else mixture(index, self._differences)
+        if kind == "isotropic":
+            return control(index, self.pair.d_model, self._seed)
+        return mixture(index, self._differences, self._seed)
 
     def _frame(self, directions: Tensor) -> Directions:
         """Directions [n, d_model] without gates."""
@@ -300,7 +309,7 @@ class Scorer:
 
     def _under(self, directions: Directions, index: int) -> Candidate:
         """The index-th random control under the findings' gates."""
-        return Candidate(replace(self._frame(control(index, self.pair.d_model)), centre=self.centre).under(directions))
+        return Candidate(replace(self._frame(self._random("isotropic", index)), centre=self.centre).under(directions))
 
     def _timed(self, which: tuple[Candidate, ColumnName]) -> tuple[dict[SideName, list[Taken]], float]:
         began = time.perf_counter()
