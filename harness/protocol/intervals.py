@@ -38,27 +38,16 @@ def weights(n: int, draws: int, rng: np.random.Generator) -> Array:
     return rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
 
 
-def upper_end(kl: Array, row: NDArray[np.int64], chat: NDArray[np.bool_]) -> float:
-    """Upper end of the interval of collateral: the larger of the means over neutral and over chat tokens, texts of each kind drawn with
-    replacement.
-
-    Args:
-        kl: [tokens].
-        row: [tokens] the text of each.
-        chat: [tokens] whether it is chat.
-    """
-    means: list[Array] = []
-    for kind in np.unique(chat):
-        _, of = np.unique(row[chat == kind], return_inverse=True)
-        sums, counts = np.bincount(of, kl[chat == kind]), np.bincount(of).astype(np.float64)
-        drawn = _texts(len(sums), int(kind))
-        means.append((drawn @ sums) / np.maximum(drawn @ counts, 1e-12))
-    return float(np.quantile(np.max(means, axis=0), COST_LEVEL))
+def upper_end(kl: Array, row: NDArray[np.int64]) -> float:
+    """Upper end of the interval of a mean over tokens [tokens], texts drawn with replacement; `row` is the text of each token."""
+    sums, counts = np.bincount(row, kl), np.bincount(row).astype(np.float64)
+    drawn = _texts(len(sums))
+    return float(np.quantile((drawn @ sums) / np.maximum(drawn @ counts, 1e-12), COST_LEVEL))
 
 
 @lru_cache(maxsize=8)
-def _texts(n: int, kind: int) -> Array:
-    return weights(n, COST_DRAWS, np.random.default_rng(kind))
+def _texts(n: int) -> Array:
+    return weights(n, COST_DRAWS, np.random.default_rng(0))
 
 
 def normalised(raw: Array, null: Array, oracle: Array) -> Array:
