@@ -125,6 +125,10 @@ def run(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Measure everything anew and keep nothing of it (see `bench cache`).")
     ] = False,
+    in_process: Annotated[
+        bool,
+        typer.Option("--in-process", help="Debug a method in the scorer's own process; in no table.", hidden=True),
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="YAML file with the same names as these options; options given here win."),
@@ -188,6 +192,7 @@ def run(
                 "backend": backend,
                 "remote": remote,
                 "cache": False if no_cache else None,
+                "in_process": in_process or None,
                 "set": set_,
                 "base": base,
                 "adapter": adapter,

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ class MethodEntry:
         except (DiffbenchError, MemoryError, torch.OutOfMemoryError):
             raise
         except (Exception, SystemExit) as error:  # third-party code may raise anything; the cell fails with its words
-            raise MethodError(
-                f"{self.name} raised {type(error).__name__}: {error} ({self.origin}; --debug shows where)"
-            ) from error
+            raise MethodError(f"{self.name} raised {type(error).__name__}: {error} ({self.place(error)})") from error
+
+    def place(self, error: BaseException) -> str:
+        """Where in the method's own file an exception came by last, or where the method is from."""
+        own = [f for f in traceback.extract_tb(error.__traceback__) if self.file and f.filename == str(self.file)]
+        return f"{self.file.name}:{own[-1].lineno} in {own[-1].name}" if self.file and own else self.origin

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar, cast, get_args
 import torch
 from torch import Tensor
 
-from ...methods.contract import Access, Batch, Budget, Edit, Outputs, Text
+from ...methods.contract import Access, AccessError, Batch, Budget, Edit, Outputs, Text
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import unknown
 from ...organisms.texts import Losses, Texts
@@ -46,10 +46,6 @@ class _Ends(NamedTuple):
 
 
 H = TypeVar("H", Batch, _Ends)
-
-
-class AccessError(PermissionError):
-    """A method asked for more than its declared access tier."""
 
 
 class Problem:

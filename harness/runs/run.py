@@ -17,6 +17,7 @@ from ..cache import Cache
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
 from ..protocol.result import Result, finished
+from ..worker.servers import server
 from .cell import Cell, run_cell, unloaded
 from .folder import RESULT, run_folder, tidy, write_run
 from .stage import Stage
@@ -98,6 +99,8 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
     """
     for device in {c.machine.device for c in plan.cells}:
         check_device(device)
+    if not all(c.in_process for c in plan.cells):
+        server()  # what methods need is imported there while the first pair is loaded here
     index = 0
     failed: dict[str, DeviceFailed] = {}
     # by object, not by name: pairs that share a behaviour file share its name
@@ -195,7 +198,7 @@ def _broken(
 def _kept(plan: Plan, cell: Cell, finished: int, scratch: Path) -> str:
     """What an interrupted run leaves, and how to go on."""
     name = f"{cell.method.name} on {cell.organism.name}, seed {cell.seed}"
-    saved = sorted(scratch.glob("*.safetensors"))
+    saved = sorted(scratch.rglob("*.safetensors"))
     state = f"what {name} has trained so far is kept as well" if saved else f"of {name} nothing is kept yet"
     of = f"{finished} of {len(plan.cells)} cells are finished and kept in {plan.out}"
     pair = "; what was measured of the pair is in the cache" if plan.cache and not plan.cache.trouble else ""

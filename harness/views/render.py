@@ -26,6 +26,10 @@ def results(found: Sequence[Result], folders: Sequence[Path]) -> RenderableType:
     parts: list[RenderableType] = [_score_table(found)]
     parts += [Text(f"partial: {some} (--limit); no leaderboard takes it", style="yellow") for some in partial(found)]
     parts += [Text(note, style="yellow") for note in dict.fromkeys(filter(None, map(sinks_kept, found)))]
+    if any(r.identity.in_process for r in found):
+        parts.append(
+            Text("in-process: for debugging, the method could change the scorer; no leaderboard takes it", "yellow")
+        )
     if len(found) == 1 and found[0].scores:
         parts += [_detail(found[0]), Text(f"saved to {folders[0]}", style="dim")]
     else:
