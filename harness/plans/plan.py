@@ -216,7 +216,12 @@ def _cell(
     per_token = 2 * 4 * little.pair.d_model
     room = MEMORY_BYTES / (per_token * max(1, sum(read.values())))
     seconds = {"load": little.load_s if first else 0.0, "measure": r.setup_s + r.control_s * r.controls}
-    seconds |= {"harvest": harvest, "fit": r.fit_s, "score": r.score_s + r.scored_control_s * r.controls}
+    seconds |= {
+        "start": r.start_s,
+        "harvest": harvest,
+        "fit": r.fit_s,
+        "score": r.score_s + r.scored_control_s * r.controls,
+    }
     given = sum(t.given for t in r.reads.values())
     share = r.kept_bytes / (given * per_token) if given else 0.0
     # held in parts and then as one, beside what is remembered for the next method

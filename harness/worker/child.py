@@ -18,7 +18,7 @@ from torch import Tensor
 from ...methods.catalogue import BUILTIN
 from ...methods.contract import DiffProblem, DiffResult, FindingError, check_findings
 from ...methods.entry import MethodEntry
-from ...methods.registry import from_class, from_source, load_method
+from ...methods.registry import from_source, load_method
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ..devices import OutOfMemory, trouble
 from .channel import MethodEnd
@@ -69,7 +69,7 @@ def _load(source: Source) -> MethodEntry:
     if source.kind == "file":
         return from_source(Path(source.name), source.code)
     if source.kind == "class":
-        return from_class(pickle.loads(source.code))
+        return MethodEntry(source.name, pickle.loads(source.code), f"class {source.name}", source.version)
     entry = load_method(source.name)
     if source.version not in ("", entry.version):
         raise PrerequisiteError(

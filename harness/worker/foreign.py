@@ -46,8 +46,9 @@ class _Described(BaseModel):
 class Foreign(MethodEntry):
     """A method whose class exists only in its own process; `cls` says what was said of it."""
 
-    source: Source = field(default=Source("named", ""), kw_only=True)
-    described: _Described = field(kw_only=True)
+    source: Source = field(kw_only=True)
+    described: _Described = field(kw_only=True, compare=False)
+    options: type[BaseModel] = field(kw_only=True, compare=False)
 
     @property
     def file(self) -> Path | None:
@@ -57,23 +58,7 @@ class Foreign(MethodEntry):
     @property
     def config_class(self) -> type[BaseModel]:
         """Its options by name; their values are not validated here."""
-        properties: dict[str, dict[str, Any]] = self.described.schema_.get("properties", {})
-        defaults = self.described.defaults or {}
-        fields: dict[str, Any] = {
-            name: (Any, Field(default=defaults.get(name), description=about.get("description")))
-            for name, about in properties.items()
-        }
-        schema = self.described.schema_
-
-        class Options(BaseModel):
-            model_config = ConfigDict(extra="forbid", frozen=True)
-
-            @classmethod
-            def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-                """As the method's own class says it."""
-                return schema
-
-        return create_model("Options", __base__=Options, **fields)
+        return self.options
 
     def configure(self, options: dict[str, Any]) -> BaseModel:
         """Options that the method's process has validated.
@@ -127,7 +112,26 @@ def _described(origin: str, name: str, source: Source) -> MethodEntry:
     version = source.version or d.version
     entry = checked(d.name, stand_in, origin, version)
     found = Source(source.kind, source.name, version, source.code)
-    return Foreign(entry.name, entry.cls, entry.origin, entry.version, source=found, described=d)
+    return Foreign(entry.name, entry.cls, entry.origin, entry.version, source=found, described=d, options=_options(d))
+
+
+def _options(described: _Described) -> type[BaseModel]:
+    properties: dict[str, dict[str, Any]] = described.schema_.get("properties", {})
+    defaults = described.defaults or {}
+
+    class Options(BaseModel):
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        @classmethod
+        def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            """As the method's own class says it."""
+            return described.schema_
+
+    fields: dict[str, Any] = {
+        name: (Any, Field(default=defaults.get(name), description=about.get("description")))
+        for name, about in properties.items()
+    }
+    return create_model("Options", __base__=Options, **fields)
 
 
 class _Nothing:

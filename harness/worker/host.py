@@ -173,7 +173,7 @@ def source_of(entry: MethodEntry) -> Source:
     import cloudpickle
 
     try:
-        return Source("class", entry.name, code=cloudpickle.dumps(entry.cls))
+        return Source("class", entry.name, entry.version, cloudpickle.dumps(entry.cls))
     except Exception as error:  # pickling runs code of whatever the class holds
         raise PrerequisiteError(
             f"the class {entry.cls.__name__} cannot be sent to a process of its own ({type(error).__name__}: {error}); write it to a file "

@@ -95,9 +95,7 @@ def ended(entry: MethodEntry, how: Used | None, place: str) -> MethodError:
 
 def place_of(entry: MethodEntry, traces: str) -> str:
     """Where in a method's own file its process was when it died, if the interpreter could write that down: `, at FILE:LINE in FUNCTION`."""
-    if entry.file is None:
-        return ""
     for file, line, function in re.findall(r'File "(.+)", line (\d+) in (\S+)', traces):
-        if Path(file).name == entry.file.name and Path(file).resolve() == entry.file.resolve():
-            return f", at {entry.file.name}:{line} in {function[:80]}"
+        if entry.code_file is not None and Path(file).resolve() == Path(entry.code_file).resolve():
+            return f", at {Path(file).name}:{line} in {function[:80]}"
     return ""
