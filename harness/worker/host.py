@@ -275,7 +275,7 @@ def _pickled(tokenizer: Any) -> bytes:
     if (known := _TOKENIZERS.get(id(tokenizer))) is not None and known[0]() is tokenizer:
         return known[1]
     copy = pickle.loads(pickle.dumps(tokenizer))
-    for holder in (vars(copy), getattr(copy, "init_kwargs", {})):
+    for holder in (getattr(copy, "__dict__", {}), getattr(copy, "init_kwargs", {})):
         for name, value in holder.items():
             if name in ("name_or_path", "_name_or_path", "special_tokens_map_file") or name.endswith("_file"):
                 holder[name] = None if value is None else ""
