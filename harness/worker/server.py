@@ -14,10 +14,9 @@ import socket
 import struct
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-if TYPE_CHECKING:
-    from psutil import Process
+import psutil
 
 STARTED, ENDED = struct.Struct("<q"), struct.Struct("<qdq")
 """What is told of a method's process: its id; its wait status, CPU seconds and most bytes of memory."""
@@ -74,8 +73,6 @@ def _end_all(pid: int) -> None:
 
     All are stopped before any is killed, so that none is started meanwhile.
     """
-    import psutil
-
     for _ in range(200):
         left = [p for p in psutil.Process().children(recursive=True) if _alive(p)]
         for sign in (signal.SIGSTOP, signal.SIGKILL):
@@ -89,9 +86,7 @@ def _end_all(pid: int) -> None:
         time.sleep(PERIOD_S)
 
 
-def _alive(process: "Process") -> bool:
-    import psutil
-
+def _alive(process: psutil.Process) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
