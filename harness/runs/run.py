@@ -99,8 +99,6 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
     """
     for device in {c.machine.device for c in plan.cells}:
         check_device(device)
-    if not all(c.in_process for c in plan.cells):
-        server()  # what methods need is imported there while the first pair is loaded here
     index = 0
     failed: dict[str, DeviceFailed] = {}
     # by object, not by name: pairs that share a behaviour file share its name
@@ -207,4 +205,6 @@ def _kept(plan: Plan, cell: Cell, finished: int, scratch: Path) -> str:
 
 def _load(cell: Cell, watch: Watcher, cache: Cache | None) -> Stage:
     watch.loading(cell.organism.name)
+    if not cell.in_process:
+        server()  # what methods need is imported there while the pair is loaded here
     return Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops, cache)

@@ -117,8 +117,10 @@ class Server:
         """End it; with it end its descendants."""
         if self._owner == os.getpid():
             self._control.close()
+            if not self._busy.locked():  # nothing descends from it
+                self._process.kill()
             try:
-                self._process.wait(ENDING_S if self._busy.locked() else 2.0)
+                self._process.wait(ENDING_S)
             except subprocess.TimeoutExpired:
                 with suppress(ProcessLookupError):
                     os.kill(self._process.pid, signal.SIGKILL)
