@@ -69,6 +69,8 @@ class Identity(Record):
     """Whether positions that are no ordinary text were left out; None on the embedded tier, which has none to leave out."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Prompts a split that were used; a partial result, which stands in no table. None: all."""
+    in_process: Literal[True] | None = None
+    """The method ran in the scorer's own process, for debugging; stands in no table. None: in a process of its own."""
 
     @field_validator("seeds")
     @classmethod
