@@ -30,10 +30,8 @@ from .harness.runs.run import run as _run
 from .harness.terminal import silenced
 from .methods.catalogue import BUILTIN
 from .methods.contract import Access, DiffResult, Finding, NoConfig
-from .methods.entry import MethodEntry
 from .methods.formats.findings import entry_from_file, entry_from_findings
-from .methods.registry import all_facts, checked, from_class, load_method
-from .organisms.card import sha256_text
+from .methods.registry import all_facts, from_class
 from .organisms.errors import DiffbenchError, UsageError
 from .organisms.hub.sources import Kind, PairSource, locate
 from .organisms.hub.user_pair import UserPair, user_organism

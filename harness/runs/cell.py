@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from ...methods.contract import Budget, DiffResult, FindingError, check_findings
 from ...methods.entry import MethodEntry
+from ...methods.formats.findings import FindingsEntry
 from ...organisms.errors import DiffbenchError
 from ...organisms.organism import Organism
 from ..devices import OutOfMemory, release, trouble
@@ -222,7 +223,7 @@ def unloaded(cell: Cell, layer: int, error: DiffbenchError, status: Status = "fa
 
 def _found(cell: Cell, problem: Problem, usage: Usage) -> DiffResult:
     """What the method finds, in a process of its own unless the cell is to be debugged."""
-    if cell.in_process:
+    if cell.in_process or isinstance(cell.method, FindingsEntry):  # a file of findings runs nothing
         torch.manual_seed(cell.seed)
         return cell.method.run(cell.config, problem)
     return run_method(cell.method, cell.config, problem, usage)

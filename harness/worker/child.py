@@ -130,6 +130,7 @@ def _words(result: DiffResult) -> tuple[dict[str, Any], list[Tensor]]:
     words: dict[str, Any] = {
         "findings": found,
         "diagnostics": result.diagnostics,
+        "claims": result.claims,
         "patch": result.patch,
         "dictionary": list(dictionary),
     }

@@ -62,6 +62,7 @@ class _Finding(_Strict):
 class _Result(_Strict):
     findings: list[_Finding]
     diagnostics: dict[str, Any]
+    claims: list[str]
     patch: bool
     dictionary: list[str]
     vram: Annotated[int, Field(ge=0)] = 0
@@ -265,9 +266,8 @@ def _taken(entry: MethodEntry, result: _Result, tensors: list[Tensor]) -> DiffRe
         direction = left.pop(0)
         gate = None if f.threshold is None else Gate(left.pop(0), f.threshold)
         findings.append(Finding(direction, gate, f.score, f.evidence))
-    return DiffResult(
-        findings, result.diagnostics, dict(zip(result.dictionary, left, strict=True)) or None, result.patch
-    )
+    dictionary = dict(zip(result.dictionary, left, strict=True))
+    return DiffResult(findings, result.diagnostics, dictionary or None, result.patch, result.claims)
 
 
 def _pickled(tokenizer: Any) -> bytes:
