@@ -10,7 +10,8 @@ from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.plans import plan as plan_module
 from diffbench.harness.plans.passes import scored_positions
 from diffbench.harness.plans.plan import CellPlan, Plan, forecast
-from diffbench.harness.plans.rehearsal import Rehearsed
+from diffbench.harness.plans.rehearsal import Rehearsed, rehearse, small
+from diffbench.harness.runs.cell import Cell
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.run import Quiet, plan, run
 from diffbench.harness.runs.stage import Stage, score_findings
@@ -22,6 +23,7 @@ from diffbench.organisms.organism import Organism
 from rich.console import Console
 
 from ...conftest import SHORT
+from ..worker.written import method
 
 
 def work(organism: Organism, out: Path, tokens: int = 3000, seeds: tuple[int, ...] = (0,), **methods: dict[str, Any]):
@@ -85,6 +87,18 @@ def test_a_method_gets_little_text_and_what_it_asked_for_is_remembered(stage: St
     assert 0 < sum(len(b.ids) for b in kept) <= reads["neutral"].given < 10_000
     assert seen.kept_bytes == sum(b.residuals.nbytes for b in kept)  # the chat was not held
     assert seen.budget.tokens == 50_000 and seen.budget.seconds < 60
+
+
+def test_a_method_of_somebody_elses_is_rehearsed_in_a_process_of_its_own(stage: Stage, tmp_path: Path) -> None:
+    body = (
+        "held = list(problem.activations('chat', tokens=20_000))\nreturn DiffResult([Finding(held[0].residuals[0, 0])])"
+    )
+    mine = method(tmp_path, body)
+    cell = Cell(stage.organism, mine, mine.configure({}), 0, protocol=SHORT)
+    found = rehearse(cell, small(stage), lambda phase, done, total: None)
+    read = found.reads["chat"]
+    assert read.asked == 20_000 > read.given > 0 and found.start_s > 0
+    assert found.kept_bytes == read.given * 2 * 4 * stage.pair.d_model  # what it holds is not seen: all is assumed
 
 
 def test_the_pace_of_a_method_is_that_of_its_own_reports(stage: Stage) -> None:
