@@ -119,7 +119,7 @@ def run(
     no_cache: NoCacheFlag = False,
     in_process: Annotated[
         bool,
-        typer.Option("--in-process", help="Debug a method in the scorer's own process; in no table.", hidden=True),
+        typer.Option("--in-process", help="Debug a method in the scorer's own process; in no table."),
     ] = False,
     config: Annotated[
         Path | None,

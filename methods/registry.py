@@ -89,11 +89,11 @@ def from_source(path: Path, source: bytes) -> "MethodEntry":
         PrerequisiteError: it does not import, or does not define one method.
     """
     spec = importlib.util.spec_from_file_location(f"bench_method_{path.stem}", path)
-    assert spec
+    assert spec and spec.origin
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        exec(compile(source, spec.origin, "exec"), module.__dict__)
     except Exception as error:
         raise PrerequisiteError(f"{path} does not import: {type(error).__name__}: {error}") from error
     classes = [

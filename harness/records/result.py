@@ -450,7 +450,7 @@ class Result(Record):
         if self.identity.limit is not None:
             return f"a partial result ({self.identity.limit} prompts a split, --limit)"
         if self.identity.in_process:
-            return "made for debugging: its method ran in the scorer's own process and could change the scorer (--in-process)"
+            return "a record for debugging (--in-process: its method could change the scorer)"
         return None
 
     @model_validator(mode="before")

@@ -68,7 +68,7 @@ def pack(results: list[Result], out: Path) -> list[Path]:
     files: dict[Path, dict[str, Result]] = {}
     for result in results:
         if why := result.unpublished:
-            raise ValidationFailed(f"{result.id[:12]} of {result.identity.method} is not published: {why}")
+            raise ValidationFailed(f"{result.id[:12]} of {result.identity.method} is {why}, which is not published")
         path = out / f"{result.identity.organism}{PACKED}"
         if not path.resolve().is_relative_to(out.resolve()):
             raise ValidationFailed(f"the pack {path} would lie outside {out}: remove the link, or choose another --out")

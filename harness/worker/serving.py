@@ -127,7 +127,7 @@ class Serving:
         tokens: int | None,
         start: Number | None,
     ) -> int:
-        return self._open(self._problem.activations(_text(text), batch_tokens, tokens, start))
+        return self._open(self._problem.activations(_text(text), batch_tokens, tokens, start=start))
 
     def _outputs(self, text: Asked, tokens: int | None) -> int:
         return self._open(self._problem.outputs(_text(text), tokens))

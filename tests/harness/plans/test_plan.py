@@ -11,7 +11,8 @@ from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.plans import plan as plan_module
 from diffbench.harness.plans.passes import scored_positions
 from diffbench.harness.plans.plan import CellPlan, Plan, forecast
-from diffbench.harness.plans.rehearsal import Read, Rehearsal, Rehearsed
+from diffbench.harness.plans.rehearsal import Read, Rehearsal, Rehearsed, rehearse, small
+from diffbench.harness.runs.cell import Cell
 from diffbench.harness.runs.problem import Problem, Written
 from diffbench.harness.runs.run import Quiet, plan, run
 from diffbench.harness.runs.stage import Stage, score_findings
@@ -24,6 +25,7 @@ from diffbench.organisms.organism import Organism
 from rich.console import Console
 
 from ...conftest import SHORT
+from ..worker.written import method
 
 
 def work(organism: Organism, out: Path, tokens: int = 3000, seeds: tuple[int, ...] = (0,), **methods: dict[str, Any]):
@@ -133,13 +135,33 @@ def test_a_stream_is_rehearsed_without_training_to_its_end(tmp_path: Path, organ
 
 def test_scoring_takes_as_long_as_its_workers_and_no_less_than_the_findings() -> None:
     def scored(own_s: float, each_s: float) -> float:
-        fields = {"reads": {}, "setup_s": 0.0, "control_s": 0.0, "rest_s": 1.0, "workers": 2, "fit_s": 0.0}
+        fields = {
+            "reads": {},
+            "setup_s": 0.0,
+            "control_s": 0.0,
+            "rest_s": 1.0,
+            "workers": 2,
+            "fit_s": 0.0,
+            "start_s": 0.0,
+        }
         nothing = DiffResult([Finding(torch.ones(4))])
         return Rehearsal(
             **fields, own_s=own_s, each_s=each_s, read_again=0, diff=nothing, kept_bytes=0, controls=16
         ).score_s  # pyright: ignore[reportArgumentType]
 
     assert (scored(2.0, 1.0), scored(8.0, 0.0)) == (1.0 + 9.0, 1.0 + 8.0)
+
+
+def test_a_method_of_somebody_elses_is_rehearsed_in_a_process_of_its_own(stage: Stage, tmp_path: Path) -> None:
+    body = (
+        "held = list(problem.activations('chat', tokens=20_000))\nreturn DiffResult([Finding(held[0].residuals[0, 0])])"
+    )
+    mine = method(tmp_path, body)
+    cell = Cell(stage.organism, mine, mine.configure({}), 0, protocol=SHORT)
+    found = rehearse(cell, small(stage), lambda phase, done, total: None)
+    read = found.reads["chat"]
+    assert read.asked == 20_000 > read.given > 0 and found.start_s > 0
+    assert found.kept_bytes == read.given * 2 * 4 * stage.pair.d_model  # what it holds is not seen: all is assumed
 
 
 def test_the_pace_of_a_method_is_that_of_its_own_reports(stage: Stage) -> None:
