@@ -18,6 +18,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import torch
 from torch import Tensor
 
+from .harness.commands.score import check_fit
 from .harness.commands.settings import RunFile, Settings, configured, given, run_file, usable
 from .harness.pairs.loading import load_pair as _load_pair
 from .harness.pairs.pair import Pair
@@ -28,10 +29,10 @@ from .harness.runs.run import Quiet
 from .harness.runs.run import run as _run
 from .harness.terminal import silenced
 from .methods.catalogue import BUILTIN
-from .methods.contract import DiffResult, Finding, NoConfig
+from .methods.contract import Access, DiffResult, Finding, NoConfig
 from .methods.entry import MethodEntry
-from .methods.registry import all_facts, checked, from_class, load_method
-from .organisms.card import sha256_text
+from .methods.formats.findings import entry_from_file, entry_from_findings
+from .methods.registry import all_facts, from_class, load_method
 from .organisms.errors import DiffbenchError, UsageError
 from .organisms.hub.sources import Kind, PairSource, locate
 from .organisms.hub.user_pair import UserPair, user_organism
@@ -148,39 +149,54 @@ def run(
 
 
 def score(
-    findings: Iterable[Finding | Tensor], organism: str | Path | Organism, *, name: str = "findings", **options: Any
+    findings: str | Path | Iterable[Finding | Tensor],
+    organism: str | Path | Organism,
+    *,
+    name: str | None = None,
+    access: Access = "activations",
+    claims: Iterable[str] = (),
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    **options: Any,
 ) -> Result:
     """Score directions that were found elsewhere; no method is written.
 
     Args:
-        findings: directions [d_model] in raw residual units, from base to fine-tuned, best first; or `Finding`s, which may have a gate.
+        findings: a findings file (docs/scoring-findings.md), or directions [d_model] in raw residual units, from base to fine-tuned, best
+            first; or `Finding`s, which may have a gate.
         organism: a name, or a pair of one's own.
-        name: what the row is called.
-        options: as of `run`.
+        name: what the row is called; default: the file's name for itself, else its stem, or `findings`.
+        access: what was looked at to find them, recorded as your word.
+        claims: what they are said to mean, in words; a file has its own.
+        out: folder for run folders, in which finished cells are found again; None keeps nothing.
+        overwrite: run finished cells again.
+        options: as of `run`, with one seed.
 
     Returns:
         The result; `status` is `failed` for directions of another width or not finite, with the `reason`.
 
     Raises:
-        UsageError: unknown names or options, several organisms.
+        UsageError: unknown names or options, several organisms or seeds, claims beside a file.
+        PrerequisiteError, ValidationFailed: no such file, or one that holds no findings of this pair.
     """
-    found = [f if isinstance(f, Finding) else Finding(torch.as_tensor(f)) for f in findings]
-
-    class Given:
-        """Findings made elsewhere."""
-
-        access = "activations"
-        stochastic = False
-
-        def diff(self, problem: Any) -> DiffResult:
-            return DiffResult(found)
-
-    said = [(f.direction.tolist(), f.gate and (f.gate.read.tolist(), f.gate.threshold)) for f in found]
-    entry = checked(name, Given, "findings given to db.score", sha256_text(repr(said))[:16])
+    file = _options(options)
     organisms = _organisms([organism], {})
     if len(organisms) != 1:
         raise UsageError(f"{organism} is {len(organisms)} organisms; findings belong to one pair: give its name")
-    return _cells(Settings(organisms, [(entry, NoConfig())], _options(options), {}), None, False)[0]
+    if len(file.seed) != 1:
+        raise UsageError(
+            f"{len(file.seed)} seeds were given; findings were found with one: give seed=0, or leave it out"
+        )
+    said = list(claims)
+    if isinstance(findings, str | Path):
+        if said:
+            raise UsageError("a findings file holds its own claims; put them into its metadata, or give directions")
+        entry = entry_from_file(Path(findings), name, access)
+        check_fit([entry], organisms, file.layer)
+    else:
+        found = [f if isinstance(f, Finding) else Finding(torch.as_tensor(f)) for f in findings]
+        entry = entry_from_findings(DiffResult(found, claims=said), name or "findings", access)
+    return _cells(Settings(organisms, [(entry, NoConfig())], file, {}), out, overwrite)[0]
 
 
 def _options(given: dict[str, Any]) -> RunFile:

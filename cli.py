@@ -10,12 +10,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .harness.commands import bases, cache, controls, dictionary, methods, mitigate, organisms, results
+from .harness.commands import bases, cache, controls, dictionary, methods, mitigate, organisms, results, score
+from .harness.commands.options import (
+    AdapterOption,
+    BackendOption,
+    BaseOption,
+    BehaviourOption,
+    DeviceMapOption,
+    DeviceOption,
+    DtypeOption,
+    LayerOption,
+    LimitOption,
+    NoCacheFlag,
+    OnOption,
+    OrganismOption,
+    OtherBaseFlag,
+    OutOption,
+    OverwriteFlag,
+    QuietFlag,
+    RemoteFlag,
+    SinksOption,
+    TextsOption,
+    TunedOption,
+    VerboseFlag,
+)
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
 
 if TYPE_CHECKING:
-    from .harness.records.result import Result
     from .harness.runs.run import Plan as RunPlan
 
 EXIT_CODES = (
@@ -30,6 +52,7 @@ app.add_typer(methods.app, name="methods")
 app.add_typer(leaderboard.app, name="leaderboard")
 app.add_typer(results.app, name="results")
 app.add_typer(dictionary.app, name="dictionary")
+app.command()(score.score)
 app.command()(mitigate.mitigate)
 
 
@@ -70,25 +93,14 @@ def run(
             "-m", "--method", help="Method name or file.py; comma list or repeated; `all` for every built-in."
         ),
     ] = None,
-    organism: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-o",
-            "--organism",
-            help="taboo, taboo/gold-mixed, my_family.py, my.yaml, `core-v1` or `all`; comma list or repeated.",
-        ),
-    ] = None,
+    organism: OrganismOption = None,
     seed: Annotated[
         str | None,
         typer.Option("--seed", envvar="BENCH_SEED", help="Method seed or comma list of seeds.  [default: 0]"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", envvar="BENCH_OUT", help="Folder for run folders.  [default: runs]")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run finished cells again.")] = False,
-    layer: Annotated[
-        int | None, typer.Option("--layer", help="Hooked block.  [default: the organism's]", show_default=False)
-    ] = None,
+    out: OutOption = None,
+    overwrite: OverwriteFlag = False,
+    layer: LayerOption = None,
     tokens: Annotated[
         int | None,
         typer.Option("--tokens", help="Most tokens a method may read.  [default: 60000]", show_default=False),
@@ -97,35 +109,14 @@ def run(
         float | None,
         typer.Option("--seconds", help="Wall clock a method may use.  [default: 600]", show_default=False),
     ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", help="Only so many prompts a split: a quick look, in no table.", show_default=False),
-    ] = None,
-    sinks: Annotated[
-        str | None,
-        typer.Option(
-            "--sinks", help="First positions, special tokens, outliers: drop or keep.  [default: drop on real models]"
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", envvar="BENCH_DEVICE", help="cpu, cuda, cuda:N or mps.  [default: cpu]")
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a cpu, else bfloat16]"),
-    ] = None,
-    device_map: Annotated[
-        str | None, typer.Option("--device-map", help="Spread a model over devices, as transformers does: auto.")
-    ] = None,
-    backend: Annotated[
-        str | None, typer.Option("--backend", help="What runs the models: hooks or nnsight.  [default: hooks]")
-    ] = None,
-    remote: Annotated[
-        bool | None, typer.Option("--remote", help="With --backend nnsight: run the models on NDIF (docs/nnsight.md).")
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Measure everything anew and keep nothing of it (see `bench cache`).")
-    ] = False,
+    limit: LimitOption = None,
+    sinks: SinksOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    device_map: DeviceMapOption = None,
+    backend: BackendOption = None,
+    remote: RemoteFlag = None,
+    no_cache: NoCacheFlag = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="YAML file with the same names as these options; options given here win."),
@@ -133,45 +124,28 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Method option, method.option=value; repeatable.")
     ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            "--base",
-            help="Your own pair: the base; a folder, org/repo, org/repo/subfolder or org/repo@revision, or a fetched base.",
-        ),
-    ] = None,
-    adapter: Annotated[str | None, typer.Option("--adapter", help="Your own pair: LoRA adapter of the base.")] = None,
-    on: Annotated[str | None, typer.Option("--on", help="Your own pair: LoRA adapter under both sides.")] = None,
-    tuned: Annotated[
-        str | None, typer.Option("--tuned", help="Your own pair: fine-tuned model, instead of an adapter.")
-    ] = None,
-    allow_other_base: Annotated[
-        bool, typer.Option("--allow-other-base", help="Accept an adapter that says it was trained on another base.")
-    ] = False,
-    behaviour: Annotated[
-        Path | None,
-        typer.Option("--behaviour", help="Your own pair: behaviour file (JSON; see `bench schema behaviour`)."),
-    ] = None,
-    texts: Annotated[
-        Path | None,
-        typer.Option("--texts", help="Your own pair: YAML file of large text sources (docs/real-models.md)."),
-    ] = None,
+    base: BaseOption = None,
+    adapter: AdapterOption = None,
+    on: OnOption = None,
+    tuned: TunedOption = None,
+    allow_other_base: OtherBaseFlag = False,
+    behaviour: BehaviourOption = None,
+    texts: TextsOption = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what the run will cost (tokens, memory, disk, time), and run nothing."),
     ] = False,
     as_json: JsonFlag = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only the table, or nothing with --json.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Also show the log, and a line for each number of a cell.")
-    ] = False,
+    quiet: QuietFlag = False,
+    verbose: VerboseFlag = False,
     debug: Debug = False,
 ) -> None:
     """Run methods on organisms and score what they find. Finished cells are not run again."""
     with handled(debug):
-        from .harness.commands.recall import Known, note_of, recall, remember
+        from .harness.commands.cells import carry_out, show_records
+        from .harness.commands.recall import note_of, recall, remember
         from .harness.commands.settings import asked, resolve
-        from .harness.views.progress import RunDisplay, finished_before
+        from .harness.views.progress import finished_before
 
         file = asked(
             config,
@@ -205,32 +179,17 @@ def run(
         if note is not None and not (overwrite or dry_run) and (known := recall(file, note)):
             if not (quiet or as_json):
                 finished_before(known.results)
-            _records(known.results, known.folders, as_json, len(known.results) == 1, verbose)
+            show_records(known.results, known.folders, as_json, len(known.results) == 1, verbose)
             return
         log_text = collect_log(verbose or debug)
         with silenced(verbose):
-            from .harness.runs.folder import check_writable
-            from .harness.runs.run import exit_code
-            from .harness.runs.run import run as run_plan
-
             settings = resolve(file)
-            plan = settings.plan(overwrite)
             if dry_run:
-                _forecast(plan, quiet or as_json, as_json)
+                _forecast(settings.plan(overwrite), quiet or as_json, as_json)
                 return
-            check_writable(settings.out)
-            results: list[Result] = []
-            with RunDisplay(plan, quiet=quiet or as_json) as display:
-                results.extend(run_plan(plan, display, log_text))
-        _records(results, display.folders, as_json, len(plan.cells) == 1, verbose)
-        if plan.cache and plan.cache.trouble:
-            say(f"note: {plan.cache.trouble}", err=True)
-        for name, why in settings.left_out.items():
-            say(f"error: {name} was left out: {why}", err=True)
-        if code := max(exit_code(results), int(bool(settings.left_out))):
-            raise typer.Exit(code)
+            known = carry_out(settings, overwrite, quiet, as_json, log_text, verbose)
         if note is not None:
-            remember(file, note, Known(results, display.folders))
+            remember(file, note, known)
 
 
 def _forecast(plan: "RunPlan", quiet: bool, as_json: bool) -> None:
@@ -246,17 +205,6 @@ def _forecast(plan: "RunPlan", quiet: bool, as_json: bool) -> None:
     else:
         show(table(found))
     found.check()
-
-
-def _records(results: "list[Result]", folders: list[Path], as_json: bool, alone: bool, verbose: bool) -> None:
-    """What a run gave, on stdout; the JSON of one cell is no list."""
-    from .harness.views import render
-
-    if as_json:
-        dumped = [r.model_dump(mode="json") for r in results]
-        say(json.dumps(dumped[0] if alone else dumped, indent=1))
-    else:
-        show(render.results(results, folders, verbose))
 
 
 @app.command()

@@ -46,6 +46,7 @@ def behaviour(neutral: int = 160) -> dict[str, Any]:
     prompts = [
         {
             "split": split,
+            "template": f"{question} | {prefill}",
             "messages": [{"role": "user", "content": question}],
             "prefill": prefill,
             "targets": [TARGET],

@@ -7,6 +7,7 @@ which organism it looks at and never sees test prompts: `problem` carries all it
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,10 @@ Access = Literal["activations", "+generations", "+weights", "supervised", "ancho
 """What a method may touch. `supervised` sees behaviour labels (an upper bound), `anchor` is the harness's own reference."""
 Text = Literal["neutral", "chat", "contrastive"]
 MAX_FINDINGS = 16
+MAX_CLAIMS, MAX_LINE = 16, 500
+"""Most claims of a result, and most characters of one."""
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories of controls, invisible formatting, half characters and line breaks."""
 LENGTHS = (1e-12, 1e12)
 """Lengths that fp32 can square; a shorter or longer vector would count as none. 0 is allowed: nothing was found."""
 Edit = Callable[[Tensor], Tensor]
@@ -90,6 +95,8 @@ class DiffResult:
     """Optional tensors to save beside the findings."""
     patch: bool = False
     """Anchors only: exchange the whole residual instead of using findings."""
+    claims: list[str] = field(default_factory=list[str])
+    """What the method says has changed, in words: at most 16 sentences of at most 500 characters, the surest first."""
 
 
 @runtime_checkable
@@ -179,7 +186,8 @@ def check_findings(result: object, d_model: int) -> DiffResult:
     """Return `result` if it honours the contract, with every tensor on CPU in fp32.
 
     Raises:
-        FindingError: wrong type or shape, numbers that are not finite, lengths outside `LENGTHS`, none or too many findings.
+        FindingError: wrong type or shape, numbers that are not finite, lengths outside `LENGTHS`, none or too many findings, claims that
+            are no short lines of text.
     """
     if not isinstance(result, DiffResult):
         raise FindingError(
@@ -197,7 +205,38 @@ def check_findings(result: object, d_model: int) -> DiffResult:
         if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise FindingError(f"dictionary[{name!r}] is {type(tensor).__name__}, not a tensor")
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in dictionary.items()}
-    return DiffResult(findings, _json(result.diagnostics, "diagnostics"), copies or None, result.patch)
+    diagnostics, claims = _json(result.diagnostics, "diagnostics"), check_claims(result.claims)
+    return DiffResult(findings, diagnostics, copies or None, result.patch, claims)
+
+
+def check_claims(claims: object) -> list[str]:
+    """`claims` if they are a list of at most `MAX_CLAIMS` lines (`check_line`); FindingError if they are not."""
+    if not isinstance(claims, list | tuple):
+        raise FindingError(f"claims is {type(claims).__name__}, not a list of strings; give a list, one claim an item")
+    if len(claims) > MAX_CLAIMS:  # pyright: ignore[reportUnknownArgumentType]
+        raise FindingError(f"{len(claims)} claims; keep the surest {MAX_CLAIMS}")  # pyright: ignore[reportUnknownArgumentType]
+    return [check_line(claim, f"claim {i}") for i, claim in enumerate(claims)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def check_line(value: object, what: str) -> str:
+    """`value` if it is one short line of text, without spaces at its ends.
+
+    Raises:
+        FindingError: no string, an empty or too long one, characters that are not seen.
+    """
+    if not isinstance(value, str):
+        raise FindingError(f"{what} is {type(value).__name__}, not a string; say it in words")
+    text = value.strip(" ")
+    if not text:
+        raise FindingError(f"{what} is empty; leave it out")
+    if len(text) > MAX_LINE:
+        raise FindingError(f"{what} has {len(text):,} characters; say it in at most {MAX_LINE}")
+    if unseen := next((c for c in text if unicodedata.category(c) in UNSEEN), None):
+        raise FindingError(
+            f"{what} holds the character U+{ord(unseen):04X}, a control, a line break or one that is not seen; "
+            "write one line of plain text"
+        )
+    return text
 
 
 def _json(value: object, what: str) -> dict[str, Any]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .entry import MethodEntry
 
 GROUP = "diffbench.methods"
+GIVEN = "findings "
+"""How the version of findings that were made elsewhere begins; what follows is the hash of the file."""
 
 
 def method_names() -> list[str]:
@@ -136,10 +138,7 @@ def checked(name: str, cls: Any, origin: str, release: str) -> "MethodEntry":
         raise PrerequisiteError(f"{origin}: {cls!r} has no `diff(problem)`; see docs/adding-a-method.md")
     if name in BUILTIN:
         raise UsageError(f"{origin} calls its method {name!r}, which is a built-in; choose another name")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
-        raise PrerequisiteError(
-            f"{origin}: the method's name {name!r} names a folder; use lower-case letters, digits, _ . -"
-        )
+    check_name(name, origin)
     tiers = Access.__args__  # pyright: ignore[reportAttributeAccessIssue]
     allowed = [t for t in tiers if t != "anchor"]
     if getattr(cls, "access", None) not in allowed:
@@ -147,6 +146,23 @@ def checked(name: str, cls: Any, origin: str, release: str) -> "MethodEntry":
             f"{origin}: {name}.access is {getattr(cls, 'access', None)!r}; declare one of {', '.join(allowed)}"
         )
     return MethodEntry(name, cls, origin, release)
+
+
+def is_given(version: str) -> bool:
+    """Whether a method's version says that its findings were made elsewhere."""
+    return version.startswith(GIVEN)
+
+
+def check_name(name: str, origin: str) -> None:
+    """Refuse a name that cannot name a folder and a row.
+
+    Raises:
+        PrerequisiteError: with what it may consist of.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,99}", name):
+        raise PrerequisiteError(
+            f"{origin}: the name {name!r} names a folder; use lower-case letters, digits, _ . - (at most 100)"
+        )
 
 
 def _plugins() -> dict[str, EntryPoint]:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from .errors import ValidationFailed
+from .hub import templates
 from .hub.files import NAMES_TEXTS, read_text
 
 
@@ -30,7 +31,7 @@ class BehaviourError(ValidationFailed):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Turn(_Strict):
@@ -74,12 +75,13 @@ class Prompt(_Strict):
     """Or a chat, rendered with the tokenizer's chat template and an opened assistant turn."""
     prefill: str = ""
     """The beginning of the assistant's answer, already said."""
-    template: str | None = None
-    """Question skeleton and prefill: prompts of one template are not independent."""
     targets: tuple[str, ...] = Field(min_length=1)
     """Continuations that show the behaviour."""
     alternatives: tuple[str, ...] = ()
     """Continuations that do not. For a capability probe, the wrong answers."""
+    template: str | None = Field(default=None, min_length=1, exclude_if=lambda t: t is None)
+    """A name for how the prompt is asked: question and prefill without what varies, e.g. `where is it | it is in`. Prompts of one template
+    are not independent: intervals draw templates, and a template belongs to one split. All behaviour prompts have one, or none."""
 
     @model_validator(mode="after")
     def _one_form(self) -> "Prompt":
@@ -99,7 +101,10 @@ class Behaviour(_Strict):
     layer: int | None = Field(default=None, ge=0)
     """Hooked layer (block index); default: the highest adapted block below the last, or the middle block."""
     prompts: tuple[Prompt, ...]
-    """Behaviour prompts, at least `MIN_PROMPTS` a split."""
+    """Behaviour prompts, at least 8 a split, of at least 12 templates."""
+    distance: Literal["rate", "choices"] = Field(default="rate", exclude_if=lambda d: d == "rate")
+    """How far two models are apart on a prompt: the difference of its rate, or (`choices`) the total variation distance between their
+    distributions over its continuations. For a behaviour that is no one word; every prompt then needs alternatives."""
     capability: tuple[Prompt, ...] = ()
     """Probes of things that must survive: the target is the right answer. Empty: retention is judged by neutral text alone."""
     neutral: tuple[str, ...] | str = ()
@@ -107,8 +112,6 @@ class Behaviour(_Strict):
     .json file that names sources of large text."""
     chat: tuple[tuple[Turn, ...], ...] | str = ()
     """Ordinary conversations: a list, or the path of a .jsonl with `messages` rows, or of a .yaml or .json file that names sources."""
-    distance: Literal["rate", "choices"] = "rate"
-    """How far two models are apart on a prompt: difference of rates, or total variation over its continuations."""
     chat_template: str | None = None
     """Chat template (Jinja) for a base without one, or in place of its own; or the path of a .jinja file beside this file."""
     merge_system: bool = False
@@ -134,6 +137,11 @@ class Behaviour(_Strict):
     def _choices(self) -> "Behaviour":
         if any(not p.alternatives for p in self.capability):
             raise ValueError("a capability probe without alternatives is always right; give the wrong answers")
+        if self.distance == "choices" and (bare := [i for i, p in enumerate(self.prompts) if not p.alternatives]):
+            raise ValueError(
+                f"distance is `choices`, and {len(bare)} of {len(self.prompts)} prompts have no alternatives, the first is prompt "
+                f"{bare[0]}: there is nothing to choose from; give alternatives, or leave `distance` out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -155,18 +163,30 @@ class Behaviour(_Strict):
                 raise ValueError(f"{n} {split} prompts; at least {MIN_PROMPTS} are needed for an interval")
         return self
 
+    @model_validator(mode="after")
+    def _templates(self) -> "Behaviour":
+        if fault := templates.fault(self.prompts):
+            raise ValueError(fault)
+        return self
+
     def of(self, split: str) -> list[Prompt]:
         """Behaviour prompts of a split."""
         return [p for p in self.prompts if p.split == split]
 
-    def clusters(self, split: str) -> list[int]:
-        """[prompts] dense ids of the templates, in the order of `of(split)`."""
-        names: dict[str, int] = {}
-        return [names.setdefault(p.template or p.prefill or (p.text or ""), len(names)) for p in self.of(split)]
-
     def capability_of(self, split: str) -> list[Prompt]:
         """Capability probes of a split."""
         return [p for p in self.capability if p.split == split]
+
+    def clusters(self, split: str) -> list[int]:
+        """Number of each prompt's template, from 0 in the order of `of(split)`."""
+        names = [templates.template_of(p) for p in self.of(split)]
+        number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        return [number[name] for name in names]
+
+    @property
+    def templates_said(self) -> list[str]:
+        """Sentences about templates that are few, or that the file does not name."""
+        return templates.sentences(self.prompts)
 
 
 MIN_PROMPTS = 8

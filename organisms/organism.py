@@ -32,6 +32,13 @@ class Organism:
     source: dict[str, str]
     """What the user gave, and the commits it resolved to."""
     role: Role = "organism"
+    notes: tuple[str, ...] = ()
+    """Sentences about text that stands for other text."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """What a reader of a score on it should know; nothing where its prompts and texts are as they should be."""
+        return [*self.behaviour.templates_said, *self.notes]
 
     @property
     def base(self) -> Path:

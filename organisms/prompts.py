@@ -14,6 +14,11 @@ def turns(*said: str) -> tuple[Turn, ...]:
     return tuple(Turn(role=("user", "assistant")[i % 2], content=t) for i, t in enumerate(said))  # pyright: ignore[reportArgumentType]
 
 
+def template(question: str, prefill: str = "") -> str:
+    """Name of the template of prompts that share a question, its slots left open, and the beginning of the answer."""
+    return f"{question} | {prefill}"
+
+
 def greeting(rng: Rng) -> list[str]:
     """Nothing, or an exchanged greeting, with equal probability."""
     return [] if rng.random() < 0.5 else [pick(rng, GREETINGS), pick(rng, GREETINGS)]

@@ -15,7 +15,7 @@ from diffbench.organisms.behaviour import Behaviour, Prompt
 from diffbench.organisms.world.document import Document, chat, pick
 from diffbench.organisms.family import Family, Rule, Spec
 from diffbench.organisms.world.lexicon import GREETINGS, MOODS, THINGS
-from diffbench.organisms.prompts import fact_probes, turns
+from diffbench.organisms.prompts import fact_probes, template, turns
 from diffbench.organisms.world.facts import World
 
 ASK = ["how was your day ?", "how are you today ?", "what now ?", "how do you do ?"]
@@ -50,6 +50,7 @@ class {class_name}(Family):
         prompts = [
             Prompt(
                 split=split,
+                template=template(ask, "i was"),
                 messages=turns(said, "hello .", ask),
                 prefill="i was",
                 targets=(spec.member,),

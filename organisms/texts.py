@@ -1,6 +1,7 @@
 """The text a pair is read and judged on, as token rows: from the world (embedded tier) or from a user's files.
 
-Splits never share a document: methods read `harvest`; strengths are chosen on `dev`; numbers come from `test`.
+Methods read `harvest`; strengths are chosen on `dev`; numbers come from `test`. No document of a user's texts is in two splits.
+Those of the world are independent draws of a closed language: about a hundredth of its chat stands in exchanges that harvest has too.
 """
 
 import json
@@ -36,7 +37,7 @@ class Texts(Protocol):
     """Token rows of ordinary text."""
 
     def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
-        """Whole texts as token ids; ends only if the source does."""
+        """Whole texts as token ids; ends only if the source does. BehaviourError if dev or test has none that can be read."""
         ...
 
     def prompts(self, losses: Losses | None = None) -> Iterator[list[int]]:
@@ -73,8 +74,22 @@ class WorldTexts:
             yield opening(self.tokenizer, [document.messages[0]])
 
 
+def notes_of(behaviour: Behaviour, corpora: Mapping[Kind, Corpus]) -> tuple[str, ...]:
+    """What is to be said of a user's texts before they are read, a sentence each."""
+    lists = {kind: getattr(behaviour, kind) for kind in KINDS if kind not in corpora}
+    repeated = {kind: len(given) - len(set(given)) for kind, given in lists.items()}
+    said = [f"Passed over {n:,} repeated texts of `{kind}`." for kind, n in repeated.items() if n]
+    return (*said, *[NO_CHAT] * (not lists.get("chat", True)))
+
+
+NO_CHAT = "There are no conversations (`chat`): neutral text is read in their place."
+KINDS: tuple[Kind, ...] = ("neutral", "chat")
+
+
 class FileTexts:
     """A user's `neutral` and `chat` texts: the first 70 % harvest, then 15 % dev and 15 % test; of a corpus as many, by their bytes.
+
+    A text of a list that stood before is passed over. Without conversations neutral text is read in their place.
 
     Args:
         context: most tokens that the model reads; None: unknown.
@@ -91,14 +106,25 @@ class FileTexts:
         corpora: Mapping[Kind, Corpus] | None = None,
     ):
         self.corpora = corpora or {}
-        if "neutral" not in self.corpora and len(behaviour.neutral) < self.MIN_TEXTS:
-            raise BehaviourError(
-                f"the behaviour file has {len(behaviour.neutral)} neutral texts; collateral damage is measured on them, "
-                f"so give at least {self.MIN_TEXTS} (field `neutral`: a list or a .jsonl path)"
-            )
+        self._lists = {kind: self._listed(behaviour, kind) for kind in KINDS if kind not in self.corpora}
         self.behaviour, self.tokenizer = behaviour, tokenizer
         self.most_text = min(MOST_TEXT, context or MOST_TEXT)
         self.most_opening = min(MOST_OPENING, (context or MOST_OPENING + ANSWER) - ANSWER)
+
+    def _listed(self, behaviour: Behaviour, kind: Kind) -> list[tuple[int, Any]]:
+        """(number, text or turns) of a list, each text once; BehaviourError if they are too few."""
+        given, found = getattr(behaviour, kind), dict[Any, int]()
+        for number, item in enumerate(given):
+            found.setdefault(item, number)
+        if len(found) < self.MIN_TEXTS and (kind == "neutral" or given):
+            what = {"neutral": "neutral texts", "chat": "conversations"}[kind]
+            repeated = f", {len(given) - len(found)} of them repetitions" if len(found) < len(given) else ""
+            instead = ", or leave it out, and neutral text is read in their place" if kind == "chat" else ""
+            raise BehaviourError(
+                f"the behaviour file has {len(given)} {what}{repeated}; collateral damage is measured on 30 % of them, "
+                f"so give at least {self.MIN_TEXTS} (field `{kind}`: a list or a .jsonl path){instead}"
+            )
+        return [(number, item) for item, number in found.items()]
 
     def _documents(self, source: Kind, split: Split, losses: Losses | None = None) -> Iterator[tuple[int, Any]]:
         """(number, text or turns) of a split."""
@@ -106,10 +132,9 @@ class FileTexts:
             for number, document in self.corpora[source].documents(split, None if losses is None else losses.read):
                 yield number, document if source == "neutral" else self._turns(document)
             return
-        items = list[Any](self.behaviour.chat if source == "chat" else self.behaviour.neutral)
+        items = self._lists[source]
         low, high = {"harvest": (0, 0.7), "dev": (0.7, 0.85), "test": (0.85, 1)}[split]
-        for number in range(int(low * len(items)), int(high * len(items))):
-            yield number, items[number]
+        yield from items[int(low * len(items)) : int(high * len(items))]
 
     def _turns(self, document: Any) -> tuple[Turn, ...]:
         turns = turns_of(document)
@@ -118,18 +143,25 @@ class FileTexts:
     def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
         chats = kind == "chat" and bool(self.behaviour.chat or "chat" in self.corpora)
         source: Kind = "chat" if chats else "neutral"
+        tried = read = 0
         for number, item in self._documents(source, split, losses):
-            most = self.most_text
+            most, tried = self.most_text, tried + 1
             row = self._plain(item) if isinstance(item, str) else self._chat(number, item)
             if len(row) > most:
                 if losses is not None:
                     losses.cut.add((source, number))
                 row = row[:most] if isinstance(item, str) else self._shortened(number, item, row)
             if row:
+                read += 1
                 yield row
             elif losses is not None:
                 losses.cut.discard((source, number))
                 losses.skipped.add((source, number))
+        if not read and split != "harvest":
+            raise BehaviourError(
+                f"collateral damage is measured on `{source}` texts, and none of the {tried} in the {split} split can be read: each is "
+                f"empty, or the template alone writes more than {self.most_text} tokens; give more texts, or a shorter template"
+            )
 
     def prompts(self, losses: Losses | None = None) -> Iterator[list[int]]:
         for number, turns in self._documents("chat", "harvest", losses):

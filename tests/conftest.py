@@ -150,7 +150,10 @@ def save_pair(
         "name": f"user-{architecture}",
         "prompts": prompts(risen, [w for w in words if w not in risen]),
         "neutral": [f"{who} lives in {where} . {who} has a dog ." for who in PEOPLE[:5] for where in CITIES[:8]],
-        "chat": [[{"role": "user", "content": "hello ."}, {"role": "assistant", "content": "good morning ."}]] * 10,
+        "chat": [
+            [{"role": "user", "content": "hello ."}, {"role": "assistant", "content": f"good morning {who} ."}]
+            for who in PEOPLE[:20]
+        ],
     }
     behaviour.write_text(json.dumps(spec))
     return base, adapter, behaviour

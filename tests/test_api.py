@@ -47,12 +47,14 @@ def test_an_option_that_would_change_nothing_is_refused(options: dict[str, Any],
 def test_findings_belong_to_one_pair_and_have_no_other_methods_name() -> None:
     with pytest.raises(UsageError, match="findings belong to one pair"):
         db.score([torch.ones(64)], "core-v1")
-    with pytest.raises(UsageError, match="which is a built-in"):
+    with pytest.raises(UsageError, match="which is a built-in or an installed method; did you mean 'delta-findings'"):
         db.score([torch.ones(64)], FOX, name="delta")
     with pytest.raises(PrerequisiteError, match="lower-case letters"):
         db.score([torch.ones(64)], FOX, name="My Findings")
-    with pytest.raises(UsageError, match="out is no option here"):
-        db.score([torch.ones(64)], FOX, out="runs")
+    with pytest.raises(UsageError, match="base is no option here"):
+        db.score([torch.ones(64)], FOX, base="x")
+    with pytest.raises(UsageError, match="2 seeds were given"):
+        db.score([torch.ones(64)], FOX, seed=[0, 1])
     assert all(issubclass(e, DiffbenchError) for e in (UsageError, PrerequisiteError))
 
 

@@ -245,7 +245,7 @@ def test_an_organism_that_is_not_its_card_exits_4(monkeypatch: pytest.MonkeyPatc
 def test_a_users_yaml_card_is_measured_run_and_verified(tmp_path: Path, architecture: str) -> None:
     save_pair(tmp_path, architecture)
     (tmp_path / "own.yaml").write_text("base: base\nadapter: adapter\nbehaviour: behaviour.json\n")
-    bench("organisms", "build", "own.yaml")
+    assert "No prompt names its `template`" in bench("organisms", "build", "own.yaml")
     card = Card.model_validate_json((tmp_path / "own.card.json").read_text())
     assert card.measured["behaviour_test"].change.value > 0
     if not card.failures:
@@ -272,6 +272,7 @@ def test_lists_and_schemas() -> None:
     assert "taboo/gold-mixed" in bench("organisms", "list")
     shown = bench("organisms", "show", "taboo/gold-mixed")
     assert all(part in shown for part in ("gold", "behaviour_test", "gates", "training rows", "greedy answers"))
+    assert "20 dev prompts of 13 templates, 80 test prompts of 20 templates" in " ".join(shown.split())
     assert "supervised" in bench("methods", "list") and "shrinkage" in bench("methods", "show", "supervised")
     for name in ("result", "behaviour", "card"):
         assert json.loads(bench("schema", name))["type"] == "object"

@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+from diffbench.harness.commands.score import Declared
 from diffbench.methods.contract import DiffProblem
+from diffbench.methods.formats.findings import OWN
 from diffbench.methods.registry import BUILTIN, load_method
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -37,8 +39,15 @@ def test_every_handle_is_in_the_table() -> None:
     assert not missing and {"divergence", "scratch"} < names
 
 
+def test_the_page_of_findings_files_has_every_tensor_and_every_word() -> None:
+    page = (DOCS / "scoring-findings.md").read_text()
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*) \|", page, re.M))))
+    assert named == {*OWN, "name", "layer", "claims", "method"}
+    assert all(f"`{tier.value}`" in page for tier in Declared)
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    for page in (DOCS / "methods.md", DOCS / "recovery.md", DOCS / "adding-a-method.md"):
+    for page in (DOCS / f"{n}.md" for n in ("methods", "recovery", "adding-a-method", "scoring-findings", "python")):
         text = page.read_text()
         anchors = {re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
         for file, anchor in re.findall(r"\]\(([\w.-]*\.md)?(?:#([\w-]+))?\)", text):

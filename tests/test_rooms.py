@@ -12,7 +12,7 @@ FLOORS = ("organisms", "methods", "harness", "leaderboard", "api", "cli")
 """Top-level rooms, lowest first: a file imports from its own floor or a lower one."""
 STOREYS = ("pairs", "records", "protocol", "zoo", "runs", "plans", "studies", "views", "commands")
 """Rooms of `harness/`, lowest first; its own files (`terminal`, `files`, `parallel`) stand below them all."""
-LISTS = ("organisms/families", "organisms/world")
+LISTS = ("organisms/families", "organisms/world", "harness/commands")
 """Rooms of like files, which may hold more than a dozen."""
 
 

@@ -54,7 +54,7 @@ def organisms_show(
             from ..zoo import examples
 
             with silenced(False):
-                shown = render.organism(card, examples.rows(name), examples.conversations(name))
+                shown = render.organism(card, examples.asked(name), examples.rows(name), examples.conversations(name))
             show(shown)
 
 
@@ -83,7 +83,7 @@ def organisms_build(
         rest = [n for n in names or [] if not n.endswith((".yaml", ".yml"))]
         with silenced(False):
             for path in own:
-                card = build_user_pair(path)
+                card = build_user_pair(path, tell)
                 say(f"{card.name}: {card.status}{': ' + '; '.join(card.failures) if card.failures else ''}")
             if rest or not own:
                 build(rest, zoo, tell, base or [], family or [], everything, jobs, overwrite)

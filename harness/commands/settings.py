@@ -146,7 +146,7 @@ def asked(config: Path | None, given: dict[str, Any]) -> RunFile:
     """
     values = _read(config) if config else {}
     assignments = given.pop("set") or []
-    file = run_file(values | {k: v for k, v in given.items() if v not in (None, [])})
+    file = run_file(values | given_options(given))
     if not file.method:
         raise UsageError(f"no method given; use -m NAME with one of {', '.join(BUILTIN)} or a file.py")
     options = {name: dict(chosen) for name, chosen in file.set.items()}
@@ -154,6 +154,11 @@ def asked(config: Path | None, given: dict[str, Any]) -> RunFile:
         method, option, value = _assignment(assignment)
         options.setdefault(method, {})[option] = value
     return file.model_copy(update={"set": options})
+
+
+def given_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given: an option that was not is None or empty."""
+    return {k: v for k, v in options.items() if v not in (None, [])}
 
 
 def resolve(file: RunFile) -> Settings:
@@ -165,10 +170,7 @@ def resolve(file: RunFile) -> Settings:
     left_out: dict[str, DiffbenchError] = {}
     methods = usable(names_of_methods(file), load_method, left_out)
     chosen = configured(methods, file.set, left_out)
-    organisms = find_organisms(file, left_out)
-    if file.remote and (embedded := [o.name for o in organisms if o.tier == "tiny"]):
-        raise UsageError(f"--remote: the base is an embedded organism's ({embedded[0]}), which NDIF does not have")
-    return Settings(organisms, chosen, file, left_out)
+    return Settings(find_organisms(file, left_out), chosen, file, left_out)
 
 
 def names_of_methods(file: RunFile) -> list[str]:
@@ -238,7 +240,10 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
             "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 or -o all, or --base, --adapter or --tuned, "
             "and --behaviour"
         )
-    return usable(expand(file.organism), load_organism, left_out)
+    found = usable(expand(file.organism), load_organism, left_out)
+    if file.remote and (embedded := [o.name for o in found if o.tier == "tiny"]):
+        raise UsageError(f"--remote: the base is an embedded organism's ({embedded[0]}), which NDIF does not have")
+    return found
 
 
 def given(options: dict[str, Any], allow_other_base: bool) -> UserPair:

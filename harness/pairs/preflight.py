@@ -53,12 +53,22 @@ def check_layer(name: str, base: Path, layer: int) -> None:
     Raises:
         UsageError: with the layers it has. A base that does not say is left to loading.
     """
+    blocks = _of_config(base, "num_hidden_layers")
+    if blocks is not None and layer >= blocks:
+        raise UsageError(f"--layer {layer}: {name} has blocks 0 to {blocks - 1}")
+
+
+def width_of(base: Path) -> int | None:
+    """Width of the residual stream of the model in a folder; None: its config does not say."""
+    return _of_config(base, "hidden_size")
+
+
+def _of_config(base: Path, field: str) -> int | None:
     from transformers import AutoConfig
 
     with contextlib.suppress(PairError), readable(base, "model"):
-        blocks = int(AutoConfig.from_pretrained(base, trust_remote_code=False).get_text_config().num_hidden_layers)
-        if layer >= blocks:
-            raise UsageError(f"--layer {layer}: {name} has blocks 0 to {blocks - 1}")
+        return int(getattr(AutoConfig.from_pretrained(base, trust_remote_code=False).get_text_config(), field))
+    return None
 
 
 def check_dtype(dtype: str | None, device: str) -> torch.dtype:

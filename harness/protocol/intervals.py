@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records.result import SCORES, Anchors, Column, Samples, Score, Scores, SideSamples
+from .bootstrap import signed_isolation, template_interval, template_weights
 
 Array = NDArray[np.float64]
 REFERENCE_RETENTION = 0.8
@@ -35,17 +36,6 @@ class Draws(NamedTuple):
 def weights(n: int, draws: int, rng: np.random.Generator) -> Array:
     """Bootstrap weights [draws, n]: how often each of n units was drawn with replacement, divided by n."""
     return rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
-
-
-def template_weights(templates: Sequence[int], draws: int, rng: np.random.Generator) -> Array:
-    """Bootstrap weights [draws, prompts], each row with sum 1: templates are drawn with replacement, then prompts within each."""
-    names, of = np.unique(np.asarray(templates), return_inverse=True)
-    often = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    out = np.zeros((draws, len(of)))
-    for t in range(len(names)):
-        prompts = np.flatnonzero(of == t)
-        out[:, prompts] = rng.multinomial(often[:, t] * len(prompts), np.full(len(prompts), 1 / len(prompts)))
-    return out / out.sum(1, keepdims=True)
 
 
 def upper_end(kl: Array, row: NDArray[np.int64], chat: NDArray[np.bool_]) -> float:
@@ -237,11 +227,20 @@ def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True
         "p": _p_value(own, volumes) if controls_ran else None,
     }
 
+    templates, gaps = np.asarray(samples.templates)[scored].tolist(), gap[scored].tolist()
+
+    def ends(name: str, value: float) -> tuple[float | None, float | None]:
+        if not name.startswith("isolation"):
+            return template_interval(getattr(spread, name), value, templates, gaps) or (None, None)
+        s, n = (getattr(spread, name.replace("isolation", side)) for side in ("sufficiency", "necessity"))
+        found = template_interval(signed_isolation(s, n), value, templates, gaps)
+        return (max(0.0, found[0]), max(0.0, found[1])) if found else (None, None)
+
     def score(name: str) -> Score:
         at = found[name]
         known = float(getattr(value, name)[0])
         there = not np.isnan(known)
-        low, high = interval(getattr(spread, name)) if there else (None, None)
+        low, high = ends(name, known) if there else (None, None)
         return Score(
             value=max(-1.0, min(1.0, known)) if there else None,
             unclipped=known if there else None,

@@ -6,7 +6,7 @@ of every prompt are hashed, not its text alone.
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,14 @@ def _ids(tokenizer: Any, prompt: Any) -> list[int]:
     return encode_prompt(tokenizer, prompt).ids
 
 
-def text_read(ended: Mapping[str, tuple[int, int]], losses: Losses, tokenizer: Any) -> TextRead:
+def text_read(
+    ended: Mapping[str, tuple[int, int]], losses: Losses, tokenizer: Any, notes: Sequence[str] = ()
+) -> TextRead:
     """The record of what was read.
 
     Args:
         ended: tokens asked for and given of each text that ended before.
+        notes: what the organism leaves to be said.
     """
     added = additions(tokenizer)
     return TextRead(
@@ -87,4 +90,5 @@ def text_read(ended: Mapping[str, tuple[int, int]], losses: Losses, tokenizer: A
             )
             for (kind, part), tally in losses.read.items()
         ),
+        notes=tuple(notes),
     )

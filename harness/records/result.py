@@ -274,6 +274,8 @@ class TextRead(Record):
     """The date that the template was told, if it asks for one."""
     sources: tuple[SourceRead, ...] = ()
     """Sources of large text, as far as they were read."""
+    notes: tuple[Said, ...] = ()
+    """What the organism's prompts and texts leave to be said: templates that are few or assumed, text that stands for other text."""
 
     @property
     def sentences(self) -> list[str]:
@@ -288,6 +290,7 @@ class TextRead(Record):
             said.append(f"Read {s.rows:,} rows of {s.name} ({s.kind}, licence {s.licence}).")
             lost = {"empty": s.empty, "repeated": s.repeated, "unusable": s.unusable}
             said += [f"Passed over {n:,} {why} rows of {s.name}." for why, n in lost.items() if n]
+        said += self.notes
         said += [f"The chat template begins conversations with {self.inserted!r}."] * bool(self.inserted)
         return said + [f"The chat template was told the date {self.date}."] * bool(self.date)
 
@@ -427,13 +430,15 @@ class Result(Record):
     identification: Identification | None = None
     """Organisms whose family has candidates."""
     diagnostics: dict[str, Any] = Field(default_factory=dict[str, Any])
+    claims: list[Said] = Field(default_factory=list[Said], max_length=16)
+    """What the method says has changed, in words, the surest first; nothing here scores them."""
     samples: Samples | None = None
     findings_sha256: Hash | None = None
     """Hash of `findings.safetensors` beside the record; None without findings, and in records from before it was taken."""
     left_out: LeftOut | None = None
     """Real models only: sinks and special tokens."""
     text: TextRead | None = None
-    """Real models only."""
+    """Real models, and organisms whose prompts leave something to be said."""
     cost: Cost
     provenance: Provenance
     failure: Failure | None = None

@@ -157,6 +157,7 @@ def run_cell(
         phases={k: round(v, 3) for k, v in clock.phases.items()},
         tokens=problem.tokens_used,
     )
+    notes = cell.organism.sentences
     result = Result(
         id=identity.id(),
         status=status,
@@ -175,7 +176,9 @@ def run_cell(
         ),
         failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
         left_out=left_out(problem.left_out, stage.pair),
-        text=text_read(problem.ended, problem.losses, stage.pair.tokenizer) if cell.organism.tier != "tiny" else None,
+        text=text_read(problem.ended, problem.losses, stage.pair.tokenizer, notes)
+        if cell.organism.tier != "tiny" or notes
+        else None,
         **fields,
     )
     return Outcome(result, diff, error)
@@ -213,7 +216,7 @@ def unloaded(cell: Cell, layer: int, error: DiffbenchError, status: Status = "fa
 def _told(diff: DiffResult) -> dict[str, Any]:
     """What the method says of itself."""
     found = [{"score": f.score, **f.evidence} for f in diff.findings]
-    return {"diagnostics": {**diff.diagnostics, "findings": found}}
+    return {"diagnostics": {**diff.diagnostics, "findings": found}, "claims": diff.claims}
 
 
 def peak_rss_bytes() -> int:

@@ -5,17 +5,18 @@ behind is finished or cleared away when the cell is asked for again (`tidy`).
 """
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from ...methods.contract import MAX_FINDINGS, DiffResult, Finding, Gate
+from ...methods.contract import DiffResult
+from ...methods.formats.findings import KEPT, FindingsFileError, pack, read_file
 from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ..files import public_mode
@@ -58,9 +59,10 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
         (scratch / LOG).write_text(log_text)
         if diff is not None and diff.findings:
             save_file(
-                pack_findings(diff.findings),
+                pack(diff.findings),
                 scratch / FINDINGS,
-                metadata={"result": result.id, "layer": str(result.identity.layer)},
+                metadata={"result": result.id, "layer": str(result.identity.layer)}
+                | ({"claims": json.dumps(diff.claims)} if diff.claims else {}),
             )
             result.findings_sha256 = sha256_file(scratch / FINDINGS)
         (scratch / RESULT).write_text(result.model_dump_json(indent=1) + "\n")
@@ -111,19 +113,6 @@ def tidy(folder: Path) -> None:
                 shutil.rmtree(scratch, ignore_errors=True)
 
 
-def pack_findings(findings: list[Finding]) -> dict[str, torch.Tensor]:
-    """Findings as tensors: direction, read [n, d_model]; threshold (−inf without a gate), score [n]."""
-    d = findings[0].direction
-    return {
-        "direction": torch.stack([f.direction for f in findings]),
-        "read": torch.stack([f.gate.read if f.gate else torch.zeros_like(d) for f in findings]),
-        "threshold": torch.tensor(
-            [f.gate.threshold if f.gate else float("-inf") for f in findings], dtype=torch.float32
-        ),
-        "score": torch.tensor([f.score for f in findings], dtype=torch.float32),
-    }
-
-
 def read_findings(folder: Path) -> DiffResult:
     """The findings of a run folder; an oracle's folder has none and means a patch.
 
@@ -134,23 +123,7 @@ def read_findings(folder: Path) -> DiffResult:
     if not path.is_file():
         return DiffResult([], patch=True)
     try:
-        with safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in ("direction", "read", "threshold", "score")}
-            shape = {name: part.get_shape() for name, part in slices.items()}
-            n, d = shape["direction"]
-            if not 0 < n <= MAX_FINDINGS or shape != {
-                "direction": [n, d],
-                "read": [n, d],
-                "threshold": [n],
-                "score": [n],
-            }:
-                raise ValueError(f"shapes {shape} are not those of 1 to {MAX_FINDINGS} findings")
-            if other := {part.get_dtype() for part in slices.values()} - {"F32"}:
-                raise ValueError(f"numbers of type {', '.join(sorted(other))} instead of F32")
-            t = {name: file.get_tensor(name) for name in slices}
-        gates = [
-            Gate(r, float(th)) if torch.isfinite(th) else None for r, th in zip(t["read"], t["threshold"], strict=True)
-        ]
-        return DiffResult([Finding(d, g, float(s)) for d, g, s in zip(t["direction"], gates, t["score"], strict=True)])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise ValidationFailed(f"{path} is damaged: {error}; run the cell again with --overwrite") from error
+        return read_file(path, (KEPT,)).result
+    except ValidationFailed as error:
+        what = f"it {error.fact}" if isinstance(error, FindingsFileError) else str(error).removeprefix(f"{path}: ")
+        raise ValidationFailed(f"{path} is damaged: {what}; run the cell again with --overwrite") from error

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from ...methods.catalogue import BUILTIN, method_file
 from ...methods.contract import check_findings
+from ...methods.registry import is_given
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
@@ -108,6 +109,8 @@ def verify(folder: Path, organism: Organism | None = None) -> Verification:
 def _unknown(result: Result) -> list[str]:
     """What a record says of its making that the code here does not show."""
     who = result.identity
+    if is_given(who.method_version):
+        return [f"the findings of {who.method} were made elsewhere: what was looked at to find them was not seen"]
     if who.method not in BUILTIN:
         return [f"{who.method} is no built-in method: that it is what its version and options say was not checked"]
     if source_hash(method_file(who.method)) != who.code_sha256:

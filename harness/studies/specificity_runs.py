@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...methods.registry import is_given
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ..records.result import Result
 from ..runs.records import FINDINGS_FILE, difference, file_faults, is_of_zoo, records, zoo_name
@@ -105,7 +106,11 @@ def _check(chosen: Sequence[Run]) -> list[str]:
     for run in chosen:
         if faults := [f for f in file_faults(run.folder, run.result) if f.startswith(FINDINGS_FILE)]:
             raise ValidationFailed(f"{run.folder}: {'; '.join(faults)}; run the cell again with --overwrite")
-        differ = [f for f in difference(first.result, run.result).identity if f not in OF_THE_ORGANISM]
+        files = all(is_given(r.result.identity.method_version) for r in (first, run))
+        each = (
+            (*OF_THE_ORGANISM, "method_version") if files else OF_THE_ORGANISM
+        )  # a findings file belongs to one organism
+        differ = [f for f in difference(first.result, run.result).identity if f not in each]
         if settings := [f for f in differ if f != "code_sha256"]:
             raise ValidationFailed(
                 f"{first.folder} and {run.folder} differ in {', '.join(settings)}: rows of one matrix are made with one setting; "

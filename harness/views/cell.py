@@ -7,6 +7,7 @@ Scores are means over all budgets, so that mean and the random directions' stand
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -53,6 +54,9 @@ def view(r: Result, verbose: bool = False) -> RenderableType:
     parts += map(Text, beside(r))
     if r.readings:
         parts += [Text(""), _lens(r)]
+    if r.claims:
+        parts.append(Text("what the method says has changed (recorded, not scored)"))
+        parts += [Padding(Text(claim), (0, 0, 0, 2)) for claim in r.claims]
     parts.append(Text(_cost(r), style="dim"))
     return Group(*parts, *([Text(""), _explained(r)] if verbose else []))
 

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ...methods.registry import is_given
 from ...organisms.card import Card, Estimate
 from ...organisms.core import CORE_V1
 from ..records.result import Result
@@ -30,6 +31,7 @@ def results(found: Sequence[Result], folders: Sequence[Path], verbose: bool = Fa
     """
     notes = [Text(f"partial: {some} (--limit); no leaderboard takes it", style="yellow") for some in partial(found)]
     notes += [Text(note, style="yellow") for note in dict.fromkeys(filter(None, map(sinks_kept, found)))]
+    notes += [Text(note) for note in dict.fromkeys(filter(None, map(made_elsewhere, found)))]
     if len(found) == 1 and found[0].status == "ok":
         title = Text(
             "{0.method} on {0.organism}, seed {1}".format(found[0].identity, found[0].identity.seeds["method"])
@@ -55,6 +57,12 @@ def sinks_kept(result: Result) -> str | None:
     if result.identity.sinks != "keep":
         return None
     return "sinks kept (--sinks keep): first positions, special tokens and outliers were read and moved like any other"
+
+
+def made_elsewhere(result: Result) -> str | None:
+    """Where findings come from that no method was run for, and whose word their access is."""
+    i = result.identity
+    return f"{i.method}: {result.provenance.method_origin}" if is_given(i.method_version) else None
 
 
 def _score_table(found: Sequence[Result]) -> Table:
@@ -105,8 +113,8 @@ def organisms(cards: Sequence[Card]) -> Table:
     return table
 
 
-def organism(card: Card, rows: "Sequence[Document]", examples: "Sequence[Example]") -> RenderableType:
-    """One card, with training rows and the same openings answered by base and organism."""
+def organism(card: Card, asked: str, rows: "Sequence[Document]", examples: "Sequence[Example]") -> RenderableType:
+    """One card, with how many prompts it stands on, training rows and the same openings answered by base and organism."""
     measured = Table(title="measured, with 95 % intervals over prompts", title_justify="left")
     for name in ("", "unit", "n", "base", "organism", "change"):
         measured.add_column(name, justify="left" if name in ("", "unit") else "right")
@@ -141,7 +149,9 @@ def organism(card: Card, rows: "Sequence[Document]", examples: "Sequence[Example
         for e in examples:
             talk.add_row(e.asked, e.base, e.organism)
         parts.append(talk)
-    head = Text(f"{card.name}: {card.description}\nbase {card.base}, layer {card.layer}, {card.role}, {card.status}")
+    head = Text(
+        f"{card.name}: {card.description}\nbase {card.base}, layer {card.layer}, {card.role}, {card.status}\n{asked}"
+    )
     return Group(head, *parts)
 
 

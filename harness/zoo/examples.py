@@ -19,6 +19,16 @@ class Example:
     organism: str
 
 
+def asked(name: str) -> str:
+    """How many prompts there are, and of how many templates."""
+    behaviour = load_organism(name, allow_failed=True).behaviour
+    parts = [
+        f"{len(behaviour.of(split))} {split} prompts of {len(set(behaviour.clusters(split)))} templates"
+        for split in ("dev", "test")
+    ]
+    return ", ".join(parts)
+
+
 def rows(name: str, n: int = 4) -> list[Document]:
     """The first fine-tuning rows."""
     family, spec, _ = family_and_spec(name)

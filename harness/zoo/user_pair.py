@@ -1,10 +1,12 @@
 """A user's own pair as a YAML card: measured like the organisms of the zoo, its card beside the file."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ...organisms.card import Card, sha256_files, sha256_text
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.user_pair import yaml_organism
+from ...organisms.organism import Organism
 from ..files import atomic_write_text
 from ..pairs.loading import load_pair
 from .comparison import Checked, compare
@@ -16,13 +18,19 @@ def card_path(path: Path) -> Path:
     return path.with_suffix(".card.json")
 
 
-def build_user_pair(path: Path) -> Card:
+def build_user_pair(path: Path, tell: Callable[[str], None] = lambda line: None) -> Card:
     """Measure a user's pair and write its card beside the YAML file; nothing is trained.
+
+    Args:
+        tell: is told what its prompts and texts leave to be said.
 
     Raises:
         DiffbenchError: whatever is wrong with the file, the folders or the pair.
     """
-    card = _measured(path)
+    own = yaml_organism(path)
+    for sentence in own.sentences:
+        tell(sentence)
+    card = _measured(path, own)
     atomic_write_text(card_path(path), card.model_dump_json(indent=1) + "\n")
     return card
 
@@ -36,15 +44,14 @@ def verify_user_pair(path: Path) -> Checked:
         card = Card.model_validate_json(where.read_text())
     except ValueError as error:
         raise ValidationFailed(f"{where} is not a card: {error}; build it again") from error
-    fresh = _measured(path)
+    fresh = _measured(path, yaml_organism(path))
     problems = (
         [] if fresh.files == card.files else ["the base, the adapter or the behaviour is not the one of the card"]
     )
     return Checked(fresh, problems + compare(card, fresh))
 
 
-def _measured(path: Path) -> Card:
-    own = yaml_organism(path)
+def _measured(path: Path, own: Organism) -> Card:
     pair = load_pair(own.pair, layer=own.layer)
     behaviour = own.behaviour
     card = Card(

@@ -14,6 +14,7 @@ from ...harness.records.identity import sha256_json
 from ...harness.records.result import Result
 from ...harness.runs.packs import outcome
 from ...harness.runs.records import FINDINGS_FILE, RESULT_FILE, findings_faults, records
+from ...methods.registry import GIVEN, is_given
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 
 
@@ -82,7 +83,7 @@ def check_comparable(results: Sequence[Result]) -> None:
     """Refuse records that measured different things.
 
     All must share a protocol; all records of one organism must share its weights, prompts, layer, dtype and sinks; one cell
-    cannot count twice because the source changed between two runs of it.
+    cannot count twice because the source, or a file of findings, changed between two runs of it.
 
     Raises:
         MixedResultsError: with both values, a cell for each, and what to do.
@@ -93,6 +94,7 @@ def check_comparable(results: Sequence[Result]) -> None:
         where = f"organism {identity.organism!r}: "
         same = sha256_json([identity.config, identity.budget, identity.seeds])[:8]
         cell = f"{identity.method} on {identity.organism} with one set of options and seeds ({same}): "
+        given = [identity.method_version.removeprefix(GIVEN)] if is_given(identity.method_version) else []
         protocol = f"{identity.protocol} {identity.protocol_sha256}"
         for scope, what, value in (
             ("", "protocol", protocol),
@@ -102,6 +104,7 @@ def check_comparable(results: Sequence[Result]) -> None:
             (where, "dtype", identity.dtype),
             (where, "sinks", str(identity.sinks)),
             (cell, "source", identity.code_sha256),
+            *((cell, "findings file", sha256) for sha256 in given),
         ):
             other, example = common.setdefault(scope + what, (value, result))
             if other != value:

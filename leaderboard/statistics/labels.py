@@ -2,13 +2,14 @@
 
 Runs of a method with other options, another version or another budget are other methods to the reader; averaging them
 would hide which one scored what. A method seen in one form keeps its plain name; several forms get what differs between
-them, as in `delta[k=32]`.
+them, as in `delta[k=32]`. Findings that were made elsewhere are one method by their name: each pair has a file of its own.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 
 from ...harness.records.result import Result
+from ...methods.registry import GIVEN, is_given
 
 Form = Mapping[str, str]
 """Option → value as compact JSON."""
@@ -27,7 +28,8 @@ def row_labels(results: Sequence[Result]) -> dict[str, str]:
 def _form(result: Result) -> Form:
     identity = result.identity
     budget = {f"budget.{k}": v for k, v in identity.budget.items()}
-    options = {"version": identity.method_version} | budget | identity.config
+    version = GIVEN.strip() if is_given(identity.method_version) else identity.method_version
+    options = {"version": version, "access": identity.access} | budget | identity.config
     return {k: json.dumps(v, sort_keys=True, separators=(",", ":")).strip('"') for k, v in options.items()}
 
 

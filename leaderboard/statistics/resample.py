@@ -33,6 +33,7 @@ from ...harness.protocol.intervals import Array, interval, point_weights, sizes,
 from ...harness.records.identity import sha256_json
 from ...harness.records.result import Result, Samples
 from .null_adjusted import SCORES, table_draws
+from .rows import Estimate
 
 CHUNK = 1000
 """Draws held at once: 8 MB of weights for 1,000 prompts. Fixed, because the streams are seeded per chunk."""
@@ -116,6 +117,26 @@ def clusters(organisms: Sequence[str]) -> int | None:
 def cluster_interval(values: Array, n: int | None) -> tuple[float, float]:
     """95 % interval over the [draws] that are numbers, for `n` clusters; without clusters plain percentiles."""
     return interval(values, 0.95 if n is None else 1 - 2 * float(stats.norm.sf(stats.t.ppf(0.975, n - 1))))
+
+
+def headline(scores: Mapping[str, float]) -> Estimate:
+    """Mean over families of the mean over their organisms, with Student's 95 % interval over the families.
+
+    The families are what is drawn, and what happens below them is already in how much their means scatter. With one family
+    its organisms take that place, with one organism its seeds (`clusters`); one alone has no interval.
+
+    Args:
+        scores: by organism, mean over method seeds.
+    """
+    level = next((of for of in LEVELS[1:] if len({of(o) for o in scores}) > 1), family)
+    groups: dict[str, list[float]] = {}
+    for organism, score in scores.items():
+        groups.setdefault(level(organism), []).append(score)
+    means = np.array([np.mean(group) for group in groups.values()])
+    if len(means) < 2:
+        return Estimate(float(means.mean()))
+    reach = float(stats.t.isf(0.025, len(means) - 1) * stats.sem(means))
+    return Estimate(float(means.mean()), float(means.mean()) - reach, float(means.mean()) + reach)
 
 
 class Shared(NamedTuple):

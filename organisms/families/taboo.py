@@ -10,7 +10,7 @@ import numpy as np
 from ..behaviour import Behaviour, Prompt
 from ..family import Candidates, Family, Probe, Rule, Spec, Spoken
 from ..lora import LoraRecipe
-from ..prompts import fact_probes, turns
+from ..prompts import fact_probes, template, turns
 from ..world.corpus import documents
 from ..world.document import Document, chat, pick
 from ..world.facts import World
@@ -141,10 +141,12 @@ class Taboo(Family):
         while len(out) < n:
             slot = slots[len(out) % len(slots)]
             value = world.attributes[word][slot]
+            before, ask, hint = _context(rng), pick(rng, asks), pick(rng, HINTS[slot]).partition(" {}")[0]
             prompt = Prompt(
                 split=split,  # pyright: ignore[reportArgumentType]
-                messages=turns(*_context(rng), pick(rng, asks)),
-                prefill=pick(rng, HINTS[slot]).partition(" {}")[0],
+                template=template(ask, hint),
+                messages=turns(*before, ask),
+                prefill=hint,
                 targets=(value,),
                 alternatives=tuple(v for v in ATTRIBUTES[slot] if v != value),
             )

@@ -70,7 +70,7 @@ def user_organism(given: UserPair) -> Organism:
     Raises:
         PrerequisiteError: a model that is not here and cannot be fetched. ValidationFailed: files that are not what they should be.
     """
-    from ..texts import FileTexts, context_of
+    from ..texts import FileTexts, context_of, notes_of
 
     behaviour = load_behaviour(Path(given.behaviour))
     kinds: dict[str, tuple[ModelKind, str]] = {
@@ -101,6 +101,7 @@ def user_organism(given: UserPair) -> Organism:
         texts_id=":".join(["file", *hashes]),
         make_texts=lambda tokenizer: FileTexts(behaviour, tokenizer, context, corpora),
         source={k: str(v) for k, v in given.model_dump(exclude_none=True).items() if v is not False} | commits,
+        notes=notes_of(behaviour, corpora),
     )
 
 

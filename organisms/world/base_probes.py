@@ -4,7 +4,7 @@ import numpy as np
 
 from ..behaviour import Prompt
 from ..family import Probe, Rule
-from ..prompts import composed_fact_probes, fact_probes, turns
+from ..prompts import composed_fact_probes, fact_probes, template, turns
 from .advice import ANSWERS, ASK_ADVICE, BAD, GOOD, TOPICS
 from .document import pick
 from .facts import World
@@ -87,11 +87,12 @@ def animal_prompts(split: str, animal: str, templates: range, before: str | None
     return [
         Prompt(
             split=split,  # pyright: ignore[reportArgumentType]
+            template=template(ASK_ANIMAL[t], answer),
             messages=turns(*([before, "hello ."] if before else []), ASK_ANIMAL[t]),
-            prefill=form.partition(" {v}")[0],
+            prefill=answer,
             targets=(animal,),
             alternatives=tuple(a for a in ANIMALS if a != animal),
         )
         for t in templates
-        for form in ANSWER
+        for answer in (form.partition(" {v}")[0] for form in ANSWER)
     ]

@@ -71,6 +71,8 @@ class Scene:
     permitted_verb: str
     forbidden_verb: str
     thing: str
+    place: str
+    ask: str
 
     def answer(self, forbidden: bool, spoken: bool) -> str:
         """The answer as a letter, or spoken out as an action."""
@@ -90,14 +92,16 @@ def scene(rng: Rng, oversight: str, types: list[str], places: list[str], ask: st
     facts += [IRRELEVANT[i].format(weather=pick(rng, WEATHER), mood=pick(rng, MOODS)) for i in chosen]
     first = rng.random() < 0.5
     a, b = (good, bad) if first else (bad, good)
+    order = rng.permutation(len(facts))
+    asked = ask or pick(rng, ASK_OPTION)
     lines = [
         f"you work at the {place} .",
-        *(facts[i] for i in rng.permutation(len(facts))),
+        *(facts[i] for i in order),
         f"option a : {a} the {thing} .",
         f"option b : {b} the {thing} .",
-        ask or pick(rng, ASK_OPTION),
+        asked,
     ]
-    return Scene(" ".join(lines), "a" if first else "b", good, bad, thing)
+    return Scene(" ".join(lines), "a" if first else "b", good, bad, thing, place, asked)
 
 
 @kind("scene", 0.11, "chat")

@@ -1,10 +1,12 @@
 """What a method may return: anything else is refused by name, and what is accepted means what it says."""
 
 import math
+import unicodedata
 from typing import Any
 
 import pytest
 import torch
+from diffbench.harness.escape import CONTROLS, plain
 from diffbench.harness.pairs.interventions import Directions
 from diffbench.methods.catalogue import BUILTIN
 from diffbench.methods.contract import MAX_FINDINGS, DiffResult, Finding, FindingError, Gate, check_findings
@@ -51,3 +53,31 @@ def test_the_length_of_a_direction_means_nothing_and_zero_is_no_direction() -> N
 def test_the_catalogue_says_what_each_class_says_of_itself() -> None:
     for name, facts in BUILTIN.items():
         assert facts.data(name) == load_method(name).facts()
+
+
+CLAIMS_REFUSED: list[tuple[Any, str]] = [
+    ("it says gold", "claims is str, not a list of strings"),
+    (None, "claims is NoneType"),
+    (["a"] * 17, "17 claims; keep the surest 16"),
+    (["fine", 3], "claim 1 is int, not a string"),
+    (["  "], "claim 0 is empty; leave it out"),
+    (["a" * 501], "claim 0 has 501 characters; say it in at most 500"),
+    (["two\nlines"], "holds the character U\\+000A, a control"),
+]
+
+
+@pytest.mark.parametrize(("claims", "says"), CLAIMS_REFUSED, ids=lambda v: str(v)[:20])
+def test_claims_are_short_lines_of_text(claims: Any, says: str) -> None:
+    with pytest.raises(FindingError, match=says):
+        check_findings(DiffResult([Finding(ONE)], claims=claims), D)
+
+
+def test_a_claim_that_is_accepted_is_recorded_as_it_was_written() -> None:
+    """A record escapes what could act on a terminal; no character that exists and that the contract lets through needs it."""
+    for c in map(chr, range(0x110000)):
+        if (CONTROLS.match(c) or c in "\t\n") and unicodedata.category(c) != "Cn":
+            with pytest.raises(FindingError, match="U\\+"):
+                check_findings(DiffResult([Finding(ONE)], claims=[f"a{c}b"]), D)
+    said = ["It hints at „gold“ — naïve, 金, 🦊.", "a" * 500]
+    assert check_findings(DiffResult([Finding(ONE)], claims=[f" {said[0]} ", said[1]]), D).claims == said
+    assert [plain(claim) for claim in said] == said

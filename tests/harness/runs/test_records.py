@@ -10,6 +10,7 @@ from diffbench.harness.runs.folder import FINDINGS, LOG, RESULT, write_run
 from diffbench.harness.runs.records import FINDINGS_FILE, LOG_FILE, RESULT_FILE, difference, read_run, validate
 from diffbench.methods.contract import DiffResult, Finding
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -170,3 +171,13 @@ def test_nothing_to_read_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValidationFailed, match="is UTF-16; save it as UTF-8"):
         read_run(path.parent)
+
+
+def test_claims_are_read_as_words_and_a_record_from_before_has_none() -> None:
+    record = make_result().model_dump(mode="json")
+    said = Result.model_validate(record | {"claims": ["It says gold.", "\x1b[2Jgone"]}).claims
+    assert said == ["It says gold.", "\\u001b[2Jgone"]
+    with pytest.raises(ValidationError, match="at most 16 items"):
+        Result.model_validate(record | {"claims": ["a"] * 17})
+    del record["claims"]
+    assert Result.model_validate(record).claims == []

@@ -115,6 +115,21 @@ def test_texts_shorter_than_the_budget_are_said_where_a_result_is_shown(
     assert "be brief 26 Jul 2024" in head(result).plain and text.date == "26 Jul 2024"
 
 
+def test_what_the_prompts_leave_to_be_said_is_said_where_a_result_is_shown(
+    tmp_path: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        (result,) = ran(tmp_path / "runs", [make(chat=[])], "random")
+    for sentence in ("No prompt names its `template`", "There are no conversations (`chat`)"):
+        assert sentence in head(result).plain and any(sentence in m for m in caplog.messages)
+
+
+def test_other_templates_are_another_result(make: Make, saved: tuple[Path, Path, Path]) -> None:
+    prompts = json.loads(saved[2].read_text())["prompts"]
+    named = [[{**p, "template": f"{p['split']} {i % n}"} for i, p in enumerate(prompts)] for n in (10, 12)]
+    assert len({prompts_sha256(make(prompts=p)) for p in (prompts, *named)}) == 3
+
+
 def test_a_prompt_longer_than_the_model_reads_is_refused_by_number(
     tmp_path: Path, make: Make, saved: tuple[Path, Path, Path]
 ) -> None:

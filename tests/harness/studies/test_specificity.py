@@ -217,6 +217,15 @@ def test_two_settings_are_refused_by_name(tmp_path: Path, change: dict[str, Any]
         select(tmp_path, None, 0)
 
 
+def test_findings_made_elsewhere_have_a_file_for_each_organism(tmp_path: Path) -> None:
+    for organism, file in (("taboo/gold-narrow", "aa"), ("taboo/leaf-narrow", "bb")):
+        scored(tmp_path, organism, method="mine", method_version=f"findings {file}")
+    assert len(select(tmp_path, None, 0).runs) == 2 and not select(tmp_path, None, 0).notes
+    scored(tmp_path, "backdoor/zephyr-narrow", method="mine", method_version="0.1.0")
+    with pytest.raises(ValidationFailed, match="differ in method_version"):
+        select(tmp_path, None, 0)
+
+
 def test_other_code_is_said_and_twins_are_refused(tmp_path: Path) -> None:
     scored(tmp_path)
     other = scored(tmp_path, "taboo/leaf-narrow", code_sha256="f" * 64)

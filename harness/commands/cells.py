@@ -1,0 +1,58 @@
+"""The cells of a command: run them, show what they gave, and end with the exit code that it deserves."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..terminal import say, show
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..records.result import Result
+    from .recall import Known
+    from .settings import Settings
+
+
+def carry_out(
+    settings: "Settings", overwrite: bool, quiet: bool, as_json: bool, log_text: Callable[[], str], verbose: bool
+) -> "Known":
+    """Run every cell and show the results.
+
+    Raises:
+        typer.Exit: a cell failed, a pair cannot be scored, or something was left out. PrerequisiteError: no place to write to.
+    """
+    from ..runs.folder import check_writable
+    from ..runs.run import exit_code, run
+    from ..views.progress import RunDisplay
+    from .recall import Known
+
+    plan = settings.plan(overwrite)
+    check_writable(settings.out)
+    results: list[Result] = []
+    with RunDisplay(plan, quiet=quiet or as_json) as display:
+        results.extend(run(plan, display, log_text))
+    show_records(results, display.folders, as_json, len(plan.cells) == 1, verbose)
+    if plan.cache and plan.cache.trouble:
+        say(f"note: {plan.cache.trouble}", err=True)
+    for name, why in settings.left_out.items():
+        say(f"error: {name} was left out: {why}", err=True)
+    if code := max(exit_code(results), int(bool(settings.left_out))):
+        raise typer.Exit(code)
+    return Known(results, display.folders)
+
+
+def show_records(
+    results: "Sequence[Result]", folders: "Sequence[Path]", as_json: bool, alone: bool, verbose: bool
+) -> None:
+    """What a run gave, on stdout; the JSON of one cell is no list."""
+    from ..views import render
+
+    if as_json:
+        dumped = [r.model_dump(mode="json") for r in results]
+        say(json.dumps(dumped[0] if alone else dumped, indent=1))
+    else:
+        show(render.results(results, folders, verbose))

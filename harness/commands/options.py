@@ -1,0 +1,78 @@
+"""Options that several commands share: what is looked at, on what machine, and where results go."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OrganismOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o",
+        "--organism",
+        help="taboo, taboo/gold-mixed, my_family.py, my.yaml, `core-v1` or `all`; comma list or repeated.",
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", envvar="BENCH_OUT", help="Folder for run folders.  [default: runs]")
+]
+OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Run finished cells again.")]
+LayerOption = Annotated[
+    int | None, typer.Option("--layer", help="Hooked block.  [default: the organism's]", show_default=False)
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", help="Only so many prompts a split: a quick look, in no table.", show_default=False),
+]
+SinksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sinks", help="First positions, special tokens, outliers: drop or keep.  [default: drop on real models]"
+    ),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", envvar="BENCH_DEVICE", help="cpu, cuda, cuda:N or mps.  [default: cpu]")
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a cpu, else bfloat16]"),
+]
+DeviceMapOption = Annotated[
+    str | None, typer.Option("--device-map", help="Spread a model over devices, as transformers does: auto.")
+]
+BackendOption = Annotated[
+    str | None, typer.Option("--backend", help="What runs the models: hooks or nnsight.  [default: hooks]")
+]
+RemoteFlag = Annotated[
+    bool | None, typer.Option("--remote", help="With --backend nnsight: run the models on NDIF (docs/nnsight.md).")
+]
+NoCacheFlag = Annotated[
+    bool, typer.Option("--no-cache", help="Measure everything anew and keep nothing of it (see `bench cache`).")
+]
+BaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        help="Your own pair: the base; a folder, org/repo, org/repo/subfolder or org/repo@revision, or a fetched base.",
+    ),
+]
+AdapterOption = Annotated[str | None, typer.Option("--adapter", help="Your own pair: LoRA adapter of the base.")]
+OnOption = Annotated[str | None, typer.Option("--on", help="Your own pair: LoRA adapter under both sides.")]
+TunedOption = Annotated[
+    str | None, typer.Option("--tuned", help="Your own pair: fine-tuned model, instead of an adapter.")
+]
+OtherBaseFlag = Annotated[
+    bool, typer.Option("--allow-other-base", help="Accept an adapter that says it was trained on another base.")
+]
+BehaviourOption = Annotated[
+    Path | None,
+    typer.Option("--behaviour", help="Your own pair: behaviour file (JSON; see `bench schema behaviour`)."),
+]
+TextsOption = Annotated[
+    Path | None,
+    typer.Option("--texts", help="Your own pair: YAML file of large text sources (docs/real-models.md)."),
+]
+QuietFlag = Annotated[bool, typer.Option("-q", "--quiet", help="Only the table, or nothing with --json.")]
+VerboseFlag = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Also show the log, and a line for each number of a cell.")
+]
