@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .harness.commands.score import check_fit
-from .harness.commands.settings import RunFile, Settings, configured, given, run_file, usable
+from .harness.commands.settings import RunFile, Settings, configured, given, loader, run_file, usable
 from .harness.pairs.loading import load_pair as _load_pair
 from .harness.pairs.pair import Pair
 from .harness.records.result import SCORES, Result
@@ -30,9 +30,8 @@ from .harness.runs.run import run as _run
 from .harness.terminal import silenced
 from .methods.catalogue import BUILTIN
 from .methods.contract import Access, DiffResult, Finding, NoConfig
-from .methods.entry import MethodEntry
 from .methods.formats.findings import entry_from_file, entry_from_findings
-from .methods.registry import all_facts, from_class, load_method
+from .methods.registry import all_facts, from_class
 from .organisms.errors import DiffbenchError, UsageError
 from .organisms.hub.sources import Kind, PairSource, locate
 from .organisms.hub.user_pair import UserPair, user_organism
@@ -141,7 +140,12 @@ def run(
     of: list[Any] = [organism] if isinstance(organism, str | Path | Organism) else list(organism)
     file = _options(options | {"seed": list(seed) if isinstance(seed, Iterable) else [seed]})
     left_out: dict[str, DiffbenchError] = {}
-    entries = usable(list(BUILTIN) if chosen == ["all"] else chosen, _method, left_out)
+    find = loader(file)
+    entries = usable(
+        list(BUILTIN) if chosen == ["all"] else chosen,
+        lambda m: from_class(m) if isinstance(m, type) else find(str(m)),
+        left_out,
+    )
     settings = Settings(_organisms(of, left_out), configured(entries, file.set, left_out), file, left_out)
     for name, why in left_out.items():
         warnings.warn(f"{name} was left out: {why}", stacklevel=2)
@@ -209,10 +213,6 @@ def _options(given: dict[str, Any]) -> RunFile:
     if wrong := [name for name in given if name in own]:
         raise UsageError(f"{wrong[0]} is no option here; a pair of your own is `organism=db.own_pair(…)`")
     return run_file(given)
-
-
-def _method(given: str | Path | type[Any]) -> MethodEntry:
-    return from_class(given) if isinstance(given, type) else load_method(str(given))
 
 
 def _organisms(given: Iterable[str | Path | Organism], left_out: dict[str, DiffbenchError]) -> list[Organism]:

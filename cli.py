@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .harness.commands import bases, cache, controls, dictionary, methods, mitigate, organisms, results, score
-from .harness.commands.options import (
+from .harness.options import (
     AdapterOption,
     BackendOption,
     BaseOption,
@@ -117,6 +117,10 @@ def run(
     backend: BackendOption = None,
     remote: RemoteFlag = None,
     no_cache: NoCacheFlag = False,
+    in_process: Annotated[
+        bool,
+        typer.Option("--in-process", help="Debug a method in the scorer's own process; in no table.", hidden=True),
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="YAML file with the same names as these options; options given here win."),
@@ -165,6 +169,7 @@ def run(
                 "backend": backend,
                 "remote": remote,
                 "cache": False if no_cache else None,
+                "in_process": in_process or None,
                 "set": set_,
                 "base": base,
                 "adapter": adapter,

@@ -2,8 +2,8 @@
 
 On planted organisms the whole change is a multiple of one direction, so the share of the behaviour that a finding carries can be
 measured without the protocol: exchange between base and organism only the part of the difference along the finding, on every token,
-and see how much of the behaviour moves (`causal_share`: harmonic mean of both sides, no budget, no choice on dev, no controls).
-Findings at known angles, with known noise, ranks and gates then show what protocol v1 makes of that share.
+and see how much of the gap closes (`causal_share`: harmonic mean of both sides, no budget, no choice on dev, no controls).
+Findings at known angles, with known noise, ranks and gates then show what protocol v2 makes of that share.
 """
 
 import math
@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import typer
 from diffbench.harness.pairs.interventions import Directions, unit
 from diffbench.harness.protocol.clean_runs import PromptResiduals
-from diffbench.harness.protocol.controls import SCORE_SEED
+from diffbench.harness.protocol.controls import SCORE_SEED, Candidate
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.protocol.intervals import harmonic, summarise
 from diffbench.harness.protocol.prompts import joint, shares
@@ -68,9 +68,7 @@ QUICK = replace(
     cosines=(1.0, 0.6, 0.0),
     noises=(2.0,),
     seeds=1,
-    protocol=PROTOCOL_V2.model_copy(
-        update={"controls": 3, "strengths": (0.3, 0.9), "draws": 200, "dev_tokens": 100, "test_tokens": 100}
-    ),
+    protocol=PROTOCOL_V2.model_copy(update={"controls": 3, "draws": 200, "dev_tokens": 100, "test_tokens": 100}),
 )
 WIDTH = 10
 """Findings in a list with distractors or with independent noise."""
@@ -79,13 +77,13 @@ WIDTH = 10
 class Remembering(Scorer):
     """Keeps what was measured of gated controls too: the same gates and the same random directions give the same numbers."""
 
-    def _control(self, directions: Directions, seed: int, index: int) -> Any:
+    def _under(self, directions: Directions, index: int) -> Candidate:
         if not hasattr(self, "_gated_controls"):
-            self._gated_controls: dict[tuple[object, ...], Any] = {}
+            self._gated_controls: dict[tuple[object, ...], Candidate] = {}
         gates = directions.read.numpy().tobytes(), directions.threshold.numpy().tobytes()
-        key = (gates, len(directions.direction), seed, index)
+        key = (gates, len(directions.direction), index)
         if key not in self._gated_controls:
-            self._gated_controls[key] = super()._control(directions, seed, index)
+            self._gated_controls[key] = super()._under(directions, index)
         return self._gated_controls[key]
 
 
@@ -108,7 +106,6 @@ class Known:
         }
         prompts = organism.behaviour.of("test")
         self.base, self.tuned = (PromptResiduals(self.stage.pair, side, prompts) for side in ("base", "tuned"))
-        self.gap = self._rate(self.tuned, self.tuned.rows.residuals) - self._rate(self.base, self.base.rows.residuals)
 
     def scorer(self, protocol: Protocol) -> Scorer:
         """A scorer whose controls are measured once for all findings."""
@@ -127,21 +124,21 @@ class Known:
         return noise - (noise @ self.truth) * self.truth
 
     def causal_share(self, directions: Tensor) -> float:
-        """Share of b₁ − b₀ that moves with the part of the difference in the span of directions [n, d_model], both ways."""
+        """Share of the gap that closes with the part of the difference in the span of directions [n, d_model], both ways."""
         basis = torch.linalg.qr(directions.T)[0]
 
         def exchange(into: PromptResiduals, other: PromptResiduals) -> float:
             pairs = zip(into.rows.residuals, other.rows.residuals, strict=True)
-            return self._rate(into, [h + (g - h) @ basis @ basis.T for h, g in pairs]) - self._rate(
-                into, into.rows.residuals
-            )
+            moved = self._rates(into, [h + (g - h) @ basis @ basis.T for h, g in pairs])
+            before, there = (self._rates(asked, asked.rows.residuals) for asked in (into, other))
+            return float(1 - (moved - there).abs().sum() / (before - there).abs().sum())
 
-        both = np.array([exchange(self.base, self.tuned), -exchange(self.tuned, self.base)]) / self.gap
+        both = np.array([exchange(self.base, self.tuned), exchange(self.tuned, self.base)])
         return float(harmonic(both[:1], both[1:])[0])
 
     @staticmethod
-    def _rate(asked: PromptResiduals, residuals: Sequence[Tensor]) -> float:
-        return float(shares(joint(asked.patched(residuals), asked.choices), asked.choices)[0].mean())
+    def _rates(asked: PromptResiduals, residuals: Sequence[Tensor]) -> Tensor:
+        return shares(joint(asked.patched(residuals), asked.choices), asked.choices)[0]
 
 
 def random_direction(d_model: int, seed: int) -> Tensor:
@@ -159,7 +156,8 @@ def measure(name: str, grid: Grid, say: Callable[[str], None]) -> Iterator[Point
     ) -> Point:
         """`found` [n, d_model]: the findings, best first."""
         gated = [Finding(d, known.gates[gate]) for d in found]
-        scores = summarise(scorer.samples(Directions.of(gated), SCORE_SEED).samples, grid.protocol.draws, SCORE_SEED)
+        samples = scorer.score(scorer.directions(gated)).samples
+        scores = summarise(samples, grid.protocol.draws, SCORE_SEED)
         used = found[: max(scorer.protocol.ks)]
         s, i = scores, scores.isolation
         return Point(

@@ -29,7 +29,7 @@ class Point(_Record):
     """Gate, number of findings, or the k the protocol was held to."""
     seed: int
     causal_share: float
-    """Share of b1 − b0 that moves when only the part of the difference in the span of the findings is exchanged."""
+    """Share of the gap that closes when only the part of the difference in the span of the findings is exchanged."""
     isolation: float | None
     low: float | None
     """95 % interval of the isolation, over prompts and controls."""
@@ -136,7 +136,7 @@ def _against_share(points: Sequence[Point]) -> Figure:
                 [_share(p) for p in own], [_isolation(p) for p in own], mark, color=colour, ms=5, alpha=0.7, label=name
             )
         _dress(axes, f"one finding, {GATES[gate]}", "causal share of the finding")
-    figure.axes[0].set_ylabel("isolation (protocol v1)")
+    figure.axes[0].set_ylabel("isolation (protocol v2)")
     figure.axes[1].legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 

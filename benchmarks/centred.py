@@ -1,8 +1,8 @@
 """`python -m benchmarks.centred ORGANISM …`: what `random` scores when every seed has random controls of its own.
 
 In a run all methods and seeds meet the same 16 controls, which makes comparisons paired and the mean over `random`'s seeds as noisy as
-those controls are. Here seeds are independent, and Student's interval over them holds: sufficiency, necessity and adjusted isolation
-must be 0, isolation cannot be (it is never negative).
+those controls are. Here seeds are independent, and Student's interval over them holds: sufficiency and necessity must be 0 where the
+null is not negative, isolation cannot be (it is never negative).
 """
 
 from types import SimpleNamespace
@@ -10,10 +10,10 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from diffbench.harness.pairs.interventions import Directions
+from diffbench.harness.protocol.intervals import point
+from diffbench.harness.records.result import SCORES
 from diffbench.harness.records.settings import PROTOCOL_V2
 from diffbench.harness.runs.stage import Stage
-from diffbench.leaderboard.statistics.null_adjusted import SCORES, table_draws
 from diffbench.methods.baselines import RandomDirections
 from diffbench.methods.contract import NoConfig
 from diffbench.organisms.registry import load_organism
@@ -44,9 +44,8 @@ def scores(name: str, seeds: int, controls: int) -> np.ndarray:
     for seed in range(seeds):
         problem = SimpleNamespace(seed=seed, d_model=stage.pair.d_model)  # all that `random` looks at
         found = RandomDirections(NoConfig()).diff(problem).findings
-        samples = stage.scorer.samples(Directions.of(found), FIRST + seed).samples
-        n = len(samples.b0)
-        rows.append(table_draws(samples, np.full((1, n), 1 / n), np.full((1, controls), 1 / controls))[:, 0])
+        scorer = stage.scorer.against(FIRST + seed)
+        rows.append(np.concatenate(point(scorer.score(scorer.directions(found)).samples)))
     return np.array(rows)
 
 

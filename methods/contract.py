@@ -178,6 +178,10 @@ class NoConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class AccessError(PermissionError):
+    """A method asked for more than its declared access tier."""
+
+
 class FindingError(ValidationFailed):
     """A method returned something the contract does not allow."""
 

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,15 @@ class MethodEntry:
         except (DiffbenchError, MemoryError, torch.OutOfMemoryError):
             raise
         except (Exception, SystemExit) as error:  # third-party code may raise anything; the cell fails with its words
-            raise MethodError(
-                f"{self.name} raised {type(error).__name__}: {error} ({self.origin}; --debug shows where)"
-            ) from error
+            raise MethodError(f"{self.name} raised {type(error).__name__}: {error} ({self.place(error)})") from error
+
+    @property
+    def code_file(self) -> str | None:
+        """The file name that the code of the class carries; a notebook's cell has one, too."""
+        code = getattr(inspect.unwrap(self.cls.diff), "__code__", None)
+        return str(self.file) if self.file else getattr(code, "co_filename", None)
+
+    def place(self, error: BaseException) -> str:
+        """Where in the method's own file an exception came by last, or where the method is from."""
+        own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == self.code_file]
+        return f"{Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}" if own else self.origin

@@ -27,12 +27,12 @@ GIVEN = "findings "
 
 def method_names() -> list[str]:
     """Built-in methods, then those of installed packages."""
-    return [*BUILTIN, *sorted(_plugins())]
+    return [*BUILTIN, *sorted(plugins())]
 
 
 def all_facts() -> list[dict[str, str | bool]]:
     """What a list says of every method; only those of other packages are imported for it."""
-    return [*(f.data(n) for n, f in BUILTIN.items()), *(load_method(n).facts() for n in sorted(_plugins()))]
+    return [*(f.data(n) for n, f in BUILTIN.items()), *(load_method(n).facts() for n in sorted(plugins()))]
 
 
 def load_method(name: str) -> "MethodEntry":
@@ -42,17 +42,17 @@ def load_method(name: str) -> "MethodEntry":
         UsageError: unknown name. PrerequisiteError: a file that is missing, does not import, or holds no method.
     """
     if name.endswith(".py"):
-        return _from_file(Path(name))
+        return from_source(Path(name), method_source(Path(name)))
     if name in BUILTIN:
         module, _, attribute = BUILTIN[name].where.partition(":")
         cls = getattr(importlib.import_module(f".{module}", __package__), attribute)
         from .entry import MethodEntry
 
         return MethodEntry(name, cls, "built-in", version("diffbench"))
-    plugins = _plugins()
-    if name not in plugins:
+    installed = plugins()
+    if name not in installed:
         raise unknown("method", name, method_names())
-    return _from_entry_point(plugins[name])
+    return _from_entry_point(installed[name])
 
 
 def _from_entry_point(point: EntryPoint) -> "MethodEntry":
@@ -69,17 +69,31 @@ def _from_entry_point(point: EntryPoint) -> "MethodEntry":
     return checked(point.name, cls, f"package {package} {release}", f"{package}-{release}+{digest}")
 
 
-def _from_file(path: Path) -> "MethodEntry":
+def method_source(path: Path) -> bytes:
+    """What a method file says.
+
+    Raises:
+        UsageError: there is none.
+    """
     if not path.is_file():
         raise UsageError(
             f"there is no method file {path}; give the path of a Python file that defines one method class"
         )
+    return path.read_bytes()
+
+
+def from_source(path: Path, source: bytes) -> "MethodEntry":
+    """The method that a file defines, from what it said when it was read.
+
+    Raises:
+        PrerequisiteError: it does not import, or does not define one method.
+    """
     spec = importlib.util.spec_from_file_location(f"bench_method_{path.stem}", path)
-    assert spec and spec.loader
+    assert spec
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, str(path), "exec"), module.__dict__)
     except Exception as error:
         raise PrerequisiteError(f"{path} does not import: {type(error).__name__}: {error}") from error
     classes = [
@@ -92,7 +106,12 @@ def _from_file(path: Path) -> "MethodEntry":
             f"{path} defines {len(classes)} classes with a `diff` method; define exactly one (see docs/adding-a-method.md)"
         )
     name = str(getattr(classes[0], "name", path.stem))
-    return checked(name, classes[0], f"file {path}", hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+    return checked(name, classes[0], f"file {path}", source_version(source))
+
+
+def source_version(source: bytes) -> str:
+    """The version of a method that a file defines."""
+    return hashlib.sha256(source).hexdigest()[:16]
 
 
 def from_class(cls: type[Any]) -> "MethodEntry":
@@ -165,7 +184,7 @@ def check_name(name: str, origin: str) -> None:
         )
 
 
-def _plugins() -> dict[str, EntryPoint]:
+def plugins() -> dict[str, EntryPoint]:
     """Entry points by name; a collision is an error because a name must mean one method."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):

@@ -49,7 +49,7 @@ def test_findings_belong_to_one_pair_and_have_no_other_methods_name() -> None:
         db.score([torch.ones(64)], "core-v1")
     with pytest.raises(UsageError, match="which is a built-in or an installed method; did you mean 'delta-findings'"):
         db.score([torch.ones(64)], FOX, name="delta")
-    with pytest.raises(PrerequisiteError, match="lower-case letters"):
+    with pytest.raises(UsageError, match="lower-case letters"):
         db.score([torch.ones(64)], FOX, name="My Findings")
     with pytest.raises(UsageError, match="base is no option here"):
         db.score([torch.ones(64)], FOX, base="x")

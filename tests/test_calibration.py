@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.methods.contract import Finding
 
 from benchmarks import calibration
 from benchmarks.calibration_page import Point, Record, markdown
 
-TINY = calibration.QUICK.protocol.model_copy(update={"controls": 2, "ks": (1,), "strengths": (0.5,)})
+TINY = calibration.QUICK.protocol.model_copy(update={"controls": 3, "ks": (1,)})
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +32,17 @@ def test_remembered_controls_are_those_that_would_be_measured(known: calibration
     fast = known.scorer(TINY)
     slow = Scorer(known.stage.pair, known.stage.organism.behaviour, known.stage.texts, TINY)
     for cosine, gate in ((1.0, "right"), (0.6, "right"), (0.6, "wrong"), (0.6, "absent")):
-        finding = Directions.of([Finding(known.at(cosine, 0), known.gates[gate])])
-        ours, theirs = fast.samples(finding, 0), slow.samples(finding, 0)
+        finding = slow.directions([Finding(known.at(cosine, 0), known.gates[gate])])
+        ours, theirs = fast.score(finding), slow.score(finding)
         assert [(c.op, c.gated, c.k, c.strength) for c in ours.choices] == [
             (c.op, c.gated, c.k, c.strength) for c in theirs.choices
         ]
         # remembered options leave smaller batches, whose sums some processors round otherwise
-        for name in ("sufficiency", "sufficiency_controls", "necessity", "necessity_controls", "mitigation_controls"):
-            np.testing.assert_allclose(getattr(ours.samples, name), getattr(theirs.samples, name), rtol=0, atol=1e-6)
+        mine, others = (s.samples.gated or s.samples.constant for s in (ours, theirs))
+        for side in ("sufficiency", "necessity"):
+            for name in ("effect", "null", "null_controls"):
+                one, other = (getattr(getattr(column, side), name) for column in (mine, others))
+                np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 def test_the_page_holds_means_of_what_was_measured(tmp_path: Path) -> None:

@@ -52,11 +52,33 @@ def main(
         "tables": [row for i, x in enumerate(GRIDS) for row in tables.measured(x, truth, repetitions, 1000 * seed + i)],
     }
     record["cpu_s"] = round(time.process_time() - began)
-    atomic_write_text(out, json.dumps(record, separators=(",", ":")).replace("},{", "},\n{") + "\n")
+    atomic_write_text(out, json.dumps(packed(record), separators=(",", ":")).replace("]]]", "]]]\n") + "\n")
     page, text = out.with_suffix(".md"), markdown(record)
     if page.is_file():
         atomic_write_text(page, insert(page.read_text(), text))
     typer.echo(text)
+
+
+def packed(record: Row) -> Row:
+    """With each list of rows as the values that a column has and, by row, which of them: a fifth of the size."""
+    found = dict(record)
+    for part in ("cells", "tables"):
+        rows: list[Row] = record[part]
+        keys = {name: list(dict.fromkeys(json.dumps(r[name]) for r in rows)) for name in rows[0]}
+        table = [[values.index(json.dumps(r[name])) for name, values in keys.items()] for r in rows]
+        found[part] = {"values": {n: [json.loads(v) for v in of] for n, of in keys.items()}, "rows": table}
+    return found
+
+
+def unpacked(found: Row) -> Row:
+    """The record that was `packed`."""
+    record = dict(found)
+    for part in ("cells", "tables"):
+        values = found[part]["values"]
+        record[part] = [
+            {n: of[i] for (n, of), i in zip(values.items(), row, strict=True)} for row in found[part]["rows"]
+        ]
+    return record
 
 
 def markdown(record: Row) -> str:

@@ -13,7 +13,7 @@ from diffbench.harness.protocol.bootstrap import template_weights
 from diffbench.leaderboard.statistics.contrasts import flip_interval
 from scipy import stats
 
-from .cells import covered, tails
+from .cells import covered, effective_numbers, tails
 from .world import METHOD_SPREAD, SIDES, UNLIMITED, Array, Layout, Truth, effects, organism, scores
 
 DRAWS = 1000
@@ -95,14 +95,14 @@ def _repetitions(
     variances, known = list[Array](), list[Array]()
     for i, f in enumerate(family):
         o = organism(rng, reps, grid.layout)
-        weights = _cell_weights(grid, rng)
+        weights, worth = _cell_weights(grid, rng), effective_numbers(grid.layout.template, o.gap)
         for method, own in METHODS.items():
             centre = np.asarray(own)[:, None] + common[method][..., f] + _sides(rng, ORGANISM, reps)
             point, draws = _method_on(o, centre, grid, weights, rng)
             cells[method][:, i] = point
             drawn[method] += shares[:, i] * draws.drawn
             if method == "first":
-                variances.append(draws.stretched(grid.seeds).var(1))
+                variances.append(draws.stretched(grid.seeds, worth).var(1))
                 known.append(_seed_mean(truth, centre) if grid.seeds > 1 else truth.isolation(centre))
     weight = 1 / (grid.families * np.bincount(family)[family])
     value = {m: np.stack([of[:, family == f].mean(1) for f in range(grid.families)], 1) for m, of in cells.items()}
@@ -122,9 +122,11 @@ class Spread:
     drawn: Array
     even: Array
 
-    def stretched(self, seeds: int) -> Array:
-        """As `fixed_set` does: two seeds' bootstrap has half of their variance."""
-        return self.even + (seeds / (seeds - 1)) ** 0.5 * (self.drawn - self.even) if seeds > 1 else self.even
+    def stretched(self, seeds: int, worth: Array) -> Array:
+        """As `fixed_set`: two seeds' bootstrap has half of their variance, and n templates' has (n − 1)/n; `worth` [reps]."""
+        middle, n = self.even.mean(1, keepdims=True), worth[:, None]
+        prompts = (n / (n - 1)) ** 0.5 * (self.even - middle)
+        return middle + prompts + ((seeds / (seeds - 1)) ** 0.5 * (self.drawn - self.even) if seeds > 1 else 0)
 
 
 def _method_on(

@@ -18,9 +18,17 @@ if TYPE_CHECKING:
 
 
 def carry_out(
-    settings: "Settings", overwrite: bool, quiet: bool, as_json: bool, log_text: Callable[[], str], verbose: bool
+    settings: "Settings",
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    log_text: Callable[[], str],
+    verbose: bool = False,
 ) -> "Known":
     """Run every cell and show the results.
+
+    Args:
+        verbose: a line for each number of a cell.
 
     Raises:
         typer.Exit: a cell failed, a pair cannot be scored, or something was left out. PrerequisiteError: no place to write to.
@@ -46,7 +54,7 @@ def carry_out(
 
 
 def show_records(
-    results: "Sequence[Result]", folders: "Sequence[Path]", as_json: bool, alone: bool, verbose: bool
+    results: "Sequence[Result]", folders: "Sequence[Path]", as_json: bool, alone: bool, verbose: bool = False
 ) -> None:
     """What a run gave, on stdout; the JSON of one cell is no list."""
     from ..views import render

@@ -34,9 +34,9 @@ def methods_show(
 ) -> None:
     """One method and its options with their defaults."""
     with handled(debug):
-        from ...methods.registry import load_method
+        from ..worker.foreign import load
 
-        entry = load_method(name)
+        entry = load(name)
         if as_json:
             say(json.dumps({**entry.facts(), "options": entry.config_class.model_json_schema()}, indent=1))
         else:
@@ -58,11 +58,11 @@ def methods_check(
     """Try a method before submitting it: repeatable, honest about access, within budget, no side effects (exit 1 if not)."""
     with handled(debug):
         with silenced(False):
-            from ...methods.registry import load_method
             from ..studies.check_method import check_method
             from ..views import render
+            from ..worker.foreign import load
 
-            report = check_method(load_method(name), organism)
+            report = check_method(load(name), organism)
         if as_json:
             say(json.dumps(report.data(), indent=1))
         else:

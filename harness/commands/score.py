@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import Debug, JsonFlag, collect_log, handled, silenced
-from .options import (
+from ..options import (
     AdapterOption,
     BackendOption,
     BaseOption,
@@ -31,6 +30,7 @@ from .options import (
     TunedOption,
     VerboseFlag,
 )
+from ..terminal import Debug, JsonFlag, collect_log, handled, silenced
 
 if TYPE_CHECKING:
     from ...methods.contract import Access

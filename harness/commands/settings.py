@@ -54,6 +54,8 @@ class RunFile(BaseModel):
     """With nnsight: on NDIF."""
     cache: bool = True
     """Whether what is measured of a pair is kept for the next run, and taken from an earlier one."""
+    in_process: bool = False
+    """Run methods in the scorer's own process, for a debugger: such records stand in no table."""
     set: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     """Method options: {method: {option: value}}."""
     base: str | None = None
@@ -130,6 +132,7 @@ class Settings:
             "machine": Machine(f.device, f.dtype, f.device_map, f.backend, f.remote),
             "sinks": f.sinks,
             "limit": f.limit,
+            "in_process": f.in_process,
         }
         if f.cache:
             chosen["cache"] = Cache.of_user()
@@ -168,9 +171,18 @@ def resolve(file: RunFile) -> Settings:
         UsageError: unknown names or options, nothing to run, contradictory options.
     """
     left_out: dict[str, DiffbenchError] = {}
-    methods = usable(names_of_methods(file), load_method, left_out)
+    methods = usable(names_of_methods(file), loader(file), left_out)
     chosen = configured(methods, file.set, left_out)
     return Settings(find_organisms(file, left_out), chosen, file, left_out)
+
+
+def loader(file: RunFile) -> "Callable[[str], MethodEntry]":
+    """Finds a method by name or file; what is not built in is imported in its own process only."""
+    if file.in_process:
+        return load_method
+    from ..worker.foreign import load
+
+    return load
 
 
 def names_of_methods(file: RunFile) -> list[str]:

@@ -220,7 +220,7 @@ def _cell(
     harvest += again * min((t.pace for t in r.reads.values()), default=0.0)
     room = MEMORY_BYTES / (per_token * max(1, sum(read.values())))
     seconds = {"load": little.load_s if first else 0.0, "measure": r.setup_s + r.control_s * r.controls}
-    seconds |= {"harvest": harvest, "fit": r.fit_s, "score": r.score_s}
+    seconds |= {"start": r.start_s, "harvest": harvest, "fit": r.fit_s, "score": r.score_s}
     given = sum(t.given for t in r.reads.values())
     share = r.kept_bytes / (given * per_token) if given else 0.0
     # held in parts and then as one, or in a buffer; beside it what is remembered for the next method

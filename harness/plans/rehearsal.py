@@ -1,7 +1,7 @@
 """A cell in little: the same functions on the same pair, with few controls, little text and a few steps, so that their pace is known.
 
 The idea: nothing here knows how fast a pass or a step is, or what a method does. The cell itself is run on a little of everything, what it
-asks for is counted, and its parts are timed; a method of somebody else's is rehearsed like one of ours.
+asks for is counted, and its parts are timed; a method of somebody else's is rehearsed like one of ours, but in a process of its own.
 """
 
 import time
@@ -20,11 +20,14 @@ from ..runs.cell import Cell
 from ..runs.harvest import Memory
 from ..runs.problem import Problem, Written
 from ..runs.stage import Stage, measured
+from ..worker.host import Usage, run_method
 
 MOST_TOKENS, FEW_TOKENS, READ_S = 8192, 2048, 2.0
 """Tokens read of each text; fewer, but so many, where these take so many seconds. Answers are written many at a time, so all are read."""
 TRAIN_S = 2.0
 """Seconds that training may take, as far as a method keeps to its budget."""
+START_S = 0.05
+"""Seconds that a process for a method takes to start (measured: docs/trust.md)."""
 RESERVE = 0.9
 """Share of a budget of seconds that our methods train in."""
 PANEL = 4
@@ -184,9 +187,11 @@ class Rehearsal:
     """Seconds of the method without reading."""
     read_again: int
     """Tokens that a stream will read another time, over all texts."""
+    start_s: float
+    """Seconds that its process takes to start."""
     diff: DiffResult
     kept_bytes: int
-    """Residuals that the method held of what it was given."""
+    """Residuals that the method held of what it was given; all of them, if it ran in a process of its own."""
     controls: int
     """Controls that the cell has in all."""
     gated: bool = field(init=False)
@@ -233,8 +238,12 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     problem = cell.problem(stage, progress, memory=Memory())
     torch.manual_seed(cell.seed)
     seen, began = Rehearsed(problem), time.perf_counter()
-    diff = check_findings(cell.method.run(cell.config, cast(DiffProblem, seen)), stage.pair.d_model)
-    method_s = time.perf_counter() - began
+    usage = Usage(start_s=START_S)
+    if ours := cell.in_process or cell.method.origin == "built-in":
+        diff = check_findings(cell.method.run(cell.config, cast(DiffProblem, seen)), stage.pair.d_model)
+    else:
+        diff = check_findings(run_method(cell.method, cell.config, cast(DiffProblem, seen), usage), stage.pair.d_model)
+    method_s = time.perf_counter() - began - (0.0 if ours else usage.start_s)
     began = time.perf_counter()
     measured(diff, stage, progress)
     whole = time.perf_counter() - began
@@ -255,7 +264,8 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
         each_s=each,
         workers=1 if nulls else workers,
         fit_s=max(0.0, method_s - problem.harvest_s - taken) + all_,
+        start_s=usage.start_s,
         diff=diff,
-        kept_bytes=seen.kept_bytes,
+        kept_bytes=seen.kept_bytes if ours else sum(seen.given.values()) * 2 * 4 * stage.pair.d_model,
         controls=CONTROLS if nulls else cell.protocol.controls,
     )

@@ -283,8 +283,6 @@ class TextResiduals:
         self.tokens, self.other = text.tokens, other
         self.row, self._at = text.scored.nonzero(as_tuple=True)
         """[tokens] the text that each token is of."""
-        self.chat = text.chat[self.row].cpu()
-        """[tokens] whether that is chat."""
         self.rows = Rows(pair, side, text.ids, torch.stack([self.row, self._at, text.ids[self.row, self._at + 1]], 1))
 
     def edited(self, edits: Edits, most: float = float("inf")) -> Tensor:
@@ -298,11 +296,6 @@ class TextResiduals:
             kl[read.edit, read.spot] = self._nearest(read)
             within &= kl[:, self.rows.spot].sum(1) <= most * self.tokens
         return kl[:, self.rows.spot].masked_fill(~within[:, None], torch.inf).cpu()
-
-    def mean(self, kl: Tensor) -> Tensor:
-        """[edits] the larger of the means over neutral and over chat tokens [edits, tokens]: who leaves one kind alone has no more to
-        spend on the other."""
-        return torch.stack([kl[:, self.chat == kind].mean(1) for kind in self.chat.unique()]).amax(0)
 
     def _nearest(self, read: Read) -> Tensor:
         """[n] KL from the side that is nearer."""
@@ -397,8 +390,8 @@ class CleanRun:
         return self.measured(edits)[1]
 
     def collateral(self, edits: Edits, most: float = float("inf")) -> Tensor:
-        """[edits] in nats a token of the kind of text where it is larger; see `TextResiduals.edited`."""
-        return self.read.mean(self.read.edited(edits, most))
+        """[edits] mean over tokens; see `TextResiduals.edited`."""
+        return self.read.edited(edits, most).mean(1)
 
     def accuracy(self, edits: Edits) -> Tensor | None:
         """Capability accuracy [edits] relative to no intervention, at most 1; None without probes."""

@@ -73,7 +73,7 @@ class Panel:
         kept: Kept | None = None,
     ):
         self.pair, self.protocol = pair, protocol
-        text = ordinary(pair, texts, "dev", protocol.dev_tokens)
+        text = ordinary(pair, texts, behaviour.prompts, "dev", protocol.dev_tokens)
         self._clean = {
             (side, split): run
             for split in ("dev", "test")

@@ -9,6 +9,7 @@ reasons: docs/protocol.md.
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -101,15 +102,16 @@ class Scorer:
         progress: Callable[[int, int], None] = lambda done, total: None,
         shipped: ControlPack | None = None,
     ):
-        self.pair, self.protocol, self._shipped = pair, protocol, shipped
+        self.pair, self.protocol, self._shipped, self._seed = pair, protocol, shipped, SCORE_SEED
         self._clean: dict[tuple[Side, str], CleanRun] = {}
         read = list[str]()
         by_choices = behaviour.distance == "choices"
         total = len(SPLITS) + sum(map(self._count, NULLS))
         for i, split in enumerate(SPLITS):
             progress(i, total)
-            text = ordinary(pair, texts, split, protocol.dev_tokens if split == "dev" else protocol.test_tokens)
             prompts, probes = behaviour.of(split), behaviour.capability_of(split)
+            tokens = protocol.dev_tokens if split == "dev" else protocol.test_tokens
+            text = ordinary(pair, texts, prompts, split, tokens)
             for side, run in CleanRun.both(pair, prompts, probes, text, by_choices).items():
                 self._clean[side, split] = run
             read.append(ids_sha256([text.ids.tolist(), text.scored.tolist()]))
@@ -171,6 +173,12 @@ class Scorer:
                     f"exchanging the whole residual at layer {self.pair.layer} closes {share:.2f} of the gap ({side}); at least "
                     f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
                 )
+
+    def against(self, seed: int) -> "Scorer":
+        """The same measurements beside other random controls."""
+        other = copy(self)
+        other._seed, other._kept, other._shipped, other._draws, other._nulls = seed, None, None, {}, {}
+        return other
 
     def closeness(self, effect: Array) -> float:
         """R of per-prompt effects [prompts]: the share of the gap that is closed, over the scored prompts."""
@@ -322,7 +330,9 @@ class Scorer:
         return ControlPack(key, draws)
 
     def _random(self, kind: str, index: int) -> Tensor:
-        return control(index, self.pair.d_model) if kind == "isotropic" else mixture(index, self._differences)
+        if kind == "isotropic":
+            return control(index, self.pair.d_model, self._seed)
+        return mixture(index, self._differences, self._seed)
 
     def _frame(self, directions: Tensor) -> Directions:
         """Directions [n, d_model] without gates."""
@@ -337,7 +347,7 @@ class Scorer:
 
     def _under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
         """The index-th random control under the findings' gates."""
-        return Candidate(self._frame(control(index, self.pair.d_model)).under(directions), ks, gated=True, random=True)
+        return Candidate(self._frame(self._random("isotropic", index)).under(directions), ks, gated=True, random=True)
 
     def _timed(self, candidate: Candidate) -> tuple[dict[SideName, list[Taken]], float]:
         began = time.perf_counter()
@@ -365,9 +375,8 @@ class Scorer:
         if kind == "cost":
             return run.collateral(made).tolist()
         if kind == "collateral":
-            row, chat, each = run.read.row.cpu().numpy(), run.read.chat.numpy(), run.read.edited(made)
-            highs = [upper_end(kl, row, chat) for kl in each.double().numpy()]
-            return [[mean, high] for mean, high in zip(run.read.mean(each).tolist(), highs, strict=True)]
+            row = run.read.row.cpu().numpy()
+            return [[float(kl.mean()), upper_end(kl, row)] for kl in run.read.edited(made).double().numpy()]
         if kind == "accuracy":
             found = run.accuracy(made)
             return [] if found is None else found[:, None].tolist()

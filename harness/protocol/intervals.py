@@ -38,27 +38,16 @@ def weights(n: int, draws: int, rng: np.random.Generator) -> Array:
     return rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
 
 
-def upper_end(kl: Array, row: NDArray[np.int64], chat: NDArray[np.bool_]) -> float:
-    """Upper end of the interval of collateral: the larger of the means over neutral and over chat tokens, texts of each kind drawn with
-    replacement.
-
-    Args:
-        kl: [tokens].
-        row: [tokens] the text of each.
-        chat: [tokens] whether it is chat.
-    """
-    means: list[Array] = []
-    for kind in np.unique(chat):
-        _, of = np.unique(row[chat == kind], return_inverse=True)
-        sums, counts = np.bincount(of, kl[chat == kind]), np.bincount(of).astype(np.float64)
-        drawn = _texts(len(sums), int(kind))
-        means.append((drawn @ sums) / np.maximum(drawn @ counts, 1e-12))
-    return float(np.quantile(np.max(means, axis=0), COST_LEVEL))
+def upper_end(kl: Array, row: NDArray[np.int64]) -> float:
+    """Upper end of the interval of a mean over tokens [tokens], texts drawn with replacement; `row` is the text of each token."""
+    sums, counts = np.bincount(row, kl), np.bincount(row).astype(np.float64)
+    drawn = _texts(len(sums))
+    return float(np.quantile((drawn @ sums) / np.maximum(drawn @ counts, 1e-12), COST_LEVEL))
 
 
 @lru_cache(maxsize=8)
-def _texts(n: int, kind: int) -> Array:
-    return weights(n, COST_DRAWS, np.random.default_rng(kind))
+def _texts(n: int) -> Array:
+    return weights(n, COST_DRAWS, np.random.default_rng(0))
 
 
 def normalised(raw: Array, null: Array, oracle: Array) -> Array:
@@ -163,17 +152,21 @@ def point(samples: Samples) -> Draws:
 
 
 def bootstrap(samples: Samples, draws: int, seed: int) -> Draws:
-    """Bootstrap over templates, prompts in them and random controls, [draws] each."""
-    return score_draws(samples, *drawn(tuple(samples.templates), tuple(sorted(sizes(samples))), draws, seed))
+    """Bootstrap over templates of scored prompts and over random controls, [draws] each."""
+    templates = tuple(t if scored else None for t, scored in zip(samples.templates, samples.scored, strict=True))
+    return score_draws(samples, *drawn(templates, tuple(sorted(sizes(samples))), draws, seed))
 
 
 @lru_cache(maxsize=4)
 def drawn(
-    templates: tuple[int, ...], controls: tuple[int, ...], draws: int, seed: int
+    templates: tuple[int | None, ...], controls: tuple[int, ...], draws: int, seed: int
 ) -> tuple[Array, dict[int, Array]]:
-    """Weights of prompts and of controls; kept, because the records of a table ask for the same ones again and again."""
+    """Weights of prompts (0 where the template is None) and of controls; kept, because the records of a table ask for the same ones
+    again and again."""
+    prompts = np.zeros((draws, len(templates)))
+    known = [i for i, t in enumerate(templates) if t is not None]
     rng = np.random.default_rng(seed)
-    prompts = template_weights(templates, draws, rng)
+    prompts[:, known] = template_weights([t for t in templates if t is not None], draws, rng)
     return prompts, {c: weights(c, draws, np.random.default_rng([seed, c])) for c in controls}
 
 
@@ -188,7 +181,8 @@ def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True
 
     `controls_ran`: False for the oracle, which has no controls and therefore no p-value.
     """
-    value, spread = point(samples), bootstrap(samples, draws, seed)
+    value = point(samples)
+    spread = bootstrap(samples, draws, seed)
     scored, gap = np.asarray(samples.scored), np.asarray(samples.gap)
     one = np.full((1, len(gap)), 1 / len(gap)) * scored
     rest = ~scored
@@ -229,11 +223,14 @@ def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True
 
     templates, gaps = np.asarray(samples.templates)[scored].tolist(), gap[scored].tolist()
 
-    def ends(name: str, value: float) -> tuple[float | None, float | None]:
+    def ends(name: str, known: float) -> tuple[float | None, float | None]:
         if not name.startswith("isolation"):
-            return template_interval(getattr(spread, name), value, templates, gaps) or (None, None)
-        s, n = (getattr(spread, name.replace("isolation", side)) for side in ("sufficiency", "necessity"))
-        found = template_interval(signed_isolation(s, n), value, templates, gaps)
+            return template_interval(getattr(spread, name), known, templates, gaps) or (None, None)
+        drawn_, at = (
+            signed_isolation(*(getattr(d, name.replace("isolation", side)) for side in ("sufficiency", "necessity")))
+            for d in (spread, value)
+        )
+        found = template_interval(drawn_, float(at[0]), templates, gaps)
         return (max(0.0, found[0]), max(0.0, found[1])) if found else (None, None)
 
     def score(name: str) -> Score:

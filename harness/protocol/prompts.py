@@ -221,8 +221,6 @@ class Passage:
 
     ids: Tensor
     scored: Tensor
-    chat: Tensor
-    """[rows] bool: conversations."""
 
     @property
     def tokens(self) -> int:
@@ -232,13 +230,15 @@ class Passage:
 
 def passage(pair: Pair, rows: Iterable[list[int]], tokens: int) -> Passage:
     """The first rows of a text stream that hold `tokens` tokens (fewer if the stream ends)."""
-    return _joined(pair, [taken(rows, tokens, "neutral")])
+    return _padded(pair, taken(rows, tokens, "neutral"))
 
 
-def ordinary(pair: Pair, texts: Texts, split: Literal["dev", "test"], tokens: int) -> Passage:
-    """Neutral text and chat, `tokens` tokens of each."""
-    kinds: tuple[Kind, ...] = ("neutral", "chat")
-    return _joined(pair, [taken(texts.rows(kind, split), tokens, kind) for kind in kinds])
+def ordinary(
+    pair: Pair, texts: Texts, prompts: Sequence[Prompt], split: Literal["dev", "test"], tokens: int
+) -> Passage:
+    """Text of the kind that the prompts are in: a gate that says no more than "this is a conversation" leaves none of it alone."""
+    kind: Kind = "chat" if any(p.messages for p in prompts) else "neutral"
+    return _padded(pair, taken(texts.rows(kind, split), tokens, kind))
 
 
 def taken(rows: Iterable[list[int]], tokens: int, kind: str) -> list[list[int]]:
@@ -253,11 +253,9 @@ def taken(rows: Iterable[list[int]], tokens: int, kind: str) -> list[list[int]]:
     return out
 
 
-def _joined(pair: Pair, parts: Sequence[list[list[int]]]) -> Passage:
-    ids, mask = pair.pad([row for part in parts for row in part])
-    return Passage(
-        ids, mask[:, 1:], torch.tensor([i > 0 for i, part in enumerate(parts) for _ in part], device=ids.device)
-    )
+def _padded(pair: Pair, rows: list[list[int]]) -> Passage:
+    ids, mask = pair.pad(rows)
+    return Passage(ids, mask[:, 1:])
 
 
 def nll(log_p: Tensor, text: Passage) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..escape import plain
 
 PROTOCOL_VERSION = "v2"
-PROTOCOL_SHA256 = "1bb142817c237aea6756ceb6d29b38256ea637b659730fb12f1e190f02cb5f29"
+PROTOCOL_SHA256 = "d7ed5991a04089e458c4552b4e60b487f3e04dc96293ee0317f334a4483fba02"
 """Hash of the published settings (`settings.PROTOCOL_V2`): a record made with them can have its intervals drawn again."""
 CUSTOM = "custom"
 """Name of any other settings."""
@@ -69,6 +69,8 @@ class Identity(Record):
     """Whether positions that are no ordinary text were left out; None on the embedded tier, which has none to leave out."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Prompts a split that were used; a partial result, which stands in no table. None: all."""
+    in_process: Literal[True] | None = None
+    """The method ran in the scorer's own process, for debugging; stands in no table. None: in a process of its own."""
 
     @field_validator("seeds")
     @classmethod

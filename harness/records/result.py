@@ -195,10 +195,11 @@ class Cost(Record):
     wall_s: Amount
     cpu_s: Amount
     peak_rss_bytes: Count
-    """High-water mark of the whole process, so in a run of several cells it includes the earlier ones."""
+    """High-water mark of the whole process, so in a run of several cells it includes the earlier ones, and of the method's own."""
     peak_vram_bytes: Count | None = None
     phases: dict[str, Amount]
-    """Wall seconds by phase: load, harvest, fit, score, … Text that an earlier cell of the run read already costs what it cost then."""
+    """Wall seconds by phase: load, start (of the method's process), harvest, fit, score, … Text that an earlier cell of the run read
+    already costs what it cost then."""
     tokens: Count
     """Distinct tokens the method harvested."""
 
@@ -442,6 +443,15 @@ class Result(Record):
     cost: Cost
     provenance: Provenance
     failure: Failure | None = None
+
+    @property
+    def unpublished(self) -> str | None:
+        """Why this is a record that no table and no pack takes; None if they do."""
+        if self.identity.limit is not None:
+            return f"a partial result ({self.identity.limit} prompts a split, --limit)"
+        if self.identity.in_process:
+            return "made for debugging: its method ran in the scorer's own process and could change the scorer (--in-process)"
+        return None
 
     @model_validator(mode="before")
     @classmethod

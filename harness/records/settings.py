@@ -14,7 +14,7 @@ class Protocol(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     budgets_nats: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
-    """Collateral allowed a token of neutral and chat text."""
+    """Collateral allowed a token of ordinary text of the kind that the prompts are in."""
     ks: tuple[int, ...] = (1, 3, 10)
     """How many of the top findings an intervention may use."""
     strengths: tuple[float, ...] = (0.15, 0.5, 1.6)
@@ -23,10 +23,10 @@ class Protocol(BaseModel):
     """Share of a budget that a strength aims at: what it costs on other text scatters."""
     controls: int = Field(default=16, ge=3)
     """Random controls put through the same procedure; those of the embedded sets are shipped, and are `shipped_controls`."""
-    dev_tokens: int = Field(default=128, ge=16)
-    """Tokens of neutral text, and as many of chat, on which strengths are found."""
-    test_tokens: int = Field(default=1000, ge=16)
-    """Tokens of neutral text, and as many of chat, on which chosen interventions are measured again."""
+    dev_tokens: int = Field(default=256, ge=16)
+    """Tokens of chat (of neutral text, if the prompts are no conversations) on which strengths are found."""
+    test_tokens: int = Field(default=2000, ge=16)
+    """Tokens of it on which chosen interventions are measured again."""
     draws: int = DRAWS
     """Bootstrap draws."""
     scored_gap: float = 0.1

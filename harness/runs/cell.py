@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from ...methods.contract import Budget, DiffResult, FindingError, check_findings
 from ...methods.entry import MethodEntry
+from ...methods.formats.findings import FindingsEntry
 from ...organisms.errors import DiffbenchError
 from ...organisms.organism import Organism
 from ..devices import OutOfMemory, release, trouble
@@ -25,6 +26,8 @@ from ..protocol.reading import prompts_sha256, text_read
 from ..records.identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION, Identity, sha256_json
 from ..records.result import Cost, Failure, Result, Status
 from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
+from ..worker.host import Usage, run_method
+from ..worker.limits import TimedOut
 from .harvest import Memory
 from .problem import Problem
 from .provenance import provenance, source_hash
@@ -48,6 +51,8 @@ class Cell:
     """Whether sinks are left out; None: on real models, and on the embedded tier there are none."""
     limit: int | None = None
     """Only so many prompts a split: a partial result."""
+    in_process: bool = False
+    """Run the method in this process, where a debugger reaches it and it reaches the scorer: the record says so, and no table takes it."""
 
     def problem(
         self, stage: Stage, progress: Progress, scratch: Path | None = None, memory: Memory | None = None
@@ -85,6 +90,7 @@ class Cell:
             tier=o.tier,
             sinks=("drop" if self.drops else "keep") if self.sinks or o.tier != "tiny" else None,
             limit=self.limit,
+            in_process=self.in_process or None,
         )
 
 
@@ -125,15 +131,14 @@ def run_cell(
     error: BaseException | None = None
     fields: dict[str, Any] = {}
     status: Status = "ok"
-    problem = cell.problem(stage, progress, scratch)
+    problem, usage = cell.problem(stage, progress, scratch), Usage()
     try:
         progress("measure", 0, 1)
         with clock.phase("measure"):
             _ = stage.panel or stage.measured(partial(progress, "measure"))
-        torch.manual_seed(cell.seed)
         progress("fit", 0, 1)
         with clock.phase("diff"):
-            diff = check_findings(cell.method.run(cell.config, problem), stage.pair.d_model)
+            diff = check_findings(_found(cell, problem, usage), stage.pair.d_model)
             if diff.patch and cell.method.access != "anchor":
                 raise FindingError("diff() returned patch=True, which only the oracle may; return findings")
         with clock.phase("score"):
@@ -143,17 +148,20 @@ def run_cell(
     except (DiffbenchError, MemoryError, RuntimeError) as e:
         if (error := trouble(e, cell.machine.device)) is None:
             raise
-        status = "oom" if isinstance(error, OutOfMemory) else "failed"
+        status = "oom" if isinstance(error, OutOfMemory) else "timeout" if isinstance(error, TimedOut) else "failed"
         if error is not e:
             error.__cause__ = e
             release(e)
     clock.phases["harvest"] = problem.harvest_s + problem.spared_s
-    clock.phases["fit"] = max(0.0, clock.phases.pop("diff", 0.0) - problem.harvest_s)
+    clock.phases["start"] = usage.start_s
+    clock.phases["fit"] = max(0.0, clock.phases.pop("diff", 0.0) - problem.harvest_s - usage.start_s)
     cost = Cost(
         wall_s=round(sum(clock.phases.values()), 3),
-        cpu_s=round(time.process_time() - cpu0, 3),
-        peak_rss_bytes=peak_rss_bytes(),
-        peak_vram_bytes=int(torch.cuda.max_memory_allocated()) if cell.machine.device.startswith("cuda") else None,
+        cpu_s=round(time.process_time() - cpu0 + usage.cpu_s, 3),
+        peak_rss_bytes=peak_rss_bytes() + usage.peak_rss_bytes,
+        peak_vram_bytes=int(torch.cuda.max_memory_allocated()) + usage.peak_vram_bytes
+        if cell.machine.device.startswith("cuda")
+        else None,
         phases={k: round(v, 3) for k, v in clock.phases.items()},
         tokens=problem.tokens_used,
     )
@@ -211,6 +219,14 @@ def unloaded(cell: Cell, layer: int, error: DiffbenchError, status: Status = "fa
         failure=failure,
     )
     return Outcome(result, None, error)
+
+
+def _found(cell: Cell, problem: Problem, usage: Usage) -> DiffResult:
+    """What the method finds, in a process of its own unless the cell is to be debugged."""
+    if cell.in_process or isinstance(cell.method, FindingsEntry):  # a file of findings runs nothing
+        torch.manual_seed(cell.seed)
+        return cell.method.run(cell.config, problem)
+    return run_method(cell.method, cell.config, problem, usage)
 
 
 def _told(diff: DiffResult) -> dict[str, Any]:

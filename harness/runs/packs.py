@@ -67,10 +67,8 @@ def pack(results: list[Result], out: Path) -> list[Path]:
         raise PrerequisiteError("there is no record to pack: give a folder that `bench run --out` wrote to")
     files: dict[Path, dict[str, Result]] = {}
     for result in results:
-        if result.identity.limit is not None:
-            raise ValidationFailed(
-                f"{result.id[:12]} of {result.identity.method} is a partial result (--limit), which is not published"
-            )
+        if why := result.unpublished:
+            raise ValidationFailed(f"{result.id[:12]} of {result.identity.method} is not published: {why}")
         path = out / f"{result.identity.organism}{PACKED}"
         if not path.resolve().is_relative_to(out.resolve()):
             raise ValidationFailed(f"the pack {path} would lie outside {out}: remove the link, or choose another --out")

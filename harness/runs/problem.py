@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar, cast, get_args
 import torch
 from torch import Tensor
 
-from ...methods.contract import Access, Batch, Budget, Edit, Outputs, Text
+from ...methods.contract import Access, AccessError, Batch, Budget, Edit, Outputs, Text
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import unknown
 from ...organisms.texts import Losses, Texts
@@ -54,10 +54,6 @@ class Written(NamedTuple):
 
     tokens: int
     seconds: float
-
-
-class AccessError(PermissionError):
-    """A method asked for more than its declared access tier."""
 
 
 class Problem:

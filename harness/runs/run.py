@@ -17,6 +17,7 @@ from ..cache import Cache
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
 from ..records.result import Result, finished
+from ..worker.servers import server
 from .cell import Cell, run_cell, unloaded
 from .folder import RESULT, run_folder, tidy, write_run
 from .stage import Stage
@@ -195,7 +196,7 @@ def _broken(
 def _kept(plan: Plan, cell: Cell, finished: int, scratch: Path) -> str:
     """What an interrupted run leaves, and how to go on."""
     name = f"{cell.method.name} on {cell.organism.name}, seed {cell.seed}"
-    saved = sorted(scratch.glob("*.safetensors"))
+    saved = sorted(scratch.rglob("*.safetensors"))
     state = f"what {name} has trained so far is kept as well" if saved else f"of {name} nothing is kept yet"
     of = f"{finished} of {len(plan.cells)} cells are finished and kept in {plan.out}"
     pair = "; what was measured of the pair is in the cache" if plan.cache and not plan.cache.trouble else ""
@@ -204,4 +205,6 @@ def _kept(plan: Plan, cell: Cell, finished: int, scratch: Path) -> str:
 
 def _load(cell: Cell, watch: Watcher, cache: Cache | None) -> Stage:
     watch.loading(cell.organism.name)
+    if not cell.in_process:
+        server()  # what methods need is imported there while the pair is loaded here
     return Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops, cache)

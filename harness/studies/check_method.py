@@ -1,31 +1,28 @@
 """`bench methods check`: what a method must do before its scores mean anything, tried on a small organism and on a null one.
 
-The idea: the method is handed a problem that records what it reaches for and keeps copies of what it was given; it runs
-twice with one seed, once with another, and once where nothing changed. Nothing is scored: a check says that a method is
-well behaved, not that it is good.
+The idea: the method runs as in a cell, in a process of its own, on a problem that records what it reaches for and keeps copies of what it
+was given; twice with one seed, once with another, and once where nothing changed. Nothing is scored: a check says that a method is well
+behaved, not that it is good. What is recorded there is for its author: a cheat could change it, and would gain nothing.
 """
 
 import json
-import os
-import resource
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from ...methods.contract import Budget, DiffProblem, DiffResult, Finding, FindingError, check_findings
+from ...methods.contract import Budget, DiffResult, Finding, check_findings
 from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError
 from ...organisms.registry import load_organism
 from ..records.settings import PROTOCOL_V2
 from ..runs.problem import Problem
 from ..runs.stage import Stage
-from .recorded_problem import RecordedProblem
+from ..worker.host import Seen, Usage, run_method
 
 ORGANISM, NULL = "subliminal/owl-narrow", "null/base-identical"
 """A small organism, and one whose adapter changes nothing."""
@@ -69,12 +66,13 @@ class Report:
 class Run:
     """One call of `diff`."""
 
-    seen: RecordedProblem
+    seen: Seen
     tokens: int
     wall_s: float
+    peak_bytes: int
+    """Memory of its process."""
     result: DiffResult | None = None
     error: str = ""
-    state_changes: list[str] = field(default_factory=list[str])
 
 
 def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = BUDGET) -> Report:
@@ -109,7 +107,7 @@ def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = 
         _spent(runs, budget),
         _outcome(
             "global state",
-            "; ".join(_unique(runs, lambda r: r.state_changes)),
+            "; ".join(_unique(runs, lambda r: r.seen.state)),
             "dtype, threads, gradient mode, determinism, precision and folder are as they were",
         ),
     ]
@@ -155,48 +153,17 @@ def _defaults(entry: MethodEntry, checks: list[Check]) -> BaseModel | None:
 
 
 def _run(entry: MethodEntry, config: BaseModel, stage: Stage, seed: int, budget: Budget) -> Run:
-    """`diff` as a cell calls it, on a recorded problem."""
+    """`diff` as a cell calls it, recorded."""
     dev = stage.organism.behaviour.of("dev")
     problem = Problem(stage.pair, stage.texts, dev, entry.access, seed, budget)
-    seen = RecordedProblem(problem)
-    torch.manual_seed(seed)
-    before, result, error = _state(), None, ""
+    usage, result, error = Usage(), None, ""
     began = time.perf_counter()
     try:
-        result = check_findings(entry.run(config, cast(DiffProblem, seen)), stage.pair.d_model)
-        if result.patch and entry.access != "anchor":
-            raise FindingError("diff() returned patch=True, which only the oracle may; return findings")
+        result = check_findings(run_method(entry, config, problem, usage, recorded=True), stage.pair.d_model)
     except (DiffbenchError, MemoryError) as raised:
-        result, error = None, f"{raised}" or type(raised).__name__
-    wall_s = time.perf_counter() - began
-    changes = [
-        f"{name} was {old}, is {new}"
-        for (name, old), new in zip(before.items(), _state().values(), strict=True)
-        if old != new
-    ]
-    _restore(before)
-    return Run(seen, problem.tokens_used, wall_s, result, error, changes)
-
-
-def _state() -> dict[str, Any]:
-    """Settings of the process that outlive a method; whoever changes one changes what runs after it."""
-    return {
-        "torch default dtype": torch.get_default_dtype(),
-        "torch threads": torch.get_num_threads(),
-        "gradient mode": torch.is_grad_enabled(),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "matmul precision": torch.get_float32_matmul_precision(),
-        "working folder": os.getcwd(),
-    }
-
-
-def _restore(state: dict[str, Any]) -> None:
-    torch.set_default_dtype(state["torch default dtype"])
-    torch.set_num_threads(state["torch threads"])
-    torch.set_grad_enabled(state["gradient mode"])
-    torch.use_deterministic_algorithms(state["deterministic algorithms"])
-    torch.set_float32_matmul_precision(state["matmul precision"])
-    os.chdir(state["working folder"])
+        error = f"{raised}" or type(raised).__name__
+    wall_s = time.perf_counter() - began - usage.start_s
+    return Run(usage.seen, problem.tokens_used, wall_s, usage.peak_rss_bytes, result, error)
 
 
 def _summary(run: Run) -> str:
@@ -268,7 +235,7 @@ def _access(entry: MethodEntry, runs: list[Run]) -> str:
 
 def _spent(runs: list[Run], budget: Budget) -> Check:
     tokens, seconds = max(r.tokens for r in runs), max(r.wall_s for r in runs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    spent = f"at most {tokens:,} of {budget.tokens:,} tokens and {seconds:.1f} s; peak of the process {peak / 2**30:.2f} GiB"
+    peak = max(r.peak_bytes for r in runs) / 2**30
+    spent = f"at most {tokens:,} of {budget.tokens:,} tokens and {seconds:.1f} s; peak of its process {peak:.2f} GiB"
     over = tokens > budget.tokens or seconds > budget.seconds
     return _outcome("budget", f"{spent}: over problem.budget ({budget.seconds:g} s)" if over else "", spent)

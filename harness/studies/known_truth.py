@@ -10,18 +10,22 @@ import torch
 from torch import Tensor
 
 from ...methods.anchors import Supervised, SupervisedConfig
-from ...methods.contract import Budget, Finding
+from ...methods.contract import Access, Budget, Edit, Finding, Gate
+from ...methods.linear import discriminant
 from ...organisms.behaviour import Prompt
 from ...organisms.organism import truth_direction
-from ..pairs.interventions import Directions, unit
+from ..pairs.interventions import Op, Option, edits, unit
 from ..pairs.pair import Pair
 from ..protocol.controls import SCORE_SEED
-from ..protocol.effects import Scored, Scorer
+from ..protocol.effects import SIDES, Scored, Scorer
 from ..protocol.intervals import summarise
-from ..records.result import Result, Score, Scores
+from ..records.result import Result, Score, Scores, SideName
 from ..records.settings import Protocol
 from ..runs.problem import Problem
 from ..runs.stage import Stage
+
+HARVESTED, DIVERGED = 4000, 1000
+"""Tokens of each kind of text that are read, and those on which divergence is measured."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,7 @@ class KnownOrganism:
     def truth(self) -> Finding:
         """With the gate of the supervised anchor."""
         organism = self.stage.organism
-        problem = Problem(
-            self.stage.pair, self.stage.texts, organism.behaviour.of("dev"), "supervised", 0, Budget(tokens=4000)
-        )
-        found = Supervised(SupervisedConfig(per_token=False)).diff(problem).findings[0]
+        found = Supervised(SupervisedConfig(per_token=False)).diff(self._problem("supervised")).findings[0]
         direction = truth_direction(organism.adapter) if self.planted else found.direction
         return Finding(unit(direction), found.gate)
 
@@ -85,13 +86,57 @@ class KnownOrganism:
         aside = unit(noise - (noise @ self.truth.direction) * self.truth.direction)
         return Finding(self.truth.direction + level * aside)
 
-    def scored(self, findings: Sequence[Finding], seed: int = SCORE_SEED, scorer: Scorer | None = None) -> Scored:
-        """Findings through the protocol."""
-        return (scorer or self.stage.scorer).samples(Directions.of(findings), seed)
+    @cached_property
+    def harvest(self) -> tuple[Tensor, Tensor]:
+        """Residuals of neutral text and of chat, as a method may read them, [tokens, 2, d_model] each."""
+        problem = self._problem("activations")
+        neutral, chat = (
+            torch.cat([b.residuals.cpu() for b in problem.activations(text, tokens=HARVESTED)])
+            for text in ("neutral", "chat")
+        )
+        return neutral, chat
 
-    def summary(self, findings: Sequence[Finding], seed: int = SCORE_SEED, scorer: Scorer | None = None) -> Scores:
+    @cached_property
+    def difference(self) -> Finding:
+        """Mean difference of the two models on ordinary text: what anybody finds."""
+        both = torch.cat(self.harvest)
+        return Finding((both[:, 1] - both[:, 0]).mean(0))
+
+    @cached_property
+    def chat_gate(self) -> Gate:
+        """Open on conversations, learnt from ordinary text."""
+        neutral, chat = self.harvest
+        return discriminant(torch.cat([neutral, chat]), torch.arange(len(neutral) + len(chat)) >= len(neutral), 0.01)
+
+    def most_divergent(self, candidates: int) -> Finding:
+        """Of random directions the one along which exchanging the models' residuals leaves least of their divergence."""
+        rows = torch.stack([self.noise(2000 + i) for i in range(candidates)])
+
+        def along(d: Tensor) -> Edit:
+            return lambda h: h[..., 0, :] + ((h[..., 1, :] - h[..., 0, :]) @ d)[..., None] * d
+
+        left = self._problem("activations").divergence([along(d) for d in rows], "chat", DIVERGED)
+        return Finding(rows[int(torch.tensor(left).argmin())])
+
+    def _problem(self, access: Access) -> Problem:
+        dev = self.stage.organism.behaviour.of("dev")
+        return Problem(self.stage.pair, self.stage.texts, dev, access, 0, Budget(tokens=4 * HARVESTED))
+
+    def closeness(self, finding: Finding, side: SideName, op: Op, strength: float) -> float:
+        """R on test of one finding pushed so far, whatever it costs."""
+        scorer, here = self.stage.scorer, SIDES[side]
+        run, option = scorer.clean_run(here, "test"), Option(op, 1, False, strength)
+        away, _ = run.measured(edits([option], scorer.directions([finding]), scorer.clean_run(here, "dev").scale))
+        return scorer.closeness((run.gap - away[0]).double().numpy())
+
+    def scored(self, findings: Sequence[Finding], scorer: Scorer | None = None) -> Scored:
+        """Findings through the protocol."""
+        scorer = scorer or self.stage.scorer
+        return scorer.score(scorer.directions(findings))
+
+    def summary(self, findings: Sequence[Finding], scorer: Scorer | None = None) -> Scores:
         """Scores with intervals."""
-        return summarise(self.scored(findings, seed, scorer).samples, self.protocol.draws, SCORE_SEED)
+        return summarise(self.scored(findings, scorer).samples, self.protocol.draws, SCORE_SEED)
 
     def scorer(self, pair: Pair | None = None, prompts: Sequence[Prompt] | None = None, **protocol: Any) -> Scorer:
         """A fresh scorer, on another pair, other prompts or with other settings of the protocol."""
@@ -101,28 +146,27 @@ class KnownOrganism:
         settings = self.protocol.model_copy(update=protocol)
         return Scorer(pair or self.stage.pair, behaviour, self.stage.texts, settings)
 
-    def check(
-        self,
-        name: str,
-        value: float | None,
-        at_least: float = -math.inf,
-        at_most: float = math.inf,
-        spread: tuple[float | None, float | None] = (None, None),
-    ) -> Check:
-        """Whether a number lies where it must; a number that is not there does not."""
-        known = None if value is None or math.isnan(value) else float(value)
-        return Check(
-            name,
-            self.stage.organism.name,
-            _range(at_least, at_most),
-            known,
-            *spread,
-            ok=known is not None and at_least <= known <= at_most,
-        )
+    def check(self, name: str, value: float | None, *given: Any, **bounds: Any) -> Check:
+        """`check` on this organism."""
+        return check(name, self.stage.organism.name, value, *given, **bounds)
 
     def score(self, name: str, score: Score, at_least: float = -math.inf, at_most: float = math.inf) -> Check:
         """`check` of a score with its interval."""
         return self.check(name, score.value, at_least, at_most, (score.ci_low, score.ci_high))
+
+
+def check(
+    name: str,
+    organism: str,
+    value: float | None,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    spread: tuple[float | None, float | None] = (None, None),
+) -> Check:
+    """Whether a number lies where it must; a number that is not there does not."""
+    known = None if value is None or math.isnan(value) else float(value)
+    ok = known is not None and at_least <= known <= at_most
+    return Check(name, organism, _range(at_least, at_most), known, *spread, ok=ok)
 
 
 def _isotropic(d_model: int, seed: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Effects of constant interventions computed again without clean runs, for the self-test.
 
-None of what makes scoring fast is used: no early exit, no resumption, no batch, no shared residuals.
+None of what makes scoring fast is used: no early exit, no resumption, no batch, no tree, no shared residuals.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ...organisms.behaviour import Prompt
-from ..pairs.engine import Side
+from ..pairs.engine import SIDES, Side
 from ..pairs.pair import Pair
 from ..protocol.intervals import Array
-from ..protocol.prompts import encode_prompt, passage
+from ..protocol.prompts import encode_prompt, ordinary
 from ..records.result import Choice
 from .known_truth import KnownOrganism
 
@@ -25,30 +25,30 @@ RECOMPUTED = 6
 @torch.inference_mode()
 def recomputed(s: KnownOrganism, choices: Sequence[Choice]) -> Array:
     """[prompts] mean effect of one side's choices with the constant truth: a hook on the whole model, row by row."""
-    pair, d = s.stage.pair, s.truth.direction
-    side: Side = "base" if choices[0].side == "sufficiency" else "tuned"
-    sign = 1.0 if side == "base" else -1.0
-    text = passage(pair, s.stage.texts.rows("neutral", "dev"), s.protocol.dev_tokens)
-    scale = float(pair.residuals(text.ids, side)[:, 1:-1].norm(dim=-1)[text.scored[:, 1:]].mean())
+    pair, d, behaviour = s.stage.pair, s.truth.direction, s.stage.organism.behaviour
+    side, other = SIDES if choices[0].side == "sufficiency" else SIDES[::-1]
+    prompts = behaviour.of("test")[:RECOMPUTED]
+    text = ordinary(pair, s.stage.texts, behaviour.of("dev"), "dev", s.protocol.dev_tokens)
+    base, own = (pair.residuals(text.ids, which)[:, 1:-1][text.scored[:, 1:]] for which in ("base", side))
+    beyond, scale = float(base.mean(0) @ d), float(own.norm(dim=-1).mean())
 
-    def rates(length: float, share: float) -> Array:
+    def rates(side: Side, length: float = 0.0, ablates: bool = False) -> Array:
         def edit(module: Any, args: Any, output: Any) -> Any:
             h = output if isinstance(output, Tensor) else output[0]
-            h = h + length * d - share * (h @ d)[..., None] * d
+            h = h + length * d - ablates * (h @ d - beyond).clamp_min(0)[..., None] * d
             return h if isinstance(output, Tensor) else (h, *output[1:])
 
         handle = pair.block(side).register_forward_hook(edit)
         try:
-            return np.array([_rate(pair, side, p) for p in s.stage.organism.behaviour.of("test")[:RECOMPUTED]])
+            return np.array([_rate(pair, side, p) for p in prompts])
         finally:
             handle.remove()
 
-    edits = [
-        (c.strength * scale * {"add": 1, "subtract": -1}.get(c.op, 0), c.strength * (c.op == "project"))
-        for c in choices
-    ]
-    after = {edit: rates(*edit) for edit in {(0.0, 0.0), *edits}}
-    return sign * (np.mean([after[edit] for edit in edits], axis=0) - after[0.0, 0.0])
+    signs = {"add": scale, "subtract": -scale}
+    edits = [(c.strength * signs.get(c.op, 0.0), c.op == "ablate") for c in choices]
+    target, before = rates(other), rates(side)
+    away = {each: np.abs(rates(side, *each) - target) for each in dict.fromkeys(edits)}
+    return np.abs(before - target) - np.mean([away[each] for each in edits], axis=0)
 
 
 def _rate(pair: Pair, side: Side, prompt: Prompt) -> float:

@@ -1,20 +1,21 @@
 """Specificity: what the interventions that were chosen for one behaviour do to the others, which should be nothing.
 
-The one idea: nothing is selected here. The options a run chose on dev, under every KL budget and at their own strengths, are
-applied again while the model is asked about every behaviour of core-v1, and so are random directions in the findings' place.
-In an organism's own column this repeats the effect that its result records. Formulas: docs/protocol.md.
+The one idea: nothing is selected here. The options that count in a run under every KL budget (gated where there are gates), at their own
+strengths, are applied again while the model is asked about every behaviour of core-v1, and so are random directions in the findings'
+place. In an organism's own column the mean rate on test prompts is the one that its result records. Formulas: docs/protocol.md.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...methods.contract import check_findings
 from ...organisms.behaviour import Prompt
@@ -27,7 +28,7 @@ from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..protocol.clean_runs import PromptResiduals, TextResiduals
 from ..protocol.controls import control as isotropic
-from ..protocol.prompts import ProbeError, encode_prompt, joint, passage, shares
+from ..protocol.prompts import ProbeError, encode_prompt, joint, ordinary, shares
 from ..protocol.reading import prompts_sha256
 from ..records.identity import sha256_json
 from ..records.result import SideName
@@ -70,14 +71,19 @@ class _Model:
     pair: Pair
     side: Side
     scale: float
-    """Mean residual norm on neutral dev text."""
+    """Mean residual norm on ordinary dev text."""
+    centre: Tensor
+    """[d_model] mean residual there."""
     asked: dict[tuple[Prompt, ...], PromptResiduals] = field(default_factory=dict[tuple[Prompt, ...], PromptResiduals])
 
     @classmethod
     def of(cls, stage: Stage, side: Side) -> "_Model":
         """The side of a loaded organism."""
-        text = passage(stage.pair, stage.texts.rows("neutral", "dev"), stage.protocol.dev_tokens)
-        return cls(stage.pair, side, TextResiduals(stage.pair, side, text).norm())
+        behaviour, tokens = stage.organism.behaviour, stage.protocol.dev_tokens
+        h = TextResiduals(
+            stage.pair, side, ordinary(stage.pair, stage.texts, behaviour.prompts, "dev", tokens)
+        ).ordinary()
+        return cls(stage.pair, side, float(h.norm(dim=-1).mean()), h.mean(0))
 
     def ask(self, asking: _Asking) -> PromptResiduals:
         """The prompts' residuals, computed once; ProbeError if this vocabulary cannot say them."""
@@ -176,16 +182,17 @@ def _row(
     start = time.perf_counter()
     stage, own = _stage(run, protocol), _own(run)
     found = check_findings(read_findings(run.folder), stage.pair.d_model)
-    directions = Directions.of(found.findings, stage.pair.device)
-    sets = [directions, *(control(directions, i) for i in range(controls))]
     key = stage.organism.base, stage.pair.layer
     bases[key] = bases.get(key) or _Model.of(stage, "base")
+    directions = Directions.of(found.findings, stage.pair.device, bases[key].centre)
+    sets = [directions, *(control(directions, i) for i in range(controls))]
     models: dict[Side, _Model] = {"base": bases[key], "tuned": _Model.of(stage, "tuned")}
     asked = [own if a.column == own.column else a for a in askings]
     other = [a.family != own.family and not a.openings & own.openings for a in asked]
     halves: dict[str, Half] = {}
     for half, (name, side, sign) in HALVES.items():
-        chosen = [c for c in run.result.choices if c.side == name]
+        column = "gated" if directions.gated else "constant"
+        chosen = [c for c in run.result.choices if (c.column, c.side) == (column, name)]
         ask = partial(models[side].changes, sets=sets, options=[Option(c.op, c.k, c.gated, c.strength) for c in chosen])
         effects: list[Array | None] = []
         for a, changes in zip(asked, in_threads(ask, asked, stage.pair.device), strict=True):
@@ -193,7 +200,10 @@ def _row(
             if isinstance(changes, str):
                 notes.append(f"{a.column} cannot be asked of {stage.organism.name}: {changes}")
         halves[half] = summary(effects, asked.index(own), other, protocol.draws)
-        claimed = float(np.mean([c.test_effect for c in chosen]))
+        behaviour = run.result.behaviour
+        assert behaviour is not None  # select() takes scored runs only
+        before = behaviour.b0_test if side == "base" else behaviour.b1_test
+        claimed = sign * (float(np.mean([c.test_rate for c in chosen])) - before)
         if abs(halves[half].own * own.gap - claimed) > TOLERANCE:
             raise ValidationFailed(
                 f"{run.folder}: its findings, {half}, move the behaviour by {halves[half].own * own.gap:.4f}, the result says "
@@ -242,6 +252,4 @@ def _own(run: Run) -> _Asking:
 def control(directions: Directions, index: int) -> Directions:
     """The index-th random control of a result: isotropic unit directions under the findings' gates."""
     noise = isotropic(index, directions.direction.shape[1])
-    return Directions(
-        noise[: len(directions.direction)].to(directions.direction), directions.read, directions.threshold
-    )
+    return replace(directions, direction=noise[: len(directions.direction)].to(directions.direction))

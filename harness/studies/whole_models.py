@@ -13,13 +13,13 @@ from torch.nn.utils.rnn import pad_sequence
 from ...organisms.card import Estimate
 from ...organisms.lora import tokenise
 from ...organisms.organism import Organism
-from ..pairs.engine import Side
+from ..pairs.engine import SIDES, Side
 from ..pairs.loading import load_pair
 from ..pairs.pair import Pair
 from ..protocol.clean_runs import CleanRun
 from ..protocol.controls import SCORE_SEED
-from ..protocol.intervals import hypervolume, interval, weights
-from ..protocol.prompts import passage
+from ..protocol.intervals import hypervolume, interval, template_weights
+from ..protocol.prompts import ordinary
 from ..records.settings import PROTOCOL_V2
 from .retraining import Origin
 
@@ -29,7 +29,7 @@ TAUGHT = 128
 
 
 class Retrained(BaseModel):
-    """A model on test prompts and text; intervals over test prompts."""
+    """A model on test prompts and text; intervals over templates and test prompts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -37,15 +37,15 @@ class Retrained(BaseModel):
     """Dimensions that were out of reach during training."""
     rate: Estimate
     reduction: Estimate
-    """(b1 - b) / (b1 - b0): 0 = the organism, 1 = the base."""
+    """Share of the gap to the base that is closed, over scored prompts: 0 = the organism, 1 = the base."""
     retention: float
-    """Mean of capability accuracy and exp(-NLL increase), each relative to the organism and at most 1."""
+    """Mean of capability accuracy, relative to the organism and at most 1, and exp(-`kl_nats`)."""
     area: Estimate | None
     """Area that this one point dominates, as a share of the base's; None if the base itself retains too little."""
     accuracy: float | None
     """On capability probes; None without probes."""
-    nll: float
-    """On neutral text, in nats a token."""
+    kl_nats: float
+    """Collateral a token of ordinary text: from the nearer of organism and base."""
     taught_nll: float | None
     """On answers of the fine-tuning rows, in nats a token; None if a teacher gives the answers."""
     seconds: float | None = None
@@ -58,8 +58,9 @@ class WholeModels:
     def __init__(self, origin: Origin, organism: Organism):
         self.pair = load_pair(organism.pair, layer=organism.layer)
         self._behaviour = organism.behaviour
-        neutral = organism.make_texts(self.pair.tokenizer).rows("neutral", "test")
-        self._text = passage(self.pair, neutral, PROTOCOL_V2.test_tokens)
+        texts = organism.make_texts(self.pair.tokenizer)
+        self._text = ordinary(self.pair, texts, self._behaviour.prompts, "test", PROTOCOL_V2.test_tokens)
+        self._log_p = {side: self._predicted(self.pair, side) for side in SIDES}
         rows = origin.family.rows(origin.world, origin.spec)
         said = [r for r in rows if r.text is not None or any(m["role"] == "assistant" for m in r.messages)]
         self._taught = [tokenise(self.pair.tokenizer, row) for row in said[:TAUGHT]]
@@ -67,7 +68,10 @@ class WholeModels:
         self._b0, self._b1 = (a.rates.double().numpy() for a in (base, self._own))
         self.n = len(self._b1)
         """Test prompts."""
-        self._draws = weights(self.n, PROTOCOL_V2.draws, np.random.default_rng(SCORE_SEED))
+        self._gap = np.abs(self._b1 - self._b0)
+        self._scored = self._gap >= PROTOCOL_V2.scored_gap
+        templates, draws = self._behaviour.clusters("test"), PROTOCOL_V2.draws
+        self._draws = template_weights(templates, draws, np.random.default_rng(SCORE_SEED))
         self._area_off = float(hypervolume(np.ones(1), np.array([base.retention(self._own)])))
         self.off = self._read(self.pair, "base", base)
         """The adapter off: the base."""
@@ -83,10 +87,14 @@ class WholeModels:
         return CleanRun(pair, side, self._behaviour.of("test"), self._behaviour.capability_of("test"), self._text)
 
     def _read(self, pair: Pair, side: Side, clean_run: CleanRun) -> Retrained:
-        rates, retention = clean_run.rates.double().numpy(), clean_run.retention(self._own)
+        rates, kl_nats = clean_run.rates.double().numpy(), self._collateral(pair, side)
+        retention = float(np.exp(-kl_nats))
+        if clean_run.capability and self._own.capability:
+            retention = (retention + min(1.0, clean_run.capability[1] / max(self._own.capability[1], 1e-9))) / 2
 
         def reduction(w: Array) -> Array:
-            return (w @ (self._b1 - rates)) / (w @ (self._b1 - self._b0))
+            w = w * self._scored
+            return 1 - (w @ np.abs(rates - self._b0)) / (w @ self._gap)
 
         def area(w: Array) -> Array:
             x = reduction(w)[:, None]
@@ -99,7 +107,7 @@ class WholeModels:
             retention=retention,
             area=self._estimate(area) if self._area_off else None,
             accuracy=clean_run.capability[1] if clean_run.capability else None,
-            nll=clean_run.nll,
+            kl_nats=kl_nats,
             taught_nll=self._taught_nll(pair, side),
         )
 
@@ -107,6 +115,15 @@ class WholeModels:
         """A function of prompt weights [draws, prompts], with its 95 % bootstrap interval."""
         low, high = interval(of(self._draws))
         return Estimate(value=float(of(np.full((1, self.n), 1 / self.n))[0]), low=low, high=high)
+
+    def _predicted(self, pair: Pair, side: Side) -> Tensor:
+        """Log-probabilities [tokens, vocab] of what follows in ordinary text."""
+        return pair.logits(self._text.ids, side)[:, :-1][self._text.scored].log_softmax(-1)
+
+    def _collateral(self, pair: Pair, side: Side) -> float:
+        log_p = self._predicted(pair, side)
+        kl = [(own.exp() * (own - log_p)).sum(-1).clamp_min(0) for own in self._log_p.values()]
+        return float(torch.minimum(*kl).mean())
 
     def _taught_nll(self, pair: Pair, side: Side) -> float | None:
         if not self._taught:

@@ -35,7 +35,7 @@ EXPLAINED = {
     "oracle": "the same of the other model's whole residual, without a budget",
     "p": "(1 + random sets at least as good) / (1 + random sets)",
     "spill": "how far prompts on which the models agree move from the other",
-    "nats": "KL a token to the nearer model; of neutral text and chat the larger",
+    "nats": "KL a token of ordinary text (the prompts' kind) to the nearer model",
     "logit lens": "tokens whose logits a finding raises and lowers most",
     "cost": "seconds by phase, tokens read, most memory of the process",
 }

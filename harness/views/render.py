@@ -32,6 +32,10 @@ def results(found: Sequence[Result], folders: Sequence[Path], verbose: bool = Fa
     notes = [Text(f"partial: {some} (--limit); no leaderboard takes it", style="yellow") for some in partial(found)]
     notes += [Text(note, style="yellow") for note in dict.fromkeys(filter(None, map(sinks_kept, found)))]
     notes += [Text(note) for note in dict.fromkeys(filter(None, map(made_elsewhere, found)))]
+    if any(r.identity.in_process for r in found):
+        notes.append(
+            Text("in-process: for debugging, the method could change the scorer; no leaderboard takes it", "yellow")
+        )
     if len(found) == 1 and found[0].status == "ok":
         title = Text(
             "{0.method} on {0.organism}, seed {1}".format(found[0].identity, found[0].identity.seeds["method"])

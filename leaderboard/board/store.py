@@ -60,8 +60,8 @@ def load_results(runs: Path) -> Loaded:
             wrong += findings_faults(record.path.parent, result)
         if result is None or wrong:
             problems += [Problem(name, problem) for problem in wrong]
-        elif result.identity.limit is not None:
-            problems.append(Problem(name, f"a partial result ({result.identity.limit} prompts a split, --limit)"))
+        elif why := result.unpublished:
+            problems.append(Problem(name, why))
         elif result.id not in first:
             first[result.id] = name, result
             results.append(result)

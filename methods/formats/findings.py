@@ -109,8 +109,7 @@ def entry_from_file(path: Path, name: str | None = None, access: Access = "activ
         name: what the row is called; default: the name in the file, else the file's.
 
     Raises:
-        UsageError: a name that a method has. PrerequisiteError: no such file, a name that cannot name a folder.
-        FindingsFileError: see `read_file`.
+        UsageError: a name that a method has, or that cannot name a folder. PrerequisiteError, ValidationFailed: see `read_file`.
     """
     file = read_file(path)
     by = f", found by {file.method}" if file.method else ""
@@ -122,7 +121,7 @@ def entry_from_findings(result: DiffResult, name: str, access: Access = "activat
     """Findings in memory, to be scored like a method; they are checked when they are scored.
 
     Raises:
-        UsageError, PrerequisiteError: as `entry_from_file`.
+        UsageError: as `entry_from_file`.
     """
     said = [(f.direction.tolist(), f.gate and (f.gate.read.tolist(), f.gate.threshold)) for f in result.findings]
     sha256 = hashlib.sha256(repr((said, result.claims)).encode()).hexdigest()
@@ -135,7 +134,10 @@ def _entry(result: DiffResult, name: str, access: Access, origin: str, sha256: s
             f"{origin} is called {name!r}, which is a built-in or an installed method; did you mean {name + '-findings'!r}? "
             "Another name keeps its row apart from the method's own"
         )
-    check_name(name, origin)
+    try:
+        check_name(name, origin)
+    except PrerequisiteError as error:
+        raise UsageError(f"{error}; --name gives it another") from error
     told = f"{origin}; access {access} is declared, not enforced"
     return FindingsEntry(name, Given, told, f"{GIVEN}{sha256[:16]}", given=result, declared=access, layer=layer)
 
@@ -145,7 +147,7 @@ def read_file(path: Path, layouts: Sequence[Layout] = (OWN, KEPT)) -> FindingsFi
 
     Raises:
         PrerequisiteError: there is no such file.
-        FindingsFileError: no safetensors file, half of one, tensors that are no findings, numbers or words that the contract refuses.
+        ValidationFailed: no safetensors file, half of one, tensors that are no findings, numbers or words that the contract refuses.
     """
     if not path.is_file():
         raise PrerequisiteError(

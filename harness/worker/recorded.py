@@ -1,6 +1,8 @@
 """A diff problem that remembers what a method did with it: handles called, things it may not have, tensors it changed."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from inspect import isroutine
 from types import GeneratorType
@@ -9,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...methods.contract import DiffProblem
-from ..runs.problem import AccessError, Problem
+from ...methods.contract import AccessError, DiffProblem
 
 HANDLES = {name for name in (*DiffProblem.__annotations__, *vars(DiffProblem)) if not name.startswith("_")}
 """Everything a method may touch."""
@@ -19,7 +20,8 @@ HANDLES = {name for name in (*DiffProblem.__annotations__, *vars(DiffProblem)) i
 class RecordedProblem:
     """A `DiffProblem` that passes everything on, and remembers what was asked for and what was handed out."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: object) -> None:
+        # a `DiffProblem`, or one over a channel, whose attributes are properties
         self.used: set[str] = set()
         """Handles called."""
         self.refused: list[str] = []
@@ -71,3 +73,33 @@ class RecordedProblem:
             for part in found.values() if isinstance(found, dict) else found:  # pyright: ignore[reportUnknownVariableType]
                 self._kept(name, part)
         return found
+
+
+@contextmanager
+def restored() -> Generator[list[str], None, None]:
+    """Settings of the process are put back after the block; the list then says which were changed."""
+    before, changes = _state(), list[str]()
+    try:
+        yield changes
+    finally:
+        after = _state()
+        changes += [f"{name} was {old}, is {after[name]}" for name, old in before.items() if old != after[name]]
+        torch.set_default_dtype(before["torch default dtype"])
+        torch.set_num_threads(before["torch threads"])
+        torch.set_grad_enabled(before["gradient mode"])
+        if after["deterministic algorithms"] != before["deterministic algorithms"]:  # imports a compiler
+            torch.use_deterministic_algorithms(before["deterministic algorithms"])
+        torch.set_float32_matmul_precision(before["matmul precision"])
+        os.chdir(before["working folder"])
+
+
+def _state() -> dict[str, Any]:
+    """Settings of the process that outlive a method; whoever changes one changes what runs after it."""
+    return {
+        "torch default dtype": torch.get_default_dtype(),
+        "torch threads": torch.get_num_threads(),
+        "gradient mode": torch.is_grad_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "working folder": os.getcwd(),
+    }

@@ -1,0 +1,149 @@
+"""What runs in a method's process: load the method, hand it a problem, tell what came of it.
+
+All of this may be changed by the method that it runs, so the harness believes none of it (`host.py`).
+"""
+
+import os
+import pickle
+import socket
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ...methods.catalogue import BUILTIN
+from ...methods.contract import DiffProblem, DiffResult, FindingError, check_findings
+from ...methods.entry import MethodEntry
+from ...methods.registry import from_source, load_method
+from ...organisms.errors import DiffbenchError, PrerequisiteError
+from ..devices import OutOfMemory, trouble
+from .channel import MethodEnd
+from .recorded import RecordedProblem, restored
+from .remote import RemoteProblem
+from .task import Source, Task
+
+MOST_TEXT = 4000
+"""Longest message about a failure."""
+
+
+def warm() -> None:
+    """Import the built-in methods and what a tokenizer needs, before any is known."""
+    from transformers import PreTrainedTokenizerFast  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+    for name in BUILTIN:
+        load_method(name)
+
+
+def main(end: socket.socket) -> None:
+    """Do the one task that comes over a channel, and tell what came of it."""
+    channel = MethodEnd(end)
+    task = cast(Task, channel.hear())
+    os.chdir(task.folder)
+    os.environ["TMPDIR"] = task.folder
+    tempfile.tempdir = None
+    sys.path[:] = task.path
+    task.settings.set()
+    words, tensors = dict[str, Any](), list[Tensor]()
+    entry: MethodEntry | None = None
+    try:
+        entry = _load(task.source)
+        if task.todo == "describe":
+            words = _described(entry)
+        elif task.todo == "configure":
+            words = {"options": entry.configure(task.options).model_dump(mode="json")}
+        else:
+            words, tensors = _run(entry, task, channel)
+    except BaseException as error:
+        traceback.print_exc()
+        words |= {"failed": _failure(error, entry)}
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    channel.tell({"do": "finish", **words}, tensors)
+
+
+def _load(source: Source) -> MethodEntry:
+    if source.kind == "file":
+        return from_source(Path(source.name), source.code)
+    if source.kind == "class":
+        return MethodEntry(source.name, pickle.loads(source.code), f"class {source.name}", source.version)
+    entry = load_method(source.name)
+    if source.version not in ("", entry.version):
+        raise PrerequisiteError(
+            f"the source of {source.name} is {entry.version} and was {source.version} when the run began; start the run again"
+        )
+    return entry
+
+
+def _described(entry: MethodEntry) -> dict[str, Any]:
+    """What an entry says of itself, and its options."""
+    words: dict[str, Any] = {
+        **{n: getattr(entry, n) for n in ("name", "access", "paper", "cost", "stochastic", "summary", "version")},
+        "file": str(entry.file) if entry.file else None,
+        "schema": entry.config_class.model_json_schema(),
+    }
+    try:
+        words["defaults"] = entry.configure({}).model_dump(mode="json")
+    except DiffbenchError as error:
+        words["no_defaults"] = str(error)
+    return {"described": words}
+
+
+def _run(entry: MethodEntry, task: Task, channel: MethodEnd) -> tuple[dict[str, Any], list[Tensor]]:
+    """One call of `diff`, and what it gave as words and tensors."""
+    assert task.facts is not None
+    problem = RemoteProblem(channel, task.facts)
+    config = entry.config_class.model_validate(task.options)
+    torch.manual_seed(task.facts.seed)
+    if not task.recorded:
+        return _words(_result(entry, config, problem, task.facts.d_model))
+    seen = RecordedProblem(problem)
+    words: dict[str, Any] = {}
+    tensors = list[Tensor]()
+    with restored() as changes:
+        try:
+            words, tensors = _words(_result(entry, config, seen, task.facts.d_model))
+        except (DiffbenchError, MemoryError) as error:
+            traceback.print_exc()
+            words = {"failed": _failure(error, entry)}
+    words["seen"] = {"used": sorted(seen.used), "refused": seen.refused, "changed": seen.changed, "state": changes}
+    return words, tensors
+
+
+def _result(entry: MethodEntry, config: Any, problem: object, d_model: int) -> DiffResult:
+    result = check_findings(entry.run(config, cast(DiffProblem, problem)), d_model)
+    if result.patch and entry.access != "anchor":
+        raise FindingError("diff() returned patch=True, which only the oracle may; return findings")
+    return result
+
+
+def _words(result: DiffResult) -> tuple[dict[str, Any], list[Tensor]]:
+    found = [
+        {"score": f.score, "evidence": f.evidence, "threshold": f.gate.threshold if f.gate else None}
+        for f in result.findings
+    ]
+    dictionary = result.dictionary or {}
+    tensors = [t for f in result.findings for t in (f.direction, *([f.gate.read] if f.gate else []))]
+    words: dict[str, Any] = {
+        "findings": found,
+        "diagnostics": result.diagnostics,
+        "claims": result.claims,
+        "patch": result.patch,
+        "dictionary": list(dictionary),
+    }
+    if torch.cuda.is_initialized():
+        words["vram"] = int(torch.cuda.max_memory_allocated())
+    return {"result": words}, [*tensors, *dictionary.values()]
+
+
+def _failure(error: BaseException, entry: MethodEntry | None) -> dict[str, str]:
+    known = trouble(error, "the worker") if isinstance(error, Exception) else None
+    if isinstance(known, OutOfMemory):
+        return {"type": "OutOfMemory", "message": str(known)[:MOST_TEXT]}
+    if isinstance(error, DiffbenchError):
+        return {"type": type(error).__name__, "message": str(error)[:MOST_TEXT]}
+    where = f" ({entry.place(error)})" if entry else ""
+    return {"type": "MethodError", "message": f"{type(error).__name__}: {error}{where}"[:MOST_TEXT]}

@@ -1,0 +1,181 @@
+"""The harness's side of a problem: answers what a method's process asks, from the real problem and within its access tier.
+
+Arguments come from a process that may say anything, so they are validated before they reach the problem. An error of a handle is
+the method's to deal with, as it would be in one process; what befalls the machine (no memory, a failed device) ends the cell.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, validate_call
+from torch import Tensor
+
+from ...methods.contract import DiffProblem, Edit, Text
+from ...organisms.errors import DiffbenchError
+from ..devices import trouble
+from .channel import HarnessEnd, NoMessage, Said
+from .remote import RAISED
+from .watch import Watch
+
+log = logging.getLogger(__name__)
+
+MOST_ROWS, MOST_STREAMS, MOST_EDITS, DEEPEST = 2**16, 256, 4096, 8
+"""Directions of one question; streams open at once; edits of one question; questions within questions."""
+Number = Annotated[int, Field(ge=0, le=2**53)]
+Asked = Annotated[str, Field(max_length=100)]
+ROWS = ("lens", "patchscope")
+"""Handles that take directions."""
+FINISH, EDITED, NO_EDIT = "finish", "edited", "no edit"
+
+
+class _NoEdit(Exception):
+    """An edit raised in the method's process, which knows why."""
+
+
+class Serving:
+    """Answers one method's process.
+
+    Args:
+        problem: what is asked about; None: nothing may be asked.
+        end: of the channel.
+        watch: knows whose turn it is.
+    """
+
+    def __init__(self, problem: DiffProblem | None, end: HarnessEnd, watch: Watch):
+        self._given, self._end, self._watch = problem, end, watch
+        self._streams = dict[int, Iterator[Any]]()
+        self._opened, self._depth = 0, 0
+        self.raised = dict[str, DiffbenchError]()
+        """What a handle raised, by its message: a method that lets it through fails with the error itself."""
+        names = ("budget", "activations", "outputs", "next", "divergence", "weights", "labelled", "progress")
+        self._handles: dict[str, Callable[..., Any]] = {n: validate_call(getattr(self, f"_{n}")) for n in names}
+
+    @property
+    def _problem(self) -> DiffProblem:
+        if self._given is None:
+            raise NoMessage("a question before it had a problem")
+        return self._given
+
+    def until(self, *ends: str) -> Said:
+        """Answer until the method's process says one of these.
+
+        Raises:
+            Closed: it is gone. NoMessage: it says something else.
+        """
+        while True:
+            with self._watch.turn():
+                said = self._end.hear()
+            do = said.words.get("do")
+            if do in ends:
+                return said
+            self._answer(do, said)
+
+    def _answer(self, do: object, said: Said) -> None:
+        of, left = said.words.get("of"), said.words.get("left")
+        if not (isinstance(do, str) and isinstance(of, dict) and isinstance(left, list)) or self._depth >= DEEPEST:
+            raise NoMessage(f"{str(do)[:40]!r} is no question")
+        for number in left:  # pyright: ignore[reportUnknownVariableType]
+            if isinstance(number, int) and (stream := self._streams.pop(number, None)) is not None:
+                getattr(stream, "close", lambda: None)()
+        self._depth += 1
+        try:
+            answer = "gives", self._of(do, of, said.tensors)  # pyright: ignore[reportUnknownArgumentType]
+        except NoMessage:
+            raise
+        except Exception as error:
+            if not isinstance(error, DiffbenchError) and trouble(error, self._problem.device) is not None:
+                raise
+            answer = "raised", *self._told(do, error)
+        finally:
+            self._depth -= 1
+        if do != "progress":
+            self._end.tell(answer)
+
+    def _of(self, do: str, of: dict[str, Any], tensors: list[Tensor]) -> Any:
+        if do in self._handles:
+            return self._handles[do](**of)
+        if do in ROWS and len(tensors) == 1:
+            (rows,), d_model = tensors, self._problem.d_model
+            if rows.ndim != 2 or rows.shape[1] != d_model or len(rows) > MOST_ROWS or not rows.is_floating_point():
+                raise ValueError(
+                    f"{do} takes directions [n, {d_model}], at most {MOST_ROWS:,}; these are {list(rows.shape)} of {rows.dtype}"
+                )
+            return getattr(self._problem, do)(rows.to(self._problem.device))
+        raise NoMessage(f"{do[:40]!r} is no handle")
+
+    def _told(self, do: str, error: Exception) -> tuple[str, str]:
+        """Name and message of an error, as the method's process will raise it."""
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            return "ValueError", f"problem.{do}: {where}: {first['msg']} (given: {str(first.get('input'))[:80]})"
+        if isinstance(error, DiffbenchError):
+            self.raised[str(error)] = error
+        elif type(error).__name__ not in RAISED and not isinstance(error, _NoEdit):
+            log.warning("problem.%s raised", do, exc_info=error)
+        name = next((c.__name__ for c in type(error).__mro__ if c.__name__ in RAISED), None)
+        return (name, str(error)) if name else ("RuntimeError", f"{type(error).__name__}: {error}")
+
+    def _budget(self) -> Any:
+        return self._problem.budget
+
+    def _activations(
+        self,
+        text: Asked,
+        batch_tokens: Annotated[int, Field(ge=1, le=2**53)],
+        tokens: int | None,
+        start: Number | None,
+    ) -> int:
+        return self._open(self._problem.activations(_text(text), batch_tokens, tokens, start))
+
+    def _outputs(self, text: Asked, tokens: int | None) -> int:
+        return self._open(self._problem.outputs(_text(text), tokens))
+
+    def _open(self, stream: Iterator[Any]) -> int:
+        if len(self._streams) >= MOST_STREAMS:
+            raise ValueError(f"{MOST_STREAMS} streams of text are open; read one to its end before the next")
+        self._opened += 1
+        self._streams[self._opened] = stream
+        return self._opened
+
+    def _next(self, stream: Number) -> Any:
+        return next(self._streams[stream], None) if stream in self._streams else None
+
+    def _divergence(
+        self, edits: Annotated[int, Field(ge=0, le=MOST_EDITS)], text: Asked, tokens: Number
+    ) -> list[float]:
+        known = dict[int, tuple[int, Tensor]]()
+
+        def edit(which: int) -> Edit:
+            return lambda both: self._edited(which, both, known)
+
+        return self._problem.divergence([edit(i) for i in range(edits)], _text(text), tokens)
+
+    def _edited(self, which: int, both: Tensor, known: dict[int, tuple[int, Tensor]]) -> Tensor:
+        """What the method's process makes of residuals; the same ones are sent once."""
+        fresh = id(both) not in known
+        number, _ = known.setdefault(id(both), (len(known), both))
+        self._end.tell(("edit", which, number, both if fresh else None))
+        said = self.until(EDITED, NO_EDIT)
+        if said.words["do"] == NO_EDIT:
+            raise _NoEdit
+        if [list(t.shape) for t in said.tensors] != [list(both[:, :, 0].shape)]:
+            raise ValueError(
+                f"an edit gives residuals {list(both[:, :, 0].shape)}, this one gave {[list(t.shape) for t in said.tensors]}"
+            )
+        return said.tensors[0].to(both)
+
+    def _weights(self) -> Any:
+        return self._problem.weights()
+
+    def _labelled(self) -> Any:
+        return self._problem.labelled()
+
+    def _progress(self, done: Number, total: Number) -> None:
+        self._problem.progress(done, total)
+
+
+def _text(name: str) -> Text:
+    """A name that the problem itself refuses if it is no text's."""
+    return name  # pyright: ignore[reportReturnType]
