@@ -22,7 +22,9 @@ LayerOption = Annotated[
 ]
 LimitOption = Annotated[
     int | None,
-    typer.Option("--limit", help="Only so many prompts a split: a quick look, in no table.", show_default=False),
+    typer.Option(
+        "--limit", help="Only so many prompts a split, at least 8: a quick look, in no table.", show_default=False
+    ),
 ]
 SinksOption = Annotated[
     str | None,

@@ -86,7 +86,7 @@ def test_a_pair_that_cannot_be_used_stops_no_other(tmp_path: Path, whole: Path, 
     damage, reason = DAMAGES[kind]
     shutil.copytree(whole, tmp_path / "bad")
     damage(tmp_path / "bad")
-    out = bench("run", "-m", "oracle", "-o", "bad/own.yaml,taboo", "--limit", "3", code=1)
+    out = bench("run", "-m", "oracle", "-o", "bad/own.yaml,taboo", "--limit", "9", code=1)
     said = " ".join(out.split())
     assert reason in said and "diffbench-" not in said
     records = [json.loads(p.read_text()) for p in tmp_path.rglob("result.json")]
@@ -97,14 +97,14 @@ def test_a_pair_that_cannot_be_used_stops_no_other(tmp_path: Path, whole: Path, 
 
 def test_a_family_file_that_raises_stops_no_organism(tmp_path: Path) -> None:
     (tmp_path / "mood.py").write_text("raise RuntimeError('half written')\n")
-    out = bench("run", "-m", "oracle", "-o", "mood.py,taboo", "--limit", "3", code=1)
+    out = bench("run", "-m", "oracle", "-o", "mood.py,taboo", "--limit", "9", code=1)
     assert "mood.py was left out" in out and "half written" in out and "1.00 [1.00, 1.00]" in out
 
 
 def test_a_method_that_does_not_import_stops_no_other(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import a_package_that_is_not_installed\n")
     (tmp_path / "good.py").write_text(METHOD)
-    out = bench("run", "-m", "bad.py,good.py", "-o", "taboo", "--limit", "3", code=1)
+    out = bench("run", "-m", "bad.py,good.py", "-o", "taboo", "--limit", "9", code=1)
     assert "bad.py was left out" in out and "a_package_that_is_not_installed" in out and "last_token" in out
 
 
@@ -113,7 +113,7 @@ def test_all_means_the_others_where_one_organism_is_damaged(tmp_path: Path, monk
         shutil.copytree(registry.ZOO / name, tmp_path / "zoo" / name)
     monkeypatch.setattr(registry, "ZOO", tmp_path / "zoo")
     cut(tmp_path / "zoo" / "taboo" / "gold-narrow" / "adapter_model.safetensors")
-    out = bench("run", "-m", "oracle", "-o", "all", "--limit", "3", code=1)
+    out = bench("run", "-m", "oracle", "-o", "all", "--limit", "9", code=1)
     assert "taboo/gold-narrow was left out" in out and "sha256 differs" in " ".join(out.split())
     assert "taboo/gold-mixed" in out
 
@@ -128,7 +128,7 @@ def test_a_pair_that_no_memory_holds_stops_no_other(monkeypatch: pytest.MonkeyPa
         return load(organism, *rest)
 
     monkeypatch.setattr(Stage, "load", tight)
-    out = bench("run", "-m", "oracle", "-o", "taboo/gold-mixed,taboo", "--limit", "3", code=1)
+    out = bench("run", "-m", "oracle", "-o", "taboo/gold-mixed,taboo", "--limit", "9", code=1)
     assert "the memory does not hold this pair" in out and "1.00 [1.00, 1.00]" in out
 
 

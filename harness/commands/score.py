@@ -122,7 +122,7 @@ def score(
             organisms = find_organisms(file, left_out)
             check_fit(entries, organisms, file.layer)
             settings = Settings(organisms, [(entry, NoConfig()) for entry in entries], file, left_out)
-            carry_out(settings, overwrite, quiet, as_json, log_text)
+            carry_out(settings, overwrite, quiet, as_json, log_text, verbose)
 
 
 def read(paths: "Sequence[Path]", name: str | None, access: "Access") -> "list[FindingsEntry]":

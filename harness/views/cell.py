@@ -7,6 +7,7 @@ Scores are means over all budgets, so that mean and the random directions' stand
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -34,7 +35,7 @@ EXPLAINED = {
     "oracle": "the same of the other model's whole residual, without a budget",
     "p": "(1 + random sets at least as good) / (1 + random sets)",
     "spill": "how far prompts on which the models agree move from the other",
-    "nats": "KL a token to the nearer model; of neutral text and chat the larger",
+    "nats": "KL a token of ordinary text (the prompts' kind) to the nearer model",
     "logit lens": "tokens whose logits a finding raises and lowers most",
     "cost": "seconds by phase, tokens read, most memory of the process",
 }
@@ -53,6 +54,9 @@ def view(r: Result, verbose: bool = False) -> RenderableType:
     parts += map(Text, beside(r))
     if r.readings:
         parts += [Text(""), _lens(r)]
+    if r.claims:
+        parts.append(Text("what the method says has changed (recorded, not scored)"))
+        parts += [Padding(Text(claim), (0, 0, 0, 2)) for claim in r.claims]
     parts.append(Text(_cost(r), style="dim"))
     return Group(*parts, *([Text(""), _explained(r)] if verbose else []))
 

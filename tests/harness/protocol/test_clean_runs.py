@@ -62,10 +62,9 @@ def test_every_edit_equals_a_hook_on_the_whole_model(stage: Stage) -> None:
 
 
 def facing(stage: Stage, tokens: int = 150) -> dict[Side, CleanRun]:
-    """Both sides on a few prompts and some neutral text and chat."""
-    return CleanRun.both(
-        stage.pair, stage.organism.behaviour.of("dev")[:3], [], ordinary(stage.pair, stage.texts, "dev", tokens)
-    )
+    """Both sides on a few prompts and some ordinary text."""
+    prompts = stage.organism.behaviour.of("dev")[:3]
+    return CleanRun.both(stage.pair, prompts, [], ordinary(stage.pair, stage.texts, prompts, "dev", tokens))
 
 
 def test_collateral_is_the_smaller_of_the_distances_to_both_models(stage: Stage) -> None:
@@ -92,15 +91,6 @@ def test_what_equals_the_other_model_costs_nothing(stage: Stage) -> None:
         reads = list(run.read.rows.handed(runs[there].read.rows.residuals))
         assert max(float(run.read._nearest(r).max()) for r in reads) < 1e-5
         assert max(float(run.read.rows.kl(r).max()) for r in reads) > 1e-2
-
-
-def test_collateral_is_that_of_the_dearer_kind_of_text(stage: Stage) -> None:
-    run = facing(stage)["base"]
-    got = edits(OPTIONS[1:3], some_directions(stage), run.scale)
-    each, chat = run.read.edited(got), run.read.chat
-    assert bool(chat.any()) and not bool(chat.all())
-    kinds = torch.stack([each[:, chat].mean(1), each[:, ~chat].mean(1)])
-    torch.testing.assert_close(run.collateral(got), kinds.amax(0))
 
 
 def distances(said: list[list[float]], other: list[list[float]], by_choices: bool) -> list[float]:

@@ -237,7 +237,7 @@ def test_a_changed_model_is_measured_anew(tmp_path: Path) -> None:
 
 def bench(tmp_path: Path, *words: str) -> tuple[int, dict[str, Any], str]:
     """A small cell by command; its exit code, result, and what was said besides."""
-    options = "-m mean_diff -o taboo/gold-narrow --set mean_diff.tokens=300 --limit 6 --json --overwrite --out".split()
+    options = "-m mean_diff -o taboo/gold-narrow --set mean_diff.tokens=300 --limit 9 --json --overwrite --out".split()
     done = CliRunner().invoke(app, ["run", *options, str(tmp_path / "runs"), *words])
     return done.exit_code, json.loads(done.stdout) if done.exit_code == 0 else {}, done.stderr
 

@@ -80,20 +80,26 @@ def test_a_template_that_refuses_the_prompts_fails_its_own_cells_only(tmp_path: 
     assert "System role not supported" in str(first.reason) and "merge_system" in str(first.reason)
 
 
-def test_a_method_that_reads_chat_fails_alone_where_it_cannot_be_shown(
+def test_conversations_that_cannot_be_shown_fail_the_cell_until_they_are_left_out(
     tmp_path: Path, make: Make, saved: tuple[Path, Path, Path]
 ) -> None:
+    """Whatever the method reads: what an edit costs is measured on them."""
     prompts = json.loads(saved[2].read_text())["prompts"]
     for p in prompts:
         p["text"] = p.pop("messages")[0]["content"]
-    organism = make("bare", prompts=prompts, chat_template="{{ raise_exception('no conversations here') }}")
+    bare = {"prompts": prompts, "chat_template": "{{ raise_exception('no conversations here') }}"}
     body = "return DiffResult([Finding(b.residuals[:, 1].mean(0)) for b in problem.activations('{}', tokens=100)][:1])"
-    results = [
-        *ran(tmp_path / "runs", [organism], write_method(tmp_path, body.format("chat")).file.as_posix()),
-        *ran(tmp_path / "runs", [organism], write_method(tmp_path, body.format("neutral")).file.as_posix()),
-    ]
-    assert [r.status for r in results] == ["failed", "ok"]
-    assert "conversation 1 of `chat`" in str(results[0].reason) and "no conversations here" in str(results[0].reason)
+    chat = write_method(tmp_path, body.format("chat")).file.as_posix()
+    (result,) = ran(tmp_path / "runs", [make("bare", **bare)], chat)
+    assert result.status == "failed"
+    assert "conversation 1 of `chat`" in str(result.reason) and "no conversations here" in str(result.reason)
+    neutral = write_method(tmp_path, body.format("neutral")).file.as_posix()
+    given, left_out = (
+        ran(tmp_path / name, [make(name, **bare, **more)], neutral)[0]
+        for name, more in (("given", {}), ("left-out", {"chat": []}))
+    )
+    assert (given.status, left_out.status) == ("failed", "ok"), left_out.reason
+    assert "of `chat`: the chat template of" in str(given.reason)
 
 
 def test_texts_shorter_than_the_budget_are_said_where_a_result_is_shown(
