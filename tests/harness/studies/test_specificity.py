@@ -153,10 +153,12 @@ def scored(runs: Path, organism: str = "taboo/gold-narrow", findings: int = 2, *
     """A made-up run folder that could be a row."""
     made = make_result(organism=organism, **fields)
     if made.samples is not None and findings:
+        s, scored = made.samples, np.array(made.samples.scored)
+        gain = float(np.array(s.constant.sufficiency.effect)[scored].sum() / np.array(s.gap)[scored].sum())
         made.choices = [
             Choice(
                 column="constant", side="sufficiency", tau_nats=0.1, op="add", k=1, gated=False, strength=0.5, dev_gain=0.1,
-                test_gain=0.5, test_rate=0.5, dev_kl_nats=0.08, test_kl_nats=0.08, test_kl_high=0.1,
+                test_gain=gain, test_rate=0.5, dev_kl_nats=0.08, test_kl_nats=0.08, test_kl_high=0.1,
             )
         ]  # fmt: skip
     made.provenance.source, made.curves = {"organism": organism}, []
