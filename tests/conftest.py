@@ -26,7 +26,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, set_seed
 
-SHORT = Protocol(controls=3, ks=(1, 3), strengths=(0.3, 0.9), draws=200, dev_tokens=100, test_tokens=100)
+SHORT = Protocol(controls=3, ks=(1, 3), draws=200, dev_tokens=100, test_tokens=100)
 """The same procedure with fewer controls, rungs and draws."""
 
 

@@ -104,9 +104,11 @@ class KnownOrganism:
 
     @cached_property
     def chat_gate(self) -> Gate:
-        """Open on conversations, learnt from ordinary text."""
+        """Open on conversations (98 % of their tokens: one that leaves more alone says more than "chat"), learnt from ordinary text."""
         neutral, chat = self.harvest
-        return discriminant(torch.cat([neutral, chat]), torch.arange(len(neutral) + len(chat)) >= len(neutral), 0.01)
+        which = torch.arange(len(neutral) + len(chat)) >= len(neutral)
+        read = discriminant(torch.cat([neutral, chat]), which, 0.01).read
+        return Gate(read, float((chat.flatten(0, 1) @ read).quantile(0.02)))
 
     def most_divergent(self, candidates: int) -> Finding:
         """Of random directions the one along which exchanging the models' residuals leaves least of their divergence."""

@@ -37,8 +37,8 @@ ORGANISMS = ("subliminal/fox-narrow", "planted/owl-strong")
 """A behaviour on the smallest base, and a planted truth."""
 NULL = "null/base-identical"
 """An adapter that changes nothing."""
-REDUCED = PROTOCOL_V2.model_copy(update={"controls": 8, "test_tokens": 1000, "draws": 2000})
-"""Protocol v2 with half the controls and test text: what runs without `--full`."""
+REDUCED = PROTOCOL_V2.model_copy(update={"controls": 8, "draws": 2000})
+"""Protocol v2 with half the controls and fewer draws: what runs without `--full`."""
 MINIMAL: dict[str, Any] = {"controls": 3, "ks": (1, 3), "dev_tokens": 100, "test_tokens": 100}
 """What is left of the protocol where only equality is asked for."""
 RANDOMS = 16
@@ -153,7 +153,7 @@ def _dose(s: KnownOrganism) -> Iterator[Check]:
     near = [s.closeness(s.plain, "sufficiency", "add", dose * best) for dose in DOSES]
     top = max(near)
     yield s.check("dose: share of the gap closed at a quarter, less than at best by", top - near[0], at_least=0.1)
-    yield s.check("dose: share of the gap closed at four times, less than at best by", top - near[-1], at_least=0.02)
+    yield s.check("dose: share of the gap closed at four times, less than at best by", top - near[-1], at_least=0.01)
 
 
 def _random(s: KnownOrganism) -> Iterator[Check]:

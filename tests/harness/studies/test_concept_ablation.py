@@ -175,9 +175,12 @@ def test_the_record_follows_its_formulas(
     assert found.nothing.reduction.value == 0 and found.tuned.rate == found.nothing.rate
     half, b0, b1 = found.at[1].findings, found.off.rate.value, found.tuned.rate.value
     assert half.rank == 2 and b0 < half.rate.value < b1
-    assert half.reduction.value == pytest.approx((b1 - half.rate.value) / (b1 - b0))
+    assert half.reduction.value == pytest.approx(
+        (b1 - half.rate.value) / (b1 - b0), abs=0.02
+    )  # not every prompt is scored
     assert half.reduction.low < half.reduction.value < half.reduction.high
-    kept = min(1.0, float(torch.tensor(found.tuned.nll - half.nll).exp()))
+    assert half.kl_nats > found.tuned.kl_nats == found.off.kl_nats == pytest.approx(0, abs=1e-6)
+    kept = float(torch.tensor(-half.kl_nats).exp())
     assert found.tuned.accuracy and half.accuracy is not None
     assert half.retention == pytest.approx((kept + min(1, half.accuracy / found.tuned.accuracy)) / 2)
     reach = half.reduction.value * (half.retention - 0.8) / (found.off.retention - 0.8)

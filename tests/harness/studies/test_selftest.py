@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from diffbench.cli import app
-from diffbench.harness.pairs.interventions import Directions, unit
-from diffbench.harness.protocol import effects as scores
+from diffbench.harness.pairs.interventions import Edits
+from diffbench.harness.protocol.clean_runs import CleanRun
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.records.settings import Protocol
 from diffbench.harness.runs.stage import Stage
@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from ...factories import make_result
 
-TINY = Protocol(controls=4, ks=(1, 3), strengths=(0.3, 0.9), draws=200, dev_tokens=100, test_tokens=100)
+TINY = Protocol(controls=4, ks=(1, 3), draws=200, dev_tokens=100, test_tokens=100)
 FEW = (0.0, 1.0, 8.0)
 
 
@@ -45,7 +45,7 @@ def report() -> Report:
 
 def test_a_sound_instrument_passes_every_check(report: Report) -> None:
     assert not report.failed, report.failed
-    assert len({c.name for c in report.checks}) == len(report.checks) >= 25
+    assert len({c.name for c in report.checks}) == len(report.checks) >= 35
     by_name = {c.name: c for c in report.checks}
     assert by_name["truth: sufficiency against a plain hook, largest difference"].measured < 1e-5
     assert 0 < by_name["random controls: spread of their effects"].measured < 1
@@ -76,43 +76,47 @@ def test_the_command_prints_the_table_and_exits_with_4_if_a_check_fails(
 
 def test_an_organism_without_a_behaviour_is_refused() -> None:
     result = CliRunner().invoke(app, ["selftest", "-o", "null/base-identical"])
-    assert result.exit_code == 4 and "gap of at least" in result.output
+    assert result.exit_code == 4 and "the two models differ by 0.1 or more on 0 of" in result.output
     assert CliRunner().invoke(app, ["selftest", "-o", "subliminal/fxo-narrow"]).exit_code == 2
 
 
 def test_halved_effects_are_found_by_the_plain_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oracle halves too, so every ratio looks right: only a second measurement can tell."""
-    right = scores._effect
-    monkeypatch.setattr(scores, "_effect", lambda *args: right(*args) / 2)
+    """Distances of edited models halve the way back, so every ratio looks right: only a second measurement can tell."""
+    right = CleanRun.measured
+
+    def halved(self: CleanRun, edits: Edits) -> tuple[torch.Tensor, torch.Tensor]:
+        away, rates = right(self, edits)
+        return (away + self.gap) / 2, rates
+
+    monkeypatch.setattr(CleanRun, "measured", halved)
     broken = subject()
     assert {"truth: sufficiency against a plain hook", "truth: necessity against a plain hook"} <= failed(
         selftest._truth(broken)
     )
-    assert "oracle: share of the gap" in failed(selftest._oracle(broken))
+
+
+def test_a_rate_without_a_ceiling_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instrument that counts more of the behaviour as better rewards overshoot."""
+    right = CleanRun.measured
+
+    def onward(self: CleanRun, edits: Edits) -> tuple[torch.Tensor, torch.Tensor]:
+        _, rates = right(self, edits)
+        return (self.other.rates - rates if self.side == "base" else rates - self.other.rates), rates
+
+    monkeypatch.setattr(CleanRun, "measured", onward)
+    broken = KnownOrganism(Stage.load(load_organism(ORGANISMS[1]), "cpu", TINY), 3, clone_effect)
+    assert "dose: share of the gap closed at four times" in failed(selftest._dose(broken))
 
 
 def test_controls_that_do_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Scorer._control
-
-    def nothing(self: Scorer, directions: Directions, seed: int, index: int) -> object:
-        each = right(self, directions, seed, index)
-        zero = torch.zeros_like(each.directions.direction)
-        return scores.Candidate(Directions(zero, directions.read, directions.threshold))
-
-    monkeypatch.setattr(Scorer, "_control", nothing)
+    monkeypatch.setattr(Scorer, "_random", lambda self, kind, index: torch.zeros(16, self.pair.d_model))
     assert "random controls: spread of their effects" in failed(selftest._random(subject()))
 
 
 @pytest.mark.slow
 def test_controls_that_are_the_truth_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth, right = subject().truth.direction, Scorer._control
-
-    def cheat(self: Scorer, directions: Directions, seed: int, index: int) -> object:
-        each = right(self, directions, seed, index)
-        rows = unit(truth).expand_as(each.directions.direction)
-        return scores.Candidate(Directions(rows, directions.read, directions.threshold))
-
-    monkeypatch.setattr(Scorer, "_control", cheat)
+    truth = subject().truth.direction
+    monkeypatch.setattr(Scorer, "_random", lambda self, kind, index: truth.expand(16, -1))
     broken = subject()
     assert "truth: isolation" in failed(selftest._truth(broken))
     assert "random: sufficiency" in failed(selftest._random(broken))

@@ -11,8 +11,6 @@ import pytest
 import torch
 from diffbench.cli import app
 from diffbench.harness.pairs.interventions import Directions
-from diffbench.harness.protocol.controls import SCORE_SEED
-from diffbench.harness.protocol.intervals import summarise
 from diffbench.harness.records.result import Choice, Result, load_result
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import FINDINGS, write_run
@@ -63,9 +61,11 @@ def found(runs: Path) -> Specificity:
 def test_the_own_column_is_the_recorded_effect(found: Specificity, result: Result) -> None:
     (row,) = found.rows
     assert result.behaviour is not None
-    gap = result.behaviour.b1_test - result.behaviour.b0_test
+    b0, b1 = result.behaviour.b0_test, result.behaviour.b1_test
+    gap = b1 - b0
     for half, side in ((row.added, "sufficiency"), (row.removed, "necessity")):
-        recorded = np.mean([c.test_effect for c in result.choices if c.side == side])
+        rate = np.mean([c.test_rate for c in result.choices if c.side == side])
+        recorded = rate - b0 if side == "sufficiency" else b1 - rate
         own = half.effects[[c.name for c in found.columns].index(row.behaviour)]
         assert own == pytest.approx(recorded / gap, abs=1e-4) and own == half.own
         assert abs(half.own) > 0.05  # a comparison with nothing would say nothing
@@ -96,7 +96,7 @@ def test_controls_are_those_of_the_result(stage: Stage) -> None:
     gate = Gate(torch.ones(stage.pair.d_model), 0.5)
     directions = Directions.of([Finding(torch.ones(stage.pair.d_model), gate), Finding(torch.ones(stage.pair.d_model))])
     for i in range(3):
-        ours, theirs = control(directions, i), stage.scorer._control(directions, SCORE_SEED, i).directions
+        ours, theirs = control(directions, i), stage.scorer._under(directions, i).directions
         assert torch.equal(ours.direction, theirs.direction)
         assert torch.equal(ours.read, theirs.read) and torch.equal(ours.threshold, theirs.threshold)
 
@@ -153,11 +153,12 @@ def scored(runs: Path, organism: str = "taboo/gold-narrow", findings: int = 2, *
     """A made-up run folder that could be a row."""
     made = make_result(organism=organism, **fields)
     if made.samples is not None and findings:
-        effect = float(np.mean(made.samples.sufficiency))
+        s, scored = made.samples, np.array(made.samples.scored)
+        gain = float(np.array(s.constant.sufficiency.effect)[scored].sum() / np.array(s.gap)[scored].sum())
         made.choices = [
             Choice(
-                side="sufficiency", tau_nats=0.1, op="add", k=1, gated=False, strength=0.5,
-                dev_effect=0.1, test_effect=effect, test_kl_nats=0.1,
+                column="constant", side="sufficiency", tau_nats=0.1, op="add", k=1, gated=False, strength=0.5, dev_gain=0.1,
+                test_gain=gain, test_rate=0.5, dev_kl_nats=0.08, test_kl_nats=0.08, test_kl_high=0.1,
             )
         ]  # fmt: skip
     made.provenance.source, made.curves = {"organism": organism}, []
@@ -251,11 +252,8 @@ def test_a_result_of_another_protocol_or_with_other_effects_is_refused(runs: Pat
     with pytest.raises(ValidationFailed, match="protocol_sha256"):
         specificity(runs, None, behaviours=BEHAVIOURS[:1])
     made = load_result(runs / "run" / "result.json")
-    assert made.samples is not None
-    made.samples.sufficiency = [0.8 * effect for effect in made.samples.sufficiency]  # forged everywhere alike
-    for choice in made.choices:
-        choice.test_effect *= 0.8 if choice.side == "sufficiency" else 1
-    made.scores = summarise(made.samples, SHORT.draws, SCORE_SEED)
+    for choice in made.choices:  # forged as far as a record alone can tell
+        choice.test_rate *= 0.8 if choice.side == "sufficiency" else 1
     folder = tmp_path / "edited"
     folder.mkdir()
     (folder / "result.json").write_text(made.model_dump_json())
