@@ -21,7 +21,7 @@ class Protocol(BaseModel):
     """Where collateral is measured as a function of strength, in mean residual norms; the last one is the largest that is used."""
     aim: float = Field(default=0.8, gt=0, le=1)
     """Share of a budget that a strength aims at: what it costs on other text scatters."""
-    controls: int = Field(default=16, ge=3)
+    controls: int = Field(default=16, ge=1)
     """Random controls put through the same procedure; those of the embedded sets are shipped, and are `shipped_controls`."""
     dev_tokens: int = Field(default=256, ge=16)
     """Tokens of chat (of neutral text, if the prompts are no conversations) on which strengths are found."""
