@@ -19,7 +19,7 @@ from ..records.control_pack import Values
 
 SCORE_SEED = 0
 """Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
-KIND, VERSION = "controls", "2"
+KIND, VERSION = "controls", "3"
 """Of what is kept of a control. The version is that of the procedure that measures one option: change it whenever its numbers change."""
 MIXTURES = 8
 """Most draws of the second null, which is only ever averaged."""
@@ -98,8 +98,6 @@ class Candidate:
     """Whether it acts where the gates are open, or everywhere."""
     draw: ControlMemory | None = None
     """Of a random draw, constant; None: findings, or a control under their gates."""
-    random: bool = False
-    """A control: what its options cost is believed, and not measured again on test text."""
     own: dict[tuple[str, Option], Value] = field(default_factory=dict[tuple[str, Option], Value])
 
     def recall(

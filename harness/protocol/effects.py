@@ -300,7 +300,6 @@ class Scorer:
                     self._frame(self._random(kind, i)),
                     self.protocol.ks,
                     draw=ControlMemory(self._kept if known is None else None, {"null": kind, "index": i}, own),
-                    random=True,
                 )
                 for i, own in enumerate(values)
             ]
@@ -347,7 +346,7 @@ class Scorer:
 
     def _under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
         """The index-th random control under the findings' gates."""
-        return Candidate(self._frame(self._random("isotropic", index)).under(directions), ks, gated=True, random=True)
+        return Candidate(self._frame(self._random("isotropic", index)).under(directions), ks, gated=True)
 
     def _timed(self, candidate: Candidate) -> tuple[dict[SideName, list[Taken]], float]:
         began = time.perf_counter()
@@ -429,14 +428,10 @@ class Scorer:
         side = SIDES[name]
         chosen, run = self._chosen(self._points(name, candidate)), self._clean[side, "test"]
         on_test = self._of(f"{side} test", candidate, chosen)
-        # an option that was chosen for a budget aims at a share of it; written as a product, so that rounding does not take it away
-        share = self.protocol.aim if candidate.random else 1.0
-        costs = [[x.kl_nats, x.kl_nats] for x in chosen]
-        if not candidate.random:
-            costs = self._of(f"{side} collateral", candidate, chosen)
+        costs = self._of(f"{side} collateral", candidate, chosen)
         out: list[Taken] = []
         for tau in self.protocol.budgets_nats:
-            keeps = [i for i, (_, high) in enumerate(costs) if high <= share * tau]
+            keeps = [i for i, (_, high) in enumerate(costs) if high <= tau]
             best = max(keeps, key=lambda i: chosen[i].gain, default=None)
             if best is None:
                 out.append(Taken(tau, None, np.zeros(len(run.gap)), float(run.rates.mean()), 0.0, 0.0))
