@@ -263,9 +263,9 @@ class Pair:
 
     @property
     def _answer_bytes(self) -> int:
-        """Of the keys and values of one position."""
+        """Of the keys and values of one position, as far as the config says: a model without attention is taken to hold as much."""
         config = plain(self.model).config.get_text_config()
-        heads: int = config.num_attention_heads
+        heads: int = getattr(config, "num_attention_heads", None) or 1
         width: int = getattr(config, "head_dim", None) or self.d_model // heads
         return 2 * self.n_layers * (getattr(config, "num_key_value_heads", None) or heads) * width * self.dtype.itemsize
 
