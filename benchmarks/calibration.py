@@ -77,13 +77,13 @@ WIDTH = 10
 class Remembering(Scorer):
     """Keeps what was measured of gated controls too: the same gates and the same random directions give the same numbers."""
 
-    def _under(self, directions: Directions, index: int) -> Candidate:
+    def _under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
         if not hasattr(self, "_gated_controls"):
             self._gated_controls: dict[tuple[object, ...], Candidate] = {}
         gates = directions.read.numpy().tobytes(), directions.threshold.numpy().tobytes()
         key = (gates, len(directions.direction), index)
         if key not in self._gated_controls:
-            self._gated_controls[key] = super()._under(directions, index)
+            self._gated_controls[key] = super()._under(directions, ks, index)
         return self._gated_controls[key]
 
 
