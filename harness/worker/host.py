@@ -62,7 +62,7 @@ class _Finding(_Strict):
 class _Result(_Strict):
     findings: list[_Finding]
     diagnostics: dict[str, Any]
-    claims: list[str]
+    claims: list[str] = Field(default_factory=list[str])
     patch: bool
     dictionary: list[str]
     vram: Annotated[int, Field(ge=0)] = 0
