@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from ...methods.coder.fitting import rereads
+from ...methods.coder.fitting import DictionaryConfig, rereads
 from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
 from ..protocol.discovery import CONTROLS, Panel
 from ..runs.cell import Cell
@@ -184,6 +184,8 @@ class Rehearsal:
     """Seconds of the method without reading."""
     read_again: int
     """Tokens that a stream will read another time, over all texts."""
+    buffer_tokens: int
+    """Tokens that its buffer holds; 0 without one."""
     diff: DiffResult
     kept_bytes: int
     """Residuals that the method held of what it was given."""
@@ -243,11 +245,14 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     workers = min(few, torch.get_num_threads()) if stage.pair.device.type == "cpu" else 1
     each = whole / (PANEL + 1) if nulls else sum(others) / max(1, len(others))
     spent = each * PANEL if nulls else max(own, (own + sum(others)) / workers)
+    ours = cell.config if isinstance(cell.config, DictionaryConfig) else None  # others say of themselves what they like
+    stream: dict[str, Any] = diff.diagnostics.get("stream", {}) if ours else {}
     return Rehearsal(
         reads=seen.reads(),
         setup_s=measured_s - climbed if fresh else 0.0,
         control_s=climbed / few if fresh else 0.0,
-        read_again=rereads(cell.config, seen.asked) if "stream" in diff.diagnostics else 0,
+        read_again=rereads(ours, seen.asked) if ours and stream else 0,
+        buffer_tokens=stream.get("buffer_tokens", 0),
         rest_s=max(0.0, whole - spent),
         own_s=own,
         each_s=each,
