@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
-from inspect import cleandoc
 from pathlib import Path
 
 NEUTRAL, CHAT = ("scipy", "pandas", "datasets"), ("torch", "transformers", "peft")
@@ -22,7 +21,7 @@ LEAST, MOST = 200, 4000
 
 
 def docstrings(package: str) -> Iterator[tuple[str, str]]:
-    """(qualified name, documentation) of a package's modules, classes and functions, in the order of their names."""
+    """(qualified name, documentation) of a package's modules, classes and functions, file by file."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise SystemExit(f"{package} is not installed; install diffbench's dependencies")
@@ -38,7 +37,7 @@ def docstrings(package: str) -> Iterator[tuple[str, str]]:
 
 def _within(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        found = cleandoc(ast.get_docstring(node) or "")
+        found = ast.get_docstring(node) or ""
         if len(found) >= LEAST:
             yield name, found[:MOST]
     for child in ast.iter_child_nodes(node):

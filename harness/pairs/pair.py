@@ -36,8 +36,10 @@ WINDOWS = ("sliding_window", "attention_chunk_size")
 """Names in a config of how far a position sees in some of the blocks; a tree says it sees to its beginning."""
 ENOUGH = 16
 """Matrix products of fewer rows take other ways through a library: a number must not depend on what is computed beside it."""
-ANSWERS, ANSWER_BYTES = 256, 2**28
-"""Most rows that are written at a time, and most bytes of keys and values that they may hold."""
+ANSWERS = 256
+"""Most rows that are written at a time."""
+ANSWER_BYTES = {"cpu": 2**28, "accelerator": 2**33}
+"""Most bytes of keys and values that these may hold."""
 LOGIT_BYTES = {"cpu": 2**24, "accelerator": 2**29}
 """Most logits that are held at a time."""
 
@@ -289,7 +291,8 @@ class Pair:
         if seed is not None:
             torch.manual_seed(seed)
         longest = max(map(len, prompts), default=0) + max_new_tokens
-        at_once = max(1, min(ANSWERS, ANSWER_BYTES // (longest * self._answer_bytes)))
+        most = ANSWER_BYTES["cpu" if self.device.type == "cpu" else "accelerator"]
+        at_once = max(1, min(ANSWERS, most // (longest * self._answer_bytes)))
         for start in range(0, len(order), at_once):
             batch = order[start : start + at_once]
             length = self._check_fits([prompts[i] for i in batch], max_new_tokens)

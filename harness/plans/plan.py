@@ -216,15 +216,16 @@ def _cell(
         spared += t.pace * min(read.get(key, 0), t.asked)
         read[key] = max(read.get(key, 0), t.asked)
     per_token = 2 * 4 * little.pair.d_model
-    again = max(0, r.read_again - kept // per_token)  # what is kept costs no pass; no answer is written twice
-    harvest += again * min((t.pace for t in r.reads.values()), default=0.0)
+    # what is kept costs no pass however often it is read again, and no answer is written twice
+    again = round(r.read_again * max(0.0, 1 - kept / (per_token * max(1, tokens))))
+    given = sum(t.given for t in r.reads.values())
+    harvest += again * sum(t.seconds for t in r.reads.values()) / max(1, given)
     room = MEMORY_BYTES / (per_token * max(1, sum(read.values())))
     seconds = {"load": little.load_s if first else 0.0, "measure": r.setup_s + r.control_s * r.controls}
     seconds |= {"start": r.start_s, "harvest": harvest, "fit": r.fit_s, "score": r.score_s}
-    given = sum(t.given for t in r.reads.values())
     share = r.kept_bytes / (given * per_token) if given else 0.0
     # held in parts and then as one, or in a buffer; beside it what is remembered for the next method
-    buffer = r.diff.diagnostics.get("stream", {}).get("buffer_tokens", 0) * per_token * STORED_BYTES // 4
+    buffer = r.buffer_tokens * per_token * STORED_BYTES // 4
     more = int(2 * share * max(0, tokens - given) * per_token) + buffer + min(MEMORY_BYTES, tokens * per_token)
     on_gpu = little.pair.device.type == "cuda"
     dictionary = sum(t.nbytes for t in (r.diff.dictionary or {}).values())

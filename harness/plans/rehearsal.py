@@ -7,13 +7,13 @@ asks for is counted, and its parts are timed; a method of somebody else's is reh
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 
-from ...methods.coder.fitting import rereads
+from ...methods.coder.fitting import DictionaryConfig, rereads
 from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
 from ..protocol.discovery import CONTROLS, Panel
 from ..runs.cell import Cell
@@ -189,15 +189,13 @@ class Rehearsal:
     """Tokens that a stream will read another time, over all texts."""
     start_s: float
     """Seconds that its process takes to start."""
+    buffer_tokens: int
+    """Tokens that its buffer holds; 0 without one."""
     diff: DiffResult
     kept_bytes: int
     """Residuals that the method held of what it was given; all of them, if it ran in a process of its own."""
     controls: int
     """Controls that the cell has in all."""
-    gated: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.gated = any(f.gate for f in self.diff.findings)
 
     @property
     def score_s(self) -> float:
@@ -239,11 +237,11 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     torch.manual_seed(cell.seed)
     seen, began = Rehearsed(problem), time.perf_counter()
     usage = Usage(start_s=START_S)
-    if ours := cell.in_process or cell.method.origin == "built-in":
+    if here := cell.in_process or cell.method.origin == "built-in":
         diff = check_findings(cell.method.run(cell.config, cast(DiffProblem, seen)), stage.pair.d_model)
     else:
         diff = check_findings(run_method(cell.method, cell.config, cast(DiffProblem, seen), usage), stage.pair.d_model)
-    method_s = time.perf_counter() - began - (0.0 if ours else usage.start_s)
+    method_s = time.perf_counter() - began - (0.0 if here else usage.start_s)
     began = time.perf_counter()
     measured(diff, stage, progress)
     whole = time.perf_counter() - began
@@ -254,11 +252,14 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     workers = min(few, torch.get_num_threads()) if stage.pair.device.type == "cpu" else 1
     each = whole / (PANEL + 1) if nulls else sum(others) / max(1, len(others))
     spent = each * PANEL if nulls else max(own, (own + sum(others)) / workers)
+    ours = cell.config if isinstance(cell.config, DictionaryConfig) else None  # others say of themselves what they like
+    stream: dict[str, Any] = diff.diagnostics.get("stream", {}) if ours else {}
     return Rehearsal(
         reads=seen.reads(),
         setup_s=measured_s - climbed if fresh else 0.0,
         control_s=climbed / few if fresh else 0.0,
-        read_again=rereads(cell.config, seen.asked) if "stream" in diff.diagnostics else 0,
+        read_again=rereads(ours, seen.asked) if ours and stream else 0,
+        buffer_tokens=stream.get("buffer_tokens", 0),
         rest_s=max(0.0, whole - spent),
         own_s=own,
         each_s=each,
@@ -266,6 +267,6 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
         fit_s=max(0.0, method_s - problem.harvest_s - taken) + all_,
         start_s=usage.start_s,
         diff=diff,
-        kept_bytes=seen.kept_bytes if ours else sum(seen.given.values()) * 2 * 4 * stage.pair.d_model,
+        kept_bytes=seen.kept_bytes if here else sum(seen.given.values()) * 2 * 4 * stage.pair.d_model,
         controls=CONTROLS if nulls else cell.protocol.controls,
     )

@@ -17,6 +17,7 @@ from ..cache import Cache
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
 from ..records.result import Result, finished
+from ..worker.limits import LostDevice
 from ..worker.servers import server
 from .cell import Cell, run_cell, unloaded
 from .folder import RESULT, run_folder, tidy, write_run
@@ -163,7 +164,7 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
             if isinstance(outcome.error, DeviceFailed):
                 failed[cell.machine.device] = outcome.error
             write_run(folder, outcome.result, outcome.diff, log_text())
-            if cell.machine.device not in failed:
+            if cell.machine.device not in failed and not isinstance(outcome.error, LostDevice):
                 shutil.rmtree(scratch, ignore_errors=True)
             watch.done(cell, outcome.result, folder, cached=False)
             yield outcome.result

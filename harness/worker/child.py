@@ -20,7 +20,7 @@ from ...methods.contract import DiffProblem, DiffResult, FindingError, check_fin
 from ...methods.entry import MethodEntry
 from ...methods.registry import from_source, load_method
 from ...organisms.errors import DiffbenchError, PrerequisiteError
-from ..devices import OutOfMemory, trouble
+from ..devices import DeviceFailed, OutOfMemory, trouble
 from .channel import MethodEnd
 from .recorded import RecordedProblem, restored
 from .remote import RemoteProblem
@@ -59,7 +59,7 @@ def main(end: socket.socket) -> None:
             words, tensors = _run(entry, task, channel)
     except BaseException as error:
         traceback.print_exc()
-        words |= {"failed": _failure(error, entry)}
+        words |= {"failed": _failure(error, entry, task.facts.device if task.facts else "cpu")}
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     channel.tell({"do": "finish", **words}, tensors)
@@ -108,7 +108,7 @@ def _run(entry: MethodEntry, task: Task, channel: MethodEnd) -> tuple[dict[str, 
             words, tensors = _words(_result(entry, config, seen, task.facts.d_model))
         except (DiffbenchError, MemoryError) as error:
             traceback.print_exc()
-            words = {"failed": _failure(error, entry)}
+            words = {"failed": _failure(error, entry, task.facts.device)}
     words["seen"] = {"used": sorted(seen.used), "refused": seen.refused, "changed": seen.changed, "state": changes}
     return words, tensors
 
@@ -139,10 +139,11 @@ def _words(result: DiffResult) -> tuple[dict[str, Any], list[Tensor]]:
     return {"result": words}, [*tensors, *dictionary.values()]
 
 
-def _failure(error: BaseException, entry: MethodEntry | None) -> dict[str, str]:
-    known = trouble(error, "the worker") if isinstance(error, Exception) else None
-    if isinstance(known, OutOfMemory):
-        return {"type": "OutOfMemory", "message": str(known)[:MOST_TEXT]}
+def _failure(error: BaseException, entry: MethodEntry | None, device: str) -> dict[str, str]:
+    known = trouble(error, device) if isinstance(error, Exception) else None
+    if isinstance(known, OutOfMemory | DeviceFailed):
+        kind = "OutOfMemory" if isinstance(known, OutOfMemory) else "LostDevice"  # that of this process alone
+        return {"type": kind, "message": str(known)[:MOST_TEXT]}
     if isinstance(error, DiffbenchError):
         return {"type": type(error).__name__, "message": str(error)[:MOST_TEXT]}
     where = f" ({entry.place(error)})" if entry else ""

@@ -26,7 +26,7 @@ from ...methods.registry import method_source, source_version
 from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from ..devices import OutOfMemory
 from .channel import Closed, HarnessEnd, NoMessage, Said
-from .limits import Limits, ended, exceeded, place_of
+from .limits import Limits, LostDevice, ended, exceeded, place_of
 from .servers import Used, server
 from .serving import FINISH, Serving
 from .task import Facts, Source, Task, Todo, TorchSettings
@@ -39,7 +39,8 @@ MOST_PLACES = 2**16
 LEAVING_S, DYING_S = 5.0, 1.0
 """Time to end after the last message, and after the channel was closed, before a process is killed."""
 FAILURES: dict[str, Callable[[str], DiffbenchError]] = {
-    e.__name__: e for e in (MethodError, FindingError, UsageError, PrerequisiteError, ValidationFailed, OutOfMemory)
+    e.__name__: e
+    for e in (MethodError, FindingError, UsageError, PrerequisiteError, ValidationFailed, OutOfMemory, LostDevice)
 }
 """How a method's process may say that it failed."""
 

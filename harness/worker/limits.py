@@ -29,6 +29,10 @@ class TimedOut(DiffbenchError):
     """A method computed for longer than it may: the cell is a timeout, other cells go on."""
 
 
+class LostDevice(DiffbenchError):
+    """An accelerator failed under a method's process: the cell failed and keeps its checkpoint, other cells go on."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a method's process and all that it starts may take."""

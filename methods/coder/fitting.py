@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Generic, TypeVar
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
 from ..contract import Access, DiffProblem, DiffResult, Text
@@ -95,10 +95,8 @@ def harvest(problem: DiffProblem, config: DictionaryConfig, shares: Mapping[Text
     return Held(residuals_T2d[:at], ids_T, positions_T, counts, time.monotonic() - begin)
 
 
-def rereads(config: BaseModel, wanted: Mapping[Text, int]) -> int:
+def rereads(config: DictionaryConfig, wanted: Mapping[Text, int]) -> int:
     """Tokens that a stream of so many of each text reads another time: further epochs, and the read-out."""
-    if not isinstance(config, DictionaryConfig):
-        return 0
     epoch = sum(wanted.values())
     return max(0, config.steps * config.batch - epoch) + min(config.readout_tokens, epoch)
 

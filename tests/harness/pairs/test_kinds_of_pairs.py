@@ -386,9 +386,9 @@ def test_answers_are_written_so_many_at_a_time_as_their_keys_and_values_may_hold
     monkeypatch.setattr(Engine, "generate", counted)
     config = pair.model.config
     each = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    monkeypatch.setattr(pair_module, "ANSWER_BYTES", 3 * each * (8 + 4))
+    monkeypatch.setitem(pair_module.ANSWER_BYTES, "cpu", 3 * each * (8 + 4))
     assert pair.generate(rows, "tuned", 4) == whole and sizes == [3, 3, 2]
-    monkeypatch.setattr(pair_module, "ANSWER_BYTES", 1)
+    monkeypatch.setitem(pair_module.ANSWER_BYTES, "cpu", 1)
     assert pair.generate(rows, "tuned", 4) == whole and sizes[3:] == [1] * 8
 
 

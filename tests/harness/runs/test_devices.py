@@ -97,9 +97,12 @@ def raising(folder: Path, error: Exception) -> MethodEntry:
     )
 
 
-def go(folder: Path, organism: Organism, entry: MethodEntry, watch: Quiet | None = None) -> list[Result]:
+def go(
+    folder: Path, organism: Organism, entry: MethodEntry, watch: Quiet | None = None, in_process: bool = False
+) -> list[Result]:
     methods = [(m, m.configure({})) for m in (load_method("random"), entry, load_method("pca"))]
-    return list(run(plan([organism], methods, [0], folder / "runs", protocol=SHORT), watch or Quiet(), str))
+    cells = plan([organism], methods, [0], folder / "runs", protocol=SHORT, in_process=in_process)
+    return list(run(cells, watch or Quiet(), str))
 
 
 @pytest.mark.usefixtures("served")
@@ -118,18 +121,29 @@ def test_a_device_that_fails_ends_the_run_and_the_next_one_goes_on(
     tmp_path: Path, organism: Organism, error: Exception
 ) -> None:
     entry = raising(tmp_path, error)
-    results = go(tmp_path, organism, entry)
+    results = go(tmp_path, organism, entry, in_process=True)
     assert [r.status for r in results] == ["ok", "failed", "not_run"] and exit_code(results) == 1
     for r in results[1:]:
-        assert "this process can run nothing more on it. What is finished is kept" in (r.reason or "")
+        assert "the process that met it can run nothing more on it. What is finished is kept" in (r.reason or "")
     saved = {p.parents[1].name for p in (tmp_path / "runs").rglob("result.json")}
     assert saved == {"random", "mine"}, "what was not tried leaves no record"
     (tmp_path / "fine").touch()
     watch = Quiet()
-    again = go(tmp_path, organism, entry, watch)
+    again = go(tmp_path, organism, entry, watch, in_process=True)
     assert [r.status for r in again] == ["ok"] * 3 and (watch.cached, watch.ran) == (1, 2)
     assert again[1].diagnostics["resumed"], "its checkpoint was kept"
     assert not list((tmp_path / "runs" / ".work").iterdir())
+
+
+@pytest.mark.usefixtures("served")
+def test_a_device_that_fails_under_a_methods_own_process_costs_its_cell(tmp_path: Path, organism: Organism) -> None:
+    entry = raising(tmp_path, DEAD[0])
+    results = go(tmp_path, organism, entry)
+    assert [r.status for r in results] == ["ok", "failed", "ok"]
+    assert "cpu failed (CUDA error: device-side assert triggered)" in (results[1].reason or "")
+    (tmp_path / "fine").touch()
+    again = go(tmp_path, organism, entry)
+    assert [r.status for r in again] == ["ok"] * 3 and again[1].diagnostics["resumed"], "its checkpoint was kept"
 
 
 @pytest.mark.usefixtures("served")
