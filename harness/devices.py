@@ -44,8 +44,8 @@ def trouble(error: BaseException, device: str) -> DiffbenchError | None:
             )
         if isinstance(cause, RuntimeError) and FAILED.search(words):
             return DeviceFailed(
-                f"{device} failed ({words}), and the process that met it can run nothing more on it. What is finished is kept: run the same "
-                "command again, and it goes on from there; with CUDA_LAUNCH_BLOCKING=1 and --debug the place is told"
+                f"{device} failed ({words}), and the process that met it can run nothing more on it. What is finished is kept: run the "
+                "same command again, and it goes on from there; with CUDA_LAUNCH_BLOCKING=1 and --debug the place is told"
             )
     return error if isinstance(error, DiffbenchError) else None
 
