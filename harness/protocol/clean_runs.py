@@ -144,8 +144,8 @@ class Rows:
             moves = torch.stack([move(part.h) for move in edits.moves]).masked_fill(part.still[..., None], 0.0)
             which = torch.tensor(edits.which, device=moves.device)
             lengths = torch.tensor(edits.lengths, dtype=moves.dtype, device=moves.device)
-            touched = (moves != 0).any(-1).any(-1)[which] & (lengths != 0)[:, None]
-            for some in touched.T.nonzero().split(max(1, TOKENS // part.h.shape[1])):
+            touched = ((moves != 0).any(-1).any(-1)[which] & (lengths != 0)[:, None]).T.nonzero()
+            for some in touched.split(max(1, TOKENS // part.h.shape[1])) if len(touched) else ():
                 tree, edit = some.unbind(1)
                 h = part.h[tree] + lengths[edit, None, None] * moves[which[edit], tree]
                 yield from self._unembedded(*self._run(part, edit, tree, h))

@@ -300,12 +300,11 @@ class Scorer:
         return (tuned - base)[free & also]
 
     def _null(self, draws: Sequence[Draw]) -> Null:
-        effects = {side: np.array([d.effects[side] for d in draws]) for side in SIDES}
-        return Null(
-            {side: e.mean(0) for side, e in effects.items()},
-            {side: np.array([self.closeness(one) for one in e]) for side, e in effects.items()},
-            np.array([d.volume for d in draws]),
-        )
+        mean: dict[SideName, Array] = {side: np.mean([d.effects[side] for d in draws], axis=0) for side in SIDES}
+        shares: dict[SideName, Array] = {
+            side: np.array([self.closeness(d.effects[side]) for d in draws]) for side in SIDES
+        }
+        return Null(mean, shares, np.array([d.volume for d in draws]))
 
     def _timed(self, candidate: Candidate) -> tuple[BySides, float]:
         began = time.perf_counter()
@@ -380,7 +379,8 @@ def _arrays_of(null: Null) -> Arrays:
 
 
 def _null_of(arrays: Arrays) -> Null:
-    mean, shares = ({side: arrays[f"{side} {what}"] for side in SIDES} for what in ("mean", "shares"))
+    mean: dict[SideName, Array] = {side: arrays[f"{side} mean"] for side in SIDES}
+    shares: dict[SideName, Array] = {side: arrays[f"{side} shares"] for side in SIDES}
     return Null(mean, shares, arrays["volumes"])
 
 
