@@ -77,6 +77,6 @@ def test_the_page_holds_means_of_what_was_measured(tmp_path: Path) -> None:
     assert re.search(r"\| 0\.5 \| 0\.50 \[0\.50, 0\.50\] \| 0\.30 \[0\.20, 0\.40\] \|", page)
     assert "| 3 | 0.00 |" in page, "a score without a scale counts as nothing found"
     assert markdown(Record.model_validate_json((tmp_path / "calibration.json").read_text())) in page
-    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
-        f"calibration{s}.png" for s in ("", "-angle", "-noise-rank")
-    }
+    drawn = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert drawn == {f"calibration{s}.png" for s in ("", "-angle", "-noise-rank")}
+    assert set(re.findall(r"\]\(figures/(.*?)\)", page)) == drawn
