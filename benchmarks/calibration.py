@@ -18,9 +18,10 @@ import torch
 import typer
 from diffbench.harness.pairs.interventions import Directions, unit
 from diffbench.harness.protocol.clean_runs import PromptResiduals
-from diffbench.harness.protocol.controls import SCORE_SEED, Candidate
+from diffbench.harness.protocol.controls import SCORE_SEED
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.protocol.intervals import harmonic, summarise
+from diffbench.harness.protocol.procedure import Candidate
 from diffbench.harness.protocol.prompts import joint, shares
 from diffbench.harness.records.settings import PROTOCOL_V2, Protocol
 from diffbench.harness.runs.problem import Problem

@@ -227,6 +227,11 @@ class Passage:
         """Predicted tokens."""
         return int(self.scored.sum())
 
+    @property
+    def held(self) -> int:
+        """All tokens, the first of each row too."""
+        return self.tokens + len(self.ids)
+
 
 def passage(pair: Pair, rows: Iterable[list[int]], tokens: int) -> Passage:
     """The first rows of a text stream that hold `tokens` tokens (fewer if the stream ends)."""
