@@ -163,7 +163,7 @@ def notes(table: Table) -> str:
         "0 is what random directions do, 1 is exchanging the whole residual (mitigation: switching the adapter off).",
         "A score is the plain mean over organisms. Edits are where the findings' gates are open; *constant*: everywhere.",
         f"{MIXTURES} between the two models at random tokens, edited everywhere, are no method: they are a harder null.",
-        "Intervals (95 %) draw families, organisms, seeds, templates, prompts and controls; with so few families they are wide.",
+        "Intervals are 95 %. With so few families they are wide.",
         solvability(table),
         *(f"Not counted: {organism}: {scores}: {why}." for organism, scores, why in not_counted(table)),
     ]
