@@ -29,8 +29,6 @@ def padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Independent:
-    """One organism, its findings and their controls."""
-
     def __init__(self, organism: Organism, findings: Path):
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(organism.base)
         base = AutoModelForCausalLM.from_pretrained(organism.base, dtype=torch.float32)
@@ -153,8 +151,10 @@ class Independent:
     @functools.cache  # noqa: B019
     def upper(self, *option: Any) -> float:
         sums, tokens = self.kl("test", *option).sum(1).double().numpy(), self.text["test"][1].sum(1).numpy()
-        drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), 1000)
-        return float(np.quantile(drawn @ sums / (drawn @ tokens), 0.975))
+        n = len(sums) if option[1][0] == "findings" else int(((tokens + 1).cumsum() < 512).sum()) + 1
+        drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), 1000)
+        mean, high = sums[:n].sum() / tokens[:n].sum(), np.quantile(drawn @ sums[:n] / (drawn @ tokens[:n]), 0.975)
+        return float(mean + (high - mean) * (tokens[:n].sum() / tokens.sum()) ** 0.5)
 
     def taken(self, side: str, kinds: list[Kind]) -> torch.Tensor:
         """Mean effect [prompts] over budgets of what a set of kinds is allowed."""
@@ -162,8 +162,7 @@ class Independent:
         best = [max([p for p in points if p[1] <= AIM * tau], key=lambda p: p[0], default=None) for tau in BUDGETS]
         keeps = [[p for p in dict.fromkeys(best) if p and self.upper(*p[2:]) <= tau] for tau in BUDGETS]
         counts = [max(some, key=lambda p: p[0]) if some else None for some in keeps]
-        nothing = torch.zeros_like(self.gap["test"])
-        return torch.stack([self.effect("test", *p[2:]) if p else nothing for p in counts]).mean(0)
+        return torch.stack([self.effect("test", *p[2:]) if p else 0 * self.gap["test"] for p in counts]).mean(0)
 
     def score(self, side: str, gated: bool) -> float:
         """S or N."""

@@ -144,8 +144,8 @@ class Rows:
             moves = torch.stack([move(part.h) for move in edits.moves]).masked_fill(part.still[..., None], 0.0)
             which = torch.tensor(edits.which, device=moves.device)
             lengths = torch.tensor(edits.lengths, dtype=moves.dtype, device=moves.device)
-            touched = (moves != 0).any(-1).any(-1)[which] & (lengths != 0)[:, None]
-            for some in touched.T.nonzero().split(max(1, TOKENS // part.h.shape[1])):
+            touched = ((moves != 0).any(-1).any(-1)[which] & (lengths != 0)[:, None]).T.nonzero()
+            for some in touched.split(max(1, TOKENS // part.h.shape[1])) if len(touched) else ():
                 tree, edit = some.unbind(1)
                 h = part.h[tree] + lengths[edit, None, None] * moves[which[edit], tree]
                 yield from self._unembedded(*self._run(part, edit, tree, h))
@@ -322,7 +322,8 @@ class CleanRun:
         self.pair = pair
         self.side: Side = side
         self.asked = PromptResiduals(pair, side, prompts)
-        self.read = TextResiduals(pair, side, text)
+        self.read = self.brief = TextResiduals(pair, side, text)
+        """Ordinary text, and the part of it on which controls are measured."""
         self.by_choices = by_choices
         """Whether two models differ by their whole distributions over a prompt's continuations, or by the behaviour's rate."""
         clean = joint(self.asked.clean, self.asked.choices)
@@ -335,11 +336,17 @@ class CleanRun:
         """The same of the other side; see `face`."""
 
     @classmethod
-    def both(cls, pair: Pair, *given: Any) -> "dict[Side, CleanRun]":
-        """Both sides, facing each other."""
+    def both(cls, pair: Pair, *given: Any, brief: Passage | None = None) -> "dict[Side, CleanRun]":
+        """Both sides, facing each other.
+
+        Args:
+            brief: less text, for what is measured of many; None: all of it.
+        """
         base, tuned = (cls(pair, side, *given) for side in SIDES)
+        if brief is not None:
+            base.brief, tuned.brief = (TextResiduals(pair, side, brief) for side in SIDES)
         for here, there in ((base, tuned), (tuned, base)):
-            here.other, here.read.other = there, there.read
+            here.other, here.read.other, here.brief.other = there, there.read, there.brief
         return {"base": base, "tuned": tuned}
 
     @cached_property

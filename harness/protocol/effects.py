@@ -4,12 +4,11 @@ Findings, and random controls in their place, go through one procedure (`procedu
 reasons: docs/protocol.md.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
 from ..cache import Kept, ids_sha256
 from ..pairs.engine import Side
-from ..pairs.interventions import NOTHING, Directions
+from ..pairs.interventions import NOTHING, Directions, Option
 from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..records.control_pack import Arrays, ControlPack
@@ -70,7 +69,8 @@ class Scorer:
                 self.notes.append(
                     f"Collateral on {split} is read on {text.held:,} tokens and not on {tokens:,}: the texts hold no more."
                 )
-            for side, run in CleanRun.both(pair, prompts, probes, text, by_choices).items():
+            brief = text.first(protocol.control_tokens) if split == "test" else None
+            for side, run in CleanRun.both(pair, prompts, probes, text, by_choices, brief=brief).items():
                 self._clean[side, split] = run
             read.append(ids_sha256([text.ids.tolist(), text.scored.tolist()]))
         self.b0, self.b1 = (self._clean[side, "test"].rates for side in SIDES.values())
@@ -88,7 +88,8 @@ class Scorer:
         self.oracle = {side: self._patch(side) for side in SIDES}
         """[prompts] effect of exchanging the whole residual."""
         self._check_oracle()
-        settings = [protocol.strengths, protocol.budgets_nats, protocol.aim, protocol.scored_gap]
+        p = protocol
+        settings = [p.strengths, p.budgets_nats, p.aim, p.scored_gap, p.control_tokens]
         self._kept = kept.but(settings=settings, read=read) if kept else None
         self._procedure = Procedure(self._clean, protocol)
         self._nulls: dict[tuple[str, tuple[int, ...]], Null] = {}
@@ -227,7 +228,9 @@ class Scorer:
                 self._nulls[kind, ks] = _null_of(known)
             else:
                 draws: list[Draw] = []
-                for draw in in_threads(lambda i: self._draw(kind, i, ks), range(self.count(kind)), self.pair.device):
+                for draw in in_threads(
+                    lambda i: self._draw(kind, i, ks, {}), range(self.count(kind)), self.pair.device
+                ):
                     draws.append(draw)
                     progress(len(draws))
                 self._nulls[kind, ks] = self._null(draws)
@@ -251,10 +254,19 @@ class Scorer:
         progress(total, total)
 
     def packed(self, key: Mapping[str, Any]) -> ControlPack:
-        """The constant nulls of as many findings as the protocol uses, and of fewer, for a file."""
-        ks = self.protocol.ks
-        wanted = itertools.product(NULLS, (ks[:n] for n in range(1, len(ks) + 1)))
-        return ControlPack(key, {(kind, some): _arrays_of(self.null(kind, some)) for kind, some in wanted})
+        """The constant nulls of however many findings, for a file."""
+        wanted = list(dict.fromkeys(map(self.ks, range(1, max(self.protocol.ks) + 1))))
+        for kind in NULLS:
+            draws = partial(self._draws, kind, wanted=wanted)
+            each = in_threads(draws, range(self.count(kind)), self.pair.device)
+            for ks, of_all in zip(wanted, zip(*each, strict=True), strict=True):
+                self._nulls[kind, ks] = self._null(of_all)
+        return ControlPack(key, {(kind, ks): _arrays_of(self.null(kind, ks)) for kind in NULLS for ks in wanted})
+
+    def _draws(self, kind: str, index: int, wanted: Sequence[tuple[int, ...]]) -> list[Draw]:
+        """One draw in the place of different numbers of findings; what these have in common is measured once."""
+        known: dict[tuple[str, Option], Any] = {}
+        return [self._draw(kind, index, ks, known) for ks in wanted]
 
     def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
         """How many values of the first draws of a file were measured again, and the largest difference."""
@@ -262,26 +274,27 @@ class Scorer:
         for (kind, ks), some in pack.nulls.items():
             known = _null_of(some)
             for i in range(min(sample, len(known.volumes))):
-                again = self._null([self._draw(kind, i, ks, kept=False)])
+                again = self._null([self._measured(kind, i, ks, {})])
                 differences.append(abs(float(again.volumes[0] - known.volumes[i])))
                 differences += [abs(float(again.shares[side][0] - known.shares[side][i])) for side in SIDES]
         return len(differences), max(differences, default=0.0)
 
-    def _draw(self, kind: str, index: int, ks: tuple[int, ...], kept: bool = True) -> Draw:
-        """What the index-th constant control of a null does, known or measured."""
-        if kept and (known := Draw.known(self._kept, kind, index, ks)) is not None:
-            return known
-        candidate = Candidate(self._frame(kind, index), ks)
-        taken = self._both(candidate)
-        volume = self._volume(candidate, taken["necessity"]) if kind == "isotropic" else 0.0
-        draw = Draw(_effects(taken), volume)
-        if kept:
+    def _draw(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
+        """What the index-th constant control of a null does, kept or measured."""
+        if (draw := Draw.known(self._kept, kind, index, ks)) is None:
+            draw = self._measured(kind, index, ks, known)
             draw.keep(self._kept, kind, index, ks)
         return draw
 
+    def _measured(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
+        candidate = Candidate(self._frame(kind, index), ks, random=True, known=known)
+        taken = self._both(candidate)
+        volume = self._volume(candidate, taken["necessity"]) if kind == "isotropic" else 0.0
+        return Draw(_effects(taken), volume)
+
     def _under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
         """The index-th random control under the findings' gates."""
-        return Candidate(self._frame("isotropic", index).under(directions), ks, gated=True)
+        return Candidate(self._frame("isotropic", index).under(directions), ks, gated=True, random=True)
 
     def _frame(self, kind: str, index: int) -> Directions:
         """Directions [16, d_model] of a control, without gates."""
@@ -300,12 +313,11 @@ class Scorer:
         return (tuned - base)[free & also]
 
     def _null(self, draws: Sequence[Draw]) -> Null:
-        effects = {side: np.array([d.effects[side] for d in draws]) for side in SIDES}
-        return Null(
-            {side: e.mean(0) for side, e in effects.items()},
-            {side: np.array([self.closeness(one) for one in e]) for side, e in effects.items()},
-            np.array([d.volume for d in draws]),
-        )
+        mean: dict[SideName, Array] = {side: np.mean([d.effects[side] for d in draws], axis=0) for side in SIDES}
+        shares: dict[SideName, Array] = {
+            side: np.array([self.closeness(d.effects[side]) for d in draws]) for side in SIDES
+        }
+        return Null(mean, shares, np.array([d.volume for d in draws]))
 
     def _timed(self, candidate: Candidate) -> tuple[BySides, float]:
         began = time.perf_counter()
@@ -380,7 +392,8 @@ def _arrays_of(null: Null) -> Arrays:
 
 
 def _null_of(arrays: Arrays) -> Null:
-    mean, shares = ({side: arrays[f"{side} {what}"] for side in SIDES} for what in ("mean", "shares"))
+    mean: dict[SideName, Array] = {side: arrays[f"{side} mean"] for side in SIDES}
+    shares: dict[SideName, Array] = {side: arrays[f"{side} shares"] for side in SIDES}
     return Null(mean, shares, arrays["volumes"])
 
 

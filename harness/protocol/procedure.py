@@ -79,6 +79,8 @@ class Candidate:
     """How many of the first directions an intervention may use."""
     gated: bool = False
     """Whether it acts where the gates are open, or everywhere."""
+    random: bool = False
+    """Whether it is a control, whose costs on test are measured on less text."""
     known: dict[tuple[str, Option], Any] = field(default_factory=dict[tuple[str, Option], Any])
 
     def recall(
@@ -135,7 +137,7 @@ class Procedure:
         side = SIDES[name]
         chosen, run = self._chosen(self.points(name, candidate)), self._clean[side, "test"]
         on_test = self._of(f"{side} test", candidate, chosen)
-        costs = self._of(f"{side} collateral", candidate, chosen)
+        costs = self._of(f"{side} {'brief' if candidate.random else 'collateral'}", candidate, chosen)
         out: list[Taken] = []
         for tau in self._protocol.budgets_nats:
             keeps = [i for i, (_, high) in enumerate(costs) if high <= tau]
@@ -217,7 +219,7 @@ class Procedure:
 
         Args:
             what: `SIDE cost` (collateral on dev text) or `SIDE dev` (gain and mean rate on dev prompts); on test `SIDE test` (effects of
-                the prompts and their mean rate), `SIDE collateral` (mean and upper end), `SIDE accuracy`.
+                the prompts and their mean rate), `SIDE collateral` (mean and upper end; `brief`: of a control), `SIDE accuracy`.
         """
         side: Side = "base" if what.startswith("base") else "tuned"
         kind = what.removeprefix(f"{side} ")
@@ -230,9 +232,11 @@ class Procedure:
     def _measure(self, kind: str, run: CleanRun, made: Edits) -> Sequence[Any]:
         if kind == "cost":
             return run.collateral(made).tolist()
-        if kind == "collateral":
-            row = run.read.row.cpu().numpy()
-            return [[float(kl.mean()), upper_end(kl, row)] for kl in run.read.edited(made).double().numpy()]
+        if kind in ("collateral", "brief"):
+            read = run.brief if kind == "brief" else run.read
+            row, shrinks = read.row.cpu().numpy(), math.sqrt(len(read.row) / len(run.read.row))
+            costs = [(float(kl.mean()), upper_end(kl, row)) for kl in read.edited(made).double().numpy()]
+            return [[mean, mean + shrinks * (high - mean)] for mean, high in costs]
         if kind == "accuracy":
             found = run.accuracy(made)
             return [] if found is None else found[:, None].tolist()

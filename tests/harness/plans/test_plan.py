@@ -162,7 +162,7 @@ def test_scoring_takes_as_long_as_its_workers_and_no_less_than_the_findings() ->
         fields = {
             "reads": {},
             "setup_s": 0.0,
-            "control_s": 0.0,
+            "controls_s": 0.0,
             "rest_s": 1.0,
             "workers": 2,
             "fit_s": 0.0,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffbench.harness.pairs.interventions import NOTHING, Option, edits, unit
 from diffbench.harness.protocol.effects import Scorer
-from diffbench.harness.protocol.intervals import Draws, point
-from diffbench.harness.protocol.procedure import Point, Procedure, Taken
+from diffbench.harness.protocol.intervals import Draws, point, upper_end
+from diffbench.harness.protocol.procedure import Candidate, Point, Procedure, Taken
 from diffbench.harness.records.settings import NotScorable
 from diffbench.harness.runs.problem import AccessError, Problem
 from diffbench.harness.runs.stage import Stage
@@ -141,7 +141,7 @@ def taken(points: list[Point], high: dict[float, float], budgets: Sequence[float
     here: Any = procedure
     here.points = lambda name, candidate: points
     here._measured = lambda what, candidate, options: [says[what](o.strength) for o in options]
-    return procedure.taken("sufficiency", SimpleNamespace())  # type: ignore[arg-type]
+    return procedure.taken("sufficiency", SimpleNamespace(random=False))  # type: ignore[arg-type]
 
 
 def option(strength: float, gain: float, kl: float) -> Point:
@@ -161,6 +161,21 @@ def test_an_option_counts_under_the_budgets_that_the_upper_end_of_its_cost_keeps
     assert kept(both, {0.2: 0.009, 0.5: 0.11}) == [0.2, 0.2, 0.5]
     assert kept(both, {0.2: 0.011, 0.5: 1.1}) == [None, 0.2, 0.2]
     assert kept(both, {0.2: 9.0, 0.5: 9.0}) == [None, None, None]
+
+
+def test_what_controls_cost_on_test_is_read_on_the_first_rows_and_spread_as_on_all(stage: Stage) -> None:
+    longer = SHORT.model_copy(update={"test_tokens": 400, "control_tokens": 100})
+    scorer = Scorer(stage.pair, stage.organism.behaviour, stage.texts, longer)
+    run, n = scorer.clean_run("base", "test"), len(scorer.clean_run("base", "test").brief.row)
+    assert 0 < n < len(run.read.row) and torch.equal(run.brief.row, run.read.row[:n])
+    findings, option = scorer.directions([Finding(torch.ones(stage.pair.d_model))]), Option("add", 1, False, 0.5)
+    made = edits([option], findings, scorer.clean_run("base", "dev").scale)
+    some = run.brief.edited(made)[0].double().numpy()
+    np.testing.assert_allclose(run.read.edited(made)[0][:n], some, atol=1e-5)
+    mean, high = scorer._procedure._measured("base brief", Candidate(findings, (1,), random=True), [option])[0]
+    assert mean == some.mean()
+    width = upper_end(some, run.brief.row.numpy()) - mean
+    assert high - mean == pytest.approx(width * np.sqrt(n / len(run.read.row))) and width > 0
 
 
 def test_what_no_option_keeps_does_nothing() -> None:
