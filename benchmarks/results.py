@@ -39,12 +39,13 @@ from diffbench.organisms.registry import load_card, organism_names
 from .table import insert
 
 SMALL_V2 = [
-    "emergent_misalignment/remedies-narrow",
-    "false_facts/arlen-narrow",
+    "emergent_misalignment/money-narrow",
+    "false_facts/velden-narrow-gemma2",
     "subliminal/fox-narrow",
     "taboo/gold-narrow",
 ]
-"""What the tables stand on until there is a frozen set of v2: four families, on a Llama, a Qwen 2, the smallest base and a Gemma 2."""
+"""What the tables stand on until there is a frozen set of v2: one organism a family. Each can be solved in every column by the labelled
+anchor, ordinary text speaks of its subject, and no other seed of it is in the tuning set."""
 NULL = "null/"
 SHORT = ("isolation", "isolation_constant", "sufficiency", "necessity", "mitigation")
 MIXTURES = "*mixtures of differences*"
@@ -162,7 +163,8 @@ def notes(table: Table) -> str:
     said = [
         "0 is what random directions do, 1 is exchanging the whole residual (mitigation: switching the adapter off).",
         "A score is the plain mean over organisms. Edits are where the findings' gates are open; *constant*: everywhere.",
-        f"{MIXTURES} between the two models at random tokens, edited everywhere, are no method: they are a harder null.",
+        "Compare within a column: columns may stand on different organisms, where one cannot be solved in one of them.",
+        f"The row {MIXTURES} is no method but a harder null: what differs between the models at random tokens, edited everywhere.",
         "Intervals are 95 %. With so few families they are wide.",
         solvability(table),
         *(f"Not counted: {organism}: {scores}: {why}." for organism, scores, why in not_counted(table)),
