@@ -1,4 +1,4 @@
-"""The calibration study as a page: its record, its figures, and the tables between the markers of docs/calibration.md."""
+"""The calibration study as a page: its record, and its figures and tables between the markers of docs/calibration.md."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +13,13 @@ from .records import Record as _Record
 
 Study = Literal["angle", "noise", "rank", "dose"]
 GATES = {"absent": "no gate", "right": "right gate", "wrong": "wrong gate"}
+FIGURES = {
+    "calibration": "Isolation against causal share",
+    "calibration-angle": "Isolation against the angle",
+    "calibration-noise-rank": "Noise and distractors",
+    "calibration-dose": "Share of the gap closed against the strength",
+}
+"""By file name, with what each shows."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """Okabe-Ito."""
 MARKS = ("o", "s", "^")
@@ -70,7 +77,7 @@ def _closed(p: Point) -> float:
 
 
 def markdown(record: Record) -> str:
-    """Where it was measured and the three tables."""
+    """The figures, where it was measured and the tables."""
     points, names = record.points, list(dict.fromkeys(p.organism for p in record.points))
     seeds = len({p.seed for p in points if p.study == "noise"})
     p = record.protocol
@@ -79,7 +86,8 @@ def markdown(record: Record) -> str:
         f"{record.score_seed}), {p['draws']:,} bootstrap draws within a cell. Every entry is a mean over organisms and {seeds} "
         f"seed{'s' * (seeds != 1)} of the random part (0 to {seeds - 1}), with a 95 % bootstrap interval over these values."
     )
-    parts = [head, "**Angle.** One finding at an angle to the truth."]
+    figures = "\n".join(f"![{what}](figures/{name}.png)" for name, what in FIGURES.items())
+    parts = [figures, head, "**Angle.** One finding at an angle to the truth."]
     parts.append(_table(points, "angle", "cosine", GATES, share="absent"))
     for name in names:
         parts += [
@@ -124,15 +132,9 @@ def _entry(values: Sequence[float]) -> str:
 
 def draw(points: Sequence[Point], folder: Path) -> list[Path]:
     """Write the figures; returns their paths."""
-    figures = {
-        "calibration": _against_share(points),
-        "calibration-angle": _angles(points),
-        "calibration-noise-rank": _noise_and_rank(points),
-        "calibration-dose": _doses(points),
-    }
-    paths = [folder / f"{name}.png" for name in figures]
-    for path, figure in zip(paths, figures.values(), strict=True):
-        figure.savefig(path, dpi=130)
+    paths = [folder / f"{name}.png" for name in FIGURES]
+    for path, drawn in zip(paths, (_against_share, _angles, _noise_and_rank, _doses), strict=True):
+        drawn(points).savefig(path, dpi=130)
     return paths
 
 
