@@ -1,5 +1,6 @@
 """What measuring and scoring a pair costs, and reading it: seconds and memory of the passes alone, with nothing kept from before.
 
+    python -m benchmarks.passes --organism taboo/gold-narrow            # with the controls that it ships, if it does
     python -m benchmarks.passes --wide                                  # a Llama of 4 blocks with a vocabulary of 65,536, made here
     python -m benchmarks.passes --base smollm2-135m --adapter eiffel/adapter --behaviour eiffel/behaviour.json
     python -m benchmarks.passes --harvest --base … --adapter … --behaviour …   # both sides against two whole transformers models
@@ -12,18 +13,20 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffbench.harness.pairs.interventions import Directions
+from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.pairs.sides import SIDES
 from diffbench.harness.records.settings import PROTOCOL_V2, NotScorable
 from diffbench.harness.runs.cell import peak_rss_bytes
 from diffbench.harness.runs.stage import Stage
-from diffbench.methods.contract import Finding
+from diffbench.methods.contract import Finding, Gate
 from diffbench.organisms.hub.user_pair import UserPair, user_organism
 from diffbench.organisms.organism import Organism
+from diffbench.organisms.registry import load_organism
 
 from .records import interleaved
 
@@ -72,27 +75,38 @@ def wide(folder: Path) -> UserPair:
 
 
 def measure(organism: Organism) -> dict[str, Any]:
-    """Seconds to load, to measure the pair and to score ten random directions without gates; peak memory after each."""
+    """Of loading, of measuring the pair and its constant controls, and of scoring ten random directions everywhere and under gates that
+    are open on a tenth of the tokens: seconds, positions run through the blocks above the layer, and peak memory after each."""
     found: dict[str, Any] = {}
+    ran, whole = [0], Pair.ends
 
-    def note(name: str, begin: float) -> None:
-        found[f"{name}_s"] = round(time.perf_counter() - begin, 1)
-        found[f"{name}_peak_mib"] = peak_rss_bytes() // 2**20
+    def counted(pair: Pair, residual: torch.Tensor, *given: Any, **more: Any) -> torch.Tensor:
+        ran[0] += residual.shape[0] * residual.shape[1]
+        return whole(pair, residual, *given, **more)
 
-    begin = time.perf_counter()
-    stage = Stage.load(organism, protocol=PROTOCOL_V2)
-    note("load", begin)
-    begin = time.perf_counter()
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        begin, ran[0] = time.perf_counter(), 0
+        done = work()
+        found[name] = {
+            "seconds": round(time.perf_counter() - begin, 1),
+            "positions": ran[0],
+            "peak_mib": peak_rss_bytes() // 2**20,
+        }
+        return done
+
+    Pair.ends = counted
+    stage = timed("load", lambda: Stage.load(organism, protocol=PROTOCOL_V2))
     try:
-        scorer = stage.scorer
+        scorer = timed("pair", lambda: stage.scorer)
     except NotScorable as error:
         return found | {"not_scorable": str(error)}
-    note("measure", begin)
     g = torch.Generator().manual_seed(1)
-    random = [Finding(torch.randn(stage.pair.d_model, generator=g)) for _ in range(10)]
-    begin = time.perf_counter()
-    scorer.samples(Directions.of(random), 0)
-    note("score", begin)
+    rows = torch.randn(10, stage.pair.d_model, generator=g)
+    h = scorer.clean_run("base", "dev").read.ordinary().cpu()
+    gates = [Gate(d, float((h @ d).quantile(0.9))) for d in rows]
+    timed("controls", lambda: scorer.nulls(scorer.ks(len(rows)), lambda done, total: None))
+    timed("constant", lambda: scorer.score(scorer.directions([Finding(d) for d in rows])))
+    timed("gated", lambda: scorer.score(scorer.directions([Finding(d, g) for d, g in zip(rows, gates, strict=True)])))
     return found
 
 
@@ -131,16 +145,16 @@ def main() -> None:
     parser.add_argument("--wide", action="store_true")
     parser.add_argument("--harvest", action="store_true")
     parser.add_argument("--repetitions", type=int, default=5)
-    for name in ("base", "adapter", "behaviour"):
+    for name in ("organism", "base", "adapter", "behaviour"):
         parser.add_argument(f"--{name}")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pair = (
             wide(Path(folder))
             if given.wide
-            else UserPair(base=given.base, adapter=given.adapter, behaviour=given.behaviour)
+            else UserPair(base=given.base or "", adapter=given.adapter, behaviour=given.behaviour or "")
         )
-        organism = user_organism(pair)
+        organism = load_organism(given.organism) if given.organism else user_organism(pair)
         found = harvest(organism, given.repetitions) if given.harvest else measure(organism)
     sys.stdout.write(
         json.dumps(found | {"threads": torch.get_num_threads(), "torch": torch.__version__}, indent=1) + "\n"
