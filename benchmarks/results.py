@@ -13,18 +13,15 @@ from diffbench.harness.files import atomic_write_text
 from diffbench.harness.records.result import ALPHA, COLUMNS, Result
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.board.store import load_results
+from diffbench.leaderboard.pages.cells import estimate_text, marked, number, place_text, score_head
 from diffbench.leaderboard.pages.power_view import power_tables
 from diffbench.leaderboard.pages.text_formats import (
-    ahead_text,
-    estimate_text,
     finding_markdown,
     markdown_table,
-    marked,
-    number,
     overall_markdown,
-    rank_text,
-    score_head,
+    verdicts_markdown,
 )
+from diffbench.leaderboard.pages.verdicts import verdict_sentences
 from diffbench.leaderboard.statistics.power import components
 from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table
 from diffbench.leaderboard.statistics.tables import build_table
@@ -50,6 +47,7 @@ def main(
     table = build_table(cells, CORE_V1, "core-v1", settled=settled(results))
     parts = {
         "Core-v1": f"{overall_markdown(table)}\n### Beyond isolation\n\n{finding_markdown(table)}",
+        "Verdicts": verdicts_markdown(table),
         "False discoveries, null by null": nulls(cells),
         "Seed by seed": seeds(cells),
         "Budgets on test text": budgets(cells),
@@ -94,25 +92,15 @@ def short(table: Table) -> str:
     found = {row.method: row.false_discovery for row in table.finding_measures}
     rows = [
         [
-            rank_text(row),
-            row.group or "–",
-            ahead_text(row),
             f"`{row.method}`" + marked(row).removeprefix(row.method),
             *(estimate_text(row.scores[s]) for s in SHORT),
+            place_text(row.place),
             estimate_text(found[row.method]) if row.method in found else "–",
         ]
         for row in table.overall
     ]
-    head = (
-        "rank",
-        "group",
-        "ahead, behind here",
-        "method",
-        *(score_head(s).lower() for s in SHORT),
-        "false discoveries on nulls",
-    )
-    verdicts = " ".join(filter(None, (table.verdict, table.verdict_here)))
-    return f"{table.header}. {verdicts}\n\n{markdown_table(head, rows)}"
+    head = ("method", *(score_head(s).lower() for s in SHORT), "rank", "false discoveries on nulls")
+    return f"{table.header}. {' '.join(verdict_sentences(table))}\n\n{markdown_table(head, rows)}"
 
 
 def nulls(results: Sequence[Result]) -> str:
