@@ -33,8 +33,8 @@ NOTES = (
         "seeds, templates with their prompts, and controls are drawn."
     ),
     (
-        "Rank: 5-95 % of the ranks in brackets, families drawn. Not ranked: anchors, upper bounds, and methods that lack an organism "
-        "others were scored on."
+        "Rank: in brackets 5-95 % of the ranks, with headlines as uncertain as their intervals say. Not ranked: anchors, upper bounds, and "
+        "methods that lack an organism others were scored on."
     ),
     f"{MARK} includes cells that failed, ran out of memory or timed out; they count as 0.",
     "Rows without numbers lack at least one cell and have no headline.",

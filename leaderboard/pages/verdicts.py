@@ -37,8 +37,8 @@ TITLES: Mapping[str, str] = {
     "claims": "What papers claim",
 }
 WANTED: Mapping[str, str] = {
-    f"against {CONTROL}": f"{CONTROL} (bench run -m {CONTROL})",
-    f"against {SIMPLE}": f"{SIMPLE} (bench run -m {SIMPLE})",
+    f"against {CONTROL}": f"{CONTROL} in one configuration (bench run -m {CONTROL})",
+    f"against {SIMPLE}": f"{SIMPLE} in one configuration (bench run -m {SIMPLE})",
     "claims": "the two methods of some claim",
 }
 """What a list cannot be asked without."""

@@ -8,7 +8,7 @@ from ...harness.protocol.intervals import Array
 from .rows import Place
 
 RANK_LEVEL = 0.9
-"""Rank intervals run from the 5th to the 95th percentile of the bootstrap ranks."""
+"""Rank intervals run from the 5th to the 95th percentile of the ranks in draws of the scores."""
 
 
 def places(values: Mapping[str, float], draws: Mapping[str, Array]) -> dict[str, Place]:

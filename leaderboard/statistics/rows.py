@@ -26,7 +26,7 @@ Standing = Literal["ranked", "unranked", "incomplete"]
 
 
 class Place(NamedTuple):
-    """A rank with the 5th to the 95th percentile of the bootstrap ranks."""
+    """A rank with the 5th to the 95th percentile of the ranks in draws of the scores."""
 
     rank: int
     """1 + number of ranked methods with a higher score."""
