@@ -63,7 +63,12 @@ def main(
         for result in run(todo, display, lambda: ""):
             name = which[json.dumps(result.identity.config, sort_keys=True)]
             cells.setdefault((result.identity.organism, name), []).append(result)
-    record = {"settings": json.loads(settings), "seeds": numbers, "rows": list(_rows(cells, names))}
+    record = {
+        "protocol": next(r.identity.protocol for of in cells.values() for r in of),
+        "settings": json.loads(settings),
+        "seeds": numbers,
+        "rows": list(_rows(cells, names)),
+    }
     atomic_write_text(out, json.dumps(record, indent=1) + "\n")
     page = out.with_suffix(".md")
     if page.is_file():
@@ -109,8 +114,8 @@ def markdown(record: dict[str, Any]) -> str:
             for v, r in of.items()
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    seeds = f"Method seeds {', '.join(map(str, record['seeds']))}; second line: difference from delta, paired."
-    return "\n".join([*lines, "", seeds, ""])
+    seeds = f"method seeds {', '.join(map(str, record['seeds']))}; second line: difference from delta, paired."
+    return "\n".join([*lines, "", f"Protocol {record['protocol']}, {seeds}", ""])
 
 
 def _bracketed(value: float, ends: list[float], sign: str = "") -> str:

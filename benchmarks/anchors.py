@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.leaderboard.board.store import load_results
 from diffbench.leaderboard.pages.cells import estimate_text
 from diffbench.leaderboard.statistics.rows import CellRow
 from diffbench.leaderboard.statistics.tables import build_table
 
+from .results import usable
 from .table import insert
 
 METHODS = ("oracle", "supervised", "random")
@@ -27,7 +27,7 @@ def main(
     page: Annotated[Path, typer.Option(help="Page whose table is replaced.")] = Path("docs/anchors.md"),
 ) -> None:
     """Write the table."""
-    results = [r for r in load_results(records).results if r.identity.method in METHODS]
+    results = [r for r in usable(records) if r.identity.method in METHODS]
     rows: dict[str, dict[str, CellRow]] = {}
     for name in sorted({r.identity.organism for r in results}):  # each alone: organisms need not have the same seeds
         own = build_table([r for r in results if r.identity.organism == name])

@@ -18,13 +18,15 @@ import torch
 import typer
 from diffbench.harness.pairs.interventions import Directions, unit
 from diffbench.harness.protocol.clean_runs import PromptResiduals
-from diffbench.harness.protocol.controls import SCORE_SEED, Candidate
+from diffbench.harness.protocol.controls import SCORE_SEED
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.protocol.intervals import harmonic, summarise
+from diffbench.harness.protocol.procedure import Candidate
 from diffbench.harness.protocol.prompts import joint, shares
 from diffbench.harness.records.settings import PROTOCOL_V2, Protocol
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.stage import Stage
+from diffbench.harness.studies.known_truth import KnownOrganism
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.contract import Budget, Finding, Gate
 from diffbench.organisms.organism import truth_direction
@@ -49,6 +51,8 @@ class Grid:
     """Place of the truth among random findings."""
     ks: tuple[int, ...]
     """Findings the protocol may use, each alone."""
+    doses: tuple[float, ...]
+    """Strengths, as multiples of the best one."""
     seeds: int
     protocol: Protocol
 
@@ -59,6 +63,7 @@ FULL = Grid(
     noises=(0.5, 1.0, 2.0, 4.0, 8.0),
     ranks=(1, 3, 10),
     ks=(1, 3, 10),
+    doses=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
     seeds=3,
     protocol=PROTOCOL_V2,
 )
@@ -194,6 +199,17 @@ def measure(name: str, grid: Grid, say: Callable[[str], None]) -> Iterator[Point
                 found[rank - 1] = known.truth
                 yield point(scorer, "rank", rank, f"k = {k}" if k else "best k on dev", seed, found)
         say(f"{name}: ranks, k = {k or 'all'}")
+    truth, ops = Finding(known.truth), {"sufficiency": "add", "necessity": "subtract"}
+    choices = [c for c in whole.score(whole.directions([truth])).choices if c.op in ops.values()]
+    for side, op in ops.items():
+        best = max((c for c in choices if c.op == op), key=lambda c: c.test_gain).strength
+        for dose in grid.doses:
+            closed = KnownOrganism(known.stage, 1, lambda _: 0.0).closeness(truth, side, op, dose * best)
+            either = {side: closed, "necessity" if side == "sufficiency" else "sufficiency": None}
+            said = {"add": "added to the base", "subtract": "subtracted from the organism"}[op]
+            none = dict.fromkeys(("isolation", "low", "high"))
+            yield Point(organism=name, study="dose", x=dose, series=said, seed=0, causal_share=1.0, **none, **either)
+    say(f"{name}: doses")
 
 
 def study(grid: Grid, say: Callable[[str], None]) -> Iterator[Point]:

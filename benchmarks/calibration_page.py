@@ -1,4 +1,4 @@
-"""The calibration study as a page: its record, its figures, and the tables between the markers of docs/calibration.md."""
+"""The calibration study as a page: its record, and its figures and tables between the markers of docs/calibration.md."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +11,15 @@ from matplotlib.figure import Figure
 
 from .records import Record as _Record
 
-Study = Literal["angle", "noise", "rank"]
+Study = Literal["angle", "noise", "rank", "dose"]
 GATES = {"absent": "no gate", "right": "right gate", "wrong": "wrong gate"}
+FIGURES = {
+    "calibration": "Isolation against causal share",
+    "calibration-angle": "Isolation against the angle",
+    "calibration-noise-rank": "Noise and distractors",
+    "calibration-dose": "Share of the gap closed against the strength",
+}
+"""By file name, with what each shows."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """Okabe-Ito."""
 MARKS = ("o", "s", "^")
@@ -24,13 +31,14 @@ class Point(_Record):
     organism: str
     study: Study
     x: float
-    """Cosine of finding and truth, length of the noise, or rank of the truth."""
+    """Cosine of finding and truth, length of the noise, rank of the truth, or strength, the best one being 1."""
     series: str
-    """Gate, number of findings, or the k the protocol was held to."""
+    """Gate, number of findings, the k the protocol was held to, or what is done."""
     seed: int
     causal_share: float
     """Share of the gap that closes when only the part of the difference in the span of the findings is exchanged."""
     isolation: float | None
+    """None where one strength was looked at, of which `sufficiency` or `necessity` is the share of the gap that it closes."""
     low: float | None
     """95 % interval of the isolation, over prompts and controls."""
     high: float | None
@@ -62,8 +70,14 @@ def _share(p: Point) -> float:
     return p.causal_share
 
 
+def _closed(p: Point) -> float:
+    """Share of the gap that a strength closes on its side."""
+    closed = p.necessity if p.sufficiency is None else p.sufficiency
+    return closed or 0.0
+
+
 def markdown(record: Record) -> str:
-    """Where it was measured and the three tables."""
+    """The figures, where it was measured and the tables."""
     points, names = record.points, list(dict.fromkeys(p.organism for p in record.points))
     seeds = len({p.seed for p in points if p.study == "noise"})
     p = record.protocol
@@ -72,7 +86,8 @@ def markdown(record: Record) -> str:
         f"{record.score_seed}), {p['draws']:,} bootstrap draws within a cell. Every entry is a mean over organisms and {seeds} "
         f"seed{'s' * (seeds != 1)} of the random part (0 to {seeds - 1}), with a 95 % bootstrap interval over these values."
     )
-    parts = [head, "**Angle.** One finding at an angle to the truth."]
+    figures = "\n".join(f"![{what}](figures/{name}.png)" for name, what in FIGURES.items())
+    parts = [figures, head, "**Angle.** One finding at an angle to the truth."]
     parts.append(_table(points, "angle", "cosine", GATES, share="absent"))
     for name in names:
         parts += [
@@ -88,6 +103,8 @@ def markdown(record: Record) -> str:
     parts += [
         "**Distractors.** Ten findings without a gate, nine of them random, the truth at a rank; one k alone, or all.",
         _table(points, "rank", "rank of the truth", {s: s for s in held}),
+        "**Dose.** The truth without a gate, at a multiple of the strength that closes most; no budget.",
+        _table(points, "dose", "dose", {s: s for s in dict.fromkeys(q.series for q in points if q.study == "dose")}),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -95,8 +112,9 @@ def markdown(record: Record) -> str:
 def _table(points: Sequence[Point], study: Study, x: str, series: dict[str, str], share: str | None = None) -> str:
     """One line an x; a column for the causal share of one series, and one for the isolation of each."""
     own = [p for p in points if p.study == study]
+    what, get = ("share of the gap closed", _closed) if study == "dose" else ("isolation", _isolation)
     columns: list[tuple[str, str, Callable[[Point], float]]] = [
-        (s, f"isolation, {label}", _isolation) for s, label in series.items()
+        (s, f"{what}, {label}", get) for s, label in series.items()
     ]
     if share:
         columns.insert(0, (share, "causal share" if study == "angle" else f"causal share, {share}", _share))
@@ -113,15 +131,10 @@ def _entry(values: Sequence[float]) -> str:
 
 
 def draw(points: Sequence[Point], folder: Path) -> list[Path]:
-    """Write the three figures; returns their paths."""
-    figures = {
-        "calibration": _against_share(points),
-        "calibration-angle": _angles(points),
-        "calibration-noise-rank": _noise_and_rank(points),
-    }
-    paths = [folder / f"{name}.png" for name in figures]
-    for path, figure in zip(paths, figures.values(), strict=True):
-        figure.savefig(path, dpi=130)
+    """Write the figures; returns their paths."""
+    paths = [folder / f"{name}.png" for name in FIGURES]
+    for path, drawn in zip(paths, (_against_share, _angles, _noise_and_rank, _doses), strict=True):
+        drawn(points).savefig(path, dpi=130)
     return paths
 
 
@@ -179,6 +192,23 @@ def _noise_and_rank(points: Sequence[Point]) -> Figure:
         axes.minorticks_off()
         axes.legend(frameon=False, fontsize=8)
     left.set_ylabel("isolation")
+    return figure
+
+
+def _doses(points: Sequence[Point]) -> Figure:
+    own = [p for p in points if p.study == "dose"]
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    _lines(axes, own, {s: s for s in dict.fromkeys(p.series for p in own)}, _closed)
+    _dress(axes, "the truth, no gate, no budget", "dose (1: the best strength)")
+    axes.axhline(0, color="0.5", lw=0.8)
+    axes.set_ylim(-1.05, 1.05)
+    axes.set_xscale("log")
+    ticks = sorted({p.x for p in own})
+    axes.set_xticks(ticks, [f"{v:g}" for v in ticks])
+    axes.minorticks_off()
+    axes.set_ylabel("share of the gap closed")
+    axes.legend(frameon=False, fontsize=8)
     return figure
 
 

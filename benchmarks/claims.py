@@ -1,4 +1,4 @@
-"""`python -m benchmarks.claims`: what the seed papers claim, against the published records; the table of docs/claims.md.
+"""`python -m benchmarks.claims RECORDS`: what the seed papers claim, against records of core-v1; the table of docs/claims.md.
 
 Each claim has one number with a 95 % interval and a rule that was written before any number was seen. A comparison of methods stands on
 the organisms on which all of its methods have a score, and on the seeds that are there.
@@ -13,17 +13,18 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
+from diffbench.harness.records.identity import PROTOCOL_VERSION
 from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.build import settled
-from diffbench.leaderboard.board.store import load_results
 from diffbench.leaderboard.statistics.compare import holm
 from diffbench.leaderboard.statistics.grid import LABELLED
 from diffbench.leaderboard.statistics.rows import ALPHA, Pair, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.core import CORE_V1
+from diffbench.organisms.errors import PrerequisiteError
 from scipy import stats
 
-from .results import whole
+from .results import usable, whole
 from .table import insert
 
 Verdict = Literal["replicates", "does not replicate", "unresolved"]
@@ -49,7 +50,7 @@ class Claim:
 
 
 def main(
-    records: Annotated[Path, typer.Argument(help="Run folders or packs.")] = Path("leaderboard/published"),
+    records: Annotated[Path, typer.Argument(help="Run folders or packs, of all of core-v1.")] = Path("runs"),
     recovery: Annotated[Path, typer.Option(help="Record of `python -m benchmarks.recovery`.")] = Path(
         "docs/recovery.json"
     ),
@@ -59,8 +60,13 @@ def main(
     page: Annotated[Path, typer.Option(help="Page whose table is replaced.")] = Path("docs/claims.md"),
 ) -> None:
     """Write the table."""
-    results = load_results(records).results
+    results = usable(records)
     even = whole(results, CORE_V1)  # no organism speaks with more seeds than another
+    if not even:
+        raise PrerequisiteError(
+            f"claims are judged on all of core-v1, and no method below {records} has a seed on each of its {len(CORE_V1)} organisms: "
+            "run `bench run -m all -o core-v1 --seed 0,1,2`, and name the folder"
+        )
     claims = [
         better_than_saes(results),
         like_adl(results),
@@ -68,11 +74,25 @@ def main(
         misattributes(json.loads(recovery.read_text())),
         flagged(even),
         no_tail(even),
-        no_data(json.loads(ablation.read_text())),
+        no_data(measured(ablation)),
     ]
     table = markdown(claims)
     atomic_write_text(page, insert(page.read_text(), table))
     typer.echo(table)
+
+
+def measured(ablation: Path) -> dict[str, Any]:
+    """The record of `python -m benchmarks.ablation`.
+
+    Raises:
+        PrerequisiteError: there is none of this protocol.
+    """
+    record = json.loads(ablation.read_text()) if ablation.is_file() else {}
+    if record.get("protocol") != PROTOCOL_VERSION:
+        raise PrerequisiteError(
+            f"{ablation} holds no ablation under protocol {PROTOCOL_VERSION}: run `python -m benchmarks.ablation`"
+        )
+    return record
 
 
 def markdown(claims: Sequence[Claim]) -> str:

@@ -1,37 +1,51 @@
 """`python -m benchmarks.results`: what the published records say, method by method; the tables of docs/results.md and of the README.
 
-Everything stands on the method seeds that are on every organism of core-v1.
+The set is small, one organism of each of a few families. That shows what each method does on these and what a score looks like. It
+cannot show which method is better on others, so the tables have no ranks and no two methods are compared. Everything stands on the
+method seeds that are on every organism of the set.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
+from diffbench.harness.protocol.intervals import harmonic, normalised
 from diffbench.harness.records.result import ALPHA, COLUMNS, Result
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.board.store import load_results
-from diffbench.leaderboard.pages.cells import estimate_text, marked, number, place_text, score_head
-from diffbench.leaderboard.pages.power_view import power_tables
-from diffbench.leaderboard.pages.text_formats import (
-    finding_markdown,
-    markdown_table,
-    overall_markdown,
-    verdicts_markdown,
+from diffbench.leaderboard.pages.cells import (
+    ANCHOR_HEADS,
+    anchor_cells,
+    bracketed,
+    estimate_text,
+    marked,
+    number,
+    score_head,
+    seeds_text,
 )
-from diffbench.leaderboard.pages.verdicts import verdict_sentences
-from diffbench.leaderboard.statistics.power import components
-from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table
+from diffbench.leaderboard.pages.legend import ANCHOR_NOTE, not_counted, solvability
+from diffbench.leaderboard.pages.text_formats import MARKDOWN, markdown_table
+from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
-from diffbench.organisms.core import CORE_V1
+from diffbench.organisms.errors import ValidationFailed
 from diffbench.organisms.registry import load_card, organism_names
 
 from .table import insert
 
+SMALL_V2 = [
+    "emergent_misalignment/money-narrow",
+    "false_facts/velden-narrow-gemma2",
+    "subliminal/fox-narrow",
+    "taboo/gold-narrow",
+]
+"""What the tables stand on until there is a frozen set of v2: one organism a family. Each can be solved in every column by the labelled
+anchor, ordinary text speaks of its subject, and no other seed of it is in the tuning set."""
 NULL = "null/"
 SHORT = ("isolation", "isolation_constant", "sufficiency", "necessity", "mitigation")
+MIXTURES = "*mixtures of differences*"
 FAR = 0.2
 """Seeds of one organism that are farther apart tell two stories."""
 
@@ -42,21 +56,36 @@ def main(
     readme: Annotated[Path, typer.Option(help="Page whose short table is replaced.")] = Path("README.md"),
 ) -> None:
     """Write the tables."""
-    results = load_results(records).results
-    cells = whole(results, CORE_V1)
-    table = build_table(cells, CORE_V1, "core-v1", settled=settled(results))
+    results = usable(records)
+    cells = whole(results, SMALL_V2)
+    table = build_table(cells, SMALL_V2, "one of each family", settled=settled(results))
     parts = {
-        "Core-v1": f"{overall_markdown(table)}\n### Beyond isolation\n\n{finding_markdown(table)}",
-        "Verdicts": verdicts_markdown(table),
+        "Method by method": f"{methods(table)}\n{notes(table)}",
+        "Organism by organism": by_organism(table),
+        "What 0 and 1 are": f"{ANCHOR_NOTE}\n\n"
+        + markdown_table(ANCHOR_HEADS, [anchor_cells(row, MARKDOWN) for row in table.anchors]),
         "False discoveries, null by null": nulls(cells),
         "Seed by seed": seeds(cells),
         "Budgets on test text": budgets(cells),
-        f"Where the noise of {SORT_KEY} comes from": power_tables(components(common(cells), CORE_V1, "core-v1")),
     }
-    text = "\n".join(f"## {head}\n\n{part}" for head, part in parts.items())
+    text = "\n".join(f"## {head}\n\n{part}" for head, part in parts.items() if part)
     atomic_write_text(page, insert(page.read_text(), text))
-    atomic_write_text(readme, insert(readme.read_text(), short(table)))
-    typer.echo(f"{text}\n{short(table)}")
+    atomic_write_text(readme, insert(readme.read_text(), methods(table)))
+    typer.echo(text)
+
+
+def usable(records: Path) -> list[Result]:
+    """Every record below a folder.
+
+    Raises:
+        ValidationFailed: a file cannot be used, such as a record of v1; no page is made from what is left.
+    """
+    loaded = load_results(records)
+    if wrong := loaded.problems:
+        raise ValidationFailed(
+            f"{wrong[0].path}: {wrong[0].reason} ({count(len(wrong), 'file')} below {records} cannot be used; nothing was written)"
+        )
+    return list(loaded.results)
 
 
 def whole(results: Sequence[Result], organisms: Iterable[str]) -> list[Result]:
@@ -72,40 +101,97 @@ def _who(cell: Result) -> tuple[str, int]:
     return cell.identity.method, cell.identity.seeds["method"]
 
 
-def common(cells: Sequence[Result]) -> list[Result]:
-    """The cells of one seed, and of the seeds that all methods with several have: no method weighs more for having more."""
-    of = _seeds(cells)
-    several = [found for found in of.values() if len(found) > 1]
-    shared = set[int].intersection(*several) if several else set[int]()
-    return [r for r in cells if len(of[r.identity.method]) == 1 or r.identity.seeds["method"] in shared]
-
-
-def _seeds(cells: Sequence[Result]) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
-    for r in cells:
-        found.setdefault(r.identity.method, set()).add(r.identity.seeds["method"])
-    return found
-
-
-def short(table: Table) -> str:
-    """One row a method: what a newcomer looks at."""
-    found = {row.method: row.false_discovery for row in table.finding_measures}
+def methods(table: Table) -> str:
+    """What the table stands on, and one row a method; the harder null last."""
     rows = [
         [
             f"`{row.method}`" + marked(row).removeprefix(row.method),
             *(estimate_text(row.scores[s]) for s in SHORT),
-            place_text(row.place),
-            estimate_text(found[row.method]) if row.method in found else "–",
+            seeds_text(row),
         ]
         for row in table.overall
     ]
-    head = ("method", *(score_head(s).lower() for s in SHORT), "rank", "false discoveries on nulls")
-    return f"{table.header}. {' '.join(verdict_sentences(table))}\n\n{markdown_table(head, rows)}"
+    mixed = mixtures(table, table.counted)
+    rows += [[MIXTURES, *(estimate_text(mixed[s]) for s in SHORT), "–"]] if mixed else []
+    families = len({o.partition("/")[0] for o in table.organisms})
+    few = (
+        f"{count(len(table.organisms), 'organism')} of {families} families ({', '.join(table.organisms)}): too few to say which method is "
+        "better on others, so nobody is ranked and no two methods are compared."
+    )
+    head = ("method", *(score_head(s).lower() for s in SHORT), "seeds")
+    return f"{few}\n\n{table.header}.\n\n{markdown_table(head, rows)}"
+
+
+def mixtures(table: Table, organisms: Mapping[str, Sequence[str]]) -> dict[str, Estimate]:
+    """Scores of mixtures of the two models' differences at random tokens, edited everywhere; empty if none were measured.
+
+    Args:
+        organisms: those that the mean of each score is over.
+    """
+    at = {
+        (a.organism, a.side): normalised(*(np.array([x]) for x in (a.mixture, a.null, a.oracle)))
+        for a in table.anchors
+        if a.mixture is not None
+    }
+    if not at:
+        return {}
+
+    def side(name: str) -> Callable[[str], float]:
+        return lambda organism: float(np.clip(at[organism, name], -1, 1)[0])
+
+    def both(organism: str) -> float:
+        return float(harmonic(at[organism, "sufficiency"], at[organism, "necessity"])[0])
+
+    def mean(score: str, value: Callable[[str], float]) -> Estimate:
+        found = [value(o) for o in organisms[score] if (o, "sufficiency") in at]
+        return Estimate(float(np.mean(found))) if found else Estimate()
+
+    of = {
+        "isolation": both,
+        "isolation_constant": both,
+        "sufficiency": side("sufficiency"),
+        "necessity": side("necessity"),
+    }
+    return {score: mean(score, value) for score, value in of.items()} | {"mitigation": Estimate()}
+
+
+def notes(table: Table) -> str:
+    """How to read the columns, and what does not count."""
+    said = [
+        "0 is what random directions do, 1 is exchanging the whole residual (mitigation: switching the adapter off).",
+        "A score is the mean over families. Edits are where the findings' gates are open; *constant*: everywhere.",
+        "Compare within a column: columns may stand on different organisms, where one cannot be solved in one of them.",
+        f"The row {MIXTURES} is no method but a harder null: what differs between the models at random tokens, edited everywhere.",
+        "Intervals are 95 %. With so few families they are wide.",
+        solvability(table),
+        *(f"Not counted: {organism}: {scores}: {why}." for organism, scores, why in not_counted(table)),
+    ]
+    return "".join(f"- {note}\n" for note in said)
+
+
+def by_organism(table: Table) -> str:
+    """Isolation of each method on each organism."""
+    found = {(row.method, row.organism): row for row in table.cells}
+
+    def cell(method: str, organism: str) -> str:
+        row = found[method, organism]
+        text = estimate_text(row.scores[SORT_KEY])
+        return f"({text})" if bracketed(row, SORT_KEY) else text
+
+    rows = [[f"`{m.method}`", *(cell(m.method, o) for o in table.organisms)] for m in table.overall]
+    alone = [mixtures(table, dict.fromkeys(SHORT, (o,))) for o in table.organisms]
+    rows += [[MIXTURES, *(estimate_text(mixed["isolation"]) for mixed in alone)]] if all(alone) else []
+    return (
+        "Isolation, mean over seeds; intervals draw seeds, templates, prompts and controls. In parentheses: counts in no mean.\n\n"
+        + markdown_table(("method", *table.organisms), rows)
+    )
 
 
 def nulls(results: Sequence[Result]) -> str:
-    """False discoveries by method and null: how many of how many findings, all seeds."""
+    """False discoveries by method and null: how many of how many findings, all seeds; empty if the set holds no null."""
     cells = [r for r in results if r.false_discovery]
+    if not cells:
+        return ""
     names = sorted({r.identity.organism for r in cells})
     tested = {m: [r for r in cells if r.identity.method == m] for m in sorted({r.identity.method for r in cells})}
 
@@ -157,8 +243,11 @@ def moved(null: str) -> str:
 
 def seeds(cells: Sequence[Result]) -> str:
     """Isolation seed by seed of the methods that have several, and how far the seeds of one organism are apart."""
+    several: dict[str, set[int]] = {}
+    for r in cells:
+        several.setdefault(r.identity.method, set()).add(r.identity.seeds["method"])
     rows: list[list[str]] = []
-    for method, found in sorted(_seeds(cells).items()):
+    for method, found in sorted(several.items()):
         own = {(r.identity.organism, r.identity.seeds["method"]): r for r in cells if r.identity.method == method}
         organisms = sorted({o for o, _ in own if any(own[o, s].samples for s in found)})
         if len(found) < 2 or not organisms:

@@ -23,13 +23,10 @@ change = tuned - base  # [tokens, d_model]
 axes = torch.linalg.svd(change, full_matrices=False).Vh[:2].contiguous()
 axes *= (change @ axes.T).sum(0).sign()[:, None]  # from base to fine-tuned
 
-along = tuned @ axes.T  # [tokens, 2]: a gate is open on the tenth of the tokens that reads highest along its axis
 save_file(
     {
-        "directions": axes,
-        "gate_read": axes.clone(),
-        "gate_threshold": along.quantile(0.9, dim=0),
-    },
+        "directions": axes
+    },  # and, where they apply to some tokens alone: "gate_read" [2, d_model] and "gate_threshold" [2]
     "axes_of_change.safetensors",
     metadata={
         "name": "axes_of_change",

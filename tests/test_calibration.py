@@ -69,6 +69,7 @@ def test_the_page_holds_means_of_what_was_measured(tmp_path: Path) -> None:
         ),
         *(point("noise", 2.0, series, 0, 0.7) for series in ("one finding", "10 findings")),
         point("rank", 3, "k = 1", 0, None),
+        point("dose", 4, "added to the base", 0, -0.2).model_copy(update={"isolation": None, "necessity": None}),
     ]
     (tmp_path / "calibration.md").write_text("before\n<!-- measured: begin -->\n<!-- measured: end -->\nafter\n")
     calibration.write(points, TINY, tmp_path)
@@ -76,7 +77,8 @@ def test_the_page_holds_means_of_what_was_measured(tmp_path: Path) -> None:
     assert page.startswith("before") and page.endswith("after\n")
     assert re.search(r"\| 0\.5 \| 0\.50 \[0\.50, 0\.50\] \| 0\.30 \[0\.20, 0\.40\] \|", page)
     assert "| 3 | 0.00 |" in page, "a score without a scale counts as nothing found"
+    assert "| dose | share of the gap closed, added to the base |" in page and "| 4 | -0.20 |" in page
     assert markdown(Record.model_validate_json((tmp_path / "calibration.json").read_text())) in page
-    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
-        f"calibration{s}.png" for s in ("", "-angle", "-noise-rank")
-    }
+    drawn = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert drawn == {f"calibration{s}.png" for s in ("", "-angle", "-noise-rank", "-dose")}
+    assert set(re.findall(r"\]\(figures/(.*?)\)", page)) == drawn

@@ -1,5 +1,6 @@
 """Verdicts follow from the numbers by the stated rules, whichever way these point."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
 from diffbench.harness.records.result import Result
+from diffbench.organisms.errors import PrerequisiteError
 
 from benchmarks import claims
 
-from .factories import make_result
+from .factories import make_result, write_result
 
 FAMILIES = ("taboo", "backdoor", "subliminal", "false_facts", "planted", "alignment_faking")
 
@@ -131,3 +133,27 @@ def test_contrastive_text(interval: list[float], verdict: str) -> None:
     row = {"organism": "mean", "variant": "no contrastive text", "difference": 0.0, "difference_interval": interval}
     claim = claims.no_data({"rows": [{**row, "organism": "x"}, row]})
     assert claim.verdict == verdict and verdict in claims.markdown([claim])
+
+
+def test_an_ablation_of_another_protocol_is_none(tmp_path: Path) -> None:
+    """v1's record did not say under which protocol it was made."""
+    record = tmp_path / "ablation.json"
+    for content in (None, {"seeds": [0], "rows": []}, {"protocol": "v3", "seeds": [0], "rows": []}):
+        if content is not None:
+            record.write_text(json.dumps(content))
+        with pytest.raises(
+            PrerequisiteError, match=r"no ablation under protocol v2: run `python -m benchmarks.ablation`"
+        ):
+            claims.measured(record)
+    record.write_text(json.dumps({"protocol": "v2", "seeds": [0], "rows": []}))
+    assert claims.measured(record)["seeds"] == [0]
+
+
+def test_a_few_organisms_judge_no_claim(tmp_path: Path) -> None:
+    for cell in cells({"delta": 0.5, "adl": 0.5}):
+        write_result(tmp_path / "runs", cell)
+    page = tmp_path / "claims.md"
+    page.write_text("as it was")
+    with pytest.raises(PrerequisiteError, match="judged on all of core-v1"):
+        claims.main(tmp_path / "runs", page=page)
+    assert page.read_text() == "as it was"

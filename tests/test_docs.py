@@ -1,14 +1,20 @@
 """The documents say what the code says: every method has its section, the example is a method, every handle is in the table."""
 
 import re
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
 from diffbench.harness.commands.score import Declared
 from diffbench.methods.contract import DiffProblem
 from diffbench.methods.formats.findings import OWN
 from diffbench.methods.registry import BUILTIN, load_method
 
+from benchmarks.table import BEGIN, END, insert
+
 DOCS = Path(__file__).parent.parent / "docs"
+PAGES = (*sorted(DOCS.glob("*.md")), DOCS.parent / "README.md")
 
 
 def test_every_method_has_a_section_and_its_access_in_the_table() -> None:
@@ -53,3 +59,29 @@ def test_links_between_documents_lead_somewhere() -> None:
         for file, anchor in re.findall(r"\]\(([\w.-]*\.md)?(?:#([\w-]+))?\)", text):
             assert not file or (DOCS / file).exists(), f"{page.name}: {file}"
             assert not anchor or file or anchor in anchors, f"{page.name}: #{anchor}"
+
+
+def test_blocks_that_are_generated_can_be_filled() -> None:
+    """Each once and in order; and no page holds a picture that is not there."""
+    filled = [page for page in PAGES if BEGIN in page.read_text()]
+    assert len(filled) > 8
+    for page in filled:
+        assert f"{BEGIN}\nnew\n{END}" in insert(page.read_text(), "new\n"), page.name
+    for page in PAGES:
+        for picture in re.findall(r"!\[.*?\]\((.*?)\)", page.read_text()):
+            assert (page.parent / picture).is_file(), f"{page.name}: {picture}"
+
+
+def test_what_v1_measured_is_one_commit_and_on_no_page() -> None:
+    """The changelog names the commit; a page without a number of v2 names it too, and how to get the number."""
+    changes = (DOCS.parent / "CHANGELOG.md").read_text()
+    commits = re.findall(
+        r"\*\*v1 ends\.\*\* Its code, records and tables belong together at commit ([0-9a-f]{7})\b", changes
+    )
+    assert len(commits) == 1
+    for page in PAGES:
+        text = page.read_text()
+        if re.search(r"[Nn]ot\s+(been\s+)?measured\s+under\s+protocol\s+v2", text):
+            assert commits[0] in text, page.name
+            assert re.search(r"^(time )?(bench|python -m benchmarks)\b", text, re.MULTILINE), page.name
+        assert "protocol v1" not in text.partition(BEGIN)[2].partition(END)[0], page.name

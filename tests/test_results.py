@@ -1,7 +1,8 @@
-"""The page of the matrix stands on the seeds that are everywhere."""
+"""The page of the small table stands on the seeds that are everywhere, on records of this protocol alone, and gives no verdict."""
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,12 +10,20 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
+from diffbench.harness.records.identity import PROTOCOL_SHA256, PROTOCOL_VERSION
 from diffbench.harness.records.result import Choice, Result
+from diffbench.leaderboard.statistics.rows import AnchorRow
+from diffbench.leaderboard.statistics.tables import build_table
+from diffbench.organisms.core import CORE_V1
+from diffbench.organisms.errors import ValidationFailed
 
 from benchmarks import results
+from benchmarks.table import BEGIN, END
 
 from .factories import make_null, make_result, write_result
 
+ROOT = Path(__file__).parent.parent
+V1 = ROOT / "tests" / "leaderboard" / "board" / "v1-result.json"
 CORE = ["backdoor/a", "null/a", "taboo/a", "taboo/b"]
 PAGE = "# Page\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nend\n"
 
@@ -36,38 +45,110 @@ def cells() -> list[Result]:
 def test_the_page(cells: list[Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cell in cells:
         write_result(tmp_path / "runs", cell)
-    monkeypatch.setattr(results, "CORE_V1", CORE)
-    page, readme = tmp_path / "results.md", tmp_path / "README.md"
-    for path in (page, readme):
-        path.write_text(PAGE)
+    monkeypatch.setattr(results, "SMALL_V2", CORE)
+    page, readme = pages(tmp_path)
     results.main(tmp_path / "runs", page, readme)
     text = page.read_text()
     assert re.findall("^#+ .*", text, re.MULTILINE) == [
         "# Page",
-        "## Core-v1",
-        "### Beyond isolation",
-        "## Verdicts",
+        "## Method by method",
+        "## Organism by organism",
+        "## What 0 and 1 are",
         "## False discoveries, null by null",
         "## Seed by seed",
         "## Budgets on test text",
-        "## Where the noise of isolation comes from",
     ]
-    assert "up to 2 seeds " in text and "half" not in text and "| 1 [1-1] |" in text
-    assert "Not asked, for want of runs on every organism of this set: random" in text
+    assert "up to 2 seeds " in text and "half" not in text
     assert "| *the fine-tune* | – | – |" in text
     assert "| delta | 2 of 4 | 2 of 4 | 2 |" in text and "| pca | 0 of 1 | 0 of 1 | 1 |" in text
-    assert "3 ranked methods, 2 of them with several seeds (2); 3 organisms in 2 clusters" in text
-    short = [line for line in readme.read_text().splitlines() if line.startswith("| ")]
-    assert [line.split("|")[1].strip() for line in short[2:]] == ["`delta`", "`pca`", "`l1`"]
+    short = [line.split("|") for line in readme.read_text().splitlines() if line.startswith("| ")]
+    assert [row[1].strip() for row in short[2:]] == ["`delta`", "`pca`", "`l1`", results.MIXTURES]
+    assert [row[-2].strip() for row in short[2:]] == ["2", "1", "2", "–"]
+    columns = ["isolation", "isolation, constant", "sufficiency", "necessity", "mitigation"]
+    assert [name.strip() for name in short[0][1:-1]] == ["method", *columns, "seeds"]
     assert readme.read_text().endswith("<!-- measured: end -->\nend\n") and "By organism" not in text
+    for written in (text, readme.read_text()):
+        assert "4 organisms of 3 families" in written and "too few" in written
+        assert not re.search("[Ss]eparated|[Rr]ank \\||Holm", written), "four families are no ground for a verdict"
+
+
+def pages(folder: Path) -> tuple[Path, Path]:
+    page, readme = folder / "results.md", folder / "README.md"
+    for path in (page, readme):
+        path.write_text(PAGE)
+    return page, readme
+
+
+def test_mixtures_by_hand() -> None:
+    """(.4 − .1) / (.9 − .1) = .375 and, controls that do harm giving no start, .5 / 1; where they add nothing isolation is 0."""
+    behaviours = [o for o in CORE if o.startswith("taboo")]
+    table = build_table([make_result("delta", o) for o in behaviours], draws=50)
+    measured = {"taboo/a": ((0.1, 0.4, 0.9), (-0.1, 0.5, 1.0)), "taboo/b": ((0.2, 0.2, 1.0), (0.0, 0.7, 1.0))}
+    anchors = tuple(
+        AnchorRow(o, side, 0.7, *numbers)
+        for o, both in measured.items()
+        for side, numbers in zip(("sufficiency", "necessity"), both, strict=True)
+    )
+    table = replace(table, anchors=anchors)
+    mixed = results.mixtures(table, table.counted)
+    harmonic = 2 * 0.375 * 0.5 / 0.875
+    assert {s: e.value for s, e in mixed.items()} == pytest.approx(
+        {
+            "isolation": harmonic / 2,
+            "isolation_constant": harmonic / 2,
+            "sufficiency": 0.1875,
+            "necessity": 0.6,
+            "mitigation": None,
+        }
+    )
+    assert results.by_organism(table).splitlines()[-1] == "| *mixtures of differences* | .43 | .00 |"
+    assert not results.mixtures(replace(table, anchors=()), table.counted)
+    assert results.MIXTURES not in results.methods(replace(table, anchors=()))
+
+
+def test_a_page_is_not_made_from_what_is_left_beside_a_record_of_v1(cells: list[Result], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for cell in cells:
+        write_result(runs, cell)
+    (runs / "old").mkdir()
+    (runs / "old" / "result.json").write_bytes(V1.read_bytes())
+    page, readme = pages(tmp_path)
+    with pytest.raises(ValidationFailed, match=r"old/result.json: a record of protocol v1 .* nothing was written"):
+        results.main(runs, page, readme)
+    assert page.read_text() == readme.read_text() == PAGE
+
+
+def test_the_pages_stand_on_what_is_published() -> None:
+    """On records of this protocol and of the organisms that the pages name; without any, the pages say so."""
+    published = results.usable(ROOT / "leaderboard" / "published")
+    assert {(r.identity.protocol, r.identity.protocol_sha256) for r in published} <= {
+        (PROTOCOL_VERSION, PROTOCOL_SHA256)
+    }
+    kept = results.whole(published, results.SMALL_V2)
+    assert len(kept) == len(published), "a seed that is not on every organism is in no table"
+    for page in (ROOT / "docs" / "results.md", ROOT / "README.md"):
+        _, _, rest = page.read_text().partition(BEGIN)
+        block = rest.partition(END)[0]
+        if not published:
+            assert block.startswith("\nNot measured under protocol v2 yet")
+            continue
+        assert f"protocol {PROTOCOL_VERSION} ({PROTOCOL_SHA256[:12]})" in block
+        assert all(name in block for name in results.SMALL_V2)
+        assert {r.identity.method for r in published} == set(re.findall(r"^\| `(\w+)`", block, re.MULTILINE))
+
+
+def test_the_small_set_is_of_core_v1_and_the_pages_run_it() -> None:
+    assert set(results.SMALL_V2) <= set(CORE_V1)
+    assert len({o.split("/")[0] for o in results.SMALL_V2}) == len(results.SMALL_V2) == 4
+    for page in ("docs/results.md", "leaderboard/published/README.md"):
+        command = re.search(r"^bench run -m all -o (\S+) --seed 0,1,2 ", (ROOT / page).read_text(), re.MULTILINE)
+        assert command and sorted(command[1].split(",")) == sorted(results.SMALL_V2)
 
 
 def test_only_seeds_that_are_everywhere_count(cells: list[Result]) -> None:
     kept = results.whole(cells, CORE)
     found = {("delta", 0), ("delta", 1), ("l1", 0), ("l1", 1), ("pca", 0)}
     assert {(r.identity.method, r.identity.seeds["method"]) for r in kept} == found
-    more = [*kept, *(make_result("l1", o, 2) for o in CORE)]
-    assert results.common(more) == results.common(kept) == kept
 
 
 def test_budgets_by_hand() -> None:
@@ -109,6 +190,7 @@ def test_seeds_by_hand() -> None:
     )
     assert text.splitlines()[-1] == "| delta | .65 .30 | .30 | 1 of 2 | taboo/a (.80 .20) |"
     assert results.seeds([make_result("pca", "taboo/a")]) == "Every method has one seed.\n"
+    assert not results.nulls([make_result("pca", "taboo/a")])
 
 
 def scored(method: str, organism: str, seed: int, value: float) -> Result:

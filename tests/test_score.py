@@ -163,5 +163,4 @@ def test_the_python_door_reads_the_same_file(tmp_path: Path) -> None:
 def test_the_example_writes_a_file_that_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     runpy.run_path(str(Path(__file__).parent.parent / "examples" / "score_directions.py"))
     record: dict[str, Any] = json.loads(bench("score", "axes_of_change.safetensors", "-o", FOX, "--json", "-q"))
-    assert record["status"] == "ok" and [r["gated"] for r in record["readings"]] == [True, True]
-    assert record["scores"]["isolation"]["value"] > 0.1
+    assert record["status"] == "ok" and record["scores"]["isolation"]["value"] > 0.5

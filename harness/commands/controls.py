@@ -1,7 +1,6 @@
 """`bench controls`: what random directions do on an organism, measured once and kept beside it."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,26 +17,27 @@ DRAWS = 64
 
 @app.command("build")
 def controls_build(
-    organism: Annotated[str, typer.Argument(help="Organism, `family/variant`.")],
+    organisms: Annotated[list[str], typer.Argument(help="Organisms, `family/variant`.")],
     draws: Annotated[int, typer.Option("--draws", min=3, help="Random directions.")] = DRAWS,
-    out: Annotated[Path | None, typer.Option("--out", help="File to write; default: beside the organism.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Measure the random controls of an organism and write them down."""
+    """Measure the random controls of organisms and write them down beside them; what was interrupted goes on."""
     with handled(debug):
         from ...organisms.registry import load_organism
+        from ..cache import Cache
         from ..protocol.effects import Scorer
         from ..records.control_pack import FILE
         from ..records.settings import PROTOCOL_V2
         from ..runs.stage import Stage
 
-        found = load_organism(organism)
-        with silenced(False):
-            stage = Stage.load(found, protocol=PROTOCOL_V2.model_copy(update={"controls": draws}))
-            scorer = Scorer(stage.pair, found.behaviour, stage.texts, stage.protocol)
-            path = out or found.adapter / FILE
-            scorer.packed(stage.control_key).write(path)
-        say(f"{draws} controls of each null: {path.stat().st_size / 1e3:.0f} kB in {path}")
+        protocol, cache = PROTOCOL_V2.model_copy(update={"controls": draws}), Cache.of_user()
+        for found in [load_organism(name) for name in organisms]:
+            with silenced(False):
+                stage = Stage.load(found, protocol=protocol, cache=cache)
+                scorer = Scorer(stage.pair, found.behaviour, stage.texts, protocol, stage.kept_of_prompts)
+                path = found.adapter / FILE
+                scorer.packed(stage.control_key).write(path)
+            say(f"{found.name}: {draws} controls, {path.stat().st_size / 1e3:.0f} kB in {path}")
 
 
 @app.command("verify")

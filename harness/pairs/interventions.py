@@ -44,7 +44,7 @@ class Directions:
         """Gram–Schmidt of the directions in their order [rank, d_model], and the direction that each comes from; what adds no rank is
         dropped, zeros among it."""
         kept, of = list[Tensor](), list[int]()
-        for j, rest in enumerate(self.direction.double().cpu()):
+        for j, rest in enumerate(self.direction.cpu().double()):
             for q in [*kept, *kept]:  # once more for what rounding left
                 rest = rest - (rest @ q) * q
             if float(rest.norm()) > CANCELLED:

@@ -1,53 +1,50 @@
 """How much runs: token passes of scoring, from the rows, kinds of intervention and budgets that the protocol will use.
 
 A *climb* is what finds the strengths of one kind of intervention: its collateral at a few strengths on dev text, and dev prompts at
-each strength that is tried. Constant random controls are counted with the pair: what is measured of them is not run again.
+each strength that is tried.
 """
 
 import math
 
-from ...methods.contract import MAX_FINDINGS, DiffResult
+from ...methods.contract import DiffResult
 from ..pairs.interventions import OPS, Directions, Op, kinds
 from ..protocol.clean_runs import CleanRun
 from ..protocol.controls import MIXTURES
-from ..protocol.effects import SIDES
+from ..protocol.procedure import SIDES
 from ..records.settings import Protocol
 from ..runs.stage import Stage
 
 
-def scored_positions(stage: Stage, protocol: Protocol, diff: DiffResult, first: bool) -> int:
+def scored_positions(stage: Stage, protocol: Protocol, diff: DiffResult, first: bool, controls: bool) -> int:
     """Positions that are run through the blocks above the layer to score findings, at most: each budget has a strength and a choice
     of its own.
 
     Args:
         stage: measured with this protocol or one of fewer controls. A null's panel, which stops early, is not counted.
-        first: whether the pair is measured as well, none of its random controls being known.
+        first: whether the pair is measured as well.
+        controls: whether the constant controls of so many findings are.
     """
     if stage.panel is not None:
         return 0
-    total, budgets, controls = 0, len(protocol.budgets_nats), protocol.controls
-    nulls = controls + min(controls, MIXTURES)
+    total, budgets = 0, len(protocol.budgets_nats)
+    nulls = protocol.controls + min(protocol.controls, MIXTURES)
     directions = None if diff.patch else Directions.of(diff.findings, stage.pair.device)
-    count = MAX_FINDINGS if directions is None else len(directions.direction)
-    new = {min(k, count) for k in protocol.ks} - set(protocol.ks)
-    """Numbers of directions that no control was measured with."""
     for name, side in SIDES.items():
         dev, test = (stage.scorer.clean_run(side, split) for split in ("dev", "test"))
         text, asked = test.read.rows.positions, test.asked.rows.positions
         probes = test.capability[0].rows.positions if name == "necessity" and test.capability else 0
-        climb = sum(_climb(protocol, dev, op) for op in OPS[name])
-        if first:
-            total += (
-                dev.read.rows.positions + dev.asked.rows.positions + text + 2 * asked + probes
-            )  # as they are, and the oracle
-            total += nulls * (len(protocol.ks) * climb + budgets * asked) + controls * budgets * probes
+        if first:  # as they are, and the oracle
+            total += dev.read.rows.positions + dev.asked.rows.positions + text + 2 * asked + probes
         if directions is None:
             continue
-        if count < max(protocol.ks):  # other choices
-            total += nulls * (len(new) * climb + budgets * asked) + controls * budgets * probes
+        chosen = budgets * (asked + text)
+        if controls:
+            climb = sum(_climb(protocol, dev, op) for op in OPS[name])
+            ks = len(stage.scorer.ks(len(directions.direction)))
+            total += nulls * (ks * climb + chosen) + protocol.controls * budgets * probes
         for gated in (False, True) if directions.gated else (False,):
             own = sum(_climb(protocol, dev, option.op) for option in kinds(name, directions, protocol.ks, gated))
-            total += budgets * text + (own + budgets * asked) * (1 + controls * gated)
+            total += (own + chosen) * (1 + protocol.controls * gated)
         total += budgets * probes
     return total
 

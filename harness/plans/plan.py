@@ -221,7 +221,7 @@ def _cell(
     given = sum(t.given for t in r.reads.values())
     harvest += again * sum(t.seconds for t in r.reads.values()) / max(1, given)
     room = MEMORY_BYTES / (per_token * max(1, sum(read.values())))
-    seconds = {"load": little.load_s if first else 0.0, "measure": r.setup_s + r.control_s * r.controls}
+    seconds = {"load": little.load_s if first else 0.0, "measure": r.setup_s + r.controls_s}
     seconds |= {"start": r.start_s, "harvest": harvest, "fit": r.fit_s, "score": r.score_s}
     share = r.kept_bytes / (given * per_token) if given else 0.0
     # held in parts and then as one, or in a buffer; beside it what is remembered for the next method
@@ -233,7 +233,7 @@ def _cell(
     plan = _named(
         cell,
         tokens=tokens,
-        passes=2 * (tokens + again) + scored_positions(little, cell.protocol, r.diff, first),
+        passes=2 * (tokens + again) + scored_positions(little, cell.protocol, r.diff, first, r.controls_s > 0),
         host_bytes=peak_rss_bytes() + (0 if on_gpu else more),
         device_bytes=int(torch.cuda.max_memory_allocated()) + more if on_gpu else None,
         disk_bytes=RECORD_BYTES + findings + dictionary,

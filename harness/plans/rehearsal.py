@@ -15,11 +15,12 @@ import torch
 
 from ...methods.coder.fitting import DictionaryConfig, rereads
 from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
+from ..protocol.controls import MIXTURES, NULLS
 from ..protocol.discovery import CONTROLS, Panel
 from ..runs.cell import Cell
 from ..runs.harvest import Memory
 from ..runs.problem import Problem, Written
-from ..runs.stage import Stage, measured
+from ..runs.stage import Stage, measure_controls, measured
 from ..worker.host import Usage, run_method
 
 MOST_TOKENS, FEW_TOKENS, READ_S = 8192, 2048, 2.0
@@ -173,9 +174,9 @@ class Rehearsal:
 
     reads: dict[Text, Read]
     setup_s: float
-    """Seconds of measuring the pair before any control is climbed; 0 if that was done before."""
-    control_s: float
-    """Seconds of a control when the pair is measured, all workers together."""
+    """Seconds of measuring the pair itself; 0 if that was done before."""
+    controls_s: float
+    """Seconds of all constant controls, all workers together; 0 if another cell needs them before."""
     rest_s: float
     """Seconds of reading the findings and of whatever else follows them but putting them and their controls through the protocol."""
     own_s: float
@@ -222,17 +223,14 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     Raises:
         NotScorable: the pair cannot be scored. DiffbenchError: whatever the method refuses.
     """
-    marks: list[tuple[float, int, int]] = []
-
-    def note(done: int, total: int) -> None:
-        marks.append((time.perf_counter(), done, total))
-        progress("measure", done, total)
-
-    few, fresh = stage.protocol.controls, stage.panel is None and not stage.is_measured
+    few, fresh, note = (
+        stage.protocol.controls,
+        stage.panel is None and not stage.is_measured,
+        partial(progress, "measure"),
+    )
     began = time.perf_counter()
     _ = stage.panel or stage.measured(note)
     measured_s = time.perf_counter() - began
-    climbed = measured_s if not fresh else marks[-1][0] - marks[2][0]
     problem = cell.problem(stage, progress, memory=Memory())
     torch.manual_seed(cell.seed)
     seen, began = Rehearsed(problem), time.perf_counter()
@@ -242,6 +240,10 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     else:
         diff = check_findings(run_method(cell.method, cell.config, cast(DiffProblem, seen), usage), stage.pair.d_model)
     method_s = time.perf_counter() - began - (0.0 if here else usage.start_s)
+    began = time.perf_counter()
+    unknown = _unknown(diff, stage)
+    measure_controls(diff, stage, note)
+    climbed = time.perf_counter() - began
     began = time.perf_counter()
     measured(diff, stage, progress)
     whole = time.perf_counter() - began
@@ -256,8 +258,8 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     stream: dict[str, Any] = diff.diagnostics.get("stream", {}) if ours else {}
     return Rehearsal(
         reads=seen.reads(),
-        setup_s=measured_s - climbed if fresh else 0.0,
-        control_s=climbed / few if fresh else 0.0,
+        setup_s=measured_s if fresh else 0.0,
+        controls_s=climbed * _draws(cell.protocol.controls) / _draws(few) if unknown else 0.0,
         read_again=rereads(ours, seen.asked) if ours and stream else 0,
         buffer_tokens=stream.get("buffer_tokens", 0),
         rest_s=max(0.0, whole - spent),
@@ -270,3 +272,15 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
         kept_bytes=seen.kept_bytes if here else sum(seen.given.values()) * 2 * 4 * stage.pair.d_model,
         controls=CONTROLS if nulls else cell.protocol.controls,
     )
+
+
+def _draws(controls: int) -> int:
+    """Constant controls of all nulls."""
+    return controls + min(controls, MIXTURES)
+
+
+def _unknown(diff: DiffResult, stage: Stage) -> bool:
+    """Whether the constant controls of these findings are still to be measured."""
+    if stage.panel is not None or diff.patch or not diff.findings:
+        return False
+    return any(not stage.scorer.has(kind, stage.scorer.ks(len(diff.findings))) for kind in NULLS)

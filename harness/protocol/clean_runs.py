@@ -24,10 +24,8 @@ from .prompts import Choices, Passage, choices, hits, joint, portions, shares
 
 PARTS, TOKENS = 6, 2048
 """Most parts that trees are divided into, and tokens in one forward pass (they stay in cache)."""
-SOME_TOKENS = 512
-"""The same where a pass decides whether others are run."""
 CLEAN_BYTES = 2**26
-"""Most logits without an intervention that are kept; where there are more, they are made again whenever they are compared with."""
+"""Most predictions without an intervention that are kept; where there are more, they are made again whenever they are compared with."""
 
 
 @dataclass(frozen=True)
@@ -140,23 +138,17 @@ class Rows:
         return sum(part.ids.numel() for part in self.parts)
 
     @torch.inference_mode()
-    def edited(self, edits: Edits, wanted: Tensor | None = None) -> Iterator[Read]:
-        """What is read of every tree that an edit moves.
-
-        Args:
-            wanted: [edits] bool that the reader may change between two reads: an edit that is not wanted any more is not run any more.
-        """
-        batch = TOKENS if wanted is None else SOME_TOKENS
+    def edited(self, edits: Edits) -> Iterator[Read]:
+        """What is read of every tree that an edit moves."""
         for part in self.parts:
             moves = torch.stack([move(part.h) for move in edits.moves]).masked_fill(part.still[..., None], 0.0)
             which = torch.tensor(edits.which, device=moves.device)
             lengths = torch.tensor(edits.lengths, dtype=moves.dtype, device=moves.device)
-            touched = (moves != 0).any(-1).any(-1)[which] & (lengths != 0)[:, None]
-            for some in touched.T.nonzero().split(max(1, batch // part.h.shape[1])):
-                tree, edit = (some if wanted is None else some[wanted[some[:, 1]]]).unbind(1)
-                if len(edit):
-                    h = part.h[tree] + lengths[edit, None, None] * moves[which[edit], tree]
-                    yield from self._unembedded(*self._run(part, edit, tree, h))
+            touched = ((moves != 0).any(-1).any(-1)[which] & (lengths != 0)[:, None]).T.nonzero()
+            for some in touched.split(max(1, TOKENS // part.h.shape[1])) if len(touched) else ():
+                tree, edit = some.unbind(1)
+                h = part.h[tree] + lengths[edit, None, None] * moves[which[edit], tree]
+                yield from self._unembedded(*self._run(part, edit, tree, h))
 
     def handed(self, residuals: Sequence[Tensor]) -> Iterator[Read]:
         """What is read when other residuals [trees, pos, d_model] stand in the parts' place, as edit 0."""
@@ -181,22 +173,27 @@ class Rows:
         log_p[read.edit[at], token] = read.logits[at, self.token[token]] - read.norm[at]
 
     def kl(self, read: Read) -> Tensor:
-        """KL(clean ‖ edited) [n] in nats at each place that is read: a vocabulary is wide, so it is gone through once."""
-        spots, counts = read.spot.unique_consecutive(return_counts=True)
-        kept = self._clean_logits
-        clean = self.pair.unembed(self._ends[spots], self.side) if kept is None else kept[spots]
-        p = clean.softmax(-1)
-        own = torch.linalg.vecdot(p, clean) - _norm(clean)
-        of = counts.tolist()
-        said = torch.cat([some @ each for some, each in zip(read.logits.split(of), p, strict=True)])
-        return (read.norm - said + own.repeat_interleave(counts)).clamp_min(0)
+        """KL(clean ‖ edited) [n] in nats at each place that is read."""
+        kept, of = self._kept, read.spot
+        if kept is None:
+            spots, of = of.unique_consecutive(return_inverse=True)
+            kept = self._predicted(self._ends[spots])
+        p, own = kept
+        return (read.norm - torch.linalg.vecdot(p[of], read.logits) + own[of]).clamp_min(0)
 
     @cached_property
-    def _clean_logits(self) -> Tensor | None:
-        """[spots, vocab]; None if they are too many to keep."""
+    def _kept(self) -> tuple[Tensor, Tensor] | None:
+        """What is predicted at each spot without an intervention; None if that is too much to keep."""
         if 4 * len(self._ends) * self.pair.vocab_size > CLEAN_BYTES:
             return None
-        return torch.cat([self.pair.unembed(some, self.side) for some in self._ends.split(self.pair.at_once)])
+        p, own = zip(*map(self._predicted, self._ends.split(self.pair.at_once)), strict=True)
+        return torch.cat(p), torch.cat(own)
+
+    def _predicted(self, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities [n, vocab] without an intervention, and their negative entropy [n] in nats."""
+        logits = self.pair.unembed(ends, self.side)
+        p = logits.softmax(-1)
+        return p, torch.linalg.vecdot(p, logits) - _norm(logits)
 
     def _run(self, part: Part, edit: Tensor, tree: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Edit [n], spot [n] and output of the last block [n, d_model] where some trees [batch] are read, each under an edit [batch]."""
@@ -280,22 +277,17 @@ class TextResiduals:
     """
 
     def __init__(self, pair: Pair, side: Side, text: Passage, other: "TextResiduals | None" = None):
-        self.tokens, self.other = text.tokens, other
+        self.other = other
         self.row, self._at = text.scored.nonzero(as_tuple=True)
         """[tokens] the text that each token is of."""
         self.rows = Rows(pair, side, text.ids, torch.stack([self.row, self._at, text.ids[self.row, self._at + 1]], 1))
 
-    def edited(self, edits: Edits, most: float = float("inf")) -> Tensor:
-        """Collateral [edits, tokens] in nats: the smaller of KL(this side ‖ edited) and KL(other side ‖ edited).
-
-        An edit is left, with infinity at every token, once it is sure to exceed `most` on average.
-        """
+    def edited(self, edits: Edits) -> Tensor:
+        """Collateral [edits, tokens] in nats: the smaller of KL(this side ‖ edited) and KL(other side ‖ edited)."""
         kl = torch.zeros(len(edits.which), self.rows.places, device=self._at.device)
-        within = torch.ones(len(kl), dtype=torch.bool, device=kl.device)
-        for read in self.rows.edited(edits, within if most < float("inf") else None):
+        for read in self.rows.edited(edits):
             kl[read.edit, read.spot] = self._nearest(read)
-            within &= kl[:, self.rows.spot].sum(1) <= most * self.tokens
-        return kl[:, self.rows.spot].masked_fill(~within[:, None], torch.inf).cpu()
+        return kl[:, self.rows.spot].cpu()
 
     def _nearest(self, read: Read) -> Tensor:
         """[n] KL from the side that is nearer."""
@@ -330,7 +322,8 @@ class CleanRun:
         self.pair = pair
         self.side: Side = side
         self.asked = PromptResiduals(pair, side, prompts)
-        self.read = TextResiduals(pair, side, text)
+        self.read = self.brief = TextResiduals(pair, side, text)
+        """Ordinary text, and the part of it on which controls are measured."""
         self.by_choices = by_choices
         """Whether two models differ by their whole distributions over a prompt's continuations, or by the behaviour's rate."""
         clean = joint(self.asked.clean, self.asked.choices)
@@ -343,11 +336,17 @@ class CleanRun:
         """The same of the other side; see `face`."""
 
     @classmethod
-    def both(cls, pair: Pair, *given: Any) -> "dict[Side, CleanRun]":
-        """Both sides, facing each other."""
+    def both(cls, pair: Pair, *given: Any, brief: Passage | None = None) -> "dict[Side, CleanRun]":
+        """Both sides, facing each other.
+
+        Args:
+            brief: less text, for what is measured of many; None: all of it.
+        """
         base, tuned = (cls(pair, side, *given) for side in SIDES)
+        if brief is not None:
+            base.brief, tuned.brief = (TextResiduals(pair, side, brief) for side in SIDES)
         for here, there in ((base, tuned), (tuned, base)):
-            here.other, here.read.other = there, there.read
+            here.other, here.read.other, here.brief.other = there, there.read, there.brief
         return {"base": base, "tuned": tuned}
 
     @cached_property
@@ -389,9 +388,9 @@ class CleanRun:
         """Rates [edits, prompts]."""
         return self.measured(edits)[1]
 
-    def collateral(self, edits: Edits, most: float = float("inf")) -> Tensor:
+    def collateral(self, edits: Edits) -> Tensor:
         """[edits] mean over tokens; see `TextResiduals.edited`."""
-        return self.read.edited(edits, most).mean(1)
+        return self.read.edited(edits).mean(1)
 
     def accuracy(self, edits: Edits) -> Tensor | None:
         """Capability accuracy [edits] relative to no intervention, at most 1; None without probes."""

@@ -9,9 +9,9 @@ finding is its rank among the controls. The null hypothesis and what it leaves o
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from scipy.stats import binomtest
@@ -22,15 +22,14 @@ from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
 from ..cache import Kept, ids_sha256
 from ..pairs.engine import SIDES, Side
-from ..pairs.interventions import Directions, Edits, Move, Option, movement, unit
+from ..pairs.interventions import Directions, Edits, Move, movement, unit
 from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..records.result import ALPHA, FalseDiscovery
 from ..records.settings import Protocol
 from .clean_runs import CleanRun
-from .controls import ControlMemory
+from .procedure import within
 from .prompts import ordinary
-from .strengths import within
 
 CONTROLS, TOP, ENOUGH = 39, 10, 3
 """Most random controls of a finding, findings that are tested, and after how many stronger controls a finding's test ends."""
@@ -48,12 +47,37 @@ class Aim(NamedTuple):
 NOTHING = Aim(False, 0.0)
 
 
-@dataclass(frozen=True)
+KIND, VERSION = "false-discovery", "1"
+"""Of what is kept of a control. The version is that of the procedure: change it whenever its numbers change."""
+
+
+@dataclass
 class _Push:
-    """A unit direction [d_model], and what was measured of it without a gate: of a control that is kept between cells and runs."""
+    """A unit direction [d_model], and what was measured of it without a gate: of a control that is kept between cells and runs.
+
+    Threads may add to one at the same time.
+    """
 
     direction: Tensor
-    memory: ControlMemory
+    kept: Kept | None = None
+    index: int = 0
+    """Which control it is, if it is one."""
+    known: dict[tuple[str, float], float] = field(default_factory=dict[tuple[str, float], float])
+    """By what was measured and the strength."""
+
+    def __post_init__(self) -> None:
+        self.known |= self._on_disk()
+
+    def keep(self) -> None:
+        """Write down what is known now, and what another process has added meanwhile."""
+        if self.kept is not None:
+            self.known |= {at: value for at, value in self._on_disk().items() if at not in self.known}
+            facts = [[what, strength, value] for (what, strength), value in list(self.known.items())]
+            self.kept.put(KIND, VERSION, facts=facts, index=self.index)
+
+    def _on_disk(self) -> dict[tuple[str, float], float]:
+        entry = self.kept.get(KIND, VERSION, index=self.index) if self.kept is not None else None
+        return {(what, strength): value for what, strength, value in entry.facts} if entry else {}
 
 
 class Panel:
@@ -82,7 +106,7 @@ class Panel:
         self._scale = {side: self._clean[side, "dev"].scale for side in SIDES}
         ladder = [protocol.strengths, protocol.budgets_nats, protocol.aim]
         kept = kept.but(ladder=ladder, read=ids_sha256([text.ids.tolist(), text.scored.tolist()])) if kept else None
-        self._controls = [_Push(self._random(i), ControlMemory(kept, {"false_discovery": i})) for i in range(controls)]
+        self._controls = [_Push(self._random(i), kept, i) for i in range(controls)]
 
     def test(
         self, findings: Sequence[Finding], progress: Callable[[int, int], None] = lambda done, total: None
@@ -114,7 +138,7 @@ class Panel:
         Findings start at different controls, so that their p-values share few of them.
         """
         one = Directions(findings.direction[[j]], findings.read[[j]], findings.threshold[[j]])
-        effect = self._effect(_Push(one.direction[0], ControlMemory(None, {})), one)
+        effect = self._effect(_Push(one.direction[0]), one)
         stronger = 0
         start = j * len(self._controls) // TOP
         for done, control in enumerate(self._controls[start:] + self._controls[:start], 1):
@@ -128,7 +152,7 @@ class Panel:
         return sum(self._side(push, gate, side) for side in SIDES) / len(SIDES)
 
     def _side(self, push: _Push, gate: Directions, side: Side) -> float:
-        p, recall = self.protocol, partial(_recall, push.memory)
+        p, recall = self.protocol, partial(_recall, push)
 
         def cost(aims: list[Aim]) -> list[float]:
             return self._clean[side, "dev"].collateral(self._edits(push, aims, gate, side)).tolist()
@@ -171,18 +195,14 @@ class Panel:
 
 
 def _recall(
-    memory: ControlMemory, what: str, aims: Sequence[Aim], measure: Callable[[list[Aim]], Sequence[Any]]
-) -> dict[Aim, Any]:
+    push: _Push, what: str, aims: Sequence[Aim], measure: Callable[[list[Aim]], Sequence[float]]
+) -> dict[Aim, float]:
     """`measure(aims)`, of which those without a gate are measured once, each in a batch that nothing else has a say in."""
-
-    def known(a: Aim) -> tuple[str, Option]:
-        return what, Option("add", 1, False, a.strength)
-
-    plain = [a for a in aims if not a.gated and known(a) not in memory.values]
+    plain = [a for a in aims if not a.gated and (what, a.strength) not in push.known]
     for a in plain:
-        memory.values[known(a)] = measure([a])[0]
+        push.known[what, a.strength] = measure([a])[0]
     if plain:
-        memory.keep()
+        push.keep()
     gated = [a for a in aims if a.gated]
     fresh = dict(zip(gated, measure(gated) if gated else (), strict=True))
-    return {a: fresh[a] if a.gated else memory.values[known(a)] for a in aims}
+    return {a: fresh[a] if a.gated else push.known[what, a.strength] for a in aims}

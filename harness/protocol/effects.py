@@ -1,86 +1,38 @@
 """Protocol v2: from findings to the per-prompt effects that the scores are made of.
 
-One procedure, for the method's findings and for every random control: find the strengths that cost what each budget allows, keep under
-each budget the option that brings dev prompts nearest to the other model (doing nothing is always one), and measure it on test. Of
-findings, the cost of what was kept is measured again on more text, and it counts under the budgets it keeps there. Formulas and
+Findings, and random controls in their place, go through one procedure (`procedure.py`); what the controls reach is the zero. Formulas and
 reasons: docs/protocol.md.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
 from ..cache import Kept, ids_sha256
 from ..pairs.engine import Side
-from ..pairs.interventions import NOTHING, Directions, Op, Option, edits, kinds
+from ..pairs.interventions import NOTHING, Directions, Option
 from ..pairs.pair import Pair
 from ..parallel import in_threads
-from ..records.control_pack import ControlPack
+from ..records.control_pack import Arrays, ControlPack
 from ..records.result import COLUMNS, BySide, Choice, Column, ColumnName, Curve, Samples, SideName, SideSamples
 from ..records.settings import NotScorable, Protocol
 from .clean_runs import CleanRun
-from .controls import MIXTURES, SCORE_SEED, Candidate, ControlMemory, Value, control, mixture, unpacked
-from .intervals import hypervolume, interval, template_weights, upper_end
+from .controls import MIXTURES, NULLS, SCORE_SEED, Draw, Null, control, mixture
+from .intervals import hypervolume, interval, template_weights
+from .procedure import SIDES, Array, Candidate, Procedure, Taken
 from .prompts import ordinary
-from .strengths import within
 
-SIDES: dict[SideName, Side] = {"sufficiency": "base", "necessity": "tuned"}
-"""Which model is edited on each side; the other is where it should go."""
 SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
-NULLS = ("isotropic", "mixture")
-"""Constant random controls: directions of no model, which are the zero; and mixtures of differences between the two, reported beside."""
-Array = NDArray[np.float64]
-BySides = dict[SideName, Array]
-
-
-@dataclass(frozen=True)
-class Point:
-    """One option on dev."""
-
-    option: Option
-    gain: float
-    """How much nearer the scored prompts come to the other model, as a share of the gap."""
-    rate: float
-    """Mean behaviour rate of all prompts."""
-    kl_nats: float
-    """Collateral, as the line between three measurements has it."""
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What a budget keeps, on test."""
-
-    tau_nats: float
-    point: Point | None
-    """None: nothing helps, or nothing that helps keeps the budget."""
-    effect: Array
-    """[prompts] how much nearer each comes to the other model."""
-    rate: float
-    """Mean behaviour rate of all prompts."""
-    kl_nats: float
-    kl_high: float
-    """Collateral on test text, and the upper end of its interval."""
-
-
-@dataclass(frozen=True)
-class Null:
-    """What random controls do."""
-
-    effects: BySides
-    """[controls, prompts] of each side."""
-    volumes: Array
-    """[controls] mitigation before rescaling."""
+BySides = dict[SideName, list[Taken]]
 
 
 class Scorer:
@@ -88,7 +40,7 @@ class Scorer:
 
     Args:
         kept: where what was measured of random controls is kept between runs, for this pair and these prompts; None: nowhere.
-        progress: called with (what is measured, of how much) while that is done: both sides' clean runs, then the controls.
+        progress: called with (splits measured, of how many).
         shipped: constant controls that were measured before, as many as there are; None: the protocol's number are measured here.
     """
 
@@ -104,15 +56,21 @@ class Scorer:
     ):
         self.pair, self.protocol, self._shipped, self._seed = pair, protocol, shipped, SCORE_SEED
         self._clean: dict[tuple[Side, str], CleanRun] = {}
+        self.notes = list[str]()
+        """What the texts leave to be said, one sentence each."""
         read = list[str]()
         by_choices = behaviour.distance == "choices"
-        total = len(SPLITS) + sum(map(self._count, NULLS))
         for i, split in enumerate(SPLITS):
-            progress(i, total)
+            progress(i, len(SPLITS))
             prompts, probes = behaviour.of(split), behaviour.capability_of(split)
             tokens = protocol.dev_tokens if split == "dev" else protocol.test_tokens
             text = ordinary(pair, texts, prompts, split, tokens)
-            for side, run in CleanRun.both(pair, prompts, probes, text, by_choices).items():
+            if text.held < tokens:
+                self.notes.append(
+                    f"Collateral on {split} is read on {text.held:,} tokens and not on {tokens:,}: the texts hold no more."
+                )
+            brief = text.first(protocol.control_tokens) if split == "test" else None
+            for side, run in CleanRun.both(pair, prompts, probes, text, by_choices, brief=brief).items():
                 self._clean[side, split] = run
             read.append(ids_sha256([text.ids.tolist(), text.scored.tolist()]))
         self.b0, self.b1 = (self._clean[side, "test"].rates for side in SIDES.values())
@@ -130,17 +88,12 @@ class Scorer:
         self.oracle = {side: self._patch(side) for side in SIDES}
         """[prompts] effect of exchanging the whole residual."""
         self._check_oracle()
-        self._kept = (
-            kept.but(settings=[protocol.strengths, protocol.budgets_nats, protocol.aim], read=read) if kept else None
-        )
-        self._draws: dict[str, list[Candidate]] = {}
+        p = protocol
+        settings = [p.strengths, p.budgets_nats, p.aim, p.scored_gap, p.control_tokens]
+        self._kept = kept.but(settings=settings, read=read) if kept else None
+        self._procedure = Procedure(self._clean, protocol)
         self._nulls: dict[tuple[str, tuple[int, ...]], Null] = {}
-        done = len(SPLITS)
-        for kind in NULLS:
-            progress(done, total)
-            self.null(kind, protocol.ks, lambda some, done=done: progress(done + some, total))
-            done += self._count(kind)
-        progress(total, total)
+        progress(len(SPLITS), len(SPLITS))
 
     def clean_run(self, side: Side, split: str) -> CleanRun:
         """What no intervention changes, of one side and split."""
@@ -177,7 +130,7 @@ class Scorer:
     def against(self, seed: int) -> "Scorer":
         """The same measurements beside other random controls."""
         other = copy(self)
-        other._seed, other._kept, other._shipped, other._draws, other._nulls = seed, None, None, {}, {}
+        other._seed, other._kept, other._shipped, other._nulls = seed, None, None, {}
         return other
 
     def closeness(self, effect: Array) -> float:
@@ -193,6 +146,10 @@ class Scorer:
         """Findings as they are put to use here."""
         return Directions.of(findings, self.pair.device, self.centre)  # pyright: ignore[reportArgumentType]
 
+    def ks(self, findings: int) -> tuple[int, ...]:
+        """How many directions interventions may use, of so many."""
+        return tuple(sorted({min(k, findings) for k in self.protocol.ks}))
+
     def score(self, directions: Directions, progress: Callable[[int, int], None] = lambda d, t: None) -> "Scored":
         """Put findings and their random controls through the protocol.
 
@@ -200,49 +157,49 @@ class Scorer:
             directions: the findings, from `directions`.
             progress: called with (sets done, sets in all).
         """
-        ks = tuple(sorted({min(k, len(directions.direction)) for k in self.protocol.ks}))
+        ks = self.ks(len(directions.direction))
         own = [Candidate(directions, ks, column == "gated") for column in COLUMNS[: 1 + directions.gated]]
         columns = COLUMNS[: len(own)]
-        sets = (
-            own if len(own) == 1 else [*own, *(self._under(directions, ks, i) for i in range(self.protocol.controls))]
-        )
-        taken: list[dict[SideName, list[Taken]]] = []
+        under = [self._under(directions, ks, i) for i in range(self.protocol.controls if len(own) > 1 else 0)]
+        taken: list[BySides] = []
         self.took = []
-        progress(0, len(sets))
-        for each, seconds in in_threads(self._timed, sets, self.pair.device):
+        progress(0, len(own) + len(under))
+        for each, seconds in in_threads(self._timed, [*own, *under], self.pair.device):
             taken.append(each)
             self.took.append(seconds)
-            progress(len(taken), len(sets))
-        mine, theirs = dict(zip(columns, taken, strict=False)), taken[len(columns) :]
-        plain, mixed = self.null("isotropic", ks), self.null("mixture", ks)
-        gated: BySides = {side: np.array([_mean(each[side]) for each in theirs]) for side in SIDES}
-        front = self._front(own[-1], mine[columns[-1]]["necessity"])
-        samples = Samples(
-            templates=self.templates,
-            scored=self.scored.tolist(),
-            gap=_floats(self.gap.double().numpy()),
-            b0=_floats(self.b0.double().numpy()),
-            b1=_floats(self.b1.double().numpy()),
-            oracle=BySide(**{side: _floats(effect) for side, effect in self.oracle.items()}),
-            constant=self._column(mine["constant"], plain.effects),
-            gated=self._column(mine["gated"], gated) if theirs else None,
-            mixture=BySide(**{side: [round(self.closeness(e), 7) for e in mixed.effects[side]] for side in SIDES}),
+            progress(len(taken), len(own) + len(under))
+        mine = dict(zip(columns, taken, strict=False))
+        plain, mixed = (self.null(kind, ks) for kind in NULLS)
+        gated = self._null([Draw(_effects(each), 0.0) for each in taken[len(own) :]]) if under else None
+        front = self._procedure.front(own[-1], mine[columns[-1]]["necessity"])
+        samples = self._samples(
+            constant=self._column(mine["constant"], plain),
+            gated=self._column(mine["gated"], gated) if gated else None,
+            mixture=BySide(**{side: _floats(mixed.shares[side]) for side in SIDES}),
             mitigation=[_floats(effect) for effect, _ in front],
             mitigation_retention=[kept for _, kept in front],
             mitigation_controls=_floats(plain.volumes),
-            retention_off=self.retention_off,
         )
         choices = [c for column in columns for side in SIDES for c in self._choices(column, side, mine[column][side])]
-        curves = [c for candidate in own for side in SIDES for c in self._curves(side, candidate)]
+        curves = [c for candidate in own for side in SIDES for c in self._procedure.curves(side, candidate)]
         return Scored(samples, choices, curves)
 
     def oracle_samples(self) -> Samples:
         """Samples of the oracle anchor: the whole residual exchanged, no budget."""
-        nothing = np.zeros((self.protocol.controls, len(self.gap)))
-        whole: dict[SideName, list[Taken]] = {
-            side: [Taken(0.0, None, self.oracle[side], 0.0, 0.0, 0.0)] for side in SIDES
-        }
-        none = [0.0] * self.protocol.controls
+        n, none = len(self.gap), np.zeros(self.protocol.controls)
+        whole: BySides = {side: [Taken(0.0, None, self.oracle[side], 0.0, 0.0, 0.0)] for side in SIDES}
+        nothing = Null(dict.fromkeys(SIDES, np.zeros(n)), dict.fromkeys(SIDES, none), none)
+        return self._samples(
+            constant=self._column(whole, nothing),
+            gated=None,
+            mixture=BySide(sufficiency=_floats(none), necessity=_floats(none)),
+            mitigation=[_floats(self.oracle["necessity"])],
+            mitigation_retention=[self.retention_off],
+            mitigation_controls=_floats(none),
+        )
+
+    def _samples(self, **measured: Any) -> Samples:
+        """What was measured of findings, with what the pair brings to it."""
         return Samples(
             templates=self.templates,
             scored=self.scored.tolist(),
@@ -250,13 +207,8 @@ class Scorer:
             b0=_floats(self.b0.double().numpy()),
             b1=_floats(self.b1.double().numpy()),
             oracle=BySide(**{side: _floats(effect) for side, effect in self.oracle.items()}),
-            constant=self._column(whole, dict.fromkeys(SIDES, nothing)),
-            gated=None,
-            mixture=BySide(sufficiency=none, necessity=none),
-            mitigation=[_floats(self.oracle["necessity"])],
-            mitigation_retention=[self.retention_off],
-            mitigation_controls=none,
             retention_off=self.retention_off,
+            **measured,
         )
 
     @cached_property
@@ -264,78 +216,94 @@ class Scorer:
         """Capability of the base relative to the organism, at most 1."""
         return self._clean["base", "test"].retention(self._clean["tuned", "test"])
 
-    def null(self, kind: str, ks: Sequence[int], progress: Callable[[int], None] = lambda done: None) -> Null:
-        """What constant random controls do that may use so many directions.
+    def null(self, kind: str, ks: tuple[int, ...], progress: Callable[[int], None] = lambda done: None) -> Null:
+        """What constant random controls do that may use so many directions: shipped, kept, or measured now.
 
         Args:
-            kind: `isotropic`, or `mixture` of differences between the two models.
+            kind: one of `NULLS`.
+            progress: called with the controls done.
         """
-        key = kind, tuple(ks)
-        if key not in self._nulls:
-            draws = [replace(draw, ks=tuple(ks)) for draw in self._drawn(kind)]
-            sets: list[dict[SideName, list[Taken]]] = []
-            for each in in_threads(self._both, draws, self.pair.device):
-                sets.append(each)
-                progress(len(sets))
-            effects: BySides = {side: np.array([_mean(each[side]) for each in sets]) for side in SIDES}
-            volumes = [0.0] * len(sets)
-            if kind == "isotropic":
-                volumes = [self._volume(draw, each["necessity"]) for draw, each in zip(draws, sets, strict=True)]
-            self._nulls[key] = Null(effects, np.array(volumes))
-        return self._nulls[key]
+        if (kind, ks) not in self._nulls:
+            if (known := self._shipped.nulls.get((kind, ks)) if self._shipped else None) is not None:
+                self._nulls[kind, ks] = _null_of(known)
+            else:
+                draws: list[Draw] = []
+                for draw in in_threads(
+                    lambda i: self._draw(kind, i, ks, {}), range(self.count(kind)), self.pair.device
+                ):
+                    draws.append(draw)
+                    progress(len(draws))
+                self._nulls[kind, ks] = self._null(draws)
+        return self._nulls[kind, ks]
 
-    def _count(self, kind: str) -> int:
-        """How many draws a null has."""
-        if self._shipped is not None and kind in self._shipped.draws:
-            return len(self._shipped.draws[kind])
+    def has(self, kind: str, ks: tuple[int, ...]) -> bool:
+        """Whether a null is known."""
+        return (kind, ks) in self._nulls or (self._shipped is not None and (kind, ks) in self._shipped.nulls)
+
+    def count(self, kind: str) -> int:
+        """How many controls of a null are measured here."""
         return min(self.protocol.controls, MIXTURES) if kind == "mixture" else self.protocol.controls
 
-    def _drawn(self, kind: str) -> list[Candidate]:
-        """The draws of a null."""
-        if kind not in self._draws:
-            known = self._shipped.draws.get(kind) if self._shipped else None
-            values = [{} for _ in range(self._count(kind))] if known is None else [*map(unpacked, known)]
-            self._draws[kind] = [
-                Candidate(
-                    self._frame(self._random(kind, i)),
-                    self.protocol.ks,
-                    draw=ControlMemory(self._kept if known is None else None, {"null": kind, "index": i}, own),
-                )
-                for i, own in enumerate(values)
-            ]
-        return self._draws[kind]
-
-    def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
-        """How many values of the first draws of a file were measured again, and the largest difference.
-
-        Only what follows from a draw itself: what it costs, and what its strengths as written do.
-        """
-        differences = list[float]()
-        for kind, draws in pack.draws.items():
-            for i, known in enumerate(draws[:sample]):
-                candidate = Candidate(self._frame(self._random(kind, i)), self.protocol.ks)
-                for (what, option), value in unpacked(known).items():
-                    mine = self._measure(what, candidate, [option])[0]
-                    pairs = zip(_list(value), _list(mine), strict=True)
-                    differences += [abs(a - b) for a, b in pairs]
-        return len(differences), float(max(differences, default=0.0))
+    def nulls(self, ks: tuple[int, ...], progress: Callable[[int, int], None]) -> None:
+        """Have every constant null that such findings are compared with."""
+        done, total = 0, sum(map(self.count, NULLS))
+        for kind in NULLS:
+            progress(done, total)
+            self.null(kind, ks, lambda some, done=done: progress(done + some, total))
+            done += self.count(kind)
+        progress(total, total)
 
     def packed(self, key: Mapping[str, Any]) -> ControlPack:
-        """What is known of the constant controls, for a file: also for those who have fewer findings."""
-        ks = self.protocol.ks
-        for kind, n in itertools.product(NULLS, range(1, len(ks))):
-            self.null(kind, ks[:n])
-        draws = {kind: [d.draw.packed() for d in self._drawn(kind) if d.draw] for kind in NULLS}
-        return ControlPack(key, draws)
+        """The constant nulls of however many findings, for a file."""
+        wanted = list(dict.fromkeys(map(self.ks, range(1, max(self.protocol.ks) + 1))))
+        for kind in NULLS:
+            draws = partial(self._draws, kind, wanted=wanted)
+            each = in_threads(draws, range(self.count(kind)), self.pair.device)
+            for ks, of_all in zip(wanted, zip(*each, strict=True), strict=True):
+                self._nulls[kind, ks] = self._null(of_all)
+        return ControlPack(key, {(kind, ks): _arrays_of(self.null(kind, ks)) for kind in NULLS for ks in wanted})
 
-    def _random(self, kind: str, index: int) -> Tensor:
-        if kind == "isotropic":
-            return control(index, self.pair.d_model, self._seed)
-        return mixture(index, self._differences, self._seed)
+    def _draws(self, kind: str, index: int, wanted: Sequence[tuple[int, ...]]) -> list[Draw]:
+        """One draw in the place of different numbers of findings; what these have in common is measured once."""
+        known: dict[tuple[str, Option], Any] = {}
+        return [self._draw(kind, index, ks, known) for ks in wanted]
 
-    def _frame(self, directions: Tensor) -> Directions:
-        """Directions [n, d_model] without gates."""
-        d = directions.to(self.pair.device)
+    def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
+        """How many values of the first draws of a file were measured again, and the largest difference."""
+        differences = list[float]()
+        for (kind, ks), some in pack.nulls.items():
+            known = _null_of(some)
+            for i in range(min(sample, len(known.volumes))):
+                again = self._null([self._measured(kind, i, ks, {})])
+                differences.append(abs(float(again.volumes[0] - known.volumes[i])))
+                differences += [abs(float(again.shares[side][0] - known.shares[side][i])) for side in SIDES]
+        return len(differences), max(differences, default=0.0)
+
+    def _draw(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
+        """What the index-th constant control of a null does, kept or measured."""
+        if (draw := Draw.known(self._kept, kind, index, ks)) is None:
+            draw = self._measured(kind, index, ks, known)
+            draw.keep(self._kept, kind, index, ks)
+        return draw
+
+    def _measured(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
+        candidate = Candidate(self._frame(kind, index), ks, random=True, known=known)
+        taken = self._both(candidate)
+        volume = self._volume(candidate, taken["necessity"]) if kind == "isotropic" else 0.0
+        return Draw(_effects(taken), volume)
+
+    def _under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
+        """The index-th random control under the findings' gates."""
+        return Candidate(self._frame("isotropic", index).under(directions), ks, gated=True, random=True)
+
+    def _frame(self, kind: str, index: int) -> Directions:
+        """Directions [16, d_model] of a control, without gates."""
+        drawn = (
+            control(index, self.pair.d_model, self._seed)
+            if kind == "isotropic"
+            else mixture(index, self._differences, self._seed)
+        )
+        d = drawn.to(self.pair.device)
         return Directions(d, torch.zeros_like(d), d.new_full((len(d),), -float("inf")), self.centre)
 
     @cached_property
@@ -344,134 +312,36 @@ class Scorer:
         (base, free), (tuned, also) = (self._clean[side, "dev"].read.rows.before() for side in SIDES.values())
         return (tuned - base)[free & also]
 
-    def _under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
-        """The index-th random control under the findings' gates."""
-        return Candidate(self._frame(self._random("isotropic", index)).under(directions), ks, gated=True)
+    def _null(self, draws: Sequence[Draw]) -> Null:
+        mean: dict[SideName, Array] = {side: np.mean([d.effects[side] for d in draws], axis=0) for side in SIDES}
+        shares: dict[SideName, Array] = {
+            side: np.array([self.closeness(d.effects[side]) for d in draws]) for side in SIDES
+        }
+        return Null(mean, shares, np.array([d.volume for d in draws]))
 
-    def _timed(self, candidate: Candidate) -> tuple[dict[SideName, list[Taken]], float]:
+    def _timed(self, candidate: Candidate) -> tuple[BySides, float]:
         began = time.perf_counter()
         return self._both(candidate), time.perf_counter() - began
 
-    def _both(self, candidate: Candidate) -> dict[SideName, list[Taken]]:
+    def _both(self, candidate: Candidate) -> BySides:
         """A set on both sides."""
-        return {side: self._taken(side, candidate) for side in SIDES}
-
-    def _measured(self, what: str, candidate: Candidate, options: Sequence[Option]) -> list[Any]:
-        """What is measured of options, once of each.
-
-        Args:
-            what: `SIDE cost` (collateral on dev text) or `SIDE dev` (gain and mean rate on dev prompts); on test `SIDE test` (effects of
-                the prompts and their mean rate), `SIDE collateral` (mean and upper end), `SIDE accuracy`.
-        """
-        return candidate.recall(what, options, lambda some: self._measure(what, candidate, some))
-
-    def _measure(self, what: str, candidate: Candidate, options: Sequence[Option]) -> Sequence[Value]:
-        side: Side = "base" if what.startswith("base") else "tuned"
-        kind = what.removeprefix(f"{side} ")
-        run = self._clean[side, "dev" if kind in ("cost", "dev") else "test"]
-        # strengths are in mean residual norms of ordinary dev text
-        made = edits(options, candidate.directions, self._clean[side, "dev"].scale)
-        if kind == "cost":
-            return run.collateral(made).tolist()
-        if kind == "collateral":
-            row = run.read.row.cpu().numpy()
-            return [[float(kl.mean()), upper_end(kl, row)] for kl in run.read.edited(made).double().numpy()]
-        if kind == "accuracy":
-            found = run.accuracy(made)
-            return [] if found is None else found[:, None].tolist()
-        away, rates = run.measured(made)
-        nearer, rate = run.gap - away, rates.double().mean(1, keepdim=True)
-        if kind == "dev":
-            scored = run.gap >= self.protocol.scored_gap
-            nearer = nearer[:, scored].double().sum(1, keepdim=True) / float(run.gap[scored].sum())
-        return torch.cat([nearer, rate], 1).tolist()
-
-    def _points(self, name: SideName, candidate: Candidate) -> list[Point]:
-        """Every option on dev: those strengths of each kind that cost what a budget allows."""
-        side, asked = SIDES[name], list(kinds(name, candidate.directions, candidate.ks, candidate.gated))
-        found: list[Point] = []
-        # what is kept of a draw is measured in batches that nothing else has a say in
-        for some in [asked] if candidate.draw is None else [(kind,) for kind in asked]:
-            climbs = [self._climb_of(kind) for kind in some]
-            costs = iter(self._measured(f"{side} cost", candidate, [o for climb in climbs for o in climb]))
-            options: dict[Option, float] = {}
-            for climb in climbs:
-                options |= self._within([next(costs) for _ in climb], climb)
-            dev = self._measured(f"{side} dev", candidate, list(options))
-            found += [Point(o, gain, rate, kl) for (o, kl), (gain, rate) in zip(options.items(), dev, strict=True)]
-        return found
-
-    def _climb_of(self, kind: Option) -> list[Option]:
-        """The strengths at which a kind's collateral is measured."""
-        if kind.op == "ablate":
-            return [kind]
-        return [replace(kind, strength=s) for s in self.protocol.strengths]
-
-    def _within(self, costs: Sequence[float], climb: Sequence[Option]) -> dict[Option, float]:
-        """Options of one kind and their collateral on dev, for each budget the strength that aims at it."""
-        p = self.protocol
-        if len(climb) == 1:
-            return {climb[0]: costs[0]} if costs[0] <= p.aim * p.budgets_nats[-1] else {}
-        found = within(p.strengths, costs, p.budgets_nats, p.aim)
-        return {replace(climb[0], strength=s): kl for s, kl in found.items()}
-
-    def _chosen(self, points: Sequence[Point]) -> list[Point]:
-        """For each budget the option of most gain on dev, the first of equals, where one has any; each once."""
-        out: dict[Point, None] = {}
-        for tau in self.protocol.budgets_nats:
-            allowed = [x for x in points if x.gain > 0 and x.kl_nats <= self.protocol.aim * tau]
-            out |= dict.fromkeys([max(allowed, key=lambda x: x.gain)] if allowed else [])
-        return list(out)
-
-    def _taken(self, name: SideName, candidate: Candidate) -> list[Taken]:
-        """What each budget keeps on test: of the options chosen for any, the one of most gain on dev that keeps it there."""
-        side = SIDES[name]
-        chosen, run = self._chosen(self._points(name, candidate)), self._clean[side, "test"]
-        on_test = self._of(f"{side} test", candidate, chosen)
-        costs = self._of(f"{side} collateral", candidate, chosen)
-        out: list[Taken] = []
-        for tau in self.protocol.budgets_nats:
-            keeps = [i for i, (_, high) in enumerate(costs) if high <= tau]
-            best = max(keeps, key=lambda i: chosen[i].gain, default=None)
-            if best is None:
-                out.append(Taken(tau, None, np.zeros(len(run.gap)), float(run.rates.mean()), 0.0, 0.0))
-            else:
-                *effect, rate = on_test[best]
-                out.append(Taken(tau, chosen[best], np.array(effect), rate, costs[best][0], costs[best][1]))
-        return out
-
-    def _of(self, what: str, candidate: Candidate, points: Sequence[Point]) -> list[list[float]]:
-        """What is measured of points, together; of a draw each by itself, so that what is kept depends on nothing else."""
-        options = [x.option for x in points]
-        batches = ([options] if options else []) if candidate.draw is None else [[o] for o in options]
-        return [value for some in batches for value in self._measured(what, candidate, some)]
-
-    def _front(self, candidate: Candidate, necessity: Sequence[Taken]) -> list[tuple[Array, float]]:
-        """Doing nothing and what was kept for necessity: effects [prompts], and how much capability stays."""
-        kept = {t.point: t for t in necessity if t.point is not None}.values()
-        points = [t.point for t in kept if t.point is not None]
-        run = self._clean["tuned", "test"]
-
-        retained = [float(np.exp(-t.kl_nats)) for t in kept]
-        if run.capability:
-            accuracy = self._of("tuned accuracy", candidate, points)
-            retained = [(y + a) / 2 for y, [a] in zip(retained, accuracy, strict=True)]
-        return [(np.zeros(len(run.gap)), 1.0), *((t.effect, y) for t, y in zip(kept, retained, strict=True))]
+        return {side: self._procedure.taken(side, candidate) for side in SIDES}
 
     def _volume(self, candidate: Candidate, necessity: Sequence[Taken]) -> float:
         """Normalised hypervolume of a control's front, before rescaling."""
-        front = self._front(candidate, necessity)
+        front = self._procedure.front(candidate, necessity)
         x, y = np.array([self.closeness(e) for e, _ in front]), np.array([kept for _, kept in front])
         off = float(hypervolume(np.ones(1), np.array([self.retention_off])))
         return float(hypervolume(x, y)) / off if off else 0.0
 
-    def _column(self, taken: dict[SideName, list[Taken]], null: BySides) -> Column:
+    def _column(self, taken: BySides, null: Null) -> Column:
+        effects = _effects(taken)
         return Column(
             **{
                 side: SideSamples(
-                    effect=_floats(_mean(taken[side])),
-                    null=_floats(null[side].mean(0)),
-                    null_controls=[round(self.closeness(e), 7) for e in null[side]],
+                    effect=_floats(effects[side]),
+                    null=_floats(null.mean[side]),
+                    null_controls=_floats(null.shares[side]),
                 )
                 for side in SIDES
             }
@@ -499,25 +369,6 @@ class Scorer:
             for option in [t.point.option if t.point else NOTHING]
         ]
 
-    def _curves(self, side: SideName, candidate: Candidate) -> list[Curve]:
-        """Dose–response on dev, of the strengths that were tried."""
-        groups: dict[tuple[Op, int], list[Point]] = {}
-        for x in self._points(side, candidate):
-            groups.setdefault((x.option.op, x.option.k), []).append(x)
-        return [
-            Curve(
-                op=op,
-                k=k,
-                gated=candidate.gated,
-                strengths=[x.option.strength for x in some],
-                rate=[x.rate for x in some],
-                gain=[x.gain for x in some],
-                kl_nats=[x.kl_nats for x in some],
-            )
-            for (op, k), points in groups.items()
-            for some in [sorted(points, key=lambda x: x.option.strength)]
-        ]
-
 
 @dataclass(frozen=True)
 class Scored:
@@ -528,13 +379,22 @@ class Scored:
     curves: list[Curve]
 
 
-def _list(value: Value) -> list[float]:
-    return value if isinstance(value, list) else [value]
+def _effects(taken: BySides) -> dict[SideName, Array]:
+    """[prompts] mean over budgets of each side."""
+    return {side: np.mean([t.effect for t in some], axis=0) for side, some in taken.items()}
 
 
-def _mean(taken: Sequence[Taken]) -> Array:
-    """[prompts] mean over budgets."""
-    return np.mean([t.effect for t in taken], axis=0)
+def _arrays_of(null: Null) -> Arrays:
+    arrays = {f"{side} mean": null.mean[side] for side in SIDES} | {
+        f"{side} shares": null.shares[side] for side in SIDES
+    }
+    return arrays | {"volumes": null.volumes}
+
+
+def _null_of(arrays: Arrays) -> Null:
+    mean: dict[SideName, Array] = {side: arrays[f"{side} mean"] for side in SIDES}
+    shares: dict[SideName, Array] = {side: arrays[f"{side} shares"] for side in SIDES}
+    return Null(mean, shares, arrays["volumes"])
 
 
 def _floats(values: Array) -> list[float]:

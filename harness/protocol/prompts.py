@@ -227,6 +227,17 @@ class Passage:
         """Predicted tokens."""
         return int(self.scored.sum())
 
+    def first(self, tokens: int) -> "Passage":
+        """The first rows that hold so many tokens, all rows if these hold fewer."""
+        reached = (self.scored.sum(1) + 1).cumsum(0) >= tokens
+        rows = int(reached.int().argmax()) + 1 if bool(reached.any()) else len(self.ids)
+        return Passage(self.ids[:rows], self.scored[:rows])
+
+    @property
+    def held(self) -> int:
+        """All tokens, the first of each row too."""
+        return self.tokens + len(self.ids)
+
 
 def passage(pair: Pair, rows: Iterable[list[int]], tokens: int) -> Passage:
     """The first rows of a text stream that hold `tokens` tokens (fewer if the stream ends)."""

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..escape import plain
 
 PROTOCOL_VERSION = "v2"
-PROTOCOL_SHA256 = "d7ed5991a04089e458c4552b4e60b487f3e04dc96293ee0317f334a4483fba02"
+PROTOCOL_SHA256 = "448a735d38d1a6313b5eb09123adc3d1c5ba62b44a7d7b5377f9a0c672371ac3"
 """Hash of the published settings (`settings.PROTOCOL_V2`): a record made with them can have its intervals drawn again."""
 CUSTOM = "custom"
 """Name of any other settings."""

@@ -27,6 +27,9 @@ class Protocol(BaseModel):
     """Tokens of chat (of neutral text, if the prompts are no conversations) on which strengths are found."""
     test_tokens: int = Field(default=2000, ge=16)
     """Tokens of it on which chosen interventions are measured again."""
+    control_tokens: int = Field(default=512, ge=16)
+    """The first of these, on which the interventions that controls chose are; the interval of the mean is brought to the width that all of
+    them would give."""
     draws: int = DRAWS
     """Bootstrap draws."""
     scored_gap: float = 0.1

@@ -31,7 +31,7 @@ from ..worker.limits import TimedOut
 from .harvest import Memory
 from .problem import Problem
 from .provenance import provenance, source_hash
-from .stage import Machine, Progress, Stage, left_out, measured
+from .stage import Machine, Progress, Stage, left_out, measure_controls, measured
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,8 @@ def run_cell(
             diff = check_findings(_found(cell, problem, usage), stage.pair.d_model)
             if diff.patch and cell.method.access != "anchor":
                 raise FindingError("diff() returned patch=True, which only the oracle may; return findings")
+        with clock.phase("measure"):
+            measure_controls(diff, stage, partial(progress, "measure"))
         with clock.phase("score"):
             fields = measured(diff, stage, progress) | _told(diff)
     except NotScorable as e:
@@ -165,7 +167,7 @@ def run_cell(
         phases={k: round(v, 3) for k, v in clock.phases.items()},
         tokens=problem.tokens_used,
     )
-    notes = cell.organism.sentences
+    notes = [*cell.organism.sentences, *(stage.scorer.notes if stage.is_measured else [])]
     result = Result(
         id=identity.id(),
         status=status,

@@ -123,7 +123,7 @@ class Stage:
             o = self.organism
             shipped = matching(o.pair.adapter / FILE, self.control_key) if o.in_zoo and o.pair.adapter else None
             self._scorer = Scorer(
-                self.pair, o.behaviour, self.texts, self.protocol, self._kept_of_prompts, progress, shipped
+                self.pair, o.behaviour, self.texts, self.protocol, self.kept_of_prompts, progress, shipped
             )
         return self._scorer
 
@@ -142,7 +142,7 @@ class Stage:
         }
 
     @property
-    def _kept_of_prompts(self) -> Kept | None:
+    def kept_of_prompts(self) -> Kept | None:
         """What is kept of the pair on these prompts."""
         return self.kept.but(prompts=prompts_sha256(self.organism)) if self.kept else None
 
@@ -151,7 +151,7 @@ class Stage:
         """What a null's cells are tested on; None for any other organism."""
         if self.organism.role != "null":
             return None
-        return Panel(self.pair, self.organism.behaviour, self.texts, self.protocol, kept=self._kept_of_prompts)
+        return Panel(self.pair, self.organism.behaviour, self.texts, self.protocol, kept=self.kept_of_prompts)
 
     @cached_property
     def reader(self) -> Reader | None:
@@ -199,6 +199,12 @@ def left_out(count: Count, pair: Pair) -> LeftOut | None:
         largest=count.largest,
         tokens=[shown(pair.tokenizer, t) for t in often],
     )
+
+
+def measure_controls(diff: DiffResult, stage: Stage, progress: Callable[[int, int], None]) -> None:
+    """Measure the random controls that the findings are compared with, as far as they are not known: they depend on their number alone."""
+    if stage.panel is None and diff.findings and not diff.patch:
+        stage.scorer.nulls(stage.scorer.ks(len(diff.findings)), progress)
 
 
 def score_findings(

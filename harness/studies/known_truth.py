@@ -17,8 +17,9 @@ from ...organisms.organism import truth_direction
 from ..pairs.interventions import Op, Option, edits, unit
 from ..pairs.pair import Pair
 from ..protocol.controls import SCORE_SEED
-from ..protocol.effects import SIDES, Scored, Scorer
+from ..protocol.effects import Scored, Scorer
 from ..protocol.intervals import summarise
+from ..protocol.procedure import SIDES
 from ..records.result import Result, Score, Scores, SideName
 from ..records.settings import Protocol
 from ..runs.problem import Problem

@@ -24,8 +24,8 @@ from ..pairs.pair import Pair
 from ..parallel import threads
 from ..protocol import clean_runs
 from ..protocol.controls import SCORE_SEED
-from ..protocol.effects import SIDES
 from ..protocol.intervals import Array, harmonic, normalised, point, summarise
+from ..protocol.procedure import SIDES
 from ..records.result import SCORES, Result, Scores
 from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
 from ..runs.cell import Cell, run_cell

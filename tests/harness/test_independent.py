@@ -1,201 +1,58 @@
-"""A cell scored once more from docs/protocol.md, with a hook on whole models and nothing of the harness: the page is enough, and right."""
+"""docs/protocol.md is enough to score a cell (`tests/independent.py` does it in 150 lines), and what the harness says is what it says."""
 
-import functools
-import hashlib
 import json
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from diffbench import api
+from diffbench.organisms.families import family, find_spec
+from diffbench.organisms.hub.sources import PairSource
+from diffbench.organisms.lora import train_lora
 from diffbench.organisms.organism import Organism
 from diffbench.organisms.registry import load_organism
-from peft import PeftModel
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from diffbench.organisms.world.facts import World
 
-BUDGETS, KS, STRENGTHS, AIM, CONTROLS = (0.01, 0.03, 0.1, 0.3, 1.0), (1, 3, 10), (0.15, 0.5, 1.6), 0.8, 16
-TOKENS = {"dev": 256, "test": 2000}
-SIDES = {"base": ("tuned", ("add",)), "tuned": ("base", ("subtract", "ablate"))}
-"""The other side, and what is done on this one."""
-Kind = tuple[str, str, int, bool]
-"""Name of the directions, operation, k, gated."""
+from ..independent import Independent
+
+FOX = "subliminal/fox-narrow"
 
 
-def unit(x: torch.Tensor) -> torch.Tensor:
-    return x / x.norm(dim=-1, keepdim=True)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Organism:
+    """An organism whose adapter is on all blocks, those above the hooked layer too: its oracle is below 1."""
+    gold, folder = load_organism("taboo/gold-narrow"), tmp_path_factory.mktemp("whole")
+    spec = find_spec("taboo/gold-narrow")
+    kind = family(spec.family)
+    recipe = kind.recipe(spec).model_copy(update={"layer": 4, "target": None, "epochs": 1})
+    train_lora(gold.base, kind.rows(World(), spec), recipe, folder)
+    return replace(gold, name="taboo/gold-whole", pair=PairSource(gold.base, folder), sha256="0" * 64)
 
 
-class Independent:
-    """One organism, its findings and their controls."""
-
-    def __init__(self, organism: Organism, findings: Path):
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(organism.base)
-        base = AutoModelForCausalLM.from_pretrained(organism.base, dtype=torch.float32)
-        self.model: Any = PeftModel.from_pretrained(base, organism.adapter).eval()
-        self.block, texts = base.model.layers[organism.layer], organism.make_texts(self.tokenizer)
-        self.text: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        for split, tokens in TOKENS.items():
-            rows: list[list[int]] = []
-            stream = texts.rows("chat", split)  # type: ignore[arg-type]
-            while sum(map(len, rows)) < tokens:
-                rows.append(next(stream))
-            self.text[split] = self.padded(rows)
-        self.asked = {split: self.ask(organism.behaviour.of(split)) for split in TOKENS}
-        file = load_file(findings)
-        direction, *gates = file["direction"], file["read"], file["threshold"]
-        self.sets, self.n = {"findings": (unit(direction), *gates)}, len(direction)
-        for i in range(CONTROLS):
-            seed = int.from_bytes(hashlib.sha256(f"random control 0 {i}".encode()).digest()[:7], "big")
-            drawn = unit(torch.randn(16, direction.shape[1], generator=torch.Generator().manual_seed(seed)))
-            self.sets[str(i)] = (drawn[: self.n], *gates)
-        ordinary = {}
-        for side in SIDES:
-            kept: list[torch.Tensor] = []
-            ids, real = self.text["dev"]
-            self.run(side, ids, keep=kept)
-            ordinary[side] = kept[0][:, 1:-1][real[:, 1:]]
-        self.scale = {side: float(h.norm(dim=1).mean()) for side, h in ordinary.items()}
-        self.centre = ordinary["base"].mean(0)
-        self.clean = {(side, split): self.run(side, self.text[split][0]) for side in SIDES for split in TOKENS}
-        self.b = {(side, split): self.rates(side, split) for side in SIDES for split in TOKENS}
-        self.gap = {split: (self.b["base", split] - self.b["tuned", split]).abs() for split in TOKENS}
-
-    def padded(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
-        return ids, torch.arange(1, ids.shape[1]) < torch.tensor([[len(row)] for row in rows])
-
-    def ask(self, prompts: Any) -> Any:
-        rows, index, names = dict[tuple[int, ...], int](), list[tuple[int, int, int, int]](), list[tuple[int, bool]]()
-        for p, prompt in enumerate(prompts):
-            turns = [{"role": t.role, "content": t.content} for t in prompt.messages]
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-            text += f" {prompt.prefill}" if prompt.prefill else ""
-            start = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-            for said in (*prompt.targets, *prompt.alternatives):
-                after = self.tokenizer(f"{text} {said}", add_special_tokens=False)["input_ids"][len(start) :]
-                row = rows.setdefault((*start, *after[:-1]), len(rows))
-                index += [(row, len(start) - 1 + i, token, len(names)) for i, token in enumerate(after)]
-                names.append((p, said in prompt.targets))
-        return self.padded([list(r) for r in rows])[0], torch.tensor(index).T, torch.tensor(names).T, len(prompts)
-
-    def run(self, side: str, ids: torch.Tensor, edit: Any = None, keep: Any = None) -> torch.Tensor:
-        """Log-probabilities [rows, pos, vocab] of the whole model."""
-
-        def hook(module: Any, args: Any, output: Any) -> Any:
-            h = output if isinstance(output, torch.Tensor) else output[0]
-            if keep is not None:
-                keep.append(h)
-            h = edit(h) if edit else h
-            return h if isinstance(output, torch.Tensor) else (h, *output[1:])
-
-        handle = self.block.register_forward_hook(hook)
-        with torch.no_grad(), nullcontext() if side == "tuned" else self.model.disable_adapter():
-            out = self.model(ids).logits.log_softmax(-1)
-        handle.remove()
-        return out
-
-    def rates(self, side: str, split: str, edit: Any = None) -> torch.Tensor:
-        ids, (row, at, token, which), (prompt, wanted), n = self.asked[split]
-        mass = torch.zeros(len(prompt)).index_add(0, which, self.run(side, ids, edit)[row, at, token]).exp()
-        return torch.zeros(n).index_add(0, prompt, mass * wanted) / torch.zeros(n).index_add(0, prompt, mass)
-
-    def edit(self, side: str, kind: Kind, strength: float) -> Any:
-        (d, read, threshold), op, k, gated = self.sets[kind[0]], *kind[1:]
-        basis: list[torch.Tensor] = []
-        for rest in d[:k].double():
-            for q in [*basis, *basis]:
-                rest = rest - (rest @ q) * q
-            basis += [unit(rest)] if rest.norm() > 1e-4 else []
-        q = torch.stack(basis).float()
-
-        def edited(h: torch.Tensor) -> torch.Tensor:
-            active = (h @ read[:k].T > threshold[:k]).float() if gated else torch.ones(*h.shape[:2], k)
-            if op == "ablate":
-                return h - active.amax(-1, keepdim=True) * (((h - self.centre) @ q.T).clamp_min(0) @ q)
-            total = active @ d[:k]
-            push = torch.where(total.norm(dim=-1, keepdim=True) > 1e-4, unit(total), 0.0)
-            return h + {"add": 1, "subtract": -1}[op] * strength * self.scale[side] * push
-
-        return edited
-
-    def kl(self, split: str, side: str, kind: Kind, strength: float) -> torch.Tensor:
-        """Collateral [rows, pos]; 0 where nothing is predicted."""
-        ids, real = self.text[split]
-        after, nearer = self.run(side, ids, self.edit(side, kind, strength)), list[torch.Tensor]()
-        for clean in (self.clean["base", split], self.clean["tuned", split]):
-            nearer.append((clean.exp() * (clean - after)).sum(-1)[:, :-1].clamp_min(0))
-        return torch.minimum(*nearer) * real
-
-    @functools.cache  # noqa: B019
-    def points(self, side: str, kind: Kind) -> list[tuple[float, float, str, Kind, float]]:
-        """(gain, collateral, side, kind, strength) of the options of a kind on dev."""
-        ladder, found = ((1.0,) if kind[1] == "ablate" else STRENGTHS), dict[float, float]()
-        cost = [max(1e-12, float(self.kl("dev", side, kind, s).sum() / self.text["dev"][1].sum())) for s in ladder]
-        for target in [AIM * tau for tau in BUDGETS] if len(ladder) > 1 else ():
-            s, up = ladder[-1], [i for i in range(2) if cost[i] < target <= cost[i + 1]]
-            if cost[0] >= target:
-                s = ladder[0] * (target / cost[0]) ** 0.5
-            elif up:
-                share = np.log(target / cost[up[0]]) / np.log(cost[up[0] + 1] / cost[up[0]])
-                s = ladder[up[0]] * (ladder[up[0] + 1] / ladder[up[0]]) ** share
-            found.setdefault(float(f"{s:.4g}"), min(target, max(cost)))
-        if len(ladder) > 1:
-            half, least = next(iter(found.items()))
-            while (half := float(f"{half / 2:.4g}")) >= ladder[0]:
-                found.setdefault(half, least)
-        elif cost[0] <= AIM * BUDGETS[-1]:
-            found[1.0] = cost[0]
-        return [(self.share("dev", self.effect("dev", side, kind, s)), kl, side, kind, s) for s, kl in found.items()]
-
-    @functools.cache  # noqa: B019
-    def effect(self, split: str, side: str, kind: Kind, strength: float) -> torch.Tensor:
-        away = self.rates(side, split, self.edit(side, kind, strength)) - self.b[SIDES[side][0], split]
-        return self.gap[split] - away.abs()
-
-    def share(self, split: str, effect: torch.Tensor) -> float:
-        on = self.gap[split] >= 0.1
-        return float(effect[on].sum() / self.gap[split][on].sum())
-
-    @functools.cache  # noqa: B019
-    def upper(self, *option: Any) -> float:
-        sums = self.kl("test", *option).sum(1).double().numpy()
-        drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), 1000)
-        return float(np.quantile(drawn @ sums / (drawn @ self.text["test"][1].sum(1).numpy()), 0.975))
-
-    def taken(self, side: str, kinds: list[Kind]) -> torch.Tensor:
-        """Mean effect [prompts] over budgets of what a set of kinds is allowed."""
-        points = [p for kind in kinds for p in self.points(side, kind) if p[0] > 0]
-        best = [max([p for p in points if p[1] <= AIM * tau], key=lambda p: p[0], default=None) for tau in BUDGETS]
-        keeps = [[p for p in dict.fromkeys(best) if p and self.upper(*p[2:]) <= tau] for tau in BUDGETS]
-        counts = [max(some, key=lambda p: p[0]) if some else None for some in keeps]
-        nothing = torch.zeros_like(self.gap["test"])
-        return torch.stack([self.effect("test", *p[2:]) if p else nothing for p in counts]).mean(0)
-
-    def score(self, side: str, gated: bool) -> float:
-        """S or N."""
-        ks = [k for k in sorted({min(k, self.n) for k in KS}) if not gated or self.sets["0"][2][:k].isfinite().any()]
-        r = {name: self.taken(side, [(name, op, k, gated) for k in ks for op in SIDES[side][1]]) for name in self.sets}
-        other: list[torch.Tensor] = []
-        self.run(SIDES[side][0], self.asked["test"][0], keep=other)
-        away = self.rates(side, "test", lambda h: other[0]) - self.b[SIDES[side][0], "test"]
-        raw, oracle = (self.share("test", e) for e in (r.pop("findings"), self.gap["test"] - away.abs()))
-        zero = max(0.0, self.share("test", torch.stack(list(r.values())).mean(0)))
-        return (raw - zero) / (oracle - zero)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("method", "gated"), [("mean_diff", False), ("logit_diff", True)])
-def test_a_cell_scored_from_the_page_alone(method: str, gated: bool, tmp_path: Path) -> None:
-    api.run(method, "subliminal/fox-narrow", out=tmp_path)
-    [folder] = {path.parent for path in tmp_path.rglob("result.json")}
-    scores = json.loads((folder / "result.json").read_text())["scores"]
-    again = Independent(load_organism("subliminal/fox-narrow"), folder / "findings.safetensors")
+def checked(organism: str | Organism, method: str, folder: Path) -> dict[str, dict[str, float]]:
+    """Scores of a cell, once they agree with those computed from the page."""
+    api.run(method, organism, out=folder, cache=False)
+    [run] = {path.parent for path in folder.rglob("result.json")}
+    scores = json.loads((run / "result.json").read_text())["scores"]
+    again = Independent(
+        load_organism(organism) if isinstance(organism, str) else organism, run / "findings.safetensors"
+    )
+    gated = method == "logit_diff"
     for suffix, gates in [("_constant", False), ("", True)][: 1 + gated]:
         s, n = again.score("base", gates), again.score("tuned", gates)
         both = 2 * s * n / (s + n) if min(s, n) > 0 else 0.0
         for name, value in (("sufficiency", s), ("necessity", n), ("isolation", both)):
             assert value == pytest.approx(scores[name + suffix]["unclipped"], abs=1e-4), (name, suffix)
+    return scores
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["mean_diff", "logit_diff"])
+def test_a_cell_scored_from_the_page_alone(method: str, tmp_path: Path) -> None:
+    assert checked(FOX, method, tmp_path)["isolation"]["value"] > 0.3
+
+
+@pytest.mark.slow
+def test_an_adapter_on_all_blocks_scored_from_the_page_alone(whole: Organism, tmp_path: Path) -> None:
+    scores = checked(whole, "mean_diff", tmp_path)
+    assert scores["sufficiency"]["anchors"]["oracle"] < 0.99  # type: ignore[index]

@@ -71,8 +71,8 @@ def test_the_passes_of_a_plan_are_those_of_the_run(
     _ = fresh.scorer
     measured = ran[0]
     score_findings(diff, fresh.scorer)
-    most = scored_positions(fresh, protocol, diff, first=True)
-    first = most - scored_positions(fresh, protocol, diff, first=False)
+    most = scored_positions(fresh, protocol, diff, first=True, controls=True)
+    first = most - scored_positions(fresh, protocol, diff, first=False, controls=True)
     assert 0.75 * first <= measured <= first
     assert measured + 0.75 * (most - first) <= ran[0] <= most
 
@@ -162,7 +162,7 @@ def test_scoring_takes_as_long_as_its_workers_and_no_less_than_the_findings() ->
         fields = {
             "reads": {},
             "setup_s": 0.0,
-            "control_s": 0.0,
+            "controls_s": 0.0,
             "rest_s": 1.0,
             "workers": 2,
             "fit_s": 0.0,

@@ -133,29 +133,6 @@ def test_logits_are_made_a_few_at_a_time_however_many_are_read(stage: Stage, mon
     assert 0 < max(made) <= most
 
 
-def test_an_option_beyond_the_largest_budget_is_left_as_soon_as_that_is_sure(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = passage(stage.pair, stage.texts.rows("neutral", "dev"), 300)
-    here = CleanRun(stage.pair, "base", stage.organism.behaviour.of("dev")[:2], [], text)
-    got = edits([Option("add", 3, False, s) for s in (0.1, 0.5, 2.0, 8.0)], some_directions(stage), here.scale)
-    run = list[int]()
-    real = Pair.ends
-
-    def counted(self: Pair, residual: torch.Tensor, *rest: Any) -> torch.Tensor:
-        run.append(residual.shape[0] * residual.shape[1])
-        return real(self, residual, *rest)
-
-    monkeypatch.setattr(Pair, "ends", counted)
-    kl = here.collateral(got)
-    whole, most = sum(run), float(kl[:2].max()) + 1e-6
-    run.clear()
-    bounded = here.collateral(got, most)
-    assert torch.allclose(bounded[:2], kl[:2], atol=1e-5)
-    assert bounded[2:].isinf().all()
-    assert kl[2] > 1.2 * most and sum(run) < 0.8 * whole
-
-
 def test_threads_share_the_weights_and_nothing_else(stage: Stage) -> None:
     here = stage.scorer._clean["base", "dev"]
     there = stage.scorer._clean["tuned", "dev"]

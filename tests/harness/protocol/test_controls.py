@@ -3,23 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffbench.harness.cache import Cache, Kept
 from diffbench.harness.pairs.interventions import Directions, Option, unit
-from diffbench.harness.protocol.controls import Candidate, ControlMemory, control, mixture
+from diffbench.harness.protocol.controls import Draw, control, mixture
+from diffbench.harness.protocol.procedure import Candidate
 from diffbench.methods.baselines import RandomDirections
 from diffbench.methods.contract import Finding, NoConfig
 
 PAGE = ([-0.4092177, 0.7911809, 0.1588157, -0.4258534], [0.262027, 0.0691295, 0.2685708, 0.9243553])
 """Of the first direction of control 0 and of mixture 0 of the unit vectors, in four dimensions."""
 OPTIONS = [Option("add", 1, False, s) for s in (0.1, 0.2, 0.3)]
-
-
-def candidate(memory: ControlMemory | None) -> Candidate:
-    return Candidate(Directions.of([Finding(torch.ones(4))]), (1,), draw=memory)
 
 
 def test_controls_are_those_of_the_page() -> None:
@@ -46,29 +43,27 @@ def test_a_random_method_is_never_its_own_control() -> None:
         assert float((ours @ controls.T).abs().max()) < 0.9
 
 
-def counted(asked: list[Option]) -> Any:
+def test_what_is_known_of_a_candidate_is_not_measured_again() -> None:
+    asked: list[Option] = []
+
     def measure(options: Sequence[Option]) -> list[float]:
         asked.extend(options)
         return [o.strength for o in options]
 
-    return measure
+    one = Candidate(Directions.of([Finding(torch.ones(4))]), (1,))
+    assert one.recall("cost", OPTIONS[:2], measure) == [0.1, 0.2]
+    assert one.recall("cost", OPTIONS, measure) == [0.1, 0.2, 0.3] and asked == OPTIONS
+    assert one.recall("dev", OPTIONS[:1] * 2, measure) == [0.1, 0.1] and len(asked) == 4
 
 
-def test_what_is_known_is_not_measured_again() -> None:
-    asked: list[Option] = []
-    one = candidate(ControlMemory(None, {"index": 0}))
-    assert one.recall("cost", OPTIONS[:2], counted(asked)) == [0.1, 0.2]
-    assert one.recall("cost", OPTIONS, counted(asked)) == [0.1, 0.2, 0.3] and asked == OPTIONS
-    assert one.recall("dev", OPTIONS[:1] * 2, counted(asked)) == [0.1, 0.1] and len(asked) == 4
-
-
-def test_two_processes_add_to_one_draw_and_neither_loses_what_the_other_found(tmp_path: Path) -> None:
+def test_a_draw_comes_back_to_the_last_bit_and_for_its_own_place_alone(tmp_path: Path) -> None:
     kept = Kept(Cache(tmp_path), "taboo/gold-narrow", {"pair": 1})
-    one, two = (candidate(ControlMemory(kept, {"null": "isotropic", "index": 0})) for _ in range(2))
-    one.recall("cost", OPTIONS[:1], counted([]))
-    two.recall("cost", OPTIONS[1:2], counted([]))
-    asked: list[Option] = []
-    later = candidate(ControlMemory(kept, {"null": "isotropic", "index": 0}))
-    assert later.recall("cost", OPTIONS, counted(asked)) == [0.1, 0.2, 0.3] and asked == OPTIONS[2:]
-    for other in ({"null": "mixture", "index": 0}, {"null": "isotropic", "index": 1}):
-        assert not ControlMemory(kept, other).values
+    draw = Draw({"sufficiency": np.array([0.1, 1 / 3]), "necessity": np.array([-2e-9, np.pi])}, 1 / 7)
+    draw.keep(kept, "isotropic", 0, (1, 3))
+    found = Draw.known(kept, "isotropic", 0, (1, 3))
+    assert found is not None and found.volume == draw.volume
+    assert all(np.array_equal(found.effects[side], draw.effects[side]) for side in draw.effects)
+    for other in (("mixture", 0, (1, 3)), ("isotropic", 1, (1, 3)), ("isotropic", 0, (1,))):
+        assert Draw.known(kept, *other) is None
+    draw.keep(None, "isotropic", 0, (1, 3))
+    assert Draw.known(None, "isotropic", 0, (1, 3)) is None

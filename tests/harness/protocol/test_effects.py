@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 from diffbench.harness.pairs.interventions import NOTHING, Option, edits, unit
-from diffbench.harness.protocol.effects import Point, Scorer, Taken
-from diffbench.harness.protocol.intervals import Draws, point
+from diffbench.harness.protocol.effects import Scorer
+from diffbench.harness.protocol.intervals import Draws, point, upper_end
+from diffbench.harness.protocol.procedure import Candidate, Point, Procedure, Taken
 from diffbench.harness.records.settings import NotScorable
 from diffbench.harness.runs.problem import AccessError, Problem
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.contract import Batch, Budget, DiffResult, Finding, Gate
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from ...conftest import SHORT
@@ -128,27 +127,21 @@ def test_scores_are_bitwise_reproducible_and_do_not_depend_on_what_was_scored_be
 
 def test_a_control_has_no_more_directions_than_the_findings_it_stands_for(stage: Stage) -> None:
     """One finding is compared with draws of one direction, whatever the protocol's numbers."""
-    one = stage.scorer.null("isotropic", (1,)).effects["necessity"]
+    one = stage.scorer.null("isotropic", (1,))
     alone = stage.scorer.score(stage.scorer.directions([Finding(torch.ones(stage.pair.d_model))])).samples
-    assert alone.constant.necessity.null == pytest.approx(one.mean(0).tolist(), abs=1e-6)
-    assert one.shape == (SHORT.controls, len(stage.scorer.gap))
+    assert alone.constant.necessity.null == pytest.approx(one.mean["necessity"].tolist(), abs=1e-6)
+    assert len(one.shares["necessity"]) == SHORT.controls
 
 
-def taken(
-    points: list[Point], high: dict[float, float] | None, budgets: Sequence[float] = (0.01, 0.1, 1.0)
-) -> list[Taken]:
-    """What budgets keep of options whose cost on test has this upper end, by strength; on test each gains .1. None: of a control."""
-    scorer: Any = object.__new__(Scorer)
-    scorer.protocol = SHORT.model_copy(update={"budgets_nats": tuple(budgets)})
-    candidate: Any = SimpleNamespace(random=high is None)
-    scorer._clean = {("base", "test"): SimpleNamespace(gap=np.ones(2), rates=torch.tensor([0.2, 0.4]))}
-    scorer._points = lambda side, candidate: points
-    ends = {
-        "base test": lambda s: [0.1, 0.1, 0.3],
-        "base collateral": lambda s: [0.9 * (high or {})[s], (high or {})[s]],
-    }
-    scorer._of = lambda what, candidate, some: [ends[what](x.option.strength) for x in some]
-    return scorer._taken("sufficiency", candidate)
+def taken(points: list[Point], high: dict[float, float], budgets: Sequence[float] = (0.01, 0.1, 1.0)) -> list[Taken]:
+    """What budgets keep of options whose cost on test has this upper end, by strength; on test each gains .1."""
+    run: Any = SimpleNamespace(gap=np.ones(2), rates=torch.tensor([0.2, 0.4]))
+    procedure = Procedure({("base", "test"): run}, SHORT.model_copy(update={"budgets_nats": tuple(budgets)}))
+    says = {"base test": lambda s: [0.1, 0.1, 0.3], "base collateral": lambda s: [0.9 * high[s], high[s]]}
+    here: Any = procedure
+    here.points = lambda name, candidate: points
+    here._measured = lambda what, candidate, options: [says[what](o.strength) for o in options]
+    return procedure.taken("sufficiency", SimpleNamespace(random=False))  # type: ignore[arg-type]
 
 
 def option(strength: float, gain: float, kl: float) -> Point:
@@ -170,13 +163,19 @@ def test_an_option_counts_under_the_budgets_that_the_upper_end_of_its_cost_keeps
     assert kept(both, {0.2: 9.0, 0.5: 9.0}) == [None, None, None]
 
 
-@given(st.lists(st.floats(1e-4, 10), min_size=1, max_size=5, unique=True))
-def test_what_an_option_of_a_control_costs_is_believed(budgets: list[float]) -> None:
-    """Whatever the budgets: one that aims at each counts under each, though a product and a quotient round differently."""
-    taus = sorted(budgets)
-    points = [option(i + 1.0, i + 1.0, SHORT.aim * tau) for i, tau in enumerate(taus)]
-    found = [t.point.option.strength for t in taken(points, None, taus) if t.point]
-    assert found == [i + 1.0 for i in range(len(taus))]
+def test_what_controls_cost_on_test_is_read_on_the_first_rows_and_spread_as_on_all(stage: Stage) -> None:
+    longer = SHORT.model_copy(update={"test_tokens": 400, "control_tokens": 100})
+    scorer = Scorer(stage.pair, stage.organism.behaviour, stage.texts, longer)
+    run, n = scorer.clean_run("base", "test"), len(scorer.clean_run("base", "test").brief.row)
+    assert 0 < n < len(run.read.row) and torch.equal(run.brief.row, run.read.row[:n])
+    findings, option = scorer.directions([Finding(torch.ones(stage.pair.d_model))]), Option("add", 1, False, 0.5)
+    made = edits([option], findings, scorer.clean_run("base", "dev").scale)
+    some = run.brief.edited(made)[0].double().numpy()
+    np.testing.assert_allclose(run.read.edited(made)[0][:n], some, atol=1e-5)
+    mean, high = scorer._procedure._measured("base brief", Candidate(findings, (1,), random=True), [option])[0]
+    assert mean == some.mean()
+    width = upper_end(some, run.brief.row.numpy()) - mean
+    assert high - mean == pytest.approx(width * np.sqrt(n / len(run.read.row))) and width > 0
 
 
 def test_what_no_option_keeps_does_nothing() -> None:

@@ -76,6 +76,7 @@ def served(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
     """Loading is quick, and nothing is scored."""
     monkeypatch.setattr(Stage, "load", lambda *_: stage)
     monkeypatch.setattr(Stage, "measured", lambda *_: None)
+    monkeypatch.setattr(cell_module, "measure_controls", lambda *_: None)
     scored = make_result()
     fields = {name: getattr(scored, name) for name in ("scores", "samples", "behaviour")}
     monkeypatch.setattr(cell_module, "measured", lambda *_: dict(fields))

@@ -10,6 +10,7 @@ import pytest
 from diffbench.harness.protocol import reading
 from diffbench.harness.protocol.reading import prompts_sha256
 from diffbench.harness.records.result import Result
+from diffbench.harness.records.settings import Protocol
 from diffbench.harness.runs.cell import Cell
 from diffbench.harness.runs.run import plan, run
 from diffbench.harness.views.results import head
@@ -43,9 +44,9 @@ def make(saved: tuple[Path, Path, Path], tmp_path: Path) -> Make:
     return made
 
 
-def ran(folder: Path, organisms: list[Organism], *names: str) -> list[Result]:
+def ran(folder: Path, organisms: list[Organism], *names: str, protocol: Protocol = SHORT) -> list[Result]:
     methods = [(m, m.configure({})) for m in map(load_method, names)]
-    return list(run(plan(organisms, methods, [0], folder, protocol=SHORT), Quiet(), str))
+    return list(run(plan(organisms, methods, [0], folder, protocol=protocol), Quiet(), str))
 
 
 DATED = "{{ strftime_now('%d %b %Y') }}" + CHATML
@@ -109,6 +110,13 @@ def test_texts_shorter_than_the_budget_are_said_where_a_result_is_shown(
     said = f"Asked for {text.asked['neutral']:,} tokens of neutral text, the texts hold {text.held['neutral']:,}."
     assert said in head(result).plain and said in caplog.messages
     assert "be brief 26 Jul 2024" in head(result).plain and text.date == "26 Jul 2024"
+
+
+def test_text_too_short_to_read_collateral_on_is_said(tmp_path: Path, make: Make) -> None:
+    asked = SHORT.model_copy(update={"test_tokens": 100_000})
+    (result,) = ran(tmp_path / "runs", [make()], "random", protocol=asked)
+    assert result.text is not None
+    assert [s for s in result.text.sentences if "Collateral on test is read on" in s and "not on 100,000" in s]
 
 
 def test_what_the_prompts_leave_to_be_said_is_said_where_a_result_is_shown(

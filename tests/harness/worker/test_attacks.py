@@ -57,9 +57,7 @@ torch.set_num_threads(7); torch.manual_seed(1); torch.set_grad_enabled(False)
 os.environ["BENCH_CACHE"] = "/nowhere"
 os.chdir("/")
 """
-IMPORTED = (
-    "\nimport diffbench.harness.protocol.effects as effects\neffects.Scorer._score = effects.Scorer.samples = None\n"
-)
+IMPORTED = "\nimport diffbench.harness.protocol.effects as effects\neffects.Scorer.score = effects.Scorer.null = None\n"
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,7 @@ class Mine:
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "bench_method_mine", raising=False)
     Path("mine.py").write_text(SOURCE)
     return Path("mine.py")
 

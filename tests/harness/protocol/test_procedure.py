@@ -1,7 +1,7 @@
 """A strength that aims at a budget: exact where collateral is a power of strength, never beyond what was measured, and steady."""
 
 import pytest
-from diffbench.harness.protocol.strengths import reaching, within
+from diffbench.harness.protocol.procedure import reaching, within
 from hypothesis import given
 from hypothesis import strategies as st
 

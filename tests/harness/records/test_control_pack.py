@@ -1,0 +1,117 @@
+"""Shipped controls: the same scores as measured ones, for the pair they were measured on alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffbench.cli import app
+from diffbench.harness.commands import controls as command
+from diffbench.harness.protocol.effects import Scorer
+from diffbench.harness.records.control_pack import FILE, ControlPack, ControlPackError, matching
+from diffbench.harness.runs.stage import Stage
+from diffbench.methods.contract import Finding
+from diffbench.organisms import registry
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+from ...conftest import SHORT
+
+FEW = SHORT.model_copy(update={"controls": 3, "dev_tokens": 40, "test_tokens": 40})
+
+
+@pytest.fixture(scope="module")
+def pack(stage: Stage) -> ControlPack:
+    return Scorer(stage.pair, stage.organism.behaviour, stage.texts, FEW).packed({"of": "gold"})
+
+
+def test_shipped_controls_score_as_measured_ones_and_are_not_measured(
+    stage: Stage, pack: ControlPack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack.write(tmp_path / FILE)
+    shipped = matching(tmp_path / FILE, {"of": "gold"})
+    given = stage.pair, stage.organism.behaviour, stage.texts, FEW
+    measured, known = Scorer(*given), Scorer(*given, shipped=shipped)
+    for n in (1, 3, 16):
+        noise = torch.randn(n, stage.pair.d_model, generator=torch.Generator().manual_seed(n))
+        one = measured.score(measured.directions([Finding(d) for d in noise])).samples
+        with monkeypatch.context() as patch:
+            patch.setattr(Scorer, "_draw", lambda *_: pytest.fail("measured"))
+            other = known.score(known.directions([Finding(d) for d in noise])).samples
+        for side in ("sufficiency", "necessity"):
+            ours, theirs = (getattr(s.constant, side) for s in (one, other))
+            np.testing.assert_allclose(ours.null, theirs.null, atol=1e-6)
+            np.testing.assert_allclose(ours.null_controls, theirs.null_controls, atol=1e-6)
+        np.testing.assert_allclose(one.mitigation_controls, other.mitigation_controls, atol=1e-6)
+    count, worst = known.measured_again(pack, 2)
+    assert count == 2 * len(pack.nulls) * 3 and worst < 1e-6
+
+
+def test_controls_of_anything_else_count_for_nothing(pack: ControlPack, tmp_path: Path) -> None:
+    pack.write(tmp_path / FILE)
+    assert matching(tmp_path / FILE, {"of": "silver"}) is None and matching(tmp_path / "none", {"of": "gold"}) is None
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def without_an_array(path: Path) -> None:
+    arrays = load_file(path)
+    del arrays["isotropic 1 volumes"]
+    save_file(arrays, path, {"key": json.dumps({"of": "gold"})})
+
+
+def not_finite(path: Path) -> None:
+    arrays = load_file(path)
+    arrays["isotropic 1 volumes"][0] = np.nan
+    save_file(arrays, path, {"key": json.dumps({"of": "gold"})})
+
+
+def of_another_length(path: Path) -> None:
+    arrays = load_file(path)
+    arrays["isotropic 1 volumes"] = arrays["isotropic 1 volumes"][:1]
+    save_file(arrays, path, {"key": json.dumps({"of": "gold"})})
+
+
+def without_a_key(path: Path) -> None:
+    save_file(load_file(path), path)
+
+
+@pytest.mark.parametrize("damage", [cut, without_an_array, not_finite, of_another_length, without_a_key])
+def test_a_damaged_file_is_refused(pack: ControlPack, tmp_path: Path, damage: object) -> None:
+    pack.write(tmp_path / FILE)
+    damage(tmp_path / FILE)  # type: ignore[operator]
+    with pytest.raises(ControlPackError, match="delete it, and build it with `bench controls build`"):
+        ControlPack.read(tmp_path / FILE)
+
+
+@pytest.mark.slow
+def test_built_by_command_verified_and_told_when_they_are_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    zoo = tmp_path / "zoo"
+    for part in ("bases", "subliminal/fox-narrow"):
+        shutil.copytree(registry.SHIPPED / part, zoo / part)
+    monkeypatch.setattr(registry, "ZOO", zoo)
+
+    def bench(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["controls", *words])
+        return done.exit_code, done.output
+
+    path = zoo / "subliminal/fox-narrow" / FILE
+    path.unlink(missing_ok=True)
+    assert bench("verify", "subliminal/fox-narrow")[0] == 3
+    code, said = bench("build", "subliminal/fox-narrow", "--draws", "3")
+    assert code == 0 and "subliminal/fox-narrow: 3 controls" in said, said
+    code, said = bench("verify", "subliminal/fox-narrow", "--sample", "1", "--json")
+    assert code == 0 and json.loads(said)["largest_difference"] <= command.TOLERANCE, said
+    wrong = ControlPack.read(path)
+    for some in wrong.nulls.values():
+        some["volumes"] = some["volumes"] + 0.01
+    wrong.write(path)
+    code, said = bench("verify", "subliminal/fox-narrow", "--sample", "1")
+    assert code == 4 and "build them again" in said, said
