@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..board.store import Problem
-from ..statistics.rows import Table
+from ..statistics.rows import Estimate, Table
 from .cells import (
     CELL_HEADS,
     FINDING_HEADS,
@@ -36,7 +36,14 @@ LEAVE_OUT = (
 )
 """Columns that a narrow terminal does without, the first one first."""
 GAP = 2
-TERMINAL = Dialect(str, estimate_text)
+
+
+def _narrow(estimate: Estimate) -> str:
+    """One character less, which leaves room for the ranks in 80 columns."""
+    return estimate_text(estimate).replace(", ", ",")
+
+
+TERMINAL = Dialect(str, _narrow)
 
 
 @dataclass(frozen=True)
