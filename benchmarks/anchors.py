@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.leaderboard.pages.text_formats import estimate_text
+from diffbench.leaderboard.pages.cells import estimate_text
 from diffbench.leaderboard.statistics.rows import CellRow
 from diffbench.leaderboard.statistics.tables import build_table
 

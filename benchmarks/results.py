@@ -16,21 +16,18 @@ from diffbench.harness.protocol.intervals import harmonic, normalised
 from diffbench.harness.records.result import ALPHA, COLUMNS, Result
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.board.store import load_results
-from diffbench.leaderboard.pages.text_formats import (
+from diffbench.leaderboard.pages.cells import (
     ANCHOR_HEADS,
-    ANCHOR_NOTE,
-    MARKDOWN,
     anchor_cells,
     bracketed,
     estimate_text,
-    markdown_table,
     marked,
-    not_counted,
     number,
     score_head,
     seeds_text,
-    solvability,
 )
+from diffbench.leaderboard.pages.legend import ANCHOR_NOTE, not_counted, solvability
+from diffbench.leaderboard.pages.text_formats import MARKDOWN, markdown_table
 from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.errors import ValidationFailed
@@ -162,7 +159,7 @@ def notes(table: Table) -> str:
     """How to read the columns, and what does not count."""
     said = [
         "0 is what random directions do, 1 is exchanging the whole residual (mitigation: switching the adapter off).",
-        "A score is the plain mean over organisms. Edits are where the findings' gates are open; *constant*: everywhere.",
+        "A score is the mean over families. Edits are where the findings' gates are open; *constant*: everywhere.",
         "Compare within a column: columns may stand on different organisms, where one cannot be solved in one of them.",
         f"The row {MIXTURES} is no method but a harder null: what differs between the models at random tokens, edited everywhere.",
         "Intervals are 95 %. With so few families they are wide.",

@@ -1,12 +1,14 @@
 """`bench leaderboard`: parse, call, print; nothing heavy is imported before a command runs."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from ..harness.terminal import Debug, JsonFlag, RunsArgument, handled, say
+from ..harness.terminal import show as render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,11 +91,16 @@ def leaderboard_show(
     seed: SeedOption = None,
     debug: Debug = False,
 ) -> None:
-    """Print the table of every run below a folder."""
+    """Print the table of every run below a folder: as wide as the terminal, or as Markdown into a pipe."""
     with handled(debug):
-        from .board.build import markdown
+        from .board.build import markdown, tabulate
+        from .pages.terminal import leaderboard
 
-        say(markdown(runs, **_chosen(core, organisms, seed)))
+        chosen = _chosen(core, organisms, seed)
+        if sys.stdout.isatty():
+            render(leaderboard(*tabulate(runs, **chosen)))
+        else:
+            say(markdown(runs, **chosen))
 
 
 @app.command("compare")
@@ -106,14 +113,18 @@ def leaderboard_compare(
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
-    """Which methods differ: every pair on the same organisms and prompts, with Holm's correction, and who is unresolved."""
+    """Which methods differ: verdicts on the contrasts that were written down before, and every pair without a verdict."""
     with handled(debug):
         from .board.build import tabulate
-        from .statistics.compare import comparison_data, comparison_markdown
+        from .pages.comparison import comparison_data, comparison_markdown
+        from .pages.terminal import comparison
 
         table, problems = tabulate(runs, **_chosen(core, organisms, seed), key=score)
         _left_out(problems)
-        say(json.dumps(comparison_data(table), indent=1) if as_json else comparison_markdown(table))
+        if not as_json and sys.stdout.isatty():
+            render(comparison(table))
+        else:
+            say(json.dumps(comparison_data(table), indent=1) if as_json else comparison_markdown(table))
 
 
 @app.command("power")

@@ -3,24 +3,21 @@
 from collections.abc import Sequence
 
 from ...harness.escape import tex
-from ..statistics.null_adjusted import SHOWN
 from ..statistics.rows import Estimate, Table
-from .text_formats import (
+from .cells import (
     ANCHOR_HEADS,
-    ANCHOR_NOTE,
     CELL_HEADS,
     FINDING_HEADS,
     OVERALL_HEADS,
-    PARENTHESES,
     Dialect,
     anchor_cells,
     cell_cells,
     estimate_text,
     finding_cells,
-    finding_note,
-    notes_of,
     overall_cells,
 )
+from .legend import ANCHOR_NOTE, PARENTHESES, finding_note, notes_of
+from .verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_cells, verdicts
 
 
 def to_latex(table: Table) -> str:
@@ -30,14 +27,29 @@ def to_latex(table: Table) -> str:
     other = [finding_cells(row, LATEX) for row in table.finding_measures]
     anchors = [anchor_cells(row, LATEX) for row in table.anchors]
     note = tex(finding_note(table))
+    answers = verdicts(table)
+    lists = "".join(
+        _latex_table(
+            "llrrlrr",
+            CONTRAST_HEADS,
+            [contrast_cells(o, each.named, LATEX) for o in each.outcomes],
+            set(),
+            tex(f"{each.title}. {' '.join(each.said)} {CONTRAST_NOTE}"),
+            f"tab:verdicts-{i}",
+        )
+        for i, each in enumerate(answers.lists, 1)
+    )
     complete, size = sum(row.standing != "incomplete" for row in table.overall), len(overall)
-    caption = tex(f"{table.header}. {' '.join(notes_of(table))}")
+    caption = tex(f"{table.header}. {answers.said} {' '.join(notes_of(table))}")
     return (
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
-        + _latex_table("rlllll" + "l" * len(SHOWN) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall")
+        + _latex_table(
+            "l" * (len(OVERALL_HEADS) - 4) + "rrlr", OVERALL_HEADS, overall, {complete}, caption, "tab:overall"
+        )
+        + lists
         + (_latex_table("llrrllll", FINDING_HEADS, other, set(), note, "tab:beyond") if other else "")
         + _latex_table(
-            "ll" + "l" * len(SHOWN) + "rlr",
+            "l" * (len(CELL_HEADS) - 3) + "rlr",
             CELL_HEADS,
             cells,
             set(range(0, len(cells), size)),

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..statistics.power import ALPHA, NESTED, POWER, TARGET, Components, Size
 from ..statistics.rows import count
-from .text_formats import markdown_table, md, number
+from .cells import number
+from .text_formats import markdown_table, md
 
 SEEDS = (1, 2, 3, 5, 10)
 

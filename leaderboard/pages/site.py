@@ -10,43 +10,37 @@ import numpy as np
 
 from ...harness.escape import html as escape
 from ..board.store import Problem
+from ..statistics.contrasts import Outcome
 from ..statistics.null_adjusted import SHOWN
-from ..statistics.rows import CellRow, FindingRow, MethodRow, Row, Table, count
-from .style import CSS, JS
-from .svg import dose_response, interval_bar, mixture_score
-from .text_formats import (
+from ..statistics.rows import CONSTANT, SORT_KEY, CellRow, FindingRow, MethodRow, Place, Row, Table, count
+from .cells import (
     CELL_HEADS,
     FINDING_HEADS,
     MARK,
-    PARENTHESES,
-    SCORE_HEADS,
+    OVERALL_HEADS,
     Dialect,
-    ahead_text,
     bracketed,
     estimate_text,
     finding_cells,
-    finding_note,
-    not_counted,
-    notes_of,
     number,
     organisms_text,
     place_text,
-    rank_text,
     score_head,
     seeds_text,
     statuses,
 )
+from .legend import PARENTHESES, finding_note, not_counted, notes_of
+from .style import CSS, JS
+from .svg import dose_response, interval_bar, mixture_score
+from .verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_cells, verdicts
 
 HOW_TO_READ = (
-    "Each method looked at a base and a fine-tuned model and returned directions it believes to be the change. "
-    "<b>Sufficiency</b> says how much nearer the base comes to the fine-tuned model, prompt by prompt, when they are added to it, "
-    "<b>necessity</b> how much nearer the fine-tuned model comes to the base when they are taken out of it; <b>isolation</b> is their "
-    "harmonic mean. 0 is what matched random directions achieve, 1 what exchanging the whole residual achieves (the ticks on bars); "
-    "an edit that leads away, or too far, is below 0 or loses. Edits act where a finding says so (its gate); "
-    "<b>isolation, constant</b> is of edits that act everywhere. <b>Mitigation</b> asks how near the base the behaviour can be "
-    "brought while abilities stay: 0 is what random directions achieve, 1 the adapter switched off. Bars show 95&nbsp;% intervals."
+    "Each method looked at a base and a fine-tuned model and returned directions it believes to be the change. They are added to the "
+    "base and taken out of the fine-tuned model, and a score says what share of the way they go. Bars show it with its 95&nbsp;% "
+    "interval, on a scale with ticks at 0 and at 1; what these are stands below the table."
 )
 SWATCH = '<svg viewBox="0 0 26 8" aria-hidden="true"><line class="{op}" x1="0" x2="26" y1="4" y2="4"/></svg>'
+HTML = Dialect(escape, estimate_text)
 LEGEND = (("add", "add to the base"), ("subtract", "subtract"), ("ablate", "ablate"))
 
 
@@ -60,8 +54,8 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
         (
             "Intervals",
             (
-                f"percentiles of {table.draws} bootstrap draws (family, organism, organism seed, method seed, templates, prompts "
-                f"and controls), seed {table.seed}; clusters: {table.clusters or 'none'}"
+                f"over organisms: Student's over {table.clusters or 'no'} clusters (families); of one organism: percentiles of "
+                f"{table.draws} draws of method seeds, templates, prompts and controls, seed {table.seed}"
             ),
         ),
         ("Missing cells", "failed, oom and timeout count as 0; a cell that was not run takes the headline away"),
@@ -76,12 +70,15 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 <body><main>
 <h1>diffbench leaderboard</h1>
 <p class="soft">{escape(table.header)}</p>
-<nav aria-label="Sections"><a href="#overall">Overall</a>{finding_link}<a href="#organisms">By organism</a><a href="#cost">Cost</a>\
+<nav aria-label="Sections"><a href="#overall">Overall</a><a href="#verdicts">Verdicts</a>{finding_link}\
+<a href="#organisms">By organism</a><a href="#cost">Cost</a>\
 <a href="#failures">Failures</a><a href="#protocol">Protocol</a></nav>
 <p>{HOW_TO_READ}</p>
 <h2 id="overall">Overall</h2>
 {_overall(table)}
 <ul class="soft">{"".join(f"<li>{escape(note)}</li>" for note in notes_of(table))}</ul>
+<h2 id="verdicts">Verdicts</h2>
+{_verdicts(table)}
 {_finding_measures(table)}
 <h2 id="organisms">By organism</h2>
 <p class="soft"><small>{PARENTHESES}</small></p>
@@ -97,36 +94,41 @@ def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
 
 
 def _overall(table: Table) -> str:
-    heads = (
-        "Rank",
-        "Ahead, behind",
-        "Rank, constant",
-        "Method",
-        *SCORE_HEADS,
-        "Access",
-        "Organisms",
-        "Seeds",
-        "Cells",
-        "Wall s",
-    )
     first_below = next((row.method for row in table.overall if row.standing == "incomplete"), None)
 
     def line(row: MethodRow) -> str:
         style = "incomplete" if row.standing == "incomplete" else ""
         style += " below" if row.method == first_below and row is not table.overall[0] else ""
-        rank = f"{rank_text(row)} <b>{row.group}</b>" if row.place else "–"
-        cells = [
-            _td(rank, row.place and row.place.rank),
-            _td(ahead_text(row), row.ahead_here),
-            _td(place_text(row.place_constant), row.place_constant and row.place_constant.rank),
-            _name(row),
-            *_scores(row),
-            _td(escape(row.access), row.access),
-        ]
-        cells += [_td(organisms_text(table, row), row.organisms), _td(seeds_text(row), row.seeds[0])]
-        return _tr([*cells, _status(row), _td(number(row.wall_s, 1), row.wall_s)], style)
+        places = {SORT_KEY: row.place, CONSTANT: row.place_constant}
+        cells = [x for s in SHOWN for x in (_score(row, s), *([_place(places[s])] if s in places else []))]
+        cells += [_td(escape(row.access), row.access), _td(organisms_text(table, row), row.organisms)]
+        cells += [_td(seeds_text(row), row.seeds[0]), _status(row), _td(number(row.wall_s, 1), row.wall_s)]
+        return _tr([_name(row), *cells], style)
 
-    return _table("Methods over all organisms", heads, map(line, table.overall), sort=score_head(table.key))
+    return _table("Methods over all organisms", OVERALL_HEADS, map(line, table.overall), sort=score_head(table.key))
+
+
+def _place(place: Place | None) -> str:
+    return _td(place_text(place), place and place.rank)
+
+
+def _verdicts(table: Table) -> str:
+    """The pre-registered contrasts, list by list."""
+    found = verdicts(table)
+    parts = [f"<p>{escape(found.said)}</p>"]
+    for each in found.lists:
+        lines = [_contrast(o, each.named) for o in each.outcomes]
+        said = "".join(f"<li>{escape(text)}</li>" for text in each.said)
+        parts.append(f"<h3>{escape(each.title)}</h3><ul>{said}</ul>{_table(each.title, CONTRAST_HEADS, lines)}")
+    note = f'<p class="soft"><small>{escape(CONTRAST_NOTE)}</small></p>' if found.lists else ""
+    return "\n".join([*parts, note])
+
+
+def _contrast(o: Outcome, named: bool) -> str:
+    name, *texts = contrast_cells(o, named, HTML)
+    values = (o.difference.value, o.p, o.p_holm, o.verdict, o.families, o.resolvable)
+    head = f'<th scope="row" data-v="{escape(o.contrast.method)}">{name}</th>'
+    return _tr([head, *(_td(text, value) for text, value in zip(texts, values, strict=True))])
 
 
 def _finding_measures(table: Table) -> str:
@@ -136,7 +138,7 @@ def _finding_measures(table: Table) -> str:
 
     def line(row: FindingRow) -> str:
         estimates = (row.false_discovery, *row.located, *row.identified)
-        name, *texts = finding_cells(row, Dialect(escape, estimate_text))
+        name, *texts = finding_cells(row, HTML)
         values = [estimates[0].value, row.findings, row.nulls, *(e.value for e in estimates[1:])]
         head = f'<th scope="row" data-v="{escape(row.method)}">{name}</th>'
         return _tr([head, *(_td(text, value) for text, value in zip(texts, values, strict=True))])
@@ -152,7 +154,7 @@ def _organism(table: Table, organism: str, opened: bool) -> str:
         _tr(
             [
                 _name(row),
-                *_scores(row),
+                *(_score(row, s) for s in SHOWN),
                 _td(str(row.seeds), row.seeds),
                 _status(row),
                 _td(number(row.wall_s, 1), row.wall_s),
@@ -276,13 +278,10 @@ def _status(row: Row) -> str:
     return _td(f'<span class="bad">{text}</span>' if row.failed else text, text, "status")
 
 
-def _scores(row: Row) -> list[str]:
+def _score(row: Row, name: str) -> str:
     """A number with its interval and the bar below; in parentheses where it does not count."""
-    cells: list[str] = []
-    for name in SHOWN:
-        value, _, rest = estimate_text(row.scores[name]).partition(" ")
-        text = f"{value} <small>{rest}</small>"
-        text = f"({text})" if bracketed(row, name) else text
-        mixture = mixture_score(row, name) if isinstance(row, CellRow) else None
-        cells.append(_td(text + interval_bar(name, row.scores[name], row.kind, mixture), row.scores[name].value))
-    return cells
+    value, _, rest = estimate_text(row.scores[name]).partition(" ")
+    text = f"{value} <small>{rest}</small>"
+    text = f"({text})" if bracketed(row, name) else text
+    mixture = mixture_score(row, name) if isinstance(row, CellRow) else None
+    return _td(text + interval_bar(name, row.scores[name], row.kind, mixture), row.scores[name].value)

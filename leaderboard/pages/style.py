@@ -51,6 +51,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;font-size
 dt{color:var(--soft)} dd{margin:0}
 @media(max-width:640px){
 main{padding:1rem .7rem 3rem} th,td{padding:.35rem .5rem} dl{grid-template-columns:1fr} dt{margin-top:.4rem}
+tbody th{white-space:normal;overflow-wrap:anywhere;min-width:10.4rem}
 .tag{display:block;width:max-content} .panels{grid-template-columns:1fr 1fr}}
 """
 )

@@ -14,7 +14,7 @@ from ...harness.escape import html as escape
 from ...harness.protocol.intervals import normalised
 from ...harness.records.result import Curve
 from ..statistics.rows import CellRow, Estimate
-from .text_formats import estimate_text, number
+from .cells import estimate_text, number
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 230, 140, 20, 8, 42, 26
 BASE = HEIGHT - BOTTOM

@@ -21,6 +21,7 @@ import numpy as np
 from ...harness.protocol.intervals import Array
 from ...organisms.errors import UsageError
 from .compare import holm
+from .labels import as_published
 from .resample import family
 from .rows import ALPHA, SORT_KEY, Estimate, Table
 
@@ -28,7 +29,7 @@ CONTROL = "random_difference"
 """Differences at random tokens: what a method must beat to have found anything."""
 SIMPLE = "mean_diff"
 """The simplest baseline: of the baselines without training, the one that is best on the tuning set. Until that is run, this one."""
-PUBLISHED = "delta@published"
+PUBLISHED = as_published("delta")
 """Delta with the settings of its paper, so that a claim is tested as it was made."""
 FOUND = "found"
 """1 where the whole interval of isolation lies above `CAUSAL`, else 0; its mean is a share of organisms."""
@@ -38,7 +39,7 @@ ALIKE = 0.1
 """Two methods are alike if the whole interval of their difference lies within this."""
 ROUNDING = 1e-12
 """Scores that agree to this are equal, and so are the sums of sign patterns."""
-MOST = 40
+MOST = 30
 """Families of which all sign patterns are counted."""
 Values = Mapping[str, Mapping[str, float | None]]
 """Method → organism → its score: the mean over seeds with failures as 0, None where the score is not applicable. A method that
@@ -134,14 +135,15 @@ def answered(table: Table) -> dict[str, list[Outcome]]:
 
 
 def values_of(table: Table) -> dict[str, Values]:
-    """By score, and `FOUND`: what a table says of the methods that were run on all of its organisms."""
+    """By score, and `FOUND`: what a table says of the methods that were run on all of its organisms, where these count in the score."""
     whole = {row.method for row in table.overall if row.standing != "incomplete"}
     found: dict[str, dict[str, dict[str, float | None]]] = {}
     for row in table.cells:
         if row.method in whole:
-            low = row.scores["isolation"].low
-            causal = None if row.scores["isolation"].value is None else float(low is not None and low > CAUSAL)
-            for score, value in [*((s, e.value) for s, e in row.scores.items()), (FOUND, causal)]:
+            values = {s: None if s in row.not_counted else e.value for s, e in row.scores.items()}
+            low = row.scores[SORT_KEY].low
+            causal = None if values[SORT_KEY] is None else float(low is not None and low > CAUSAL)
+            for score, value in (values | {FOUND: causal}).items():
                 found.setdefault(score, {}).setdefault(row.method, {})[row.organism] = value
     return dict(found)
 

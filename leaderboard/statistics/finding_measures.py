@@ -4,6 +4,7 @@ None of it enters the ranking. Where nothing is hidden there is no scale from ra
 one organism family only, and a reading says what a finding is about and not what it does.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,20 +12,20 @@ from scipy.stats import binomtest
 
 from ...harness.records.result import ALPHA, FalseDiscovery, Result
 from .grid import Grid
-from .resample import cluster_interval, clusters, organism_weights
+from .resample import headline
 from .rows import Estimate, FindingRow
 
 KS = (1, 10)
 """Findings that localisation and identification look at."""
 
 
-def finding_measures(grids: Sequence[Grid], draws: int, seed: int) -> tuple[FindingRow, ...]:
+def finding_measures(grids: Sequence[Grid]) -> tuple[FindingRow, ...]:
     """One row for every method that has any of the three, in the order of the grids."""
-    rows = (_row(grid, draws, seed) for grid in grids)
+    rows = map(_row, grids)
     return tuple(r for r in rows if r.nulls or any(e.value is not None for e in (*r.located, *r.identified)))
 
 
-def _row(grid: Grid, draws: int, seed: int) -> FindingRow:
+def _row(grid: Grid) -> FindingRow:
     tested = [c.false_discovery for own in grid.cells.values() for c in own if c.false_discovery]
     return FindingRow(
         method=grid.method,
@@ -33,8 +34,9 @@ def _row(grid: Grid, draws: int, seed: int) -> FindingRow:
         findings=sum(len(t.p) for t in tested),
         nulls=len(tested),
         expected=tested[0].expected if tested else None,
-        located=tuple(_mean(grid, lambda c, k=k: _located(c, k), draws, seed) for k in KS),
-        identified=tuple(_mean(grid, lambda c, k=k: _identified(c, k), draws, seed) for k in KS),
+        floor=tested[0].p_min if tested else None,
+        located=tuple(_mean(grid, lambda c, k=k: _located(c, k), 0.0) for k in KS),
+        identified=tuple(_mean(grid, lambda c, k=k: _identified(c, k), -math.inf) for k in KS),
     )
 
 
@@ -47,15 +49,11 @@ def _share(tested: Sequence[FalseDiscovery]) -> Estimate:
     return Estimate(found.statistic, *found.proportion_ci())
 
 
-def _mean(grid: Grid, value: Callable[[Result], float | None], draws: int, seed: int) -> Estimate:
-    """Mean over organisms of the mean over seeds; families, organisms and organism seeds are resampled."""
+def _mean(grid: Grid, value: Callable[[Result], float | None], least: float) -> Estimate:
+    """As a headline: over families, of the mean over organisms of the mean over seeds; from `least` to 1."""
     values = {o: [v for c in own if (v := value(c)) is not None] for o, own in grid.cells.items()}
     means = {o: float(np.mean(v)) for o, v in values.items() if v}
-    if not means:
-        return Estimate()
-    over = organism_weights(tuple(means), draws, seed) @ np.array(list(means.values())) if len(means) > 1 else None
-    mean = float(np.mean(list(means.values())))
-    return Estimate(mean) if over is None else Estimate(mean, *cluster_interval(over, clusters(tuple(means))))
+    return headline(means, (least, 1.0)) if means else Estimate()
 
 
 def _located(cell: Result, k: int) -> float | None:

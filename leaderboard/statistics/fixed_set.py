@@ -38,19 +38,23 @@ def noise(spreads: Mapping[str, Spread], seeds: Mapping[str, int], templates: in
     return Noise({(a, b): float(found[i, j]) for i, a in enumerate(names) for j, b in enumerate(names)}, templates)
 
 
-def on_this_set(noises: Sequence[Noise], seeds: Mapping[str, int]) -> Error:
-    """Standard error of the difference of two methods' means over these organisms, and its degrees of freedom."""
+def on_this_set(noises: Sequence[Noise], seeds: Mapping[str, int], shares: Sequence[float]) -> Error:
+    """Standard error of the difference of two methods' means over these organisms, and its degrees of freedom.
+
+    `shares`: what each organism weighs in the mean.
+    """
+    weight = np.square(shares)
 
     def error(a: str, b: str) -> tuple[float, float]:
         variances = np.array([n.covariance[a, a] + n.covariance[b, b] - 2 * n.covariance[a, b] for n in noises])
-        variances = np.clip(variances, 0.0, None)
+        variances = np.clip(variances, 0.0, None) * weight
         several = [seeds[m] for m in (a, b) if seeds[m] > 1]
         free = np.array([max(1, min(several, default=n.templates) - 1) for n in noises])
         total = float(variances.sum())
         if math.isnan(total):  # an organism on which no draw is defined for all methods
             return math.inf, 1
         squares = float((variances**2 / free).sum())
-        return math.sqrt(total) / len(noises), total**2 / squares if squares else math.inf
+        return math.sqrt(total), total**2 / squares if squares else math.inf
 
     return error
 

@@ -2,7 +2,9 @@
 
 Runs of a method with other options, another version or another budget are other methods to the reader; averaging them
 would hide which one scored what. A method seen in one form keeps its plain name; several forms get what differs between
-them, as in `delta[k=32]`. Findings that were made elsewhere are one method by their name: each pair has a file of its own.
+them, as in `delta[k=32]`. Where our default departs from the paper's setting, runs at the paper's are NAME@published whatever
+else is in the table, so that a claim can be tested as it was made. Findings that were made elsewhere are one method by their
+name: each pair has a file of its own.
 """
 
 import json
@@ -11,18 +13,35 @@ from collections.abc import Mapping, Sequence
 from ...harness.records.result import Result
 from ...methods.registry import GIVEN, is_given
 
+PUBLISHED: Mapping[str, Mapping[str, object]] = {"logit_diff": {"rank": "rate"}}
+"""Method → options whose default departs from its paper's, at the paper's value (why: docs/tuning.md). What depends on a model's
+size (steps, width, L0) is shared by all dictionary methods and no departure."""
 Form = Mapping[str, str]
 """Option → value as compact JSON."""
+
+
+def as_published(method: str) -> str:
+    """The row of a method as its paper ran it: the plain one, where our default is the paper's."""
+    return f"{method}@published" if method in PUBLISHED else method
 
 
 def row_labels(results: Sequence[Result]) -> dict[str, str]:
     """Row label by result id."""
     forms: dict[str, list[Form]] = {}
     for result in results:
-        known, form = forms.setdefault(result.identity.method, []), _form(result)
+        known, form = forms.setdefault(_name(result), []), _form(result)
         if form not in known:
             known.append(form)
-    return {r.id: _label(r.identity.method, _form(r), forms[r.identity.method]) for r in results}
+    return {r.id: _label(name, _form(r), forms[name]) for r in results for name in [_name(r)]}
+
+
+def _name(result: Result) -> str:
+    """The method's, with what follows from the configuration."""
+    identity = result.identity
+    published = PUBLISHED.get(identity.method)
+    return (
+        as_published(identity.method) if published and published.items() <= identity.config.items() else identity.method
+    )
 
 
 def _form(result: Result) -> Form:
@@ -33,7 +52,7 @@ def _form(result: Result) -> Form:
     return {k: json.dumps(v, sort_keys=True, separators=(",", ":")).strip('"') for k, v in options.items()}
 
 
-def _label(method: str, own: Form, forms: Sequence[Form]) -> str:
-    """The method's name and, where it has several forms, every option in which any two of them differ."""
+def _label(name: str, own: Form, forms: Sequence[Form]) -> str:
+    """The name and, where it has several forms, every option in which any two of them differ."""
     differing = sorted(k for k in {k for form in forms for k in form} if len({form.get(k) for form in forms}) > 1)
-    return f"{method}[{', '.join(f'{k}={own.get(k)}' for k in differing)}]" if differing else method
+    return f"{name}[{', '.join(f'{k}={own.get(k)}' for k in differing)}]" if differing else name

@@ -17,9 +17,9 @@ levels below leave in each unit's mean; solving upwards gives σ². Estimates be
 method with one seed beside methods with several is deterministic and has no seed variance; if all have one, seed
 variance is unknown and is part of the level above. The difference of two methods then has the variance
 
-    2 [ σ²_mf Σw_f² + σ²_ml Σw_l² + σ²_mi Σw_i² + σ²_c/(I·S) + σ²_mip/(I·P) + σ²_e/(I·S·P) ]
+    2 [ σ²_mf Σw_f² + σ²_ml Σw_l² + (σ²_mi + σ²_c/S + σ²_mip/P + σ²_e/(S·P)) Σw_i² ]
 
-with w the share of a family, organism or trained organism in the set of I. "On this set" leaves the first three terms
+with w what a family, organism or trained organism weighs in a headline (`resample.shares`). "On this set" leaves the first three terms
 out: they are what changes with other organisms, and a frozen set has none. The minimum detectable difference is the one
 a two-sided t-test (families − 1 degrees of freedom; normal on the set) finds with 80 % power at α = .05, one comparison.
 """
@@ -37,7 +37,7 @@ from ...harness.records.result import Result, Samples
 from ...organisms.errors import PrerequisiteError
 from .grid import Grid, status
 from .null_adjusted import SCORES, table_draws
-from .resample import LEVELS, clusters
+from .resample import LEVELS, clusters, shares
 from .rows import SORT_KEY, count, scored_templates
 from .tables import chosen_grids
 
@@ -68,9 +68,12 @@ class Size:
         return self.times * n if n else self.times if self.times > 1 else None
 
     def concentration(self, level: int) -> float:
-        """Σw² over the units of a level of `NESTED`; 1 / their number if all are equally large."""
-        units = [LEVELS[level + 1](o) for o in self.organisms]
-        return sum((units.count(u) / len(units)) ** 2 for u in set(units)) / self.times
+        """Σw² over the units of a level of `NESTED`; 1 / their number if all weigh alike."""
+        units: dict[str, float] = {}
+        for organism, share in shares(self.organisms).items():
+            unit = LEVELS[level + 1](organism)
+            units[unit] = units.get(unit, 0.0) + share
+        return sum(w**2 for w in units.values()) / self.times
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,9 @@ class Components:
     def variance(self, size: Size, on_this_set: bool) -> float:
         """Of the difference between the means of two methods."""
         part = {name: max(value or 0.0, 0.0) for name, value in self.interaction.items()}
-        n, s, p = len(size.organisms) * size.times, size.seeds, size.templates
-        noise = (part["method seed"] + part["method seed × template"] / p) / (n * s) + part["template"] / (n * p)
+        s, p = size.seeds, size.templates
+        noise = (part["method seed"] + part["method seed × template"] / p) / s + part["template"] / p
+        noise *= size.concentration(NESTED.index("organism seed"))
         spread = 0.0 if on_this_set else sum(part[name] * size.concentration(i) for i, name in enumerate(NESTED))
         return 2 * (noise + spread)
 

@@ -1,35 +1,27 @@
-"""The hierarchical bootstrap: family → organism → organism seed → method seed → templates, prompts in them, and random controls.
+"""What a score's interval is made of: within an organism a bootstrap, over a set Student's t on the means of families.
 
-A draw weighs the organisms of a set: families are drawn with replacement, within a drawn family its organisms, within a
-drawn organism its seeds; the weights are divided by their sum, so that a draw is a mean over the organisms it drew. The
-headline itself is the plain mean over organisms and does not depend on families: families only say which organisms are
-likely to succeed or fail together.
+On one organism a draw takes method seeds, templates with the prompts in them, and random controls. Test prompts are the same
+for every method seed (crossed, not nested), so a draw takes one set of prompts for all of them; drawing them anew inside each
+seed would treat prompts as more independent than they are. All methods see the same draws, which makes every comparison paired.
+The stream of a level depends only on (seed, what is drawn from), never on which methods are in the table: adding a method or a
+clone cannot move another method's interval by one bit. Scores are clipped to [−1, 1] where they are stated, never in a draw. A
+level with one unit is not resampled: the interval then speaks about that unit alone.
 
-Test prompts are the same for every method seed of an organism (crossed, not nested), so a draw takes one set of prompts
-for all of them; drawing them anew inside each seed would treat prompts as more independent than they are. Nor are prompts of
-one template independent: templates are drawn, then prompts within each. All methods see the same draws, which makes every
-comparison paired. The stream of a level depends only on (seed, what is drawn from), never on which methods are in the table:
-adding a method or a clone cannot move another method's interval by one bit. Scores are clipped to [−1, 1] where they are
-stated, never in a draw.
-
-A level with one unit is not resampled: the interval then speaks about that unit alone. Few clusters make percentile
-intervals short, because the bootstrap puts normal quantiles where Student's belong; the percentiles are therefore taken
-at the tail mass that a normal has beyond Student's quantile (Hesterberg 2015, "What teachers should know about the
-bootstrap", §5.3; his factor √(C/(C−1)) is left out, since resampling below the clusters widens the draws already). With
-fewer than five clusters that is beyond what 10,000 draws resolve, and the interval is their range and runs short.
-Coverage is simulated in tests/leaderboard.
+Over a set the families are what might have been others, and what happens below them already shows in how much their means
+scatter; drawing organisms, seeds and prompts inside drawn families once more makes intervals a tenth too wide
+(docs/coverage.md). So families weigh alike, and their means are the sample.
 """
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from ...harness.protocol.intervals import Array, interval, point_weights, sizes, template_weights, weights
+from ...harness.protocol.intervals import Array, point_weights, sizes, template_weights, weights
 from ...harness.records.identity import sha256_json
 from ...harness.records.result import Result, Samples
 from .null_adjusted import SCORES, table_draws
@@ -96,47 +88,60 @@ LEVELS: tuple[Callable[[str], str], ...] = (lambda organism: "", family, lineage
 """From the whole set to one trained organism: what contains what."""
 
 
-def organism_weights(organisms: Sequence[str], draws: int, seed: int) -> Array:
-    """Weights over the organisms of a set [draws, organisms], each row summing to 1; all 1 if there is only one."""
-    shares = np.ones((draws, len(organisms)))
-    for depth, (whole, part) in enumerate(pairwise(LEVELS)):
-        for name in sorted({whole(o) for o in organisms}):
-            units = sorted({part(o) for o in organisms if whole(o) == name})
-            drawn = weights(len(units), draws, rng(seed, "organisms", depth, name, *units)) * len(units)
-            for j, organism in enumerate(organisms):
-                if whole(organism) == name:
-                    shares[:, j] *= drawn[:, units.index(part(organism))]
-    return shares / shares.sum(1, keepdims=True)
-
-
 def clusters(organisms: Sequence[str]) -> int | None:
     """Units of the highest level that has several: families, else organisms, else organism seeds; None without any."""
-    return next((n for level in LEVELS[1:] if (n := len({level(o) for o in organisms})) > 1), None)
+    n = len(_members(organisms))
+    return n if n > 1 else None
 
 
-def cluster_interval(values: Array, n: int | None) -> tuple[float, float]:
-    """95 % interval over the [draws] that are numbers, for `n` clusters; without clusters plain percentiles."""
-    return interval(values, 0.95 if n is None else 1 - 2 * float(stats.norm.sf(stats.t.ppf(0.975, n - 1))))
+def shares(organisms: Sequence[str]) -> dict[str, float]:
+    """What each organism weighs in a mean: clusters alike, and the organisms of one cluster alike."""
+    groups = _members(organisms)
+    return {o: 1 / (len(groups) * len(group)) for group in groups for o in group}
 
 
-def headline(scores: Mapping[str, float]) -> Estimate:
+def cluster_means(scores: Mapping[str, float]) -> Array:
+    """[clusters] means of a score by organism (mean over method seeds), in the order of the organisms."""
+    return np.array([float(np.mean([scores[o] for o in group])) for group in _members(scores)])
+
+
+def headline(scores: Mapping[str, float], within: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
     """Mean over families of the mean over their organisms, with Student's 95 % interval over the families.
 
-    The families are what is drawn, and what happens below them is already in how much their means scatter. With one family
-    its organisms take that place, with one organism its seeds (`clusters`); one alone has no interval.
-
-    Args:
-        scores: by organism, mean over method seeds.
+    With one family its organisms take that place, with one organism its seeds (`clusters`); one alone has no interval.
+    `within` is the range of the score: few clusters give ends beyond it, which are put back.
     """
-    level = next((of for of in LEVELS[1:] if len({of(o) for o in scores}) > 1), family)
-    groups: dict[str, list[float]] = {}
-    for organism, score in scores.items():
-        groups.setdefault(level(organism), []).append(score)
-    means = np.array([np.mean(group) for group in groups.values()])
+    means = cluster_means(scores)
+    value = float(means.mean())
     if len(means) < 2:
-        return Estimate(float(means.mean()))
+        return Estimate(value)
     reach = float(stats.t.isf(0.025, len(means) - 1) * stats.sem(means))
-    return Estimate(float(means.mean()), float(means.mean()) - reach, float(means.mean()) + reach)
+    return Estimate(value, max(value - reach, within[0]), min(value + reach, within[1]))
+
+
+def cluster_draws(scores: Mapping[str, Mapping[str, float]], draws: int, seed: int) -> dict[str, Array]:
+    """[draws] of the headlines of several methods together, from their scores by organism: Student's t of several dimensions.
+
+    Each alone scatters as its interval says, and the difference of two as theirs does; with few clusters a bootstrap of them
+    would be too sure of ranks.
+    """
+    means = {method: cluster_means(of) for method, of in scores.items()}
+    if not means:
+        return {}
+    n = len(next(iter(means.values())))
+    random = rng(seed, "clusters", n)
+    t = random.standard_normal((draws, n)) / np.sqrt(n * random.chisquare(n - 1, (draws, 1)))
+    return {method: of.mean() + t @ (of - of.mean()) for method, of in means.items()}
+
+
+def _members(organisms: Iterable[str]) -> list[list[str]]:
+    """The organisms of each cluster."""
+    names = list(organisms)
+    of = next((of for of in LEVELS[1:] if len(set(map(of, names))) > 1), family)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(of(name), []).append(name)
+    return list(groups.values())
 
 
 class Shared(NamedTuple):

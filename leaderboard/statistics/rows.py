@@ -13,11 +13,12 @@ SORT_KEY = "isolation"
 CONSTANT = "isolation_constant"
 """The score that they are ranked by besides: edits everywhere, whatever gates the findings have."""
 ALPHA = 0.05
-"""Two methods are separated if the Holm-corrected p of their difference is below."""
+"""A contrast has a verdict if its Holm-corrected p is below."""
 FAILURES = ("failed", "oom", "timeout")
 """Statuses that score as 0."""
 STATUSES = ("ok", *FAILURES, "not_applicable", "not_run")
 
+SIDES = ("sufficiency", "necessity")
 Kind = Literal["method", "upper bound", "anchor"]
 KINDS: Mapping[str, Kind] = {"anchor": "anchor", "supervised": "upper bound"}
 """By access tier; every other tier is a method that is ranked."""
@@ -25,7 +26,7 @@ Standing = Literal["ranked", "unranked", "incomplete"]
 
 
 class Place(NamedTuple):
-    """A rank with the 5th to the 95th percentile of the bootstrap ranks."""
+    """A rank with the 5th to the 95th percentile of the ranks in draws of the scores."""
 
     rank: int
     """1 + number of ranked methods with a higher score."""
@@ -101,7 +102,7 @@ class CellRow(Row):
 
 @dataclass(frozen=True)
 class MethodRow(Row):
-    """One method over the organism set. Intervals: family → organism → organism seed → method seed → templates, prompts and controls."""
+    """One method over the organism set. Intervals: Student's over families (`resample.headline`); on one organism, that organism's."""
 
     standing: Standing
     """`ranked`; `unranked`: anchors, upper bounds, and methods that declare organisms not applicable, whose mean is
@@ -114,19 +115,12 @@ class MethodRow(Row):
     """By the sort key."""
     place_constant: Place | None = None
     """By isolation without gates."""
-    group: str = ""
-    """Letters; two methods that share one are not separated for organisms like these (`compare.letters`)."""
-    ahead_here: int | None = None
-    """Ranked methods it is separated from and ahead of on this set of organisms (`fixed_set`); None where its seeds do not
-    show what others would give."""
-    behind_here: int | None = None
 
     def columns(self) -> dict[str, object]:
         """As in `Row`, led by the rank."""
         lead: dict[str, object] = {}
         for name, place in (("rank", self.place), ("rank_constant", self.place_constant)):
             lead |= dict(zip((name, f"{name}_low", f"{name}_high"), place or (None, None, None), strict=True))
-        lead |= {"group": self.group, "ahead_here": self.ahead_here, "behind_here": self.behind_here}
         sizes = {"organisms": self.organisms, "seeds_min": self.seeds[0], "seeds_max": self.seeds[1]}
         return lead | {"standing": self.standing} | super().columns() | sizes
 
@@ -145,6 +139,8 @@ class FindingRow:
     """Cells they come from."""
     expected: float | None
     """The share that random directions would have."""
+    floor: float | None
+    """The smallest p that their controls allow."""
     located: tuple[Estimate, ...]
     """Largest |cos| of the first 1 and the first 10 findings with a planted truth."""
     identified: tuple[Estimate, ...]
@@ -166,6 +162,12 @@ class AnchorRow:
     oracle: float
     """By exchanging the whole residual: 1."""
 
+    @property
+    def mixture_score(self) -> float | None:
+        """What mixtures would score."""
+        zero = max(self.null, 0.0)
+        return None if self.mixture is None or self.oracle <= zero else (self.mixture - zero) / (self.oracle - zero)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -176,14 +178,7 @@ class Pair:
     worse: str
     difference: Estimate
     p: float
-    """Two-sided, of no difference."""
-    p_holm: float
-    """Corrected for all pairs of the table."""
-
-    @property
-    def separated(self) -> bool:
-        """Whether the order of the two is more than noise."""
-        return self.p_holm < ALPHA
+    """Two-sided, of no difference, of this pair alone: nothing corrects it for how many pairs there are, so it is no verdict."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +210,7 @@ class Table:
     """Organisms of which nobody knows whether they can be solved; they count."""
     organism_set: str
     clusters: int | None
-    """Units the intervals of the headline are clustered by: families, else organisms, else organism seeds."""
+    """Units behind the intervals of the headline: families, else organisms, else organism seeds; None: one organism."""
     key: str
     """The score that rows are sorted and compared by."""
     outside: int
@@ -234,30 +229,9 @@ class Table:
             f"organism set {self.organism_set}, {count(len(self.organisms), 'organism')}"
             + (f", {len(self.inapplicable)} of them not applicable to any method" if self.inapplicable else "")
             + (f", {len(left)} not counted in {self.key}" if (left := self.unsolvable[self.key]) else "")
-            + f" · up to {count(seeds, 'seed')} · 95 % intervals from {self.draws} bootstrap draws, seed {self.seed}"
             + (f", {self.clusters} clusters" if self.clusters else "")
+            + f" · up to {count(seeds, 'seed')} · {self.draws} bootstrap draws, seed {self.seed}"
             + (f" · {count(self.outside, 'result')} outside the set left out" if self.outside else "")
-        )
-
-    @property
-    def verdict(self) -> str:
-        """How many pairs of ranked methods are separated for organisms like these."""
-        return f"For organisms like these, {self._separated(self.pairs)}."
-
-    @property
-    def verdict_here(self) -> str:
-        """How many pairs are separated on this set of organisms, and who is not compared; empty if nobody is."""
-        if not self.here:
-            return ""
-        unknown = ", ".join(self.unknown_here)
-        left = f"; not compared, with one seed that says nothing of others: {unknown}" if unknown else ""
-        return f"On this set of organisms, {self._separated(self.here)}{left}."
-
-    def _separated(self, pairs: tuple[Pair, ...]) -> str:
-        done = sum(pair.separated for pair in pairs)
-        return (
-            f"{done} of {count(len(pairs), 'pair')} of ranked methods separated on {self.key} "
-            f"(Holm-corrected p < {ALPHA:g}), {len(pairs) - done} unresolved"
         )
 
     def overall_frame(self) -> pd.DataFrame:

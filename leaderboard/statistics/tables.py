@@ -3,16 +3,17 @@
 The one idea: a row's score depends on that method's own cells and on the organism set, on nothing else. So a failure
 counts as 0 (the null score) instead of leaving the mean, a hole in the grid takes the headline away, and adding a
 method or a clone moves nobody's number. Which organisms count in a score is the labelled anchor's to say (`grid`), for all
-alike. Only `ranks` compares methods.
+alike. Only `ranks` and `compare` look at several methods at once, and only `contrasts` judges.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...harness.protocol.consistency import fault
-from ...harness.protocol.intervals import Array
+from ...harness.protocol.intervals import Array, interval
 from ...harness.records.result import Result
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from ..board.store import cell_name, check_comparable, sort_key
@@ -21,11 +22,12 @@ from .finding_measures import finding_measures
 from .fixed_set import Noise, noise, on_this_set
 from .grid import Grid, grids, untried
 from .null_adjusted import SCORES
-from .ranks import places, ranked
-from .resample import Spread, cluster_interval, clusters, organism_draws, organism_weights, point_scores
-from .rows import CONSTANT, FAILURES, SORT_KEY, STATUSES, AnchorRow, CellRow, Estimate, MethodRow, Table
+from .ranks import places
+from .resample import Spread, cluster_draws, cluster_means, clusters, headline, organism_draws, point_scores, shares
+from .rows import CONSTANT, FAILURES, SIDES, SORT_KEY, STATUSES, AnchorRow, CellRow, Estimate, MethodRow, Table
 
 DRAWS = 10_000
+NOTHING = {name: Estimate() for name in SCORES}
 
 
 def build_table(
@@ -47,10 +49,7 @@ def build_table(
         UsageError, PrerequisiteError, ValidationFailed, MixedResultsError: as `chosen_grids`.
     """
     names, chosen, found = chosen_grids(results, organisms, organism_set, key)
-    headline = {grid.method: np.zeros((len(SCORES), draws)) for grid in found}
     rows: dict[str, list[CellRow]] = {grid.method: [] for grid in found}
-    means = {on for grid in found for score in SCORES if (on := grid.counted(score))}
-    shares = {on: organism_weights(on, draws, seed) for on in means}
     seeds = {
         g.method: 1 if g.name in settled else g.seeds
         for g in found
@@ -60,36 +59,39 @@ def build_table(
     inside = [name for name in names if name not in found[0].inapplicable]
     counted = {score: tuple(o for o in inside if o not in unsolvable[score]) for score in SCORES}
     noises: list[Noise] = []
+    alone: dict[str, dict[str, Array]] = {}
     for organism in names:  # one at a time, so that memory grows with the methods and not with the cells
         spread = organism_draws(
             {g.method: g.scored[organism] for g in found if organism in g.used}, organism, draws, seed
         )
         for grid in found:
             rows[grid.method].append(_cell_row(grid, organism, spread.get(grid.method)))
-            for i, score in enumerate(SCORES):
-                if organism in (on := grid.counted(score)):
-                    share = shares[on][:, on.index(organism)]
-                    # where: an organism that was not drawn cannot make a draw undefined
-                    headline[grid.method][i] += np.where(share > 0, share * spread[grid.method].drawn[i], 0.0)
         if seeds and organism in counted[key]:
             templates = max(row[-1].templates for row in rows.values())
             noises.append(noise({m: spread[m] for m in seeds}, seeds, templates, SCORES.index(key)))
-    overall = [_method_row(grid, rows[grid.method], headline[grid.method], key) for grid in found]
+        alone |= {
+            score: {m: s.drawn[SCORES.index(score)] for m, s in spread.items()}
+            for score in (key, CONSTANT)
+            if counted[score] == (organism,)
+        }
+    overall = [_method_row(grid, rows[grid.method], key) for grid in found]
     overall.sort(key=lambda r: (r.standing == "incomplete", -(r.scores[key].value or 0.0), r.method))
-    values, spreads = _compared(overall, headline, key)
-    pairs = paired(values, across(spreads, clusters(counted[key])))
-    known = {m: v for m, v in values.items() if m in seeds}
-    here = paired(known, on_this_set(noises, seeds))
-    constant = places(*_compared(overall, headline, CONSTANT))
-    overall = ranked(overall, places(values, spreads), constant, pairs, here)
+    compared = {s: _by_organism(overall, rows, counted[s], s) for s in (key, CONSTANT)}
+    values = {s: {m: float(cluster_means(x).mean()) for m, x in of.items()} for s, of in compared.items()}
+    placed = {s: places(values[s], alone.get(s) or cluster_draws(of, draws, seed)) for s, of in compared.items()}
+    overall = [
+        replace(r, place=placed[key].get(r.method), place_constant=placed[CONSTANT].get(r.method)) for r in overall
+    ]
+    known = {m: v for m, v in values[key].items() if m in seeds}
+    weight = shares(counted[key])
     return Table(
         overall=tuple(overall),
         cells=tuple(rows[row.method][i] for i in range(len(names)) for row in overall),
-        pairs=pairs,
-        here=here,
-        unknown_here=tuple(m for m in values if m not in known),
+        pairs=paired(values[key], across(compared[key])),
+        here=paired(known, on_this_set(noises, seeds, [weight[o] for o in counted[key]])),
+        unknown_here=tuple(m for m in values[key] if m not in known),
         finding_measures=tuple(
-            sorted(finding_measures(found, draws, seed), key=lambda r: [o.method for o in overall].index(r.method))
+            sorted(finding_measures(found), key=lambda r: [o.method for o in overall].index(r.method))
         ),
         anchors=tuple(row for name in inside for row in _anchors(chosen, name)),
         organisms=tuple(names),
@@ -140,7 +142,7 @@ def _cell_row(grid: Grid, organism: str, spread: Spread | None) -> CellRow:
         method=grid.method,
         kind=grid.kind,
         access=grid.access,
-        scores=_estimates(point_scores(scored), spread.drawn) if spread and whole else _estimates(),
+        scores=_estimates(point_scores(scored), spread.drawn) if spread and whole else NOTHING,
         counts=counts,
         wall_s=_median_wall(cells),
         organism=organism,
@@ -149,18 +151,17 @@ def _cell_row(grid: Grid, organism: str, spread: Spread | None) -> CellRow:
     )
 
 
-def _method_row(grid: Grid, rows: Sequence[CellRow], spread: Array, key: str) -> MethodRow:
+def _method_row(grid: Grid, rows: Sequence[CellRow], key: str) -> MethodRow:
     """The headline: the mean over the organisms that count, unless a cell is missing."""
     counts = sum((Counter[str](row.counts) for row in rows), Counter[str]())
     used = [row for row in rows if row.seeds]
-    whole = grid.standing != "incomplete"
     of = {row.organism: row.scores for row in rows}
-    mean = np.array([_mean([of[o][s].value for o in grid.counted(s)]) for s in SCORES]) if whole else None
+    whole = grid.standing != "incomplete"
     return MethodRow(
         method=grid.method,
         kind=grid.kind,
         access=grid.access,
-        scores=_estimates(mean, spread, [clusters(grid.counted(s)) for s in SCORES]),
+        scores={s: _headline({o: of[o][s] for o in grid.counted(s)}, s) for s in SCORES} if whole else NOTHING,
         counts={status: counts[status] for status in STATUSES if counts[status]},
         wall_s=_median_wall([cell for row in rows for cell in row.cells]),
         standing=grid.standing,
@@ -169,19 +170,26 @@ def _method_row(grid: Grid, rows: Sequence[CellRow], spread: Array, key: str) ->
     )
 
 
-def _mean(values: Sequence[float | None]) -> float:
-    """NaN where one is undefined, or there is none."""
-    known = [np.nan if v is None else v for v in values]
-    return float(np.mean(known)) if known else np.nan
+def _headline(of: Mapping[str, Estimate], score: str) -> Estimate:
+    """By organism; one alone keeps its interval. Nothing where there is none, or one is undefined."""
+    values = {o: e.value for o, e in of.items() if e.value is not None}
+    if not values or len(values) < len(of):
+        return Estimate()
+    if len(of) == 1:
+        return next(iter(of.values()))
+    return headline(values, (0.0 if score.startswith("isolation") else -1.0, 1.0))
 
 
-def _compared(
-    rows: Sequence[MethodRow], headline: Mapping[str, Array], score: str
-) -> tuple[dict[str, float], dict[str, Array]]:
-    """Score of each ranked method that has one, best first, and the [draws] of all."""
-    found = {r.method: v for r in rows if r.standing == "ranked" and (v := r.scores[score].value) is not None}
-    best = dict(sorted(found.items(), key=lambda item: -item[1]))
-    return best, {method: values[SCORES.index(score)] for method, values in headline.items()}
+def _by_organism(
+    rows: Sequence[MethodRow], cells: Mapping[str, Sequence[CellRow]], on: Sequence[str], score: str
+) -> dict[str, dict[str, float]]:
+    """Ranked methods that have the score, best first: what each has on each organism that counts."""
+    scored = [r for r in rows if r.standing == "ranked" and r.scores[score].value is not None]
+    scored.sort(key=lambda r: -(r.scores[score].value or 0.0))
+    return {
+        r.method: {c.organism: c.scores[score].value or 0.0 for c in cells[r.method] if c.organism in on}
+        for r in scored
+    }
 
 
 def _anchors(results: Sequence[Result], organism: str) -> Iterator[AnchorRow]:
@@ -190,7 +198,7 @@ def _anchors(results: Sequence[Result], organism: str) -> Iterator[AnchorRow]:
     cells = [r for r in cells if r.scores and r.scores.sufficiency_constant.p_random is not None]
     if not cells or not (samples := cells[0].samples):
         return
-    for side in ("sufficiency", "necessity"):
+    for side in SIDES:
         anchors = [getattr(r.scores, f"{side}_constant").anchors.model_dump() for r in cells]
         null, mixture, oracle = (_mean([a[name] for a in anchors]) for name in ("null", "mixture", "oracle"))
         gap = float(np.mean(np.asarray(samples.gap)[np.asarray(samples.scored)]))
@@ -202,19 +210,17 @@ def _median_wall(cells: Sequence[Result]) -> float | None:
     return float(np.median(ran)) if ran else None
 
 
-def _estimates(
-    value: Array | None = None, spread: Array | None = None, n: Sequence[int | None] = (None,) * len(SCORES)
-) -> dict[str, Estimate]:
-    """[scores] and [scores, draws] to estimates by name; intervals over the draws in which the score is defined.
+def _mean(values: Sequence[float | None]) -> float:
+    """NaN where one is undefined."""
+    return float(np.mean([np.nan if v is None else v for v in values]))
 
-    `n`: clusters of each score, see `cluster_interval`.
-    """
-    if value is None or spread is None:
-        return {name: Estimate() for name in SCORES}
+
+def _estimates(value: Array, spread: Array) -> dict[str, Estimate]:
+    """[scores] and [scores, draws] to estimates by name; intervals over the draws in which the score is defined."""
     defined = [row[~np.isnan(row)] for row in spread]
     return {
         s: Estimate()
         if np.isnan(value[i])
-        else Estimate(float(value[i]), *(cluster_interval(defined[i], n[i]) if len(defined[i]) else ()))
+        else Estimate(float(value[i]), *(interval(defined[i]) if len(defined[i]) else ()))
         for i, s in enumerate(SCORES)
     }

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffbench.cli import app
@@ -18,6 +19,7 @@ from diffbench.harness.studies.known_truth import Check, KnownOrganism
 from diffbench.harness.studies.selftest import ORGANISMS, Noisy, Report
 from diffbench.harness.views import selftest as selftest_view
 from diffbench.leaderboard.selftest import clone_effect
+from diffbench.leaderboard.statistics.rows import Estimate, MethodRow
 from diffbench.organisms.registry import load_organism
 from typer.testing import CliRunner
 
@@ -142,8 +144,10 @@ def test_a_table_that_scores_against_the_others_is_found(monkeypatch: pytest.Mon
     assert clone_effect(results) == 0
     right = tables._method_row
 
-    def relative(grid: object, rows: object, spread: object) -> object:
-        return right(grid, rows, spread - np.float64(len(everybody)))  # type: ignore[operator, arg-type]
+    def relative(*args: Any) -> MethodRow:
+        row = right(*args)
+        less = {s: Estimate(*(x and x - len(everybody) for x in e)) for s, e in row.scores.items()}
+        return replace(row, scores=less)
 
     everybody: list[object] = []
     found = tables.chosen_grids

@@ -3,9 +3,10 @@
 import pytest
 from diffbench.harness.records.result import Identification, Identified, Localisation, Located, Result
 from diffbench.leaderboard.board.store import MixedResultsError
+from diffbench.leaderboard.pages.cells import FINDING_HEADS
 from diffbench.leaderboard.pages.latex import to_latex
 from diffbench.leaderboard.pages.site import to_html
-from diffbench.leaderboard.pages.text_formats import FINDING_HEADS, to_csv, to_markdown
+from diffbench.leaderboard.pages.text_formats import to_csv, to_markdown
 from diffbench.leaderboard.statistics.rows import Table
 from diffbench.leaderboard.statistics.tables import build_table
 
@@ -43,7 +44,7 @@ def table(*results: Result) -> Table:
 
 def test_findings_of_all_nulls_are_pooled_with_their_exact_interval() -> None:
     (row,) = table(make_result(), null(NULLS[0], [0.025] + [0.5] * 9), null(NULLS[1], [1.0] * 10)).finding_measures
-    assert (row.findings, row.nulls, row.expected) == (20, 2, 0.025)
+    assert (row.findings, row.nulls, row.expected, row.floor) == (20, 2, 0.025, 0.025)
     assert row.false_discovery == pytest.approx((0.05, 0.00127, 0.24873), abs=1e-4)  # binomial tables: 1 of 20
     assert all(e.value is None for e in (*row.located, *row.identified))
 
@@ -53,7 +54,7 @@ def test_means_are_over_organisms_of_means_over_seeds() -> None:
         planted("planted/owl", (0.2, 0.6)), planted("planted/owl", (0.4, 0.8), 1), planted("planted/fox", (0.9, 1.0))
     ).finding_measures
     assert [e.value for e in row.located] == pytest.approx([(0.3 + 0.9) / 2, (0.7 + 1.0) / 2])
-    assert row.located[0].low == pytest.approx(0.3) and row.located[0].high == pytest.approx(0.9)
+    assert row.located[0][1:] == (0, 1), "two organisms say nothing of others, and no cosine is beyond these"
     assert row.nulls == 0 and row.false_discovery.value is None
 
 

@@ -5,7 +5,6 @@ import pytest
 from diffbench.harness.protocol.intervals import Array, weights
 from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.build import settled
-from diffbench.leaderboard.pages.text_formats import ahead_text
 from diffbench.leaderboard.statistics.compare import paired
 from diffbench.leaderboard.statistics.fixed_set import Noise, noise, on_this_set
 from diffbench.leaderboard.statistics.resample import Spread
@@ -34,12 +33,14 @@ def test_two_seeds_have_the_variance_of_their_mean() -> None:
 def test_error_and_degrees_of_freedom_by_hand() -> None:
     """Variances .04 − 2·.01 + .04 = .06 on each of four organisms: error √.24 / 4; one degree of freedom each makes 4."""
     one = Noise({("a", "a"): 0.04, ("b", "b"): 0.04, ("a", "b"): 0.01}, templates=20)
-    assert on_this_set([one] * 4, {"a": 2, "b": 2})("a", "b") == pytest.approx((0.24**0.5 / 4, 4))
-    assert on_this_set([one] * 4, {"a": 3, "b": 1})("a", "b")[1] == pytest.approx(8)
-    assert on_this_set([one] * 4, {"a": 1, "b": 1})("a", "b")[1] == pytest.approx(4 * 19)
+    four = [0.25] * 4
+    assert on_this_set([one] * 4, {"a": 2, "b": 2}, four)("a", "b") == pytest.approx((0.24**0.5 / 4, 4))
+    assert on_this_set([one] * 4, {"a": 3, "b": 1}, four)("a", "b")[1] == pytest.approx(8)
+    assert on_this_set([one] * 4, {"a": 1, "b": 1}, four)("a", "b")[1] == pytest.approx(4 * 19)
+    assert on_this_set([one] * 2, {"a": 2, "b": 2}, [0.8, 0.2])("a", "b")[0] == pytest.approx((0.06 * 0.68) ** 0.5)
     still = Noise(dict.fromkeys(one.covariance, 0.0), templates=20)
-    assert on_this_set([one, still], {"a": 2, "b": 2})("a", "b") == pytest.approx((0.06**0.5 / 2, 1))
-    assert on_this_set([still], {"a": 2, "b": 2})("a", "b") == (0, np.inf)
+    assert on_this_set([one, still], {"a": 2, "b": 2}, [0.5, 0.5])("a", "b") == pytest.approx((0.06**0.5 / 2, 1))
+    assert on_this_set([still], {"a": 2, "b": 2}, [1.0])("a", "b") == (0, np.inf)
 
 
 @pytest.mark.parametrize(("kind", "seeds"), [("alike", 2), ("all or nothing", 2), ("uneven", 3)])
@@ -57,7 +58,7 @@ def test_equal_methods_are_seldom_called_different(kind: str, seeds: int) -> Non
             a, b = np.asarray(own, dtype=np.float64)
             noises.append(noise({"a": spread(a, drawn), "b": spread(b, drawn)}, {"a": seeds, "b": seeds}, 38, 0))
             gap += (a.mean() - b.mean()) / 31
-        (pair,) = paired({"a": gap, "b": 0.0}, on_this_set(noises, {"a": seeds, "b": seeds}))
+        (pair,) = paired({"a": gap, "b": 0.0}, on_this_set(noises, {"a": seeds, "b": seeds}, [1 / 31] * 31))
         found.append(pair.p)
     assert 0.005 <= np.mean(np.array(found) < 0.05) < 0.085
     assert np.mean(np.array(found) < 0.005) < 0.016
@@ -70,11 +71,9 @@ def cells(method: str, quality: float, seeds: int) -> list[Result]:
 def test_a_method_with_one_seed_is_compared_only_if_it_draws_nothing() -> None:
     results = [*cells("delta", 0.8, 3), *cells("pca", 0.4, 1), *cells("mine", 0.2, 1)]
     table = build_table(results, draws=DRAWS, settled={"pca"})
-    places = {r.method: (r.ahead_here, r.behind_here) for r in table.overall}
-    assert places == {"delta": (1, 0), "pca": (0, 1), "mine": (None, None)} and table.unknown_here == ("mine",)
     assert [(p.better, p.worse) for p in table.here] == [("delta", "pca")] and len(table.pairs) == 3
-    assert "1 of 1 pair" in table.verdict_here and table.verdict_here.endswith("of others: mine.")
-    assert build_table(cells("mine", 0.2, 1) + cells("l1", 0.4, 1), draws=DRAWS).verdict_here == ""
+    assert table.unknown_here == ("mine",) and (table.here[0].difference.low or 0) > 0
+    assert build_table(cells("mine", 0.2, 1) + cells("l1", 0.4, 1), draws=DRAWS).here == ()
 
 
 def test_families_that_disagree_count_only_beyond_the_set() -> None:
@@ -82,8 +81,9 @@ def test_families_that_disagree_count_only_beyond_the_set() -> None:
     results = [make_result("b", o, s, 0.5, draw="x") for o in FAMILIES for s in range(2)]
     results += [make_result("a", o, s, 0.9 if o == FAMILIES[0] else 0.5, draw="x") for o in FAMILIES for s in range(2)]
     table = build_table(results, draws=DRAWS)
-    assert not table.pairs[0].separated and table.here[0].separated
-    assert {r.method: (r.group, ahead_text(r)) for r in table.overall} == {"a": ("a", "1, 0"), "b": ("a", "0, 1")}
+    (like_these,), (here,) = table.pairs, table.here
+    assert like_these.difference.value == here.difference.value
+    assert (like_these.difference.low or 0) < 0 < (here.difference.low or 0)
 
 
 def test_who_draws_nothing_is_what_the_records_say_or_the_built_in_method() -> None:
@@ -99,8 +99,8 @@ def test_who_draws_nothing_is_what_the_records_say_or_the_built_in_method() -> N
 def test_an_organism_without_a_defined_draw_leaves_nothing_separated() -> None:
     nowhere = Spread(np.full((1, 50), np.nan), np.full((1, 50), np.nan))
     found = noise({"a": nowhere, "b": nowhere}, {"a": 2, "b": 2}, 38, 0)
-    (pair,) = paired({"a": 0.9, "b": 0.1}, on_this_set([found], {"a": 2, "b": 2}))
-    assert pair.p == 1 and not pair.separated
+    (pair,) = paired({"a": 0.9, "b": 0.1}, on_this_set([found], {"a": 2, "b": 2}, [1.0]))
+    assert pair.p == 1 and pair.difference.low is None
 
 
 @pytest.mark.slow
@@ -120,7 +120,9 @@ def test_false_positives_of_4000_pairs(kind: str, seeds: int) -> None:
         gaps = scores[..., 0] - scores[..., 1] + rng.normal(0, 0.03, (31, 1))  # prompts: the same for all seeds
         variances = gaps.var(1, ddof=1) / seeds + 0.03**2
         noises = [Noise({("a", "a"): float(v), ("b", "b"): 0.0, ("a", "b"): 0.0}, 38) for v in variances]
-        (pair,) = paired({"a": float(gaps.mean()), "b": 0.0}, on_this_set(noises, {"a": seeds, "b": seeds}))
+        (pair,) = paired(
+            {"a": float(gaps.mean()), "b": 0.0}, on_this_set(noises, {"a": seeds, "b": seeds}, [1 / 31] * 31)
+        )
         found.append(pair.p)
     below = [float(np.mean(np.array(found) < level)) for level in (0.05, 0.01, 0.001)]
     assert below[0] < 0.055 and below[1] < 0.011 and below[2] < (0.005 if (kind, seeds) == ("few", 2) else 0.0015)

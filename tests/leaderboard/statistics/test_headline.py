@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from diffbench.leaderboard.statistics.resample import headline
+from diffbench.leaderboard.statistics.resample import cluster_draws, headline
 from scipy import stats
 
 
@@ -37,3 +37,16 @@ def test_the_interval_contains_the_mean_of_the_families_in_95_of_100() -> None:
         found = headline({o: families[int(o[1])] + rng.normal(0, 0.05) for o in names})
         inside += found.low is not None and found.high is not None and found.low <= 0.5 <= found.high
     assert 0.92 <= inside / 500 <= 0.98
+
+
+@pytest.mark.parametrize("n", [2, 5, 14])
+def test_headlines_drawn_together_scatter_as_their_intervals_and_those_of_their_differences_say(n: int) -> None:
+    rng = np.random.default_rng(n)
+    a = {f"f{i}/o": float(x) for i, x in enumerate(rng.normal(0.5, 0.2, n))}
+    b = {o: 0.7 * x + float(rng.normal(0, 0.1)) for o, x in a.items()}
+    drawn = cluster_draws({"a": a, "b": b}, 40_000, 0)
+    for draws, scores in ((drawn["a"], a), (drawn["a"] - drawn["b"], {o: a[o] - b[o] for o in a})):
+        value, low, high = headline(scores)
+        reach = (high or 0) - (low or 0)
+        assert np.quantile(draws, [0.025, 0.975]) == pytest.approx([low, high], abs=0.05 * reach)
+        assert np.median(draws) == pytest.approx(value, abs=0.02 * reach)

@@ -1,11 +1,13 @@
-"""Which records share a row: findings made elsewhere have a file for each pair, and one name."""
+"""Which records share a row, and what a row's name says: one configuration, or the paper's where ours departs from it."""
 
 from typing import Any
 
 import pytest
 from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.store import MixedResultsError, check_comparable
-from diffbench.leaderboard.statistics.labels import row_labels
+from diffbench.leaderboard.statistics import labels as rows
+from diffbench.leaderboard.statistics.labels import PUBLISHED, as_published, row_labels
+from diffbench.methods.registry import BUILTIN, load_method
 
 from ...factories import make_result
 
@@ -39,3 +41,53 @@ def test_two_files_of_one_cell_are_not_averaged() -> None:
         MixedResultsError, match=r"mine on taboo/a .*results with findings file aa and bb cannot be mixed"
     ):
         check_comparable([scored("aa"), scored("bb")])
+
+
+PAPER: dict[str, dict[str, Any]] = {
+    "delta": {
+        "rank": "rdn",
+        "delta": 0.005,
+        "contrastive_share": 0.1,
+        "dual_k": True,
+        "mask_shared": True,
+        "shared_fraction": 0.2,
+        "shared_k": 2.0,
+        "aux": 1 / 32,
+    },
+    "batch_topk": {"rank": "rdn", "aux": 1 / 32},
+    "logit_diff": {"rank": "rate"},
+    "random_difference": {"mix": 1},
+    "dfc": {"exclusive_fraction": 0.05},
+    "l1": {"sparsity": 2.0, "decoder_norm": 0.08},
+}
+"""What docs/methods.md says that papers ran, where it does not depend on a model's size."""
+
+
+def test_what_departs_from_a_paper_is_declared_and_nothing_else() -> None:
+    """A default that is tuned away from its paper's has to be entered, or the claim would be tested of another method."""
+    departs = {
+        method: {k: v for k, v in paper.items() if getattr(load_method(method).configure({}), k) != v}
+        for method, paper in PAPER.items()
+    }
+    assert dict(PUBLISHED) == {method: options for method, options in departs.items() if options}
+
+
+def test_published_settings_name_their_row_by_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "PUBLISHED", {"delta": {"rank": "rdn"}})
+    ours, paper = ({"rank": rank, "steps": 900} for rank in ("contribution", "rdn"))
+    cells = [make_result("delta", config=config) for config in (ours, paper)]
+    assert labels(*cells) == {"delta", "delta@published"} and labels(cells[1]) == {"delta@published"}
+    longer = make_result("delta", config=paper | {"steps": 3600})
+    assert labels(*cells, longer) == {"delta", "delta@published[steps=900]", "delta@published[steps=3600]"}
+    assert labels(make_result("dsf", config=paper)) == {"dsf"}
+    assert (rows.as_published("delta"), rows.as_published("dsf")) == ("delta@published", "dsf")
+
+
+def test_a_record_cannot_call_itself_published() -> None:
+    """The name of a method has no @, so no record's own name reads like one."""
+    with pytest.raises(ValueError, match="method"):
+        make_result("delta@published")
+
+
+def test_every_published_row_is_of_a_method_that_exists() -> None:
+    assert set(PUBLISHED) <= set(BUILTIN) and as_published("logit_diff") == "logit_diff@published"

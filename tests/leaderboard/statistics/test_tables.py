@@ -5,13 +5,7 @@ import pytest
 from diffbench.harness.protocol.intervals import bootstrap, interval
 from diffbench.harness.records.result import SCORES, Result, Status
 from diffbench.leaderboard.board.store import MixedResultsError
-from diffbench.leaderboard.statistics.resample import (
-    cluster_interval,
-    clusters,
-    family,
-    lineage,
-    organism_weights,
-)
+from diffbench.leaderboard.statistics.resample import clusters, family, headline, lineage, shares
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from hypothesis import given, settings
@@ -19,6 +13,8 @@ from hypothesis import strategies as st
 
 from ...factories import make_result, make_samples
 from .built import DRAWS, ORGANISMS, grid, rank, row, table, value
+
+SIX = [f"family{i}/a-narrow" for i in range(6)]
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -30,14 +26,17 @@ def test_a_single_cell_keeps_its_value(score: str) -> None:
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_the_headline_is_the_mean_over_organisms_of_the_mean_over_seeds(score: str) -> None:
+def test_the_headline_is_the_mean_over_families_of_the_mean_over_their_organisms_and_seeds(score: str) -> None:
     cells = grid("delta", 0.5)
     cells += [
         make_result("delta", "taboo/gold-narrow", 2, 0.5),
         *(make_result("delta", o, 2, 0.5) for o in ORGANISMS[:2]),
     ]
-    means = [np.mean([value(c, score) for c in cells if c.identity.organism == o]) for o in ORGANISMS]
-    assert row(table(cells), "delta").scores[score].value == pytest.approx(np.mean(means), abs=1e-12)
+    means = {o: float(np.mean([value(c, score) for c in cells if c.identity.organism == o])) for o in ORGANISMS}
+    expected = (means[ORGANISMS[0]] + (means[ORGANISMS[1]] + means[ORGANISMS[2]]) / 2) / 2
+    found = row(table(cells), "delta").scores[score]
+    assert found.value == pytest.approx(expected, abs=1e-12)
+    assert found == pytest.approx(headline(means, (0.0 if "isolation" in score else -1.0, 1.0)))
 
 
 def test_one_cell_gets_the_interval_of_the_cell_bootstrap() -> None:
@@ -50,57 +49,39 @@ def test_one_cell_gets_the_interval_of_the_cell_bootstrap() -> None:
     assert built.overall[0].scores == built.cells[0].scores
 
 
-def test_one_organism_is_never_resampled_and_several_are() -> None:
-    assert (organism_weights(["taboo/gold-narrow"], 50, 0) == 1).all()
-    several = organism_weights(["a", "b", "c"], 500, 0)
-    assert several.sum(1) == pytest.approx(np.ones(500))
-    assert several.std() > 0.1
-
-
-def test_organisms_are_drawn_by_family_then_organism_then_seed() -> None:
-    """What is drawn together has correlated weights: seeds of an organism most, families not at all (a little below 0)."""
-    names = [f"{f}/{o}-n{s}" for f in "fghi" for o in "abcd" for s in ("", "-s1", "-s2", "-s3")]
-    drawn = organism_weights(names, 20_000, 0)
-    seeds, family, foreign = (np.corrcoef(drawn[:, 0], drawn[:, i])[0, 1] for i in (1, 4, 16))
-    assert seeds > family + 0.02 > foreign + 0.1
-    assert drawn.mean(0) == pytest.approx(np.full(64, 1 / 64), rel=0.1)
-    alone = organism_weights(["f/a-n", "f/b-n", "g/a-n"], 4000, 0)
-    assert {round(share, 2) for share in alone[:, 2]} == {0.0, 0.33, 1.0}  # g not drawn, drawn once, drawn twice
-
-
 def test_clusters_are_the_highest_level_with_several_units() -> None:
     assert clusters(["taboo/gold-narrow", "null/benign-narrow", "null/benign-narrow-s1"]) == 2
     assert clusters(["taboo/gold-narrow", "taboo/gold-narrow-s1", "taboo/gold-mixed"]) == 2
     assert clusters(["taboo/gold-narrow", "taboo/gold-narrow-s1", "taboo/gold-narrow-s2"]) == 3
     assert clusters(["taboo/gold-narrow"]) is None
+    assert shares(["taboo/gold-narrow", "null/a", "null/b"]) == {
+        "taboo/gold-narrow": 0.5,
+        "null/a": 0.25,
+        "null/b": 0.25,
+    }
     assert (family("user-pair"), lineage("taboo/gold-narrow-qwen2-s12")) == ("user-pair", "taboo/gold-narrow-qwen2")
 
 
-@pytest.mark.parametrize(
-    ("sizes", "between", "within"),
-    [([2, 2, 6, 7, 6, 4, 4], 0.1, 0.1), ([2, 2, 6, 7, 6, 4, 4], 0.1, 0.03), ([1] * 8, 0.1, 0.0), ([1] * 20, 0.1, 0.0)],
-)
-def test_clustered_intervals_cover_the_truth(sizes: list[int], between: float, within: float) -> None:
-    """Families of core-v1's sizes and others, 600 worlds each. Without families 8 organisms' percentiles cover .89."""
-    names = [f"f{i}/o{j}-narrow" for i, n in enumerate(sizes) for j in range(n)]
-    family_of = np.repeat(np.arange(len(sizes)), sizes)
-    drawn, rng = organism_weights(names, 1000, 0), np.random.default_rng(0)
-    worlds = rng.normal(0, between, (600, len(sizes)))[:, family_of] + rng.normal(0, within, (600, len(names)))
-    ends = np.array([cluster_interval(drawn @ scores, clusters(names)) for scores in worlds])
-    assert 0.91 <= np.mean((ends[:, 0] <= 0) & (ends[:, 1] >= 0)) <= 0.985
-
-
-def test_more_spread_between_organisms_widens_the_interval() -> None:
-    alike = [make_result("m", o, 0, 0.5) for o in ORGANISMS]
-    unlike = [make_result("m", o, 0, q) for o, q in zip(ORGANISMS, (0.1, 0.5, 0.9), strict=True)]
+def test_more_spread_between_families_widens_the_interval() -> None:
+    alike = [make_result("m", o, 0, 0.5) for o in SIX]
+    unlike = [make_result("m", o, 0, q) for o, q in zip(SIX, (0.1, 0.5, 0.9) * 2, strict=True)]
     widths = [
-        s.high - s.low for s in (row(table(c), "m").scores["sufficiency"] for c in (alike, unlike)) if s.high and s.low
+        s.high - s.low
+        for s in (build_table(c, draws=50).overall[0].scores["sufficiency"] for c in (alike, unlike))
+        if s.high and s.low
     ]
     assert len(widths) == 2 and widths[1] > 2 * widths[0]
 
 
+def test_two_families_say_next_to_nothing_and_no_end_leaves_the_range() -> None:
+    """Student's t of one degree of freedom is 12.7."""
+    cells = [make_result("m", o, 0, q) for o, q in zip(ORGANISMS[1:], (0.1, 0.9), strict=True)]
+    score = build_table(cells, draws=50).overall[0].scores
+    assert score["isolation"][1:] == (0, 1) and score["sufficiency"][1:] == (-1, 1)
+
+
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """60 benchmarks of 8 organisms whose qualities scatter around .5; percentile intervals run a bit short."""
+    """60 benchmarks of 8 families of one organism whose qualities scatter around .5."""
     names = [f"o{i}" for i in range(8)]
     covered = 0
     for world in range(60):
@@ -122,7 +103,8 @@ def test_a_failure_scores_zero_and_is_shown(status: Status) -> None:
     assert [r.scores["isolation"] for r in whole.cells if r.organism == ORGANISMS[2]] == [(0, 0, 0)]
     low, high = built.scores["isolation"][1:]
     assert low is not None and high is not None and low < value(cells[0], "isolation") / 2 < high
-    assert built.scores["isolation"].value == pytest.approx(sum(value(c, "isolation") for c in cells[:2]) / 3)
+    first, second = (value(c, "isolation") for c in cells[:2])  # the dead one is of the second one's family
+    assert built.scores["isolation"].value == pytest.approx((first + (second + 0) / 2) / 2)
     assert built.counts == {"ok": 2, status: 1}
     assert built.failed and built.standing == "ranked" and built.organisms == 3
 
@@ -148,7 +130,7 @@ def test_a_cell_that_was_not_run_takes_the_headline_away(how: str) -> None:
     built = table([*last, *grid("delta", 0.3)])
     late = row(built, "late")
     assert late.scores["isolation"] == (None, None, None)
-    assert (late.standing, late.place, late.group) == ("incomplete", None, "")
+    assert (late.standing, late.place) == ("incomplete", None)
     assert late.counts["not_run"] == (2 if how == "absent" else 1)
     assert built.overall[-1] is late and rank(built, "delta") == 1
 
@@ -205,7 +187,7 @@ def test_adding_a_method_or_a_clone_never_moves_another_score(newcomer: str, nam
     assert new.outside == 1
     if newcomer == "clone of a":
         assert row(new, name).scores == row(new, "a").scores
-        assert (rank(new, name), row(new, name).group) == (rank(new, "a"), row(new, "a").group)
+        assert row(new, name).place == row(new, "a").place
 
 
 def test_an_organism_without_a_scale_leaves_the_set_for_everybody() -> None:
@@ -229,23 +211,24 @@ def test_a_cell_that_ran_without_anything_to_score_is_not_a_zero() -> None:
     assert row(built, "a").counts == {"ok": 3, "not_applicable": 1}
 
 
-def test_ties_share_a_letter_and_rank_intervals_overlap() -> None:
-    def wide(method: str, quality: float) -> list[Result]:
-        return [make_result(method, f"family{i}/a-narrow", 0, quality) for i in range(6)]
-
-    built = build_table([*wide("best", 0.9), *wide("a", 0.5), *wide("twin", 0.5), *wide("last", 0.1)], draws=DRAWS)
-    ranks = {r.method: (r.group, r.place.low, r.place.high) for r in built.overall if r.place}
-    assert ranks["best"] == ("a", 1, 1)
-    assert ranks["last"] == ("c", 4, 4)
-    assert ranks["a"][0] == ranks["twin"][0] == "b"
-    assert {ranks["a"][1:], ranks["twin"][1:]} <= {(2, 2), (2, 3), (3, 3)}
-    assert built.verdict.startswith("For organisms like these, 5 of 6 pairs of ranked methods separated on isolation")
+def test_rank_intervals_of_equal_methods_overlap_and_of_others_do_not() -> None:
+    qualities = {"best": 0.9, "a": 0.5, "twin": 0.5, "last": 0.1}
+    built = build_table([make_result(m, o, 0, q) for m, q in qualities.items() for o in SIX], draws=DRAWS)
+    ranks = {r.method: (r.place.low, r.place.high) for r in built.overall if r.place}
+    assert ranks["best"] == (1, 1) and ranks["last"] == (4, 4)
+    assert {ranks["a"], ranks["twin"]} <= {(2, 2), (2, 3), (3, 3)}
 
 
-def test_paired_draws_separate_methods_whose_intervals_overlap() -> None:
-    """A small but constant lead on every prompt is a real lead: both see the same draws."""
+def test_one_organism_has_the_ranks_of_its_own_draws() -> None:
+    """Nothing is known of others, but seeds and prompts of this one are drawn."""
+    built = build_table([make_result(m, seed=s, quality=0.5) for m in "ab" for s in (0, 1)], draws=DRAWS)
+    assert {(r.place.low, r.place.high) for r in built.overall if r.place} == {(1, 2)}
+
+
+def test_a_small_constant_lead_is_seen_though_intervals_overlap() -> None:
+    """The same lead on every prompt: the difference is paired, and hardly scatters."""
     ahead: list[Result] = []
-    for i, organism in enumerate(f"family{i}/a-narrow" for i in range(6)):
+    for i, organism in enumerate(SIX):
         samples = make_samples(0.2 + 0.1 * i, np.random.default_rng(i))
         column = samples.constant.model_copy(deep=True)
         for side, oracle in (
@@ -257,7 +240,7 @@ def test_paired_draws_separate_methods_whose_intervals_overlap() -> None:
         ahead += [make_result("behind", organism, samples=samples), make_result("ahead", organism, samples=more)]
     built = build_table(ahead, draws=DRAWS)
     first, second = built.overall
-    assert (first.method, first.group, second.group) == ("ahead", "a", "b")
+    assert first.method == "ahead"
     assert first.scores["isolation"].low is not None and second.scores["isolation"].high is not None
     assert first.scores["isolation"].low < second.scores["isolation"].high
     (pair,) = built.pairs
