@@ -149,12 +149,12 @@ def main() -> None:
         parser.add_argument(f"--{name}")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        pair = (
-            wide(Path(folder))
-            if given.wide
-            else UserPair(base=given.base or "", adapter=given.adapter, behaviour=given.behaviour or "")
-        )
-        organism = load_organism(given.organism) if given.organism else user_organism(pair)
+        if given.organism:
+            organism = load_organism(given.organism)
+        elif given.wide:
+            organism = user_organism(wide(Path(folder)))
+        else:
+            organism = user_organism(UserPair(base=given.base, adapter=given.adapter, behaviour=given.behaviour))
         found = harvest(organism, given.repetitions) if given.harvest else measure(organism)
     sys.stdout.write(
         json.dumps(found | {"threads": torch.get_num_threads(), "torch": torch.__version__}, indent=1) + "\n"
