@@ -167,7 +167,6 @@ def run_cell(
         phases={k: round(v, 3) for k, v in clock.phases.items()},
         tokens=problem.tokens_used,
     )
-    notes = [*cell.organism.sentences, *(stage.scorer.notes if stage.is_measured else [])]
     result = Result(
         id=identity.id(),
         status=status,
@@ -186,8 +185,8 @@ def run_cell(
         ),
         failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
         left_out=left_out(problem.left_out, stage.pair),
-        text=text_read(problem.ended, problem.losses, stage.pair.tokenizer, notes)
-        if cell.organism.tier != "tiny" or notes
+        text=text_read(problem.ended, problem.losses, stage.pair.tokenizer, stage.notes)
+        if cell.organism.tier != "tiny" or stage.notes
         else None,
         **fields,
     )

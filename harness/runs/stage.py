@@ -113,6 +113,11 @@ class Stage:
         return self._scorer is not None
 
     @property
+    def notes(self) -> list[str]:
+        """What the organism and its texts leave to be said in a record, one sentence each."""
+        return [*self.organism.sentences, *(self._scorer.notes if self._scorer else [])]
+
+    @property
     def scorer(self) -> Scorer:
         """Measured on first use; NotScorable if the behaviour or the oracle is too weak."""
         return self.measured()
