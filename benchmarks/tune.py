@@ -59,7 +59,7 @@ OWN: dict[str, dict[str, tuple[Any, ...]]] = {
     "random_difference": {"mix": (1, 4, 16)},
 }
 """What each method has of its own, the default first."""
-SPLIT = {"sae_pair": 2, "sae_stagewise": 2, "l1": 1}
+SPLIT = {"sae_pair": 2, "sae_stagewise": 2}
 """Methods whose steps are spent on several trainings: the first has so many of the steps."""
 NO_K = ("l1",)
 
@@ -127,13 +127,13 @@ def _one_thread() -> None:
 
 def _organism(organism: str, wanted: Sequence[tuple[str, Settings]], out: Path) -> dict[tuple[str, str, str], float]:
     """Isolation of each setting on one organism; a cell that fails counts as 0, as in the tables."""
-    from diffbench.harness.cache import Cache, default_folder
+    from diffbench.harness.cache import Cache
     from diffbench.harness.runs.run import Quiet, plan, run
     from diffbench.methods.registry import load_method
     from diffbench.organisms.registry import load_organism
 
     entries = [(load_method(m), load_method(m).configure(s)) for m, s in wanted]
-    work = plan([load_organism(organism)], entries, [0], out, cache=Cache(default_folder()))
+    work = plan([load_organism(organism)], entries, [0], out, cache=Cache.of_user())
     results: list[Result] = list(run(work, Quiet(), str))
     return {(m, _key(s), organism): isolation(r) for (m, s), r in zip(wanted, results, strict=True)}
 

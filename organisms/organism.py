@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .behaviour import Behaviour
-from .card import Role
+from .card import Role, sha256_file
 from .hub.sources import PairSource
 
 if TYPE_CHECKING:
     from .texts import Texts
+
+CONTROLS = "controls.safetensors"
+"""What random controls do on an organism, in its folder (`bench controls build`)."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ class Organism:
         """Folder of the adapter; only organisms of a zoo are sure to have one."""
         assert self.pair.adapter is not None
         return self.pair.adapter
+
+    @property
+    def controls(self) -> Path | None:
+        """File of random controls that came with it; None: there is none."""
+        path = self.adapter / CONTROLS if self.in_zoo and self.pair.adapter else None
+        return path if path and path.is_file() else None
+
+    @property
+    def controls_sha256(self) -> str | None:
+        """Hash of that file."""
+        return sha256_file(self.controls) if self.controls else None
 
     def at(self, layer: int | None, limit: int | None) -> "Organism":
         """The organism at another layer, or with only the first prompts of each split; None: as it is."""

@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-BUDGETS, KS, STRENGTHS, AIM, CONTROLS = (0.01, 0.03, 0.1, 0.3, 1.0), (1, 3, 10), (0.15, 0.5, 1.6), 0.8, 16
+BUDGETS, KS, STRENGTHS, AIM = (0.01, 0.03, 0.1, 0.3, 1.0), (1, 3, 10), (0.15, 0.5, 1.6), 0.8
 TOKENS = {"dev": 256, "test": 2000}
 SIDES = {"base": ("tuned", ("add",)), "tuned": ("base", ("subtract", "ablate"))}  # the other side, what is done on this
 Kind = tuple[str, str, int, bool]  # name of the directions, operation, k, gated
@@ -29,7 +29,7 @@ def padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Independent:
-    def __init__(self, organism: Organism, findings: Path):
+    def __init__(self, organism: Organism, findings: Path, controls: int):
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(organism.base)
         base = AutoModelForCausalLM.from_pretrained(organism.base, dtype=torch.float32)
         self.model: Any = PeftModel.from_pretrained(base, organism.adapter).eval()
@@ -44,7 +44,7 @@ class Independent:
         file = load_file(findings)
         direction, *gates = file["direction"], file["read"], file["threshold"]
         self.sets, self.n = {"findings": (unit(direction), *gates)}, len(direction)
-        for i in range(CONTROLS):
+        for i in range(controls):
             seed = int.from_bytes(hashlib.sha256(f"random control 0 {i}".encode()).digest()[:7], "big")
             drawn = unit(torch.randn(16, direction.shape[1], generator=torch.Generator().manual_seed(seed)))
             self.sets[str(i)] = (drawn[: self.n], *gates)
@@ -165,9 +165,9 @@ class Independent:
         return torch.stack([self.effect("test", *p[2:]) if p else 0 * self.gap["test"] for p in counts]).mean(0)
 
     def score(self, side: str, gated: bool) -> float:
-        """S or N."""
         ks = [k for k in sorted({min(k, self.n) for k in KS}) if not gated or self.sets["0"][2][:k].isfinite().any()]
-        r = {name: self.taken(side, [(name, op, k, gated) for k in ks for op in SIDES[side][1]]) for name in self.sets}
+        sets = list(self.sets)[:17] if gated else self.sets  # the findings, and 16 controls
+        r = {name: self.taken(side, [(name, op, k, gated) for k in ks for op in SIDES[side][1]]) for name in sets}
         other = self.residual(SIDES[side][0], self.asked["test"][0])
         away = self.rates(side, "test", lambda h: other) - self.b[SIDES[side][0], "test"]
         raw, oracle = (self.share("test", e) for e in (r.pop("findings"), self.gap["test"] - away.abs()))

@@ -1,11 +1,14 @@
 """`bench controls`: what random directions do on an organism, measured once and kept beside it."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..terminal import Debug, JsonFlag, handled, say, silenced
+
+if TYPE_CHECKING:
+    from ...organisms.organism import Organism
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,19 +26,18 @@ def controls_build(
 ) -> None:
     """Measure the random controls of organisms and write them down beside them; what was interrupted goes on."""
     with handled(debug):
-        from ...organisms.registry import load_organism
+        from ...organisms.organism import CONTROLS
         from ..cache import Cache
         from ..protocol.effects import Scorer
-        from ..records.control_pack import FILE
         from ..records.settings import PROTOCOL_V2
         from ..runs.stage import Stage
 
         protocol, cache = PROTOCOL_V2.model_copy(update={"controls": draws}), Cache.of_user()
-        for found in [load_organism(name) for name in organisms]:
+        for found in [_organism(name) for name in organisms]:
             with silenced(False):
                 stage = Stage.load(found, protocol=protocol, cache=cache)
                 scorer = Scorer(stage.pair, found.behaviour, stage.texts, protocol, stage.kept_of_prompts)
-                path = found.adapter / FILE
+                path = found.adapter / CONTROLS
                 scorer.packed(stage.control_key).write(path)
             say(f"{found.name}: {draws} controls, {path.stat().st_size / 1e3:.0f} kB in {path}")
 
@@ -43,21 +45,22 @@ def controls_build(
 @app.command("verify")
 def controls_verify(
     organism: Annotated[str, typer.Argument(help="Organism, `family/variant`.")],
-    sample: Annotated[int, typer.Option("--sample", min=1, help="Draws of each null that are measured again.")] = 3,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, help="Draws of each null that are measured again, picked at random.")
+    ] = 3,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
     """Measure some of an organism's shipped controls again, and compare."""
     with handled(debug):
         from ...organisms.errors import PrerequisiteError, ValidationFailed
-        from ...organisms.registry import load_organism
-        from ..records.control_pack import FILE, matching
+        from ..records.control_pack import matching
         from ..runs.stage import Stage
 
-        found = load_organism(organism)
+        found = _organism(organism)
         with silenced(False):
             stage = Stage.load(found)
-            pack = matching(found.adapter / FILE, stage.control_key)
+            pack = matching(found.controls, stage.control_key)
             if pack is None:
                 raise PrerequisiteError(
                     f"no controls of {organism} as it is now stand beside it; build them with `bench controls build {organism}`"
@@ -73,3 +76,16 @@ def controls_verify(
 
 TOLERANCE = 1e-4
 """Of shares and nats: processors round differently."""
+
+
+def _organism(name: str) -> "Organism":
+    """An organism that can have controls of its own."""
+    from ...organisms.errors import UsageError
+    from ...organisms.registry import load_organism
+
+    found = load_organism(name)
+    if found.role == "null":
+        raise UsageError(
+            f"nothing is hidden in {name}, so there is no score whose zero random directions could be; name another organism"
+        )
+    return found

@@ -28,23 +28,24 @@ def scored_positions(stage: Stage, protocol: Protocol, diff: DiffResult, first: 
         return 0
     total, budgets = 0, len(protocol.budgets_nats)
     nulls = protocol.controls + min(protocol.controls, MIXTURES)
-    directions = None if diff.patch else Directions.of(diff.findings, stage.pair.device)
+    directions = None if diff.patch else Directions.of(diff.findings[: max(protocol.ks)], stage.pair.device)
     for name, side in SIDES.items():
         dev, test = (stage.scorer.clean_run(side, split) for split in ("dev", "test"))
-        text, asked = test.read.rows.positions, test.asked.rows.positions
-        probes = test.capability[0].rows.positions if name == "necessity" and test.capability else 0
+        text, asked, brief = test.read.rows.positions, test.asked.rows.positions, test.brief.rows.positions
+        own_probes = test.capability[0].rows.positions if test.capability else 0
+        probes = own_probes if name == "necessity" else 0
         if first:  # as they are, and the oracle
-            total += dev.read.rows.positions + dev.asked.rows.positions + text + 2 * asked + probes
+            total += dev.read.rows.positions + dev.asked.rows.positions + text + brief + 2 * asked + own_probes
         if directions is None:
             continue
-        chosen = budgets * (asked + text)
         if controls:
             climb = sum(_climb(protocol, dev, op) for op in OPS[name])
             ks = len(stage.scorer.ks(len(directions.direction)))
-            total += nulls * (ks * climb + chosen) + protocol.controls * budgets * probes
+            total += nulls * (ks * climb + budgets * (asked + brief)) + protocol.controls * budgets * probes
         for gated in (False, True) if directions.gated else (False,):
             own = sum(_climb(protocol, dev, option.op) for option in kinds(name, directions, protocol.ks, gated))
-            total += (own + chosen) * (1 + protocol.controls * gated)
+            total += own + budgets * (asked + text)
+            total += (own + budgets * (asked + brief)) * protocol.controls * gated
         total += budgets * probes
     return total
 

@@ -131,6 +131,7 @@ def _possible(samples: Samples) -> Iterator[str]:
         for what in ("effect", "null")
     }
     effects |= {f"oracle.{side}": getattr(samples.oracle, side) for side in SIDES}
+    effects |= {f"mitigation.{i}": row for i, row in enumerate(samples.mitigation)}
     for name, effect in effects.items():
         after = gap - np.asarray(effect)
         if after.min() < -TOLERANCE or after.max() > 1 + TOLERANCE:
@@ -197,10 +198,18 @@ def _behaviour(result: Result, samples: Samples) -> Iterator[str]:
             chosen = [c.test_gain for c in result.choices if (c.column, c.side) == (name, side)]
             effect = np.asarray(getattr(column, side).effect)
             mean = float(effect[scored].sum() / gap[scored].sum())
-            if chosen and abs(float(np.mean(chosen)) - mean) > LOOSE:
+            if not chosen and result.identity.method != "oracle":
+                yield f"there is no choice for {side} ({name}), and its samples are of some: the record was edited"
+            elif chosen and abs(float(np.mean(chosen)) - mean) > LOOSE:
                 yield (
                     f"the choices for {side} ({name}) close {np.mean(chosen):.6g} of the gap, its samples {mean:.6g}: the record was edited"
                 )
+    headline = "gated" if samples.gated else "constant"
+    kept = [c.test_gain for c in result.choices if (c.column, c.side) == (headline, "necessity")]
+    for row in samples.mitigation if kept else ():
+        share = float(np.asarray(row)[scored].sum() / gap[scored].sum())
+        if min(abs(share - gain) for gain in (0.0, *kept)) > LOOSE:
+            yield f"a point of mitigation closes {share:.6g} of the gap, which no choice for necessity does: the record was edited"
     for c in result.choices:
         if c.op != "none" and c.test_kl_high > c.tau_nats + TOLERANCE:
             yield f"a choice for {c.side} counts under {c.tau_nats:g} nats and may cost {c.test_kl_high:.4g}: the record was edited"

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...methods.contract import Finding
 from ...organisms.behaviour import Behaviour
 from ...organisms.texts import Texts
-from ..cache import Kept, ids_sha256
+from ..cache import Kept
 from ..pairs.engine import SIDES, Side
 from ..pairs.interventions import Directions, Edits, Move, movement, unit
 from ..pairs.pair import Pair
@@ -105,8 +105,13 @@ class Panel:
         }
         self._scale = {side: self._clean[side, "dev"].scale for side in SIDES}
         ladder = [protocol.strengths, protocol.budgets_nats, protocol.aim]
-        kept = kept.but(ladder=ladder, read=ids_sha256([text.ids.tolist(), text.scored.tolist()])) if kept else None
+        kept = kept.but(ladder=ladder, read=text.sha256) if kept else None
         self._controls = [_Push(self._random(i), kept, i) for i in range(controls)]
+
+    @property
+    def gap(self) -> float:
+        """Largest distance of the two models on a test prompt."""
+        return float(self._clean["base", "test"].gap.max())
 
     def test(
         self, findings: Sequence[Finding], progress: Callable[[int, int], None] = lambda done, total: None

@@ -4,6 +4,7 @@ Findings, and random controls in their place, go through one procedure (`procedu
 reasons: docs/protocol.md.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ...organisms.behaviour import Behaviour
+from ...organisms.errors import ValidationFailed
 from ...organisms.texts import Texts
-from ..cache import Kept, ids_sha256
+from ..cache import Kept
 from ..pairs.engine import Side
 from ..pairs.interventions import NOTHING, Directions, Option
 from ..pairs.pair import Pair
@@ -72,7 +74,7 @@ class Scorer:
             brief = text.first(protocol.control_tokens) if split == "test" else None
             for side, run in CleanRun.both(pair, prompts, probes, text, by_choices, brief=brief).items():
                 self._clean[side, split] = run
-            read.append(ids_sha256([text.ids.tolist(), text.scored.tolist()]))
+            read.append(text.sha256)
         self.b0, self.b1 = (self._clean[side, "test"].rates for side in SIDES.values())
         self.b0_dev, self.b1_dev = (float(self._clean[side, "dev"].rates.mean()) for side in SIDES.values())
         self.gap = self._clean["base", "test"].gap
@@ -157,6 +159,7 @@ class Scorer:
             directions: the findings, from `directions`.
             progress: called with (sets done, sets in all).
         """
+        directions = directions.head(max(self.protocol.ks))  # a gate on what is never used opens no column
         ks = self.ks(len(directions.direction))
         own = [Candidate(directions, ks, column == "gated") for column in COLUMNS[: 1 + directions.gated]]
         columns = COLUMNS[: len(own)]
@@ -255,7 +258,7 @@ class Scorer:
 
     def packed(self, key: Mapping[str, Any]) -> ControlPack:
         """The constant nulls of however many findings, for a file."""
-        wanted = list(dict.fromkeys(map(self.ks, range(1, max(self.protocol.ks) + 1))))
+        wanted = self._wanted
         for kind in NULLS:
             draws = partial(self._draws, kind, wanted=wanted)
             each = in_threads(draws, range(self.count(kind)), self.pair.device)
@@ -269,15 +272,29 @@ class Scorer:
         return [self._draw(kind, index, ks, known) for ks in wanted]
 
     def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
-        """How many values of the first draws of a file were measured again, and the largest difference."""
+        """How many values of some draws of a file were measured again, and the largest difference; also of the means, which follow from
+        the draws.
+
+        Raises:
+            ValidationFailed: a null is missing.
+        """
         differences = list[float]()
-        for (kind, ks), some in pack.nulls.items():
-            known = _null_of(some)
-            for i in range(min(sample, len(known.volumes))):
+        rng = np.random.default_rng()
+        for kind, ks in itertools.product(NULLS, self._wanted):
+            if (arrays := pack.nulls.get((kind, ks))) is None:
+                raise ValidationFailed(f"the file has no {kind} controls of {max(ks)} findings: build it again")
+            known = _null_of(arrays)
+            differences += [abs(self.closeness(known.mean[s]) - float(known.shares[s].mean())) for s in SIDES]
+            for i in rng.choice(len(known.volumes), min(sample, len(known.volumes)), replace=False).tolist():
                 again = self._null([self._measured(kind, i, ks, {})])
-                differences.append(abs(float(again.volumes[0] - known.volumes[i])))
-                differences += [abs(float(again.shares[side][0] - known.shares[side][i])) for side in SIDES]
-        return len(differences), max(differences, default=0.0)
+                differences += [abs(float(again.shares[s][0] - known.shares[s][i])) for s in SIDES]
+                differences += [abs(float(again.volumes[0] - known.volumes[i]))] if kind == "isotropic" else []
+        return len(differences), max(differences)
+
+    @property
+    def _wanted(self) -> list[tuple[int, ...]]:
+        """Every set of numbers of directions that findings may have."""
+        return list(dict.fromkeys(map(self.ks, range(1, max(self.protocol.ks) + 1))))
 
     def _draw(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
         """What the index-th constant control of a null does, kept or measured."""
@@ -332,7 +349,7 @@ class Scorer:
         front = self._procedure.front(candidate, necessity)
         x, y = np.array([self.closeness(e) for e, _ in front]), np.array([kept for _, kept in front])
         off = float(hypervolume(np.ones(1), np.array([self.retention_off])))
-        return float(hypervolume(x, y)) / off if off else 0.0
+        return min(1.0, float(hypervolume(x, y)) / off) if off else 0.0
 
     def _column(self, taken: BySides, null: Null) -> Column:
         effects = _effects(taken)

@@ -128,7 +128,7 @@ def score_draws(samples: Samples, prompts: Array, controls: dict[int, Array]) ->
     kept = np.broadcast_to(np.asarray(samples.mitigation_retention), near.shape)
     off = float(hypervolume(np.ones(1), np.asarray([samples.retention_off])))
     null = controls[len(samples.mitigation_controls)] @ np.asarray(samples.mitigation_controls)
-    worth = hypervolume(np.nan_to_num(near), kept) / (off or np.nan)
+    worth = np.minimum(1.0, hypervolume(np.nan_to_num(near), kept) / (off or np.nan))
     mitigation = np.where(np.isnan(near).any(1), np.nan, normalised(worth, null, np.ones_like(worth)))
     isolation, s, n = both(samples.gated) if samples.gated else plain
     return Draws(isolation, s, n, mitigation, *plain)

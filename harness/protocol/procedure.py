@@ -198,7 +198,7 @@ class Procedure:
     def _within(self, costs: Sequence[float], climb: Sequence[Option]) -> dict[Option, float]:
         """Options of one kind and their collateral on dev, for each budget the strength that aims at it."""
         p = self._protocol
-        if len(climb) == 1:
+        if climb[0].op == "ablate":
             return {climb[0]: costs[0]} if costs[0] <= p.aim * p.budgets_nats[-1] else {}
         found = within(p.strengths, costs, p.budgets_nats, p.aim)
         return {replace(climb[0], strength=s): kl for s, kl in found.items()}

@@ -1,4 +1,4 @@
-"""Behaviour rates and neutral-text damage of a model whose residual has been edited at the hooked layer.
+"""Behaviour rates, and ordinary text on which collateral is read, of a model whose residual has been edited at the hooked layer.
 
 The idea that makes scoring affordable: prompts are tokenised once, their residuals computed once per side, and each
 intervention re-runs only the blocks above the layer, many interventions in one batch.
@@ -16,6 +16,7 @@ from ...organisms.errors import ValidationFailed
 from ...organisms.hub import tokens
 from ...organisms.hub.chat import TemplateError
 from ...organisms.texts import Kind, Texts, opened
+from ..cache import ids_sha256
 from ..pairs.anatomy import PairError
 from ..pairs.engine import Side
 from ..pairs.pair import Pair
@@ -232,6 +233,11 @@ class Passage:
         reached = (self.scored.sum(1) + 1).cumsum(0) >= tokens
         rows = int(reached.int().argmax()) + 1 if bool(reached.any()) else len(self.ids)
         return Passage(self.ids[:rows], self.scored[:rows])
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what is read."""
+        return ids_sha256([self.ids.tolist(), self.scored.tolist()])
 
     @property
     def held(self) -> int:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from ...organisms.errors import ValidationFailed
 from ..files import atomic_write_bytes
 
-FILE = "controls.safetensors"
 SIDES = ("sufficiency", "necessity")
 Arrays = dict[str, NDArray[np.float64]]
 """`SIDE mean` [prompts] and `SIDE shares` [controls] of each side, and `volumes` [controls]."""
@@ -79,8 +78,8 @@ def _words(name: str) -> list[str]:
 def _whole(some: Arrays) -> None:
     """Raise KeyError or ValueError unless the arrays are those of a null."""
     means, shares = ([some[f"{side} {what}"] for side in SIDES] for what in ("mean", "shares"))
-    sizes = {len(a) for a in [*shares, some["volumes"]]}, {len(a) for a in means}
-    if any(len(each) > 1 for each in sizes) or not all(np.isfinite(a).all() and a.ndim == 1 for a in some.values()):
+    shapes = {a.shape for a in [*shares, some["volumes"]]}, {a.shape for a in means}
+    if any(len(each) > 1 for each in shapes) or not all(a.ndim == 1 and np.isfinite(a).all() for a in some.values()):
         raise ValueError("arrays that do not fit each other, or are not finite")
 
 
@@ -88,13 +87,13 @@ def _text(key: Mapping[str, Any]) -> str:
     return json.dumps(key, sort_keys=True)
 
 
-def matching(path: Path, key: Mapping[str, Any]) -> ControlPack | None:
+def matching(path: Path | None, key: Mapping[str, Any]) -> ControlPack | None:
     """The controls at `path`, if they were measured of `key`; None where there are none, or others.
 
     Raises:
         ControlPackError: a damaged file.
     """
-    if not path.is_file():
+    if path is None or not path.is_file():
         return None
     pack = ControlPack.read(path)
     return pack if _text(pack.key) == _text(key) else None

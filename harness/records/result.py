@@ -58,7 +58,7 @@ class Score(Record):
     unclipped: float | None
     ci_low: float | None
     ci_high: float | None
-    """95 % interval over templates, prompts and controls; not clipped."""
+    """95 % interval over templates, prompts and controls; not clipped, but isolation's ends are at least 0."""
     n: Count
     """Test prompts behind the value."""
     anchors: Anchors

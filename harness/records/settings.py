@@ -1,6 +1,8 @@
 """Settings of the scoring protocol; docs/protocol.md says what each does. Their hash is part of every result's identity."""
 
-from pydantic import BaseModel, ConfigDict, Field
+import itertools
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ...organisms.errors import ValidationFailed
 
@@ -22,7 +24,7 @@ class Protocol(BaseModel):
     aim: float = Field(default=0.8, gt=0, le=1)
     """Share of a budget that a strength aims at: what it costs on other text scatters."""
     controls: int = Field(default=16, ge=1)
-    """Random controls put through the same procedure; those of the embedded sets are shipped, and are `shipped_controls`."""
+    """Random controls put through the same procedure; an organism may bring more of those without gates, measured."""
     dev_tokens: int = Field(default=256, ge=16)
     """Tokens of chat (of neutral text, if the prompts are no conversations) on which strengths are found."""
     test_tokens: int = Field(default=2000, ge=16)
@@ -38,6 +40,13 @@ class Protocol(BaseModel):
     """Fewest test prompts that must be scored."""
     min_oracle: float = 0.4
     """Least share of the gap that the layer's oracle must close, both ways, to be divided by."""
+
+    @field_validator("budgets_nats", "ks", "strengths")
+    @classmethod
+    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not values or values[0] <= 0 or any(b <= a for a, b in itertools.pairwise(values)):
+            raise ValueError(f"{values} has to be rising numbers above 0, one at least")
+        return values
 
 
 PROTOCOL_V2 = Protocol()

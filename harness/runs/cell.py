@@ -89,6 +89,7 @@ class Cell:
             dtype=self.machine.numbers,
             tier=o.tier,
             sinks=("drop" if self.drops else "keep") if self.sinks or o.tier != "tiny" else None,
+            controls_sha256=o.controls_sha256,
             limit=self.limit,
             in_process=self.in_process or None,
         )

@@ -24,8 +24,9 @@ from ..protocol.effects import Scored, Scorer
 from ..protocol.identification import Reader
 from ..protocol.intervals import summarise
 from ..protocol.localisation import localise, truth_of
+from ..protocol.prompts import ordinary
 from ..protocol.reading import prompts_sha256
-from ..records.control_pack import FILE, matching
+from ..records.control_pack import matching
 from ..records.result import Behaviour, LeftOut, Reading
 from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
 from .harvest import Memory
@@ -126,7 +127,7 @@ class Stage:
         """`scorer`, its measurement seen."""
         if self._scorer is None:
             o = self.organism
-            shipped = matching(o.pair.adapter / FILE, self.control_key) if o.in_zoo and o.pair.adapter else None
+            shipped = matching(o.controls, self.control_key) if o.controls else None
             self._scorer = Scorer(
                 self.pair, o.behaviour, self.texts, self.protocol, self.kept_of_prompts, progress, shipped
             )
@@ -135,8 +136,14 @@ class Stage:
     @property
     def control_key(self) -> dict[str, Any]:
         """Everything that decides what constant controls do here, but for rounding."""
-        settings = self.protocol.model_dump(mode="json", exclude={"controls", "draws", "min_scored", "min_oracle"})
+        p, b = self.protocol, self.organism.behaviour
+        settings = p.model_dump(mode="json", exclude={"controls", "draws", "min_scored", "min_oracle"})
+        read = [
+            ordinary(self.pair, self.texts, b.of("dev"), "dev", p.dev_tokens),
+            ordinary(self.pair, self.texts, b.of("test"), "test", p.test_tokens),
+        ]
         return {
+            "read": [text.sha256 for text in read],
             "organism": self.organism.sha256,
             "prompts": prompts_sha256(self.organism),
             "layer": self.pair.layer,
@@ -207,7 +214,7 @@ def left_out(count: Count, pair: Pair) -> LeftOut | None:
 
 
 def measure_controls(diff: DiffResult, stage: Stage, progress: Callable[[int, int], None]) -> None:
-    """Measure the random controls that the findings are compared with, as far as they are not known: they depend on their number alone."""
+    """Measure the constant random controls that the findings are compared with, as far as they are not known."""
     if stage.panel is None and diff.findings and not diff.patch:
         stage.scorer.nulls(stage.scorer.ks(len(diff.findings)), progress)
 

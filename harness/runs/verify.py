@@ -79,6 +79,7 @@ def verify(folder: Path, organism: Organism | None = None) -> Verification:
         "organism_sha256": organism.sha256,
         "protocol_sha256": sha256_json(protocol.model_dump()),
         "prompts_sha256": prompts_sha256(organism),
+        "controls_sha256": str(organism.controls_sha256),
     }
     for what, found in here.items():
         claimed = str(getattr(identity, what))

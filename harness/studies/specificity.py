@@ -79,10 +79,8 @@ class _Model:
     @classmethod
     def of(cls, stage: Stage, side: Side) -> "_Model":
         """The side of a loaded organism."""
-        behaviour, tokens = stage.organism.behaviour, stage.protocol.dev_tokens
-        h = TextResiduals(
-            stage.pair, side, ordinary(stage.pair, stage.texts, behaviour.prompts, "dev", tokens)
-        ).ordinary()
+        prompts, tokens = stage.organism.behaviour.of("dev"), stage.protocol.dev_tokens
+        h = TextResiduals(stage.pair, side, ordinary(stage.pair, stage.texts, prompts, "dev", tokens)).ordinary()
         return cls(stage.pair, side, float(h.norm(dim=-1).mean()), h.mean(0))
 
     def ask(self, asking: _Asking) -> PromptResiduals:
@@ -140,7 +138,7 @@ def specificity(
     """
     selected = select(runs, method, seed)
     askings = _askings([*behaviours, *(r.source for r in selected.runs)])
-    notes, bases, rows = list(selected.notes), dict[tuple[Path, int], _Model](), list[Row]()
+    notes, bases, rows = list(selected.notes), dict[tuple[Path, int, bool], _Model](), list[Row]()
     for run in selected.runs:
         rows.append(_row(run, askings, bases, protocol, controls, notes))
         progress(rows[-1])
@@ -173,7 +171,7 @@ def _askings(names: Sequence[str]) -> list[_Asking]:
 def _row(
     run: Run,
     askings: Sequence[_Asking],
-    bases: dict[tuple[Path, int], _Model],
+    bases: dict[tuple[Path, int, bool], _Model],
     protocol: Protocol,
     controls: int,
     notes: list[str],
@@ -182,7 +180,8 @@ def _row(
     start = time.perf_counter()
     stage, own = _stage(run, protocol), _own(run)
     found = check_findings(read_findings(run.folder), stage.pair.d_model)
-    key = stage.organism.base, stage.pair.layer
+    chat = any(p.messages for p in stage.organism.behaviour.of("dev"))
+    key = stage.organism.base, stage.pair.layer, chat
     bases[key] = bases.get(key) or _Model.of(stage, "base")
     directions = Directions.of(found.findings, stage.pair.device, bases[key].centre)
     sets = [directions, *(control(directions, i) for i in range(controls))]
@@ -191,7 +190,7 @@ def _row(
     other = [a.family != own.family and not a.openings & own.openings for a in asked]
     halves: dict[str, Half] = {}
     for half, (name, side, sign) in HALVES.items():
-        column = "gated" if directions.gated else "constant"
+        column = "gated" if any(c.column == "gated" for c in run.result.choices) else "constant"
         chosen = [c for c in run.result.choices if (c.column, c.side) == (column, name)]
         ask = partial(models[side].changes, sets=sets, options=[Option(c.op, c.k, c.gated, c.strength) for c in chosen])
         effects: list[Array | None] = []

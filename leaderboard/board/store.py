@@ -82,8 +82,8 @@ def sort_key(result: Result) -> tuple[str, str, list[tuple[str, int]], str]:
 def check_comparable(results: Sequence[Result]) -> None:
     """Refuse records that measured different things.
 
-    All must share a protocol; all records of one organism must share its weights, prompts, layer, dtype and sinks; one cell
-    cannot count twice because the source, or a file of findings, changed between two runs of it.
+    All must share a protocol; all records of one organism must share its weights, prompts, random controls, layer, dtype and
+    sinks; one cell cannot count twice because the source, or a file of findings, changed between two runs of it.
 
     Raises:
         MixedResultsError: with both values, a cell for each, and what to do.
@@ -100,6 +100,7 @@ def check_comparable(results: Sequence[Result]) -> None:
             ("", "protocol", protocol),
             (where, "weights", identity.organism_sha256),
             (where, "prompts", identity.prompts_sha256),
+            (where, "random controls", str(identity.controls_sha256)),
             (where, "layer", str(identity.layer)),
             (where, "dtype", identity.dtype),
             (where, "sinks", str(identity.sinks)),

@@ -33,10 +33,10 @@ def checked(organism: str | Organism, method: str, folder: Path) -> dict[str, di
     """Scores of a cell, once they agree with those computed from the page."""
     api.run(method, organism, out=folder, cache=False)
     [run] = {path.parent for path in folder.rglob("result.json")}
-    scores = json.loads((run / "result.json").read_text())["scores"]
-    again = Independent(
-        load_organism(organism) if isinstance(organism, str) else organism, run / "findings.safetensors"
-    )
+    record = json.loads((run / "result.json").read_text())
+    scores, controls = record["scores"], len(record["samples"]["constant"]["sufficiency"]["null_controls"])
+    found = load_organism(organism) if isinstance(organism, str) else organism
+    again = Independent(found, run / "findings.safetensors", controls)
     gated = method == "logit_diff"
     for suffix, gates in [("_constant", False), ("", True)][: 1 + gated]:
         s, n = again.score("base", gates), again.score("tuned", gates)
