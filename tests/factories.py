@@ -5,11 +5,14 @@ from typing import Any, Literal
 
 import numpy as np
 from diffbench.harness.protocol.intervals import summarise
+from diffbench.harness.protocol.procedure import SIDES
 from diffbench.harness.records.identity import CUSTOM, Identity, sha256_json
 from diffbench.harness.records.result import (
     ALPHA,
+    COLUMNS,
     Behaviour,
     BySide,
+    Choice,
     Column,
     Cost,
     Curve,
@@ -50,6 +53,7 @@ def make_samples(
     def column(share: float) -> Column:
         return Column(sufficiency=side(share), necessity=side(share))
 
+    constant_, gated = column(quality if constant is None else constant), None if constant is None else column(quality)
     return Samples(
         templates=[i // 2 for i in range(prompts)],
         scored=scored.tolist(),
@@ -57,16 +61,39 @@ def make_samples(
         b0=b0.tolist(),
         b1=b1.tolist(),
         oracle=BySide(sufficiency=(gap * 0.97).tolist(), necessity=(gap * 0.95).tolist()),
-        constant=column(quality if constant is None else constant),
-        gated=None if constant is None else column(quality),
+        constant=constant_,
+        gated=gated,
         mixture=BySide(**{s: rng.normal(0.1, 0.05, controls).tolist() for s in ("sufficiency", "necessity")}),
-        mitigation=[
-            (gap * np.clip(quality * share * rng.normal(1, 0.2, prompts), -1, 1)).tolist() for share in (0.0, 0.5, 1.0)
-        ],
-        mitigation_retention=[1.0, 0.98, 0.93],
+        mitigation=[[0.0] * prompts, (gated or constant_).necessity.effect],
+        mitigation_retention=[1.0, 0.93],
         mitigation_controls=np.abs(rng.normal(0.02, 0.02, controls)).tolist(),
         retention_off=0.98,
     )
+
+
+def make_choices(samples: Samples) -> list[Choice]:
+    """One choice of each column and side: its effects are the samples'."""
+    scored, gap = np.array(samples.scored), np.array(samples.gap)
+    columns = zip(COLUMNS, [samples.constant, *([samples.gated] if samples.gated else [])], strict=False)
+    return [
+        Choice(
+            column=column,
+            side=side,
+            tau_nats=0.1,
+            op="add" if side == "sufficiency" else "ablate",
+            k=1,
+            gated=column == "gated",
+            strength=1,
+            dev_gain=0.1,
+            test_gain=float(np.array(getattr(of, side).effect)[scored].sum() / gap[scored].sum()),
+            test_rate=0.5,
+            dev_kl_nats=0.05,
+            test_kl_nats=0.05,
+            test_kl_high=0.08,
+        )
+        for column, of in columns
+        for side in SIDES
+    ]
 
 
 def repeat(samples: Samples, times: int) -> Samples:
@@ -126,6 +153,7 @@ def make_result(
         identity=block,
         scores=_scores(samples, method) if samples else None,
         behaviour=_behaviour(samples) if samples else None,
+        choices=make_choices(samples) if samples and method != "oracle" else [],
         curves=make_curves(samples, quality) if samples else [],
         samples=samples,
         diagnostics={"findings": [{"score": 1.0}, {"score": 0.5}]} if ok and method != "oracle" else {},
@@ -168,7 +196,7 @@ def make_null(method: str, organism: str, p: list[float], seed: int = 0) -> Resu
         controls=39,
         p_min=0.025,
     )
-    parts = {"scores": None, "samples": None, "behaviour": None, "curves": [], "false_discovery": found}
+    parts = {"scores": None, "samples": None, "behaviour": None, "choices": [], "curves": [], "false_discovery": found}
     findings = {"diagnostics": {"findings": [{"score": 1.0}] * len(p)}}
     return make_result(method, organism, seed).model_copy(update=parts | findings)
 

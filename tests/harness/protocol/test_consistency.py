@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from diffbench.harness.protocol.consistency import MOST, fault
 from diffbench.harness.protocol.intervals import summarise
 from diffbench.harness.records.identity import PROTOCOL_SHA256, PROTOCOL_VERSION
 from diffbench.harness.records.result import (
-    COLUMNS,
     DRAWS,
     BySide,
-    Choice,
     Identification,
     Identified,
     Localisation,
@@ -25,7 +22,7 @@ from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Budget
 from diffbench.methods.registry import load_method
 
-from ...factories import make_null, make_result
+from ...factories import make_choices, make_null, make_result
 
 Edit = Callable[[Result], None]
 SIDES: tuple[SideName, ...] = ("sufficiency", "necessity")
@@ -37,26 +34,7 @@ def whole() -> Result:
     s = r.samples
     assert s is not None and s.gated is not None
     r.scores = summarise(s, DRAWS, 0)
-    scored, gap = np.array(s.scored), np.array(s.gap)
-    r.choices = [
-        Choice(
-            column=column,
-            side=side,
-            tau_nats=0.1,
-            op="add" if side == "sufficiency" else "ablate",
-            k=1,
-            gated=column == "gated",
-            strength=1,
-            dev_gain=0.1,
-            test_gain=float(np.array(getattr(getattr(s, column), side).effect)[scored].sum() / gap[scored].sum()),
-            test_rate=0.5,
-            dev_kl_nats=0.05,
-            test_kl_nats=0.05,
-            test_kl_high=0.08,
-        )
-        for column in COLUMNS
-        for side in SIDES
-    ]
+    r.choices = make_choices(s)
     r.readings = [Reading(finding=i, promotes=["a"], suppresses=["b"], score=1, gated=False) for i in (0, 1)]
     at = [Located(k=k, cos=c, p=0.1, overlap=c, chance=0.1) for k, c in ((1, 0.5), (3, 0.6))]
     r.localisation = Localisation(first_cos=-0.5, at=at)

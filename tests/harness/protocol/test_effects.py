@@ -163,6 +163,13 @@ def test_an_option_counts_under_the_budgets_that_the_upper_end_of_its_cost_keeps
     assert kept(both, {0.2: 9.0, 0.5: 9.0}) == [None, None, None]
 
 
+def test_a_gate_on_a_finding_that_is_never_used_opens_no_column(stage: Stage, truth: Finding) -> None:
+    noise = torch.randn(10, stage.pair.d_model, generator=torch.Generator().manual_seed(0))
+    ten = [Finding(truth.direction), *(Finding(d) for d in noise[:9])]
+    plain = scores(stage, ten)
+    assert scores(stage, [*ten, Finding(noise[9], truth.gate)]) == plain and plain["isolation"] > 0.1
+
+
 def test_what_controls_cost_on_test_is_read_on_the_first_rows_and_spread_as_on_all(stage: Stage) -> None:
     longer = SHORT.model_copy(update={"test_tokens": 400, "control_tokens": 100})
     scorer = Scorer(stage.pair, stage.organism.behaviour, stage.texts, longer)

@@ -1,6 +1,9 @@
 """Shipped controls: the same scores as measured ones, for the pair they were measured on alone."""
 
+import copy
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,15 @@ import torch
 from diffbench.cli import app
 from diffbench.harness.commands import controls as command
 from diffbench.harness.protocol.effects import Scorer
-from diffbench.harness.records.control_pack import FILE, ControlPack, ControlPackError, matching
+from diffbench.harness.records.control_pack import ControlPack, ControlPackError, matching
+from diffbench.harness.runs.cell import Cell
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Finding
+from diffbench.methods.registry import load_method
 from diffbench.organisms import registry
+from diffbench.organisms.errors import ValidationFailed
+from diffbench.organisms.organism import CONTROLS as FILE
+from diffbench.organisms.organism import Organism
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
@@ -45,7 +53,38 @@ def test_shipped_controls_score_as_measured_ones_and_are_not_measured(
             np.testing.assert_allclose(ours.null_controls, theirs.null_controls, atol=1e-6)
         np.testing.assert_allclose(one.mitigation_controls, other.mitigation_controls, atol=1e-6)
     count, worst = known.measured_again(pack, 2)
-    assert count == 2 * len(pack.nulls) * 3 and worst < 1e-6
+    isotropic = len(pack.nulls) // 2
+    assert count == isotropic * (2 + 2 * 3) + isotropic * (2 + 2 * 2) and worst < 1e-6
+
+
+def test_what_scores_stand_on_is_checked_wherever_it_was_changed(stage: Stage, pack: ControlPack) -> None:
+    scorer = Scorer(stage.pair, stage.organism.behaviour, stage.texts, FEW)
+    for what in ("sufficiency mean", "necessity shares", "volumes"):
+        wrong = copy.deepcopy(pack)
+        wrong.nulls["isotropic", (1,)][what] = wrong.nulls["isotropic", (1,)][what] - 0.5
+        assert scorer.measured_again(wrong, 1)[1] > 0.01, what
+    del wrong.nulls["mixture", (1,)]
+    with pytest.raises(ValidationFailed, match="no mixture controls of 1 findings"):
+        scorer.measured_again(wrong, 1)
+
+
+def test_another_file_of_controls_is_another_result(tmp_path: Path, organism: Organism, pack: ControlPack) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(organism.adapter, folder)
+    (folder / FILE).unlink(missing_ok=True)
+    here = replace(organism, pair=replace(organism.pair, adapter=folder))
+    method = load_method("random")
+
+    def id_() -> str:
+        return Cell(here, method, method.configure({}), 0).identity(2).id()
+
+    without = id_()
+    pack.write(folder / FILE)
+    shipped = id_()
+    pack.nulls["isotropic", (1,)]["volumes"] += 0.01
+    pack.write(folder / FILE)
+    assert len({without, shipped, id_()}) == 3
+    pack.nulls["isotropic", (1,)]["volumes"] -= 0.01
 
 
 def test_controls_of_anything_else_count_for_nothing(pack: ControlPack, tmp_path: Path) -> None:
@@ -75,11 +114,17 @@ def of_another_length(path: Path) -> None:
     save_file(arrays, path, {"key": json.dumps({"of": "gold"})})
 
 
+def of_no_length(path: Path) -> None:
+    arrays = load_file(path)
+    arrays["isotropic 1 volumes"] = np.zeros((), np.float32)
+    save_file(arrays, path, {"key": json.dumps({"of": "gold"})})
+
+
 def without_a_key(path: Path) -> None:
     save_file(load_file(path), path)
 
 
-@pytest.mark.parametrize("damage", [cut, without_an_array, not_finite, of_another_length, without_a_key])
+@pytest.mark.parametrize("damage", [cut, without_an_array, not_finite, of_another_length, of_no_length, without_a_key])
 def test_a_damaged_file_is_refused(pack: ControlPack, tmp_path: Path, damage: object) -> None:
     pack.write(tmp_path / FILE)
     damage(tmp_path / FILE)  # type: ignore[operator]
@@ -91,10 +136,8 @@ def test_a_damaged_file_is_refused(pack: ControlPack, tmp_path: Path, damage: ob
 def test_built_by_command_verified_and_told_when_they_are_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     zoo = tmp_path / "zoo"
-    for part in ("bases", "subliminal/fox-narrow"):
+    for part in ("bases", "subliminal/fox-narrow", "null/base-identical"):
         shutil.copytree(registry.SHIPPED / part, zoo / part)
     monkeypatch.setattr(registry, "ZOO", zoo)
 
@@ -105,6 +148,9 @@ def test_built_by_command_verified_and_told_when_they_are_wrong(
     path = zoo / "subliminal/fox-narrow" / FILE
     path.unlink(missing_ok=True)
     assert bench("verify", "subliminal/fox-narrow")[0] == 3
+    for command_ in ("verify", "build"):
+        code, said = bench(command_, "null/base-identical")
+        assert code == 2 and "nothing is hidden" in said
     code, said = bench("build", "subliminal/fox-narrow", "--draws", "3")
     assert code == 0 and "subliminal/fox-narrow: 3 controls" in said, said
     code, said = bench("verify", "subliminal/fox-narrow", "--sample", "1", "--json")

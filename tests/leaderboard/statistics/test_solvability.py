@@ -55,7 +55,8 @@ def test_one_side_that_labels_solve_counts_alone() -> None:
     samples = make_samples(0.9, np.random.default_rng(0))
     weak = make_samples(0.1, np.random.default_rng(0))
     column = samples.constant.model_copy(update={"necessity": weak.constant.necessity})
-    half = make_result(LABELLED, ORGANISMS[0], samples=samples.model_copy(update={"constant": column}))
+    less = {"constant": column, "mitigation": [[0.0] * 24, column.necessity.effect]}
+    half = make_result(LABELLED, ORGANISMS[0], samples=samples.model_copy(update=less))
     built = build_table([make_result("delta", ORGANISMS[0]), half], draws=DRAWS)
     own = row(built, "delta")
     assert own.scores["sufficiency"].value is not None and own.scores["necessity"] == (None, None, None)

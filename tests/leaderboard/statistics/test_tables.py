@@ -236,7 +236,7 @@ def test_a_small_constant_lead_is_seen_though_intervals_overlap() -> None:
             (column.necessity, samples.oracle.necessity),
         ):
             side.effect = [min(e + 0.02 * o, g) for e, o, g in zip(side.effect, oracle, samples.gap, strict=True)]
-        more = samples.model_copy(update={"constant": column})
+        more = samples.model_copy(update={"constant": column, "mitigation": [[0.0] * 24, column.necessity.effect]})
         ahead += [make_result("behind", organism, samples=samples), make_result("ahead", organism, samples=more)]
     built = build_table(ahead, draws=DRAWS)
     first, second = built.overall
