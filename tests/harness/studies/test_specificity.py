@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffbench.cli import app
 from diffbench.harness.pairs.interventions import Directions
-from diffbench.harness.records.result import Choice, Result, load_result
+from diffbench.harness.records.result import Result, load_result
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import FINDINGS, write_run
 from diffbench.harness.runs.stage import Stage
@@ -152,15 +152,6 @@ def test_the_interval_of_others_covers_their_true_size() -> None:
 def scored(runs: Path, organism: str = "taboo/gold-narrow", findings: int = 2, **fields: Any) -> Path:
     """A made-up run folder that could be a row."""
     made = make_result(organism=organism, **fields)
-    if made.samples is not None and findings:
-        s, scored = made.samples, np.array(made.samples.scored)
-        gain = float(np.array(s.constant.sufficiency.effect)[scored].sum() / np.array(s.gap)[scored].sum())
-        made.choices = [
-            Choice(
-                column="constant", side="sufficiency", tau_nats=0.1, op="add", k=1, gated=False, strength=0.5, dev_gain=0.1,
-                test_gain=gain, test_rate=0.5, dev_kl_nats=0.08, test_kl_nats=0.08, test_kl_high=0.1,
-            )
-        ]  # fmt: skip
     made.provenance.source, made.curves = {"organism": organism}, []
     made.diagnostics["findings"] = [{"score": 1.0}] * findings
     folder = runs / made.id[:12]

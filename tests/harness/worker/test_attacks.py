@@ -107,7 +107,7 @@ def test_in_the_scorers_process_an_attack_pays_and_the_record_is_no_tables(
     method(tmp_path, STEAL.replace("type(self).access", "_") + MEAN)
     cheat = cell(load_method(str(tmp_path / "mine.py")), few, in_process=True)
     assert cheat.scores is not None and honest[1].scores is not None
-    assert (cheat.scores.isolation.value or 0) > (honest[1].scores.isolation.value or 0) + 0.1
+    assert (cheat.scores.isolation.value or 0) > (honest[1].scores.isolation.value or 0) + 0.05
     assert cheat.identity.in_process and "--in-process" in (cheat.unpublished or "")
     assert honest[1].unpublished is None
 
