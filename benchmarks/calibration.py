@@ -200,9 +200,9 @@ def measure(name: str, grid: Grid, say: Callable[[str], None]) -> Iterator[Point
                 yield point(scorer, "rank", rank, f"k = {k}" if k else "best k on dev", seed, found)
         say(f"{name}: ranks, k = {k or 'all'}")
     truth, ops = Finding(known.truth), {"sufficiency": "add", "necessity": "subtract"}
-    choices = [c for c in whole.score(whole.directions([truth])).choices if c.op in ops.values()]
+    curves = {c.op: c for c in whole.score(whole.directions([truth])).curves}
     for side, op in ops.items():
-        best = max((c for c in choices if c.op == op), key=lambda c: c.test_gain).strength
+        best = max(zip(curves[op].gain, curves[op].strengths, strict=True))[1]
         for dose in grid.doses:
             closed = KnownOrganism(known.stage, 1, lambda _: 0.0).closeness(truth, side, op, dose * best)
             either = {side: closed, "necessity" if side == "sufficiency" else "sufficiency": None}

@@ -148,8 +148,8 @@ def _truth(s: KnownOrganism) -> Iterator[Check]:
 
 def _dose(s: KnownOrganism) -> Iterator[Check]:
     """Beyond the other model is as far from it as before it: more of the truth is first better, then worse."""
-    added = [c for c in s.scored([s.plain]).choices if c.side == "sufficiency" and c.op == "add"]
-    best = max(added, key=lambda c: c.test_gain).strength
+    (added,) = (c for c in s.scored([s.plain]).curves if c.op == "add")
+    best = max(zip(added.gain, added.strengths, strict=True))[1]
     near = [s.closeness(s.plain, "sufficiency", "add", dose * best) for dose in DOSES]
     top = max(near)
     yield s.check("dose: share of the gap closed at a quarter, less than at best by", top - near[0], at_least=0.1)
