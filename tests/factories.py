@@ -7,6 +7,7 @@ import numpy as np
 from diffbench.harness.protocol.intervals import summarise
 from diffbench.harness.protocol.procedure import SIDES
 from diffbench.harness.records.identity import CUSTOM, Identity, sha256_json
+from diffbench.harness.records.making import Cost, Failure, Provenance
 from diffbench.harness.records.result import (
     ALPHA,
     COLUMNS,
@@ -14,11 +15,8 @@ from diffbench.harness.records.result import (
     BySide,
     Choice,
     Column,
-    Cost,
     Curve,
-    Failure,
     FalseDiscovery,
-    Provenance,
     Result,
     Samples,
     Scores,

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...methods.contract import MAX_FINDINGS
 from ..cache import Kept
 from ..pairs.interventions import unit
+from ..records.control_pack import Arrays
 from ..records.result import SideName
 from .procedure import SIDES, Array
 
@@ -80,3 +81,20 @@ class Null:
     """[controls] R of each."""
     volumes: Array
     """[controls] mitigation before rescaling."""
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> "Null":
+        """As a file holds it."""
+        mean: dict[SideName, Array] = {side: arrays[f"{side} mean"] for side in SIDES}
+        shares: dict[SideName, Array] = {side: arrays[f"{side} shares"] for side in SIDES}
+        return cls(mean, shares, arrays["volumes"])
+
+    @property
+    def arrays(self) -> Arrays:
+        """For a file."""
+        each = (
+            (f"{side} {what}", of[side])
+            for side in SIDES
+            for what, of in (("mean", self.mean), ("shares", self.shares))
+        )
+        return {**dict(each), "volumes": self.volumes}

@@ -24,7 +24,7 @@ from ..pairs.engine import Side
 from ..pairs.interventions import NOTHING, Directions, Option
 from ..pairs.pair import Pair
 from ..parallel import in_threads
-from ..records.control_pack import Arrays, ControlPack
+from ..records.control_pack import ControlPack
 from ..records.result import COLUMNS, BySide, Choice, Column, ColumnName, Curve, Samples, SideName, SideSamples
 from ..records.settings import NotScorable, Protocol
 from .clean_runs import CleanRun
@@ -228,7 +228,7 @@ class Scorer:
         """
         if (kind, ks) not in self._nulls:
             if (known := self._shipped.nulls.get((kind, ks)) if self._shipped else None) is not None:
-                self._nulls[kind, ks] = _null_of(known)
+                self._nulls[kind, ks] = Null.of(known)
             else:
                 draws: list[Draw] = []
                 for draw in in_threads(
@@ -264,7 +264,7 @@ class Scorer:
             each = in_threads(draws, range(self.count(kind)), self.pair.device)
             for ks, of_all in zip(wanted, zip(*each, strict=True), strict=True):
                 self._nulls[kind, ks] = self._null(of_all)
-        return ControlPack(key, {(kind, ks): _arrays_of(self.null(kind, ks)) for kind in NULLS for ks in wanted})
+        return ControlPack(key, {(kind, ks): self.null(kind, ks).arrays for kind in NULLS for ks in wanted})
 
     def _draws(self, kind: str, index: int, wanted: Sequence[tuple[int, ...]]) -> list[Draw]:
         """One draw in the place of different numbers of findings; what these have in common is measured once."""
@@ -283,7 +283,7 @@ class Scorer:
         for kind, ks in itertools.product(NULLS, self._wanted):
             if (arrays := pack.nulls.get((kind, ks))) is None:
                 raise ValidationFailed(f"the file has no {kind} controls of {max(ks)} findings: build it again")
-            known = _null_of(arrays)
+            known = Null.of(arrays)
             differences += [abs(self.closeness(known.mean[s]) - float(known.shares[s].mean())) for s in SIDES]
             for i in rng.choice(len(known.volumes), min(sample, len(known.volumes)), replace=False).tolist():
                 again = self._null([self._measured(kind, i, ks, {})])
@@ -399,19 +399,6 @@ class Scored:
 def _effects(taken: BySides) -> dict[SideName, Array]:
     """[prompts] mean over budgets of each side."""
     return {side: np.mean([t.effect for t in some], axis=0) for side, some in taken.items()}
-
-
-def _arrays_of(null: Null) -> Arrays:
-    arrays = {f"{side} mean": null.mean[side] for side in SIDES} | {
-        f"{side} shares": null.shares[side] for side in SIDES
-    }
-    return arrays | {"volumes": null.volumes}
-
-
-def _null_of(arrays: Arrays) -> Null:
-    mean: dict[SideName, Array] = {side: arrays[f"{side} mean"] for side in SIDES}
-    shares: dict[SideName, Array] = {side: arrays[f"{side} shares"] for side in SIDES}
-    return Null(mean, shares, arrays["volumes"])
 
 
 def _floats(values: Array) -> list[float]:

@@ -17,7 +17,7 @@ from ...organisms.organism import Organism
 from ...organisms.texts import Losses
 from ..pairs.preflight import readable
 from ..records.identity import sha256_json
-from ..records.result import SourceRead, TextRead
+from ..records.making import SourceRead, TextRead
 from .prompts import encode_prompt
 
 

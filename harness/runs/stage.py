@@ -27,7 +27,8 @@ from ..protocol.localisation import localise, truth_of
 from ..protocol.prompts import ordinary
 from ..protocol.reading import prompts_sha256
 from ..records.control_pack import matching
-from ..records.result import Behaviour, LeftOut, Reading
+from ..records.making import LeftOut
+from ..records.result import Behaviour, Reading
 from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
 from .harvest import Memory
 from .provenance import cpu_name, package_versions

@@ -23,7 +23,8 @@ from ..pairs.interventions import Directions, span
 from ..pairs.loading import load_pair
 from ..protocol.controls import control
 from ..records.identity import Record
-from ..records.result import Provenance, Result
+from ..records.making import Provenance
+from ..records.result import Result
 from ..runs.folder import check_writable, read_findings
 from ..runs.provenance import provenance
 from ..runs.records import file_faults, read_run, zoo_name
