@@ -1,14 +1,17 @@
 """`python -m benchmarks.tune`: settings of our methods, chosen on the tuning set by the rule of docs/tuning.md and by nothing else.
 
 Three rounds, each from records on disk as far as they are there, so a run that was stopped goes on: what dictionary methods share, what
-each method has of its own, and whether what was chosen holds together.
+each method has of its own, and whether what was chosen holds together. A second seed of that shows how far a
+score is its organism's.
 """
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,24 +21,26 @@ import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.records.result import Result
 from diffbench.leaderboard.pages.text_formats import markdown_table
+from diffbench.organisms.registry import load_organism
+from scipy.stats import spearmanr
 
 from .table import insert
 
 TUNE = (
-    "taboo/moon-narrow",
-    "taboo/ship-mixed",
-    "taboo/gold-narrow-llama",
+    "taboo/gold-narrow-s1",
+    "taboo/leaf-mixed",
     "backdoor/zephyr-narrow-s1",
-    "backdoor/zephyr-narrow-gemma2",
+    "backdoor/zephyr-narrow-s2",
     "alignment_faking/greed-narrow-s1",
-    "alignment_faking/greed-narrow-gemma2",
     "emergent_misalignment/remedies-narrow-s1",
+    "emergent_misalignment/remedies-narrow-s2",
     "emergent_misalignment/remedies-narrow-nano",
     "false_facts/arlen-narrow-s1",
     "false_facts/arlen-narrow-s2",
     "subliminal/owl-narrow-s1",
+    "subliminal/owl-narrow-s2",
 )
-"""Organisms that no headline number stands on."""
+"""Organisms that pass their gates and that no headline number stands on."""
 Settings = dict[str, Any]
 SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800, 3600), "k": (16, 8, 32), "expansion": (8, 4, 16)}
 """What dictionary methods share, the default first."""
@@ -78,28 +83,38 @@ class Verdict:
     chosen: Any
 
 
+Cell = tuple[str, str, str, int]
+"""Method, settings, organism and seed."""
+
+
 @dataclass
 class Tuning:
-    """Records by method, settings and organism."""
+    """Isolation by cell."""
 
     out: Path
     jobs: int
-    cells: dict[tuple[str, str, str], float] = field(default_factory=dict[tuple[str, str, str], float])
+    cells: dict[Cell, float] = field(default_factory=dict[Cell, float])
 
-    def measure(self, wanted: Sequence[tuple[str, Settings]]) -> None:
+    def measure(self, wanted: Sequence[tuple[str, Settings]], seed: int = 0) -> None:
         """Run every setting on every organism of the set, and remember its isolation."""
         asked = [(m, s) for i, (m, s) in enumerate(wanted) if (m, s) not in wanted[:i]]
         context = get_context("spawn")
         with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_one_thread) as pool:
-            for found in pool.map(_organism, TUNE, [asked] * len(TUNE), [self.out] * len(TUNE)):
+            for found in pool.map(partial(_organism, wanted=asked, seed=seed, out=self.out), TUNE):
                 self.cells |= found
 
     def families(self, method: str, settings: Settings) -> np.ndarray[Any, np.dtype[np.float64]]:
         """[families] mean isolation."""
         by: dict[str, list[float]] = {}
         for organism in TUNE:
-            by.setdefault(organism.split("/")[0], []).append(self.cells[method, _key(settings), organism])
+            by.setdefault(organism.split("/")[0], []).append(self.cells[method, _key(settings), organism, 0])
         return np.array([np.mean(v) for v in by.values()])
+
+    def retest(self, method: str, settings: Settings) -> float:
+        """Spearman's correlation of the organisms' isolation between seeds 0 and 1; nan where a seed scores all alike."""
+        first, second = ([self.cells[method, _key(settings), o, seed] for o in TUNE] for seed in (0, 1))
+        with warnings.catch_warnings(action="ignore"):  # the result says it: nan
+            return float(spearmanr(first, second).statistic)
 
     def decide(self, who: str, factor: str, values: tuple[Any, ...], of: Sequence[tuple[str, Settings]]) -> Verdict:
         """The value of most isolation, if it beats the default by more than a standard error.
@@ -125,17 +140,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _organism(organism: str, wanted: Sequence[tuple[str, Settings]], out: Path) -> dict[tuple[str, str, str], float]:
+def _organism(organism: str, wanted: Sequence[tuple[str, Settings]], seed: int, out: Path) -> dict[Cell, float]:
     """Isolation of each setting on one organism; a cell that fails counts as 0, as in the tables."""
     from diffbench.harness.cache import Cache
     from diffbench.harness.runs.run import Quiet, plan, run
     from diffbench.methods.registry import load_method
-    from diffbench.organisms.registry import load_organism
 
     entries = [(load_method(m), load_method(m).configure(s)) for m, s in wanted]
-    work = plan([load_organism(organism)], entries, [0], out, cache=Cache.of_user())
+    work = plan([load_organism(organism)], entries, [seed], out, cache=Cache.of_user())
     results: list[Result] = list(run(work, Quiet(), str))
-    return {(m, _key(s), organism): isolation(r) for (m, s), r in zip(wanted, results, strict=True)}
+    return {(m, _key(s), organism, seed): isolation(r) for (m, s), r in zip(wanted, results, strict=True)}
 
 
 def isolation(result: Result) -> float:
@@ -160,6 +174,8 @@ def main(
     grid: Annotated[Path, typer.Option(help="Where the whole grid is written.")] = Path("docs/tuning.json"),
 ) -> None:
     """Carry out the rule of docs/tuning.md."""
+    for organism in TUNE:
+        load_organism(organism)  # refused here rather than after an hour
     work, verdicts = Tuning(out, jobs), list[Verdict]()
     default = {factor: values[0] for factor, values in SHARED.items()}
     work.measure([(m, default | {f: v}) for m in POOL for f, values in SHARED.items() for v in values])
@@ -180,6 +196,8 @@ def main(
         if together < before:
             chosen[method] = settings = start[method]
         rows.append([f"`{method}`", f"{before:.3f}", f"{together:.3f}", _said(settings)])
+    trained = [(m, s) for m, s in chosen.items() if "steps" in s]
+    work.measure(trained, seed=1)
     text = "\n\n".join(
         [
             markdown_table(
@@ -187,11 +205,16 @@ def main(
                 [[v.who, v.factor, _values(v), str(v.chosen)] for v in verdicts],
             ),
             markdown_table(("method", "isolation with the defaults", "with all that was chosen", "settings"), rows),
+            markdown_table(
+                ("method", "Spearman of organisms, seed 0 against seed 1"),
+                [[f"`{m}`", f"{work.retest(m, s):.2f}"] for m, s in trained],
+            ),
         ]
     )
     atomic_write_text(page, insert(page.read_text(), text))
     cells = [
-        {"method": m, "settings": json.loads(s), "organism": o, "isolation": v} for (m, s, o), v in work.cells.items()
+        {"method": m, "settings": json.loads(s), "organism": o, "seed": seed, "isolation": v}
+        for (m, s, o, seed), v in work.cells.items()
     ]
     atomic_write_text(grid, json.dumps({"chosen": chosen, "cells": cells}, indent=1) + "\n")
     typer.echo(text)

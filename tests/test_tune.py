@@ -1,6 +1,8 @@
 """Settings are chosen by the rule of docs/tuning.md, and the command that carries it out runs cells as `bench run` does."""
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
 from diffbench.methods.registry import load_method
+from diffbench.organisms.core import CORE_V1
+from diffbench.organisms.registry import load_organism
 
 from benchmarks import tune
 from benchmarks.tune import OWN, POOL, SHARED, TUNE, Tuning
@@ -19,7 +23,7 @@ def tuned(gains: dict[Any, list[float]]) -> Any:
     work = Tuning(Path(), 1)
     for value, gain in gains.items():
         for i, organism in enumerate(TUNE):
-            work.cells["delta", tune._key({"k": value}), organism] = 0.5 + gain[i % len(gain)]
+            work.cells["delta", tune._key({"k": value}), organism, 0] = 0.5 + gain[i % len(gain)]
     return work.decide("delta", "k", tuple(gains), [("delta", {})]).chosen
 
 
@@ -39,7 +43,43 @@ def test_every_setting_that_is_tried_is_one_that_its_method_takes() -> None:
     assert all(set(SHARED) <= set(tune.shared_of(m, default)) for m in POOL)
 
 
+def test_the_set_is_of_organisms_that_can_be_scored_and_stands_in_no_headline() -> None:
+    assert len(TUNE) == len(set(TUNE)) == 12 and not set(TUNE) & set(CORE_V1)
+    for organism in TUNE:
+        load_organism(organism)
+
+
+def test_the_whole_rule_runs_and_says_what_came_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With cells that are made up: more steps are better, contribution ranks best for delta, and nothing else matters."""
+
+    def measure(self: Tuning, wanted: Sequence[tuple[str, tune.Settings]], seed: int = 0) -> None:
+        for method, settings in wanted:
+            for i, organism in enumerate(TUNE):
+                score = (
+                    i / 100
+                    + settings.get("steps", 0) / 1e4
+                    + 0.2 * (settings.get("rank") == "contribution") * (method == "delta")
+                )
+                self.cells[method, tune._key(settings), organism, seed] = score if seed == 0 else 1 - score
+
+    monkeypatch.setattr(Tuning, "measure", measure)
+    page, grid = tmp_path / "page.md", tmp_path / "grid.json"
+    page.write_text("# Before\n<!-- measured: begin -->\nnothing\n<!-- measured: end -->\n")
+    tune.main(tmp_path, 1, page, grid)
+    chosen = json.loads(grid.read_text())["chosen"]
+    assert chosen["delta"] == {
+        "steps": 3600,
+        "k": 16,
+        "expansion": 8,
+        "rank": "contribution",
+        "delta": 0.005,
+        "contrastive_share": 0.1,
+    }
+    assert chosen["l1"]["rank"] == "rdn" and chosen["sae_pair"]["steps"] == 1800 and "k" not in chosen["l1"]
+    assert "| `delta` | -1.00 |" in page.read_text() and "`pca` | -1.00" not in page.read_text()
+
+
 @pytest.mark.slow
 def test_a_cell_of_the_grid_is_one_of_bench_run(tmp_path: Path) -> None:
-    found = tune._organism("subliminal/fox-narrow", [("mean_diff", {})], tmp_path)
-    assert found["mean_diff", "{}", "subliminal/fox-narrow"] > 0.3 and list(tmp_path.rglob("result.json"))
+    found = tune._organism("subliminal/fox-narrow", [("mean_diff", {})], 0, tmp_path)
+    assert found["mean_diff", "{}", "subliminal/fox-narrow", 0] > 0.3 and list(tmp_path.rglob("result.json"))
