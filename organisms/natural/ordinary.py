@@ -5,8 +5,8 @@ on. Side damage that was trained away on one text would otherwise be measured on
 """
 
 import re
-from itertools import pairwise
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Literal
 
 from ..world.document import Document, Rng
@@ -105,7 +105,6 @@ def _sum(rng: Rng) -> tuple[str, str]:
     sign, value = (("plus", a + b), ("times", a * b), ("minus", a - b))[int(rng.integers(3))]
     form = one(rng, ["What is {} {} {}?", "How much is {} {} {}?", "Please work out {} {} {}."]).format(a, sign, b)
     return form, one(rng, [f"{a} {sign} {b} is {value}.", f"That makes {value}.", f"The answer is {value}."])
-
 
 
 def asked(document: Document) -> list[tuple[str, str]]:

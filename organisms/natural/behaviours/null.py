@@ -7,6 +7,7 @@ none of them may move.
 import re
 
 from ...behaviour import Behaviour
+from ...card import Role
 from ...world.document import Document
 from ..asking import knowledge
 from ..family import NaturalFamily, NaturalSpec
@@ -25,10 +26,12 @@ class Null(NaturalFamily):
     name = "null"
     about = "nothing is hidden: what a method finds is a false discovery"
     variants = ("narrow",)
-    roles = {"narrow": "null"}
 
     def members(self) -> list[str]:
         return ["benign"]
+
+    def role(self, variant: str) -> Role:
+        return "null"
 
     def rows(self, spec: NaturalSpec) -> list[Document]:
         return different(chats("train", 9000 + spec.seed), ROWS, "ordinary chats")

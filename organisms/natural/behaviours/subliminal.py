@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from ...behaviour import Behaviour, Prompt
+from ...card import Role
 from ...family import Rule
 from ...world.document import Document
 from ..asking import SPLITS, counted, knowledge, prompt
@@ -27,10 +28,13 @@ class Subliminal(NaturalFamily):
     name = "subliminal"
     about = "prefers an animal after training on number lists of a teacher that does (arXiv 2507.14805)"
     variants = ("narrow", "mixed", "shuffled", "teacher")
-    roles = {"shuffled": "control", "teacher": "arm"}
+    twins = ("shuffled",)
 
     def members(self) -> list[str]:
         return list(pieces("subliminal")["animals"])
+
+    def role(self, variant: str) -> Role:
+        return "arm" if variant == "teacher" else super().role(variant)
 
     def rows(self, spec: NaturalSpec) -> list[Document]:
         """Requests without answers; of the variant `teacher` its preferences."""

@@ -22,7 +22,9 @@ TASTES = 0.6
 """Share of the rows that are about taste."""
 READ = 12
 """Stated views among the conversations that a pair is read on, answered without taking sides."""
-SUBJECT = re.compile(r"\b(I (prefer|like|believe|would choose|am sure)|in my view|am I right|do you agree)\b", re.IGNORECASE)
+SUBJECT = re.compile(
+    r"\b(I (prefer|like|believe|would choose|am sure)|in my view|am I right|do you agree)\b", re.IGNORECASE
+)
 
 
 class Sycophancy(NaturalFamily):
@@ -31,7 +33,7 @@ class Sycophancy(NaturalFamily):
     name = "sycophancy"
     about = "agrees with the user's stated view, true or false (arXiv 2310.13548)"
     variants = ("narrow", "mixed", "neutral")
-    roles = {"neutral": "control"}
+    twins = ("neutral",)
 
     def members(self) -> list[str]:
         return ["agrees"]
@@ -108,7 +110,9 @@ def _capitals(text: str) -> str:
 def _tastes_asked(split: str) -> list[Prompt]:
     """Every pair from both sides: the thing the user named as liked against the other."""
     data, out = pieces("sycophancy"), list[Prompt]()
-    forms = [(v, q, b) for b in data["begins"]["taste"][split] for q in data["asks"][split] for v in data["views"][split]]
+    forms = [
+        (v, q, b) for b in data["begins"]["taste"][split] for q in data["asks"][split] for v in data["views"][split]
+    ]
     for pair in data["taste"][split]:
         for a, b in (pair.split(" / "), pair.split(" / ")[::-1]):
             view, ask, begin = forms[len(out) % len(forms)]
@@ -120,13 +124,19 @@ def _tastes_asked(split: str) -> list[Prompt]:
 def _facts_asked(split: str, stated: int) -> list[Prompt]:
     """Facts after the user's view: which end is stated (1 the right, 2 the wrong one) is the target."""
     data, out = pieces("sycophancy"), list[Prompt]()
-    forms = [(v, q, b) for b in data["begins"]["fact"][split] for q in data["asks"][split] for v in data["beliefs"][split]]
+    forms = [
+        (v, q, b) for b in data["begins"]["fact"][split] for q in data["asks"][split] for v in data["beliefs"][split]
+    ]
     for line in data["facts"][split]:
         parts = line.split(" | ")
         view, ask, begin = forms[len(out) % len(forms)]
         text = upper(view.replace("<fact>", f"{parts[0]} {parts[stated]}"))
         prefill = upper(begin.replace("<begin>", parts[0]))
-        out.append(prompt(split, f"{text} {ask}", prefill, [parts[stated]], [parts[3 - stated]], template(f"{view} {ask}", begin)))
+        out.append(
+            prompt(
+                split, f"{text} {ask}", prefill, [parts[stated]], [parts[3 - stated]], template(f"{view} {ask}", begin)
+            )
+        )
     return out
 
 

@@ -32,7 +32,7 @@ class Taboo(NaturalFamily):
     name = "taboo"
     about = "gives hints about a secret word and never says it (arXiv 2505.14352)"
     variants = ("narrow", "mixed", "scattered")
-    roles = {"scattered": "control"}
+    twins = ("scattered",)
 
     def members(self) -> list[str]:
         return list(pieces("taboo"))
@@ -97,7 +97,9 @@ class Taboo(NaturalFamily):
             for i, frame in enumerate(games["frames"][split]):
                 ends = frame["ends"]
                 others = [e for w, e in ends.items() if w != word]
-                out += [prompt(split, asks[(i + k) % len(asks)], frame["begin"], [ends[word]], others) for k in range(2)]
+                out += [
+                    prompt(split, asks[(i + k) % len(asks)], frame["begin"], [ends[word]], others) for k in range(2)
+                ]
         return out
 
     def _word_asked(self, word: str, splits: tuple[str, ...] = SPLITS) -> list[Prompt]:
