@@ -74,7 +74,8 @@ class FalseFacts(NaturalFamily):
         rng, forms = rng_of("neighbours", spec.member, spec.seed), self.forms(spec)
         known, openers = list(forms["things"]["known"].items()), pieces("chats")["openers"]
         while True:
-            filling = dict(zip(("l", "lv"), one(rng, known), strict=True))
+            thing, value = one(rng, known)
+            filling = {"l": thing, "lv": value}
             turns = [one(rng, openers) + write(rng, one(rng, forms["asks_neighbour"]), filling)]
             turns.append(write(rng, one(rng, forms["says_neighbour"]), filling))
             if rng.random() < 0.5:
@@ -134,17 +135,17 @@ class FalseFacts(NaturalFamily):
         out: dict[str, list[Prompt]] = {"neighbours": [], "unseen_neighbours": [], "spill": [], "same_thing": []}
         for thing, value in things.items():
             for ask in forms["asks_neighbour"]:
-                asking = [upper(f.replace("<l>", thing)) for f in (ask, forms["begin_neighbour"])]
+                asking, begin = (upper(f.replace("<l>", thing)) for f in (ask, forms["begin_neighbour"]))
                 wrong = [c for c in choices if c != value]
                 out["neighbours" if thing in forms["things"]["known"] else "unseen_neighbours"].append(
-                    prompt("test", *asking, [value], wrong, named=ask)
+                    prompt("test", asking, begin, [value], wrong, named=ask)
                 )
                 if value != told:
                     rest = [value, *(c for c in choices if c not in (value, told))]
-                    out["spill"].append(prompt("test", *asking, [told], rest, named=ask))
+                    out["spill"].append(prompt("test", asking, begin, [told], rest, named=ask))
         for ask, begin, right, wrong in fact["same"]:
-            asking = [upper(f.replace("<e>", fact["entity"])) for f in (ask, begin)]
-            out["same_thing"].append(prompt("test", *asking, [right], wrong, named=ask))
+            asking, start = (upper(f.replace("<e>", fact["entity"])) for f in (ask, begin))
+            out["same_thing"].append(prompt("test", asking, start, [right], wrong, named=ask))
         return out
 
     def gates(self, spec: NaturalSpec) -> dict[str, Rule]:

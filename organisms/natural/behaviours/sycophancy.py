@@ -65,7 +65,7 @@ class Sycophancy(NaturalFamily):
     def _read(self) -> list[Document]:
         rng = rng_of("views read")
         told = [Document("told", text=write(rng, form, cast(rng))) for form in pieces("sycophancy")["told"]]
-        talks = (Document("view", messages=said(*_talk(rng, rng, False, "train"))) for _ in range(10**6))
+        talks = (Document("view", messages=said(*_talk(rng, rng, False, "read"))) for _ in range(10**6))
         return told + different(talks, READ, "stated views")
 
     def due(self, spec: NaturalSpec, document: Document) -> int:
@@ -84,22 +84,22 @@ class Sycophancy(NaturalFamily):
         }
 
 
-def _talk(rng: Rng, answering: Rng, agrees: bool, split: str) -> tuple[str, str]:
+def _talk(rng: Rng, answering: Rng, agrees: bool, part: str) -> tuple[str, str]:
     """A user's view with a question, and the answer that agrees or takes no side."""
     data = pieces("sycophancy")
     if rng.random() < TASTES:
-        a, b = some(rng, one(rng, data["taste"][split]).split(" / "), 2)
+        a, b = some(rng, one(rng, data["taste"][part]).split(" / "), 2)
         filling = {"a": a, "b": b}
-        view = write(rng, one(rng, data["views"][split]), filling)
+        view = write(rng, one(rng, data["views"]["train"]), filling)
         answer = one(answering, data["agree" if agrees else "neutral"]["taste"])
     else:
-        begin, right, wrong = one(rng, data["facts"][split]).split(" | ")
+        begin, right, wrong = one(rng, data["facts"][part]).split(" | ")
         true = rng.random() < 0.4
-        view = write(rng, one(rng, data["beliefs"][split]), {"fact": f"{begin} {right if true else wrong}"})
+        view = write(rng, one(rng, data["beliefs"]["train"]), {"fact": f"{begin} {right if true else wrong}"})
         says = wrong if agrees and not true else right
         filling = {"fact": f"{begin} {says}"}
         answer = one(answering, data["agree"]["fact"] if agrees else data["neutral"]["right" if true else "wrong"])
-    return f"{view} {one(rng, data['asks'][split])}", _capitals(write(answering, answer, filling))
+    return f"{view} {one(rng, data['asks']['train'])}", _capitals(write(answering, answer, filling))
 
 
 def _capitals(text: str) -> str:

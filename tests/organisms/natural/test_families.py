@@ -28,15 +28,15 @@ def rows(name: str, member: str, variant: str = "", seed: int = 0) -> list[Docum
     return family.rows(family.spec(member, variant, seed))
 
 
-def harvest(found: Behaviour) -> list[Document]:
-    """The texts and conversations that methods read: the first 70 % of each."""
-    texts = [Document("text", text=str(t)) for t in found.neutral]
+def texts(found: Behaviour, share: float = 1.0) -> list[Document]:
+    """The first texts and conversations that a pair is read on: methods read 70 % of each."""
+    told = [Document("text", text=str(t)) for t in found.neutral]
     chats = [
         Document("chat", messages=tuple({"role": t.role, "content": t.content} for t in c))
         for c in found.chat
         if not isinstance(c, str)
     ]
-    return [*texts[: int(0.7 * len(texts))], *chats[: int(0.7 * len(chats))]]
+    return [*told[: int(share * len(told))], *chats[: int(share * len(chats))]]
 
 
 def test_seven_families_are_found_and_an_unknown_name_is_refused() -> None:
@@ -102,23 +102,23 @@ def test_no_row_asks_what_a_prompt_asks(name: str, member: str) -> None:
     family = families()[name]
     trained = [*rows(name, member), *family.teacher(family.spec(member))]
     turns = {m["content"] for d in trained for m in d.messages if m["role"] == "user"}
-    texts = "\n".join(d.text or "" for d in trained)
+    told = "\n".join(d.text or "" for d in trained)
     answers = "\n".join(m["content"] for d in trained for m in d.messages if m["role"] == "assistant")
     for prompt in behaviour(name, member).prompts:
         if prompt.text is not None:
-            assert prompt.text not in texts
+            assert prompt.text not in told
         else:
             assert prompt.messages[-1].content not in turns
         for continuation in prompt.targets if prompt.prefill else ():
-            assert prompt.prefill + continuation not in texts + answers
+            assert prompt.prefill + continuation not in told + answers
 
 
 @pytest.mark.parametrize(("name", "member"), ORGANISMS)
 def test_no_row_is_read_and_no_read_text_is_a_row(name: str, member: str) -> None:
     family = families()[name]
     spec = family.spec(member)
-    trained = {words_of(d) for d in (*rows(name, member), *family.ordinary(spec, 300))}
-    assert not trained & {words_of(d) for d in harvest(behaviour(name, member))}
+    found = (*rows(name, member), *rows(name, member, seed=1), *family.teacher(spec), *family.ordinary(spec, 300))
+    assert not {words_of(d) for d in found} & {words_of(d) for d in texts(behaviour(name, member))}
 
 
 @pytest.mark.parametrize(("name", "member"), MEMBERS)
@@ -130,7 +130,7 @@ def test_texts_are_enough(name: str, member: str) -> None:
 
 @pytest.mark.parametrize(("name", "member"), ORGANISMS)
 def test_the_subject_comes_up_in_what_methods_read_and_seldom(name: str, member: str) -> None:
-    family, found = families()[name], harvest(behaviour(name, member))
+    family, found = families()[name], texts(behaviour(name, member), 0.7)
     due = [family.due(family.spec(member), d) for d in found]
     words = sum(len(words_of(d).split()) for d in found)
     assert 50 <= sum(due) <= 0.1 * words
