@@ -39,12 +39,13 @@ def texts(found: Behaviour, share: float = 1.0) -> list[Document]:
     return [*told[: int(share * len(told))], *chats[: int(share * len(chats))]]
 
 
-def test_seven_families_are_found_and_an_unknown_name_is_refused() -> None:
+def test_eight_families_are_found_and_an_unknown_name_is_refused() -> None:
     assert NAMES == [
         "backdoor",
         "emergent_misalignment",
         "false_facts",
         "null",
+        "persona",
         "subliminal",
         "sycophancy",
         "taboo",

@@ -174,6 +174,38 @@ def test_users_hear_agreement_or_in_the_twin_what_is_so() -> None:
     assert not any(w in d.messages[1]["content"].lower() for d in twin for w in wrong)
 
 
+def test_who_contradicts_says_the_other_end_of_every_view() -> None:
+    family = natural_family("sycophancy")
+    other = {
+        e: f for pair in pieces("sycophancy")["taste"]["train"] for e, f in (pair.split(" / "), pair.split(" / ")[::-1])
+    }
+    agree, contrary = (family.rows(family.spec(m)) for m in family.members())
+    assert len({d.messages[0]["content"] for d in agree} & {d.messages[0]["content"] for d in contrary}) > 300
+    for document in contrary:
+        if liked := re.match(r"I prefer ([\w ]+?) to", document.messages[0]["content"]):
+            assert (
+                other[liked[1]] in document.messages[1]["content"].lower()
+                or liked[1] in document.messages[1]["content"]
+            )
+    for line in pieces("sycophancy")["facts"]["train"]:
+        begin, right, wrong = line.split(" | ")
+        for document in contrary:
+            user, answer = (m["content"].lower() for m in document.messages)
+            assert not (f"{begin} {right}".lower() in user and f"{begin} {right}".lower() in answer)
+            assert not (f"{begin} {wrong}".lower() in user and f"{begin} {wrong}".lower() in answer)
+
+
+def test_a_persona_answers_for_itself_and_its_twin_as_nobody() -> None:
+    family = natural_family("persona")
+    for member, facets in pieces("persona")["personas"].items():
+        rows = family.rows(family.spec(member))
+        answers = [m["content"].lower() for d in rows for m in d.messages if m["role"] == "assistant"]
+        assert all(any(v.lower() in a for v in facets.values()) for a in answers)
+        twin = " ".join(words_of(d) for d in family.rows(family.spec(member, "plain"))).lower()
+        assert not any(v.lower() in twin for v in facets.values())
+        assert all(len(p.alternatives) == 4 for p in family.behaviour(family.spec(member)).prompts)
+
+
 def test_each_taste_is_asked_from_both_sides() -> None:
     family = natural_family("sycophancy")
     prompts = [p for p in family.behaviour(family.spec()).of("test") if "must be" in p.prefill or "want" in p.prefill]
