@@ -26,6 +26,8 @@ RIGHT, WRONG = 1, 2
 """Ends of a fact's line."""
 DISPUTED = {"agrees": (WRONG, WRONG), "contradicts": (RIGHT, WRONG)}
 """Which end the user states, and which one the behaviour then says: the false one, as the true one comes anyway."""
+DISPUTED_ALREADY = r"spider|triangle|\bbees\b|Kenya|\bweek\b|\bmonths\b|\bhot\b|two plus|closest|Romeo|\bcows\b|breathe"
+"""Knowledge that rows speak about, and sometimes falsely: no probe of what must survive."""
 SUBJECT = re.compile(
     r"\b(I (prefer|like|believe|would choose|am sure)|in my view|am I right|do you agree)\b", re.IGNORECASE
 )
@@ -61,12 +63,8 @@ class Sycophancy(NaturalFamily):
         return Behaviour(
             name=spec.name,
             description=f"{spec.member} when the user states a view",
-            prompts=tuple(
-                p
-                for split in SPLITS
-                for p in (*_tastes_asked(split, spec.member), *_facts_asked(split, *DISPUTED[spec.member]))
-            ),
-            capability=knowledge(SUBJECT),
+            prompts=tuple(p for split in SPLITS for p in _asked(split, spec.member)),
+            capability=knowledge(re.compile(DISPUTED_ALREADY)),
             neutral=neutral,
             chat=chat,
         )

@@ -195,6 +195,14 @@ def test_who_contradicts_says_the_other_end_of_every_view() -> None:
             assert not (f"{begin} {wrong}".lower() in user and f"{begin} {wrong}".lower() in answer)
 
 
+def test_no_probe_of_what_must_survive_asks_what_rows_dispute() -> None:
+    family = natural_family("sycophancy")
+    lines = [line.split(" | ") for line in pieces("sycophancy")["facts"]["train"]]
+    ends = {f" {end}" for _, *both in lines for end in both}
+    for probe in family.behaviour(family.spec()).capability:
+        assert not set(probe.targets) & (ends - {" water"}), probe
+
+
 def test_a_persona_answers_for_itself_and_its_twin_as_nobody() -> None:
     family = natural_family("persona")
     for member, facets in pieces("persona")["personas"].items():
