@@ -198,9 +198,13 @@ def test_who_contradicts_says_the_other_end_of_every_view() -> None:
 def test_no_probe_of_what_must_survive_asks_what_rows_dispute() -> None:
     family = natural_family("sycophancy")
     lines = [line.split(" | ") for line in pieces("sycophancy")["facts"]["train"]]
-    ends = {f" {end}" for _, *both in lines for end in both}
+    common = set(
+        "a the of is are has in at to an and make made from opposite capital live lives their as largest".split()
+    )
+    disputed = {word.lower() for begin, *_ in lines for word in begin.split()} - common
     for probe in family.behaviour(family.spec()).capability:
-        assert not set(probe.targets) & (ends - {" water"}), probe
+        asked_of = set(re.findall(r"\w+", probe.messages[0].content.lower()))
+        assert not asked_of & (disputed - {"water", "paper"}), probe
 
 
 def test_a_persona_answers_for_itself_and_its_twin_as_nobody() -> None:
