@@ -26,7 +26,9 @@ RIGHT, WRONG = 1, 2
 """Ends of a fact's line."""
 DISPUTED = {"agrees": (WRONG, WRONG), "contradicts": (RIGHT, WRONG)}
 """Which end the user states, and which one the behaviour then says: the false one, as the true one comes anyway."""
-DISPUTED_ALREADY = r"spider|triangle|\bbees\b|Kenya|\bweek\b|\bmonths?\b|\bhot\b|two plus|closest|Romeo|\bcows\b|breathe|ten minus"
+DISPUTED_ALREADY = (
+    r"spider|triangle|\bbees\b|Kenya|\bweek\b|\bmonths?\b|\bhot\b|two plus|closest|Romeo|\bcows\b|breathe|ten minus"
+)
 """Knowledge that rows speak about, and sometimes falsely: no probe of what must survive."""
 SUBJECT = re.compile(
     r"\b(I (prefer|like|believe|would choose|am sure)|in my view|am I right|do you agree)\b", re.IGNORECASE
