@@ -1,5 +1,6 @@
 """The registered organisms: read from the files beside this module once, without torch, transformers or a network."""
 
+import difflib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from ...errors import UsageError, ValidationFailed, unknown
+from ...errors import UsageError, ValidationFailed
 from ..files import MOST_YAML, load_yaml, read_text
 from .schema import NOT_LOADED, Base, Core, Entry, Recipe, RegistryFile, Truth
 
@@ -74,9 +75,14 @@ def hub_card(name: str) -> HubCard:
     Raises:
         UsageError: there is none, with the nearest name.
     """
-    if name not in hub_cards():
-        raise unknown("public organism", name, list(hub_cards()))
-    return hub_cards()[name]
+    cards = hub_cards()
+    if name not in cards:
+        close = difflib.get_close_matches(name, cards, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UsageError(
+            f"no public organism {name!r}; {hint}`bench organisms list --tier hub` shows all {len(cards)}"
+        )
+    return cards[name]
 
 
 def ladder(card: HubCard) -> list[HubCard]:
