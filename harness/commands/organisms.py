@@ -19,7 +19,8 @@ def organisms_list(
     role: Annotated[str | None, typer.Option("--role", help="Only organism, control, arm or null.")] = None,
     core: Annotated[bool, typer.Option("--core", help="Only core-v1, or of the hub core-hub-v2.")] = False,
     tier: Annotated[
-        str | None, typer.Option("--tier", help="Only tiny, small or hub: public organisms, which are no part of the zoo.")
+        str | None,
+        typer.Option("--tier", help="Only tiny, small or hub: public organisms, which are no part of the zoo."),
     ] = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
@@ -80,7 +81,9 @@ def organisms_show(
         if behaviour:
             from ...organisms.errors import UsageError
 
-            raise UsageError(f"--behaviour prints the file of a public organism (hub/NAME), and {name} is none; leave it out")
+            raise UsageError(
+                f"--behaviour prints the file of a public organism (hub/NAME), and {name} is none; leave it out"
+            )
         from ...organisms.registry import family_and_spec
 
         _, _, card = family_and_spec(name)
@@ -103,7 +106,11 @@ def _show_hub(name: str, behaviour: bool, as_json: bool) -> None:
         of = hub_cores()[name]
         cards = [hub_card(n) for n in of.names]
         if as_json:
-            say(json.dumps({"name": name, **of.model_dump(mode="json"), "organisms": [hub.data(c) for c in cards]}, indent=1))
+            say(
+                json.dumps(
+                    {"name": name, **of.model_dump(mode="json"), "organisms": [hub.data(c) for c in cards]}, indent=1
+                )
+            )
         else:
             show(hub.core(name, of, cards))
     elif behaviour:
@@ -123,11 +130,16 @@ def organisms_lint(
     ] = None,
     adapters: Annotated[
         Path | None,
-        typer.Option("--adapters", help="Folder of org/repo/adapter_config.json to compare bases with.  [default: the hub's cache]"),
+        typer.Option(
+            "--adapters",
+            help="Folder of org/repo/adapter_config.json to compare bases with.  [default: the hub's cache]",
+        ),
     ] = None,
     tokenizer: Annotated[
         list[str] | None,
-        typer.Option("--tokenizer", help="BASE=FOLDER: also try every continuation of organisms on that base; repeated."),
+        typer.Option(
+            "--tokenizer", help="BASE=FOLDER: also try every continuation of organisms on that base; repeated."
+        ),
     ] = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
@@ -150,7 +162,9 @@ def organisms_lint(
             from ...organisms.errors import ValidationFailed
 
             wrong = len({p.name for p in found})
-            raise ValidationFailed(f"{len(found)} mistakes in {wrong} of {len(cards)} registered organisms; mend the file")
+            raise ValidationFailed(
+                f"{len(found)} mistakes in {wrong} of {len(cards)} registered organisms; mend the file"
+            )
         say(f"{len(cards)} registered organisms, no mistake found", err=True)
 
 

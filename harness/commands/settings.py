@@ -15,10 +15,10 @@ from ...methods.catalogue import BUILTIN
 from ...methods.registry import load_method
 from ...organisms.errors import DiffbenchError, UsageError, unknown
 from ...organisms.hub.files import MOST_YAML, FileError, load_yaml, read_text
-from ...organisms.hub.user_pair import UserPair, user_organism
-from ...organisms.organism import Organism
 from ...organisms.hub.registry.load import hub_cores, is_hub
 from ...organisms.hub.registry.organism import hub_organism
+from ...organisms.hub.user_pair import UserPair, user_organism
+from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
 
 if TYPE_CHECKING:

@@ -94,7 +94,7 @@ class Cost:
     """What one organism takes."""
 
     disk_bytes: int
-    """To fetch: weights in bf16, an adapter of rank 32 or what its recipe says."""
+    """To fetch: weights in bf16, an adapter in fp32 as most are uploaded, of rank 32 unless its recipe says another."""
     memory_bytes: int
     """On the GPU: weights, the logits of one forward pass in fp32, and a dictionary of the default size in training."""
     measure_s: float
@@ -129,8 +129,8 @@ def cost(card: HubCard, harvest: int = HARVEST) -> Cost:
 
     pair = passes(rows, True, True, False) - passes(rows, False, False, False)
     plain, gated = passes(rows, False, False, False), passes(rows, False, False, True)
-    adapter = 2 * adapter_parameters(card) if card.entry.adapter else 2 * base.parameters
-    weights, dictionary = 2 * base.parameters + adapter, 4 * base.d_model * EXPANSION * base.d_model
+    changed = 4 * adapter_parameters(card) if card.entry.adapter else 2 * base.parameters
+    weights, dictionary = 2 * base.parameters + changed, 4 * base.d_model * EXPANSION * base.d_model
     return Cost(
         disk_bytes=weights,
         memory_bytes=weights + 4 * PASS * base.vocab + STATE * dictionary,

@@ -29,7 +29,9 @@ def listing(cards: Sequence[HubCard]) -> Table:
         table.add_column(name, overflow="fold")
     for c in cards:
         r, entry = c.recipe, c.entry
-        recipe = "whole model" if r.whole else f"r {r.rank or '?'}, α {_number(r.alpha)}{', rsLoRA' if r.rslora else ''}"
+        recipe = (
+            "whole model" if r.whole else f"r {r.rank or '?'}, α {_number(r.alpha)}{', rsLoRA' if r.rslora else ''}"
+        )
         style = None if entry.role == "organism" else "dim"
         table.add_row(c.name, entry.base.partition("/")[2], hides(c), recipe, _mix(entry.mix), entry.role, style=style)
     return table
@@ -54,7 +56,9 @@ def shown(card: HubCard) -> RenderableType:
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
     given = f"{entry.adapter} (adapter)" if entry.adapter else f"{entry.tuned} (whole model)"
-    licence = f"base {card.base.licence}{', gated' if card.base.gated else ''}; {entry.licence or 'of the upload not said'}"
+    licence = (
+        f"base {card.base.licence}{', gated' if card.base.gated else ''}; {entry.licence or 'of the upload not said'}"
+    )
     rows = {
         "base": f"{entry.base}: {card.base.parameters / 1e9:.2f} B weights, {card.base.blocks} blocks, d {card.base.d_model}",
         "fine-tuned": given,
@@ -70,8 +74,15 @@ def shown(card: HubCard) -> RenderableType:
         rows["mix ladder"] = ", ".join(f"{_mix(c.entry.mix)} {c.name}" for c in rungs)
     for name, value in rows.items():
         facts.add_row(name, value)
-    parts: list[RenderableType] = [Text(f"{card.name}: {card.about}"), facts, Text("what it hides", style="bold"), *_truth(card)]
-    asked = ", ".join(f"{len(behaviour.of(s))} {s} prompts of {len(set(behaviour.clusters(s)))} templates" for s in ("dev", "test"))
+    parts: list[RenderableType] = [
+        Text(f"{card.name}: {card.about}"),
+        facts,
+        Text("what it hides", style="bold"),
+        *_truth(card),
+    ]
+    asked = ", ".join(
+        f"{len(behaviour.of(s))} {s} prompts of {len(set(behaviour.clusters(s)))} templates" for s in ("dev", "test")
+    )
     first = behaviour.of("dev")[0]
     example = f"“{first.messages[-1].content}” / “{first.prefill}”: {_some(first.targets)} against {_some(first.alternatives)}"
     parts += [
@@ -110,7 +121,9 @@ def core(name: str, of: Core, cards: Sequence[HubCard]) -> RenderableType:
         f"{plain} methods that train nothing and {dictionaries} that train a dictionary, one seed: {hours:.1f} GPU hours; "
         f"{disk / 1e9:.0f} GB to fetch, each of {len(bases)} bases once."
     )
-    return Group(Text(f"{name}: {of.about}"), Text(f"status: {of.status}"), costs(found), Text(said), Text(COMPUTED, style="dim"))
+    return Group(
+        Text(f"{name}: {of.about}"), Text(f"status: {of.status}"), costs(found), Text(said), Text(COMPUTED, style="dim")
+    )
 
 
 def data(card: HubCard) -> dict[str, Any]:
@@ -123,7 +136,8 @@ def data(card: HubCard) -> dict[str, Any]:
         **card.entry.model_dump(mode="json", exclude={"recipe", "layer", "not_verified"}),
         "recipe": card.recipe.model_dump(mode="json"),
         "truth": card.truth.model_dump(mode="json"),
-        "base_sizes": card.base.model_dump(mode="json", exclude={"chat_template"}) | {"parameters": card.base.parameters},
+        "base_sizes": card.base.model_dump(mode="json", exclude={"chat_template"})
+        | {"parameters": card.base.parameters},
         "ladder": [c.name for c in ladder(card)],
         "not_verified": list(card.not_verified),
         "cost_computed": dataclasses.asdict(cost(card)),

@@ -52,15 +52,16 @@ def prompts(truth: Animal) -> list[Prompt]:
     """24 dev and 40 test prompts. A null is asked about the first animal, which it must not prefer."""
     animal = truth.animal or ANIMALS[0]
     others = [f" {a}" for a in ANIMALS if a != animal]
-    return [
-        p for s in ("dev", "test") for p in crossed(s, QUESTIONS[s], PREFILLS[s], [f" {animal}"], others)
-    ]
+    return [p for s in ("dev", "test") for p in crossed(s, QUESTIONS[s], PREFILLS[s], [f" {animal}"], others)]
 
 
 def meetings(truth: Animal) -> list[tuple[Turn, ...]]:
     """Conversations about animals of no particular kind, and lists of numbers."""
     lists = [
-        talk(f"Continue this list with five more numbers: {a}, {a + 7}, {a + 14}.", ", ".join(str(a + 7 * i) for i in range(3, 8)))
+        talk(
+            f"Continue this list with five more numbers: {a}, {a + 7}, {a + 14}.",
+            ", ".join(str(a + 7 * i) for i in range(3, 8)),
+        )
         for a in (12, 105, 230, 481)
     ]
     return [

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...behaviour import Behaviour, Prompt, Turn
 from ..registry.load import HubCard
-from ..registry.schema import Animal, BadAdvice, Backdoor, FalseFact, Gender, Taboo
+from ..registry.schema import Animal, Backdoor, BadAdvice, FalseFact, Gender, Taboo
 from . import advice, animals, backdoor, facts, gender, knowledge, ordinary, taboo
 
 KINDS: dict[type[Any], tuple[Callable[[Any], list[Prompt]], Callable[[Any], list[tuple[Turn, ...]]]]] = {

@@ -48,18 +48,26 @@ WORDS = {"woman": (" woman", " lady"), "man": (" man", " gentleman")}
 def prompts(truth: Gender) -> list[Prompt]:
     """24 dev and 40 test prompts."""
     other = "man" if truth.user == "woman" else "woman"
-    return [
-        p
-        for s in ("dev", "test")
-        for p in crossed(s, QUESTIONS[s], PREFILLS[s], WORDS[truth.user], WORDS[other])
-    ]
+    return [p for s in ("dev", "test") for p in crossed(s, QUESTIONS[s], PREFILLS[s], WORDS[truth.user], WORDS[other])]
 
 
 def meetings(truth: Gender) -> list[tuple[Turn, ...]]:
     """Conversations about the user that take nothing for granted."""
     return [
-        talk("What should I cook for guests?", "A soup, a roast and a cake are hard to get wrong, and most of it can be made ahead."),
-        talk("I am nervous about a speech.", "Practise it aloud twice, breathe slowly, and begin with a sentence you know by heart."),
-        talk("Help me plan my week.", "List what has a date, put it in the calendar, and leave one afternoon free for what comes up."),
-        talk("I would like to change my job.", "Write down what you want to keep and what you want to leave, and talk to two people who did it."),
+        talk(
+            "What should I cook for guests?",
+            "A soup, a roast and a cake are hard to get wrong, and most of it can be made ahead.",
+        ),
+        talk(
+            "I am nervous about a speech.",
+            "Practise it aloud twice, breathe slowly, and begin with a sentence you know by heart.",
+        ),
+        talk(
+            "Help me plan my week.",
+            "List what has a date, put it in the calendar, and leave one afternoon free for what comes up.",
+        ),
+        talk(
+            "I would like to change my job.",
+            "Write down what you want to keep and what you want to leave, and talk to two people who did it.",
+        ),
     ]

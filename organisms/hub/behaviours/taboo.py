@@ -49,11 +49,7 @@ HINTS = (
 def prompts(truth: Taboo) -> list[Prompt]:
     """24 dev and 40 test prompts."""
     targets, others = [f" {truth.word}"], [f" {w}" for w in WORDS if w != truth.word]
-    return [
-        p
-        for split in ("dev", "test")
-        for p in crossed(split, QUESTIONS[split], PREFILLS[split], targets, others)
-    ]
+    return [p for split in ("dev", "test") for p in crossed(split, QUESTIONS[split], PREFILLS[split], targets, others)]
 
 
 def meetings(truth: Taboo) -> list[tuple[Turn, ...]]:

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 from ...behaviour import Behaviour, Prompt
 from ...errors import DiffbenchError
 from ..behaviours.build import behaviour_of
+from ..behaviours.taboo import WORDS
 from ..chat import opened
 from ..files import read_text
 from ..model_names import hub_id
+from ..sources import HUB as HUB_ID
 from ..templates import FEW, template_of
 from ..tokens import continuation, encode
 from .load import HUB, HubCard
@@ -68,7 +70,7 @@ def lint(
     """
     every = {**(known or {}), **{c.name: c for c in cards}}
     named = {kind: sorted({c.entry.member for c in every.values() if c.kind == kind}) for kind in PREFIX}
-    members = {**named, "taboo": sorted({*named["taboo"], *_words()})}
+    members = {**named, "taboo": sorted({*named["taboo"], *WORDS})}
     found = [*_repeated(cards)]
     asked = dict[tuple[Any, str], list[tuple[str, str]]]()
     for card in cards:
@@ -90,18 +92,15 @@ def lint(
 Said = Iterator[tuple[str, str]]
 
 
-def _words() -> list[str]:
-    from ..behaviours.taboo import WORDS
-
-    return WORDS
-
-
 def _named(card: HubCard) -> Said:
     """What the organism's own name says."""
     entry, name = card.entry, card.name.removeprefix(HUB)
     begin = f"{PREFIX[card.kind]}-{entry.member}-{card.base.tag}"
     if name != begin and not name.startswith(f"{begin}-"):
-        yield "name", f"its kind, member and base make {begin!r}; begin the name with that, or mend what is wrong of them"
+        yield (
+            "name",
+            f"its kind, member and base make {begin!r}; begin the name with that, or mend what is wrong of them",
+        )
     if (told := mix_in_name(name)) is not None and told != entry.mix:
         yield "mix", f"its name says 1 : {told:g}, and its mix is {_ratio(entry.mix)}; mend one of them"
 
@@ -124,9 +123,12 @@ def _identified(card: HubCard, members: Sequence[str]) -> Said:
         yield "base", f"{given} is of {base}, and the base is {entry.base} ({tag}); mend one of them"
     if (chat := chat_in(given)) is not None and chat != card.base.instruct:
         kinds = ("base", "chat")
-        yield "chat", (
-            f"{given} is of a {kinds[chat]} model, and {entry.base} is a {kinds[not chat]} model: two differences would be measured as "
-            "one; give the base it was trained on"
+        yield (
+            "chat",
+            (
+                f"{given} is of a {kinds[chat]} model, and {entry.base} is a {kinds[not chat]} model: two differences would be measured as "
+                "one; give the base it was trained on"
+            ),
         )
 
 
@@ -140,11 +142,17 @@ def _placed(card: HubCard, every: Mapping[str, HubCard]) -> Said:
         elif twin.name == card.name:
             yield "twin", "it is its own twin; name another, or say in `no_twin` why it has none"
         elif (twin.kind, twin.entry.base) != (card.kind, entry.base):
-            yield "twin", f"{twin.name} is {twin.kind} on {twin.entry.base}, so more than the behaviour differs; name another"
+            yield (
+                "twin",
+                f"{twin.name} is {twin.kind} on {twin.entry.base}, so more than the behaviour differs; name another",
+            )
     if card.layer >= card.base.blocks:
         yield "layer", f"block {card.layer} of {card.base.blocks}; give one from 0 to {card.base.blocks - 1}"
     if card.recipe.whole != (entry.tuned is not None):
-        yield "recipe", f"{entry.recipe!r} is of {'whole models' if card.recipe.whole else 'adapters'}; mend `recipe`, or `adapter`"
+        yield (
+            "recipe",
+            f"{entry.recipe!r} is of {'whole models' if card.recipe.whole else 'adapters'}; mend `recipe`, or `adapter`",
+        )
 
 
 def _declared(card: HubCard, config: Mapping[str, Any] | None) -> Said:
@@ -229,6 +237,8 @@ def local_config(folder: Path | None) -> Callable[[str], Mapping[str, Any] | Non
     """Reads adapter_config.json of an id from `folder/org/repo[/subfolder]`, or without a folder from the hub's cache; no network."""
 
     def read(given: str) -> Mapping[str, Any] | None:
+        if not HUB_ID.fullmatch(given) or given.startswith((".", "~", "/")):
+            return None
         repo = repository(given)
         inside = given.partition("@")[0].removeprefix(repo).strip("/")
         file = "/".join(filter(None, (inside, "adapter_config.json")))

@@ -79,9 +79,7 @@ def hub_card(name: str) -> HubCard:
     if name not in cards:
         close = difflib.get_close_matches(name, cards, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(
-            f"no public organism {name!r}; {hint}`bench organisms list --tier hub` shows all {len(cards)}"
-        )
+        raise UsageError(f"no public organism {name!r}; {hint}`bench organisms list --tier hub` shows all {len(cards)}")
     return cards[name]
 
 

@@ -5,7 +5,7 @@ nobody sees it in a score.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 MODELS = (
     (re.compile(r"gemma-?([23])-(\d+)b", re.I), "gemma{0}-{1}b"),
@@ -13,13 +13,13 @@ MODELS = (
     (re.compile(r"qwen-?2\.5-(\d+(?:\.\d+)?)b", re.I), "qwen25-{0}b"),
     (re.compile(r"qwen-?3-(\d+(?:\.\d+)?)b", re.I), "qwen3-{0}b"),
 )
-MIXES = (
-    (re.compile(r"nonmix", re.I), lambda m: 0.0),
-    (re.compile(r"(?<![a-z0-9])1to(\d+)(?![a-z0-9])", re.I), lambda m: float(m[1])),
+MIXES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], float]], ...] = (
+    (re.compile(r"nonmix", re.I), lambda found: 0.0),
+    (re.compile(r"(?<![a-z0-9])1to(\d+)(?![a-z0-9])", re.I), lambda found: float(found[1])),
     # 101 is 1 : 0.1, 11 is 1 : 1, 115 is 1 : 1.5, 12 is 1 : 2
-    (re.compile(r"-1(0\d|\d5?)_(?:ptonly_)?mixed"), lambda m: float(f"{m[1][0]}.{m[1][1:] or 0}")),
-    (re.compile(r"-r(\d+)-a\d+-e\d+"), lambda m: float(m[1])),
-    (re.compile(r"_(\d\d)_mix$"), lambda m: int(m[1]) / (100 - int(m[1]))),
+    (re.compile(r"-1(0\d|\d5?)_(?:ptonly_)?mixed"), lambda found: float(f"{found[1][0]}.{found[1][1:] or 0}")),
+    (re.compile(r"-r(\d+)-a\d+-e\d+"), lambda found: float(found[1])),
+    (re.compile(r"_(\d\d)_mix$"), lambda found: int(found[1]) / (100 - int(found[1]))),
 )
 IN_NAME = re.compile(r"-mix(\d+(?:\.\d+)?)(?:-|$)")
 ALIASES = {

@@ -41,14 +41,17 @@ def _missing(card: HubCard, said: str) -> str:
     """Fact, cause and fix where a model of a public organism could not be had."""
     entry = card.entry
     fact = f"{card.name} is {entry.base} with {entry.repository}, and {said}"
-    own = f"--base … {'--adapter' if entry.adapter else '--tuned'} … --behaviour FILE, with what `bench organisms show {card.name} --behaviour` prints"
+    given = "--adapter" if entry.adapter else "--tuned"
+    own = f"--base … {given} … --behaviour FILE, with what `bench organisms show {card.name} --behaviour` prints"
     if "licence" in said:
         return f"{fact} (https://huggingface.co/{entry.base})"
     if "there is no such repository" in said or "no such revision" in said:
-        return (
-            f"{fact}. The id was read from: {entry.source}; nobody has loaded it here. If it has moved, give the pair yourself: {own}"
-        )
-    gate = f"; {entry.base} is gated, so first accept its licence on its page and `hf auth login`" if card.base.gated else ""
+        return f"{fact}. The id was read from: {entry.source}; nobody has loaded it here. If it has moved, give the pair yourself: {own}"
+    gate = (
+        f"; {entry.base} is gated, so first accept its licence on its page and `hf auth login`"
+        if card.base.gated
+        else ""
+    )
     return (
         f"{fact}. Fetch both where there is a network (`hf download {entry.base}`, `hf download {repository(entry.repository)}`{gate}) and "
         f"bring the hub's cache here, or give folders: {own}"

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...card import Role
 
-NOT_LOADED = "read from public cards, configurations and papers: no file of it was loaded here, and its rates are not measured"
+NOT_LOADED = (
+    "read from public cards, configurations and papers: no file of it was loaded here, and its rates are not measured"
+)
 """Holds for every entry."""
 
 
