@@ -16,7 +16,7 @@ from ..plans.hub import Cost, cost, total_hours
 from .plan import short, size
 from .progress import clock
 
-METHODS = (8, 6)
+METHODS = (10, 10)
 """Methods that train nothing and those that train a dictionary, in `-m all`."""
 COMPUTED = "Cost: computed from sizes, not measured (docs/hub.md says how); `bench run --dry-run` rehearses it where it will run."
 

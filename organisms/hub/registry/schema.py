@@ -236,6 +236,13 @@ PREFIX = {
 """What names of a kind begin with."""
 
 
+def kind_of(name: str) -> str | None:
+    """`false_facts` of `hub/fact-cake-bake-gemma3-1b`; None for a name that is no public organism's."""
+    first, _, rest = name.partition("/")
+    prefix = rest.partition("-")[0]
+    return next((kind for kind, begin in PREFIX.items() if begin == prefix), None) if first == "hub" else None
+
+
 class Base(Strict):
     """A base of the hub, with the sizes of its config.json."""
 

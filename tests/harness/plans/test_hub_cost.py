@@ -79,3 +79,11 @@ def test_an_adapter_of_rank_32_on_seven_projections_has_the_published_size() -> 
     """Four such adapters of Qwen2.5-7B in fp32 are 1.3 GB, their card says."""
     card = hub_card("hub/em-bad-medical-qwen25-7b-twins")
     assert 4 * 4 * hub.adapter_parameters(card) / 1e9 == pytest.approx(1.3, abs=0.05)
+
+
+def test_a_set_is_planned_for_as_many_methods_as_there_are() -> None:
+    from diffbench.harness.views.hub import METHODS
+    from diffbench.methods.registry import BUILTIN, load_method
+
+    dictionaries = [n for n in BUILTIN if issubclass(load_method(n).config_class, DictionaryConfig)]
+    assert METHODS == (len(BUILTIN) - len(dictionaries), len(dictionaries))
