@@ -86,4 +86,4 @@ def test_a_set_is_planned_for_as_many_methods_as_there_are() -> None:
     from diffbench.methods.registry import BUILTIN, load_method
 
     dictionaries = [n for n in BUILTIN if issubclass(load_method(n).config_class, DictionaryConfig)]
-    assert METHODS == (len(BUILTIN) - len(dictionaries), len(dictionaries))
+    assert (len(BUILTIN) - len(dictionaries), len(dictionaries)) == METHODS
