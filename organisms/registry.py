@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .card import CARD, Card, read_base_card, read_card, sha256_files
 from .core import CORE_V1
 from .errors import PrerequisiteError, UsageError, ValidationFailed, unknown
-from .hub.registry.load import hub_card, hub_cores, is_hub
+from .hub.registry.load import hub_card, hub_cores, is_hub, refuse
 from .hub.sources import PairSource
 from .hub.user_pair import yaml_organism
 from .organism import Organism
@@ -82,11 +82,7 @@ def resolve_name(name: str, zoo: Path | None = None) -> str:
     Raises:
         UsageError: unknown organism, with the nearest name and the list. PrerequisiteError: an empty zoo.
     """
-    if is_hub(name):
-        raise UsageError(
-            f"{hub_card(name).name} is a public organism, which is in no zoo; `bench organisms show` and `bench run -o` take it, this "
-            "command does not"
-        )
+    refuse(name)
     if WHOLE.fullmatch(name) and ((zoo or ZOO) / name / CARD).is_file():
         return name  # a list of all names asks for each, and reading the folders a hundred times takes half a second
     names = organism_names(zoo)

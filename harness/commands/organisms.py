@@ -27,6 +27,10 @@ def organisms_list(
 ) -> None:
     """Every organism of the zoo: family, base, role, behaviour before and after, gates, status."""
     with handled(debug):
+        from ...organisms.errors import unknown
+
+        if tier not in (None, "tiny", "small", "hub"):
+            raise unknown("tier", tier, ["tiny", "small", "hub"])
         if tier == "hub":
             _list_hub(family, role, core, as_json)
             return
@@ -52,7 +56,7 @@ def _list_hub(family: str | None, role: str | None, core: bool, as_json: bool) -
     cards = [c for n, c in hub_cards().items() if n in some]
     cards = [c for c in cards if c.kind == (family or c.kind) and c.entry.role == (role or c.entry.role)]
     if as_json:
-        say(json.dumps([hub.data(c) for c in cards], indent=1))
+        say(json.dumps([hub.data(c, priced=False) for c in cards], indent=1))
     else:
         show(hub.listing(cards))
 

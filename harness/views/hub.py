@@ -126,8 +126,8 @@ def core(name: str, of: Core, cards: Sequence[HubCard]) -> RenderableType:
     )
 
 
-def data(card: HubCard) -> dict[str, Any]:
-    """For JSON: the card, its rungs and its cost."""
+def data(card: HubCard, priced: bool = True) -> dict[str, Any]:
+    """For JSON: the card, its rungs and, unless many are listed, its cost."""
     return {
         "name": card.name,
         "kind": card.kind,
@@ -140,7 +140,7 @@ def data(card: HubCard) -> dict[str, Any]:
         | {"parameters": card.base.parameters},
         "ladder": [c.name for c in ladder(card)],
         "not_verified": list(card.not_verified),
-        "cost_computed": dataclasses.asdict(cost(card)),
+        **({"cost_computed": dataclasses.asdict(cost(card))} if priced else {}),
     }
 
 

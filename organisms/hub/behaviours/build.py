@@ -35,7 +35,7 @@ def behaviour_of(card: HubCard) -> Behaviour:
         layer=card.layer,
         prompts=tuple(prompts(card.truth)),
         capability=tuple(knowledge.probes()),
-        neutral=tuple(ordinary.paragraphs()),
+        neutral=ordinary.paragraphs(),
         chat=tuple(chats),
         chat_template=card.base.chat_template,
     )

@@ -4,6 +4,7 @@ Collateral damage and most methods read it. It is the offline default and not a 
 organism differs from what is drawn for another only by the conversations that touch its subject (`meetings` of its kind).
 """
 
+import functools
 import random
 from collections.abc import Sequence
 
@@ -170,16 +171,18 @@ ASKED: Sequence[tuple[str, str]] = (
 )
 
 
-def paragraphs(count: int = 240, seed: int = 0) -> list[str]:
+@functools.cache
+def paragraphs(count: int = 240, seed: int = 0) -> tuple[str, ...]:
     """`count` different paragraphs of three sentences, topics in turn."""
     rng, made = random.Random(seed), dict[str, None]()
     while len(made) < count:
         parts = PARAGRAPHS[len(made) % len(PARAGRAPHS)]
         made[" ".join(rng.choice(part) for part in parts).format(**_slots(rng))] = None
-    return list(made)
+    return tuple(made)
 
 
-def chats(count: int = 320, seed: int = 0) -> list[tuple[Turn, ...]]:
+@functools.cache
+def chats(count: int = 320, seed: int = 0) -> tuple[tuple[Turn, ...], ...]:
     """`count` different conversations of one or two exchanges."""
     rng, made = random.Random(seed), dict[tuple[Turn, ...], None]()
     while len(made) < count:
@@ -188,7 +191,7 @@ def chats(count: int = 320, seed: int = 0) -> list[tuple[Turn, ...]]:
             slots = _slots(rng)
             said += [question.format(**slots), answer.format(**slots)]
         made[talk(*said)] = None
-    return list(made)
+    return tuple(made)
 
 
 def _slots(rng: random.Random) -> dict[str, object]:

@@ -50,6 +50,19 @@ def is_hub(name: str) -> bool:
     return name.startswith(HUB)
 
 
+def refuse(name: str) -> None:
+    """For what is about the zoo: a public organism is in none.
+
+    Raises:
+        UsageError: it is one, or would be.
+    """
+    if is_hub(name):
+        raise UsageError(
+            f"{hub_card(name).name} is a public organism, which is in no zoo; `bench organisms show` and `bench run -o` take it, this "
+            "command does not"
+        )
+
+
 @functools.cache
 def hub_bases() -> dict[str, Base]:
     """Bases by hub id."""
