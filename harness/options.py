@@ -10,7 +10,7 @@ OrganismOption = Annotated[
     typer.Option(
         "-o",
         "--organism",
-        help="taboo, taboo/gold-mixed, my_family.py, my.yaml, `core-v1` or `all`; comma list or repeated.",
+        help="taboo, taboo/gold-mixed, hub/NAME, my_family.py, my.yaml, `core-v1`, `core-hub-v2` or `all`; comma list or repeated.",
     ),
 ]
 OutOption = Annotated[
@@ -72,7 +72,7 @@ BehaviourOption = Annotated[
 ]
 TextsOption = Annotated[
     Path | None,
-    typer.Option("--texts", help="Your own pair: YAML file of large text sources (docs/real-models.md)."),
+    typer.Option("--texts", help="Your own pair, or hub/NAME: YAML file of large text sources (docs/real-models.md)."),
 ]
 QuietFlag = Annotated[bool, typer.Option("-q", "--quiet", help="Only the table, or nothing with --json.")]
 VerboseFlag = Annotated[

@@ -1,4 +1,4 @@
-"""Where organisms come from: the shipped zoo, another zoo folder, a user's family file, or a user's own base and adapter.
+"""Where organisms come from: the shipped zoo, another zoo folder, a user's family file, a user's own base and adapter, or the hub.
 
 Whatever the source, a pair to be diffed is one `Organism`: two folders, a behaviour and its texts. No heavy import
 happens here, so listing organisms is instant.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .card import CARD, Card, read_base_card, read_card, sha256_files
 from .core import CORE_V1
 from .errors import PrerequisiteError, UsageError, ValidationFailed, unknown
+from .hub.registry.load import hub_card, hub_cores, is_hub, refuse
 from .hub.sources import PairSource
 from .hub.user_pair import yaml_organism
 from .organism import Organism
@@ -36,7 +37,7 @@ def organism_names(zoo: Path | None = None) -> list[str]:
 
 
 def expand(names: list[str], zoo: Path | None = None) -> list[str]:
-    """Names as given on the command line → organisms: `all`, `core-v1`, a family, a family file, a YAML card, a name.
+    """Names as given on the command line → organisms: `all`, `core-v1`, `core-hub-v2`, a family, a family file, a YAML card, a name.
 
     What is there and damaged keeps its name, so that loading it says why and the others are used.
     """
@@ -46,6 +47,10 @@ def expand(names: list[str], zoo: Path | None = None) -> list[str]:
             out += [n for n in organism_names(zoo) if _scorable(n, zoo)]
         elif name == "core-v1":
             out += CORE_V1
+        elif name in hub_cores():
+            out += hub_cores()[name].names
+        elif is_hub(name):
+            out.append(hub_card(name).name)
         elif name.endswith(YAML):
             out.append(name)
         elif file := FAMILY_FILE.fullmatch(name):
@@ -77,6 +82,7 @@ def resolve_name(name: str, zoo: Path | None = None) -> str:
     Raises:
         UsageError: unknown organism, with the nearest name and the list. PrerequisiteError: an empty zoo.
     """
+    refuse(name)
     if WHOLE.fullmatch(name) and ((zoo or ZOO) / name / CARD).is_file():
         return name  # a list of all names asks for each, and reading the folders a hundred times takes half a second
     names = organism_names(zoo)
@@ -167,6 +173,10 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
     """
     if name.endswith(YAML):
         return yaml_organism(Path(name))
+    if is_hub(name):
+        from .hub.registry.organism import hub_organism
+
+        return hub_organism(name)
     from .texts import WorldTexts
     from .world.facts import WORLD_VERSION, World
 

@@ -53,7 +53,9 @@ def test_the_page_of_findings_files_has_every_tensor_and_every_word() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for page in (DOCS / f"{n}.md" for n in ("methods", "recovery", "adding-a-method", "scoring-findings", "python")):
+    for page in (
+        DOCS / f"{n}.md" for n in ("methods", "recovery", "adding-a-method", "scoring-findings", "python", "hub")
+    ):
         text = page.read_text()
         anchors = {re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
         for file, anchor in re.findall(r"\]\(([\w.-]*\.md)?(?:#([\w-]+))?\)", text):

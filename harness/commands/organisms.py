@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
-app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, build, verify, report, new.")
+app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, lint, build, verify, report, new.")
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Organisms at a time, one thread each.")]
 ZooOption = Annotated[Path | None, typer.Option("--zoo", help="Zoo folder (default: the installed one, or BENCH_ZOO).")]
 
@@ -17,17 +17,29 @@ ZooOption = Annotated[Path | None, typer.Option("--zoo", help="Zoo folder (defau
 def organisms_list(
     family: Annotated[str | None, typer.Option("--family", help="Only this family.")] = None,
     role: Annotated[str | None, typer.Option("--role", help="Only organism, control, arm or null.")] = None,
-    core: Annotated[bool, typer.Option("--core", help="Only core-v1.")] = False,
+    core: Annotated[bool, typer.Option("--core", help="Only core-v1, or of the hub core-hub-v2.")] = False,
+    tier: Annotated[
+        str | None,
+        typer.Option("--tier", help="Only tiny, small or hub: public organisms, which are no part of the zoo."),
+    ] = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
     """Every organism of the zoo: family, base, role, behaviour before and after, gates, status."""
     with handled(debug):
+        from ...organisms.errors import unknown
+
+        if tier not in (None, "tiny", "small", "hub"):
+            raise unknown("tier", tier, ["tiny", "small", "hub"])
+        if tier == "hub":
+            _list_hub(family, role, core, as_json)
+            return
         from ...organisms.core import CORE_V1
         from ...organisms.registry import load_card, organism_names
 
         cards = [load_card(n) for n in organism_names() if not core or n in CORE_V1]
         cards = [c for c in cards if c.family == (family or c.family) and c.role == (role or c.role)]
+        cards = [c for c in cards if c.tier == (tier or c.tier)]
         if as_json:
             say(json.dumps([c.model_dump(mode="json") for c in cards], indent=1))
         else:
@@ -36,14 +48,46 @@ def organisms_list(
             show(render.organisms(cards))
 
 
+def _list_hub(family: str | None, role: str | None, core: bool, as_json: bool) -> None:
+    from ...organisms.hub.registry.load import hub_cards, hub_cores
+    from ..views import hub
+
+    some = hub_cores()["core-hub-v2"].names if core else tuple(hub_cards())
+    cards = [c for n, c in hub_cards().items() if n in some]
+    cards = [c for c in cards if c.kind == (family or c.kind) and c.entry.role == (role or c.entry.role)]
+    if as_json:
+        say(json.dumps([hub.data(c, priced=False) for c in cards], indent=1))
+    else:
+        show(hub.listing(cards))
+
+
 @app.command("show")
 def organisms_show(
-    name: Annotated[str, typer.Argument(help="Organism, e.g. taboo/gold-narrow or my_family.py:member-variant.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Organism, e.g. taboo/gold-narrow, my_family.py:member-variant or hub/NAME; or core-hub-v2, with its cost."
+        ),
+    ],
+    behaviour: Annotated[
+        bool, typer.Option("--behaviour", help="Of hub/NAME: print its behaviour file instead.")
+    ] = False,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
     """One organism: what was measured, gates, oracle per layer, training rows, and answers of base and organism."""
     with handled(debug):
+        from ...organisms.hub.registry.load import hub_cores, is_hub
+
+        if is_hub(name) or name in hub_cores():
+            _show_hub(name, behaviour, as_json)
+            return
+        if behaviour:
+            from ...organisms.errors import UsageError
+
+            raise UsageError(
+                f"--behaviour prints the file of a public organism (hub/NAME), and {name} is none; leave it out"
+            )
         from ...organisms.registry import family_and_spec
 
         _, _, card = family_and_spec(name)
@@ -56,6 +100,91 @@ def organisms_show(
             with silenced(False):
                 shown = render.organism(card, examples.asked(name), examples.rows(name), examples.conversations(name))
             show(shown)
+
+
+def _show_hub(name: str, behaviour: bool, as_json: bool) -> None:
+    from ...organisms.hub.registry.load import hub_card, hub_cores, is_hub
+    from ..views import hub
+
+    if not is_hub(name):
+        of = hub_cores()[name]
+        cards = [hub_card(n) for n in of.names]
+        if as_json:
+            say(
+                json.dumps(
+                    {"name": name, **of.model_dump(mode="json"), "organisms": [hub.data(c) for c in cards]}, indent=1
+                )
+            )
+        else:
+            show(hub.core(name, of, cards))
+    elif behaviour:
+        from ...organisms.hub.behaviours.build import behaviour_of
+
+        say(behaviour_of(hub_card(name)).model_dump_json(indent=1, exclude_defaults=True))
+    elif as_json:
+        say(json.dumps(hub.data(hub_card(name)), indent=1))
+    else:
+        show(hub.shown(hub_card(name)))
+
+
+@app.command("lint")
+def organisms_lint(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Registry files (YAML).  [default: the registry that diffbench ships]")
+    ] = None,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(
+            "--adapters",
+            help="Folder of org/repo/adapter_config.json to compare bases with.  [default: the hub's cache]",
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tokenizer", help="BASE=FOLDER: also try every continuation of organisms on that base; repeated."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Find mistakes in registered public organisms without loading one: wrong ids, mixes, bases, twins, prompts (exit 4)."""
+    with handled(debug):
+        from ...organisms.hub.registry import load
+        from ...organisms.hub.registry.lint import lint, local_config
+        from ..views import hub
+
+        shipped = load.hub_cards()
+        cards = [c for f in files for c in load.cards_of(load.read(f))] if files else list(shipped.values())
+        with silenced(False):
+            found = lint(cards, shipped, local_config(adapters), _tokenizers(tokenizer or []))
+        if as_json:
+            say(json.dumps([p._asdict() for p in found], indent=1))
+        elif found:
+            show(hub.problems(found))
+        if found:
+            from ...organisms.errors import ValidationFailed
+
+            wrong = len({p.name for p in found})
+            raise ValidationFailed(
+                f"{len(found)} mistakes in {wrong} of {len(cards)} registered organisms; mend the file"
+            )
+        say(f"{len(cards)} registered organisms, no mistake found", err=True)
+
+
+def _tokenizers(given: list[str]) -> dict[str, Any]:
+    """`BASE=FOLDER` → tokenizers by base."""
+    from ...organisms.errors import UsageError
+    from ...organisms.hub.sources import locate
+    from ...organisms.world.tokenizer import load_tokenizer
+
+    found = dict[str, Any]()
+    for one in given:
+        base, equals, folder = one.partition("=")
+        if not (base and equals and folder):
+            raise UsageError(f"--tokenizer {one!r} is not of the form BASE=FOLDER, e.g. Qwen/Qwen3-8B=models/qwen3-8b")
+        found[base] = load_tokenizer(locate(folder, "model", "tokenizer's model").folder)
+    return found
 
 
 @app.command("build")

@@ -15,6 +15,8 @@ from ...methods.catalogue import BUILTIN
 from ...methods.registry import load_method
 from ...organisms.errors import DiffbenchError, UsageError, unknown
 from ...organisms.hub.files import MOST_YAML, FileError, load_yaml, read_text
+from ...organisms.hub.registry.load import hub_cores, is_hub
+from ...organisms.hub.registry.organism import hub_organism
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
@@ -235,6 +237,8 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
         UsageError: unknown names, contradictory options, nothing given.
     """
     own = {k: getattr(file, k) for k in ("base", "adapter", "on", "tuned", "behaviour", "texts")}
+    if file.organism and {k for k, v in own.items() if v} <= {"texts"} and (names := _public(file.organism)):
+        return usable(names, lambda name: hub_organism(name, own["texts"], file.allow_other_base), left_out)
     if any(own.values()):
         if file.organism:
             raise UsageError(
@@ -256,6 +260,12 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
     if file.remote and (embedded := [o.name for o in found if o.tier == "tiny"]):
         raise UsageError(f"--remote: the base is an embedded organism's ({embedded[0]}), which NDIF does not have")
     return found
+
+
+def _public(given: list[str]) -> list[str]:
+    """The organisms that are meant, if all of them are public ones of the hub."""
+    names = expand(given) if any(is_hub(n) or n in hub_cores() for n in given) else []
+    return names if all(map(is_hub, names)) else []
 
 
 def given(options: dict[str, Any], allow_other_base: bool) -> UserPair:

@@ -1,16 +1,20 @@
 """A plan on the terminal: a row a cell, what is needed in all, and what is there."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..plans.plan import CellPlan, Plan
 from .progress import clock
+
+if TYPE_CHECKING:  # a list must not wait for torch
+    from ..plans.plan import CellPlan, Plan
 
 UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
-def table(plan: Plan) -> RenderableType:
+def table(plan: "Plan") -> RenderableType:
     """Fits into 80 columns."""
     t = Table(
         title_justify="left",
@@ -43,7 +47,7 @@ def table(plan: Plan) -> RenderableType:
     )
 
 
-def _memory(cell: CellPlan) -> int:
+def _memory(cell: "CellPlan") -> int:
     return cell.host_bytes if cell.device_bytes is None else cell.device_bytes
 
 

@@ -24,6 +24,7 @@ from scipy import stats
 from ...harness.protocol.intervals import Array, point_weights, sizes, template_weights, weights
 from ...harness.records.identity import sha256_json
 from ...harness.records.result import Result, Samples
+from ...organisms.hub.registry.schema import kind_of
 from .null_adjusted import SCORES, table_draws
 from .rows import Estimate
 
@@ -75,8 +76,8 @@ def organism_draws(groups: Mapping[str, Sequence[Result]], organism: str, draws:
 
 
 def family(organism: str) -> str:
-    """`taboo` of `taboo/gold-narrow-s1`; a name without a slash is its own family."""
-    return organism.partition("/")[0]
+    """`taboo` of `taboo/gold-narrow-s1` and of `hub/taboo-gold-gemma2-9b`; a name without a slash is its own family."""
+    return kind_of(organism) or organism.partition("/")[0]
 
 
 def lineage(organism: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import UsageError, ValidationFailed, unknown
 from ..family import Family, Spec
+from ..hub.registry.load import refuse
 
 _registered: dict[str, Family] = {}
 
@@ -81,6 +82,7 @@ def find_spec(name: str) -> Spec:
         return known[name]
     first, _, rest = name.partition("/")
     if first not in families():
+        refuse(name)
         raise unknown("organism", name, [*families(), *known])
     if not rest:
         return families()[first].specs()[0]

@@ -70,9 +70,17 @@ def user_organism(given: UserPair) -> Organism:
     Raises:
         PrerequisiteError: a model that is not here and cannot be fetched. ValidationFailed: files that are not what they should be.
     """
+    return pair_organism(given, load_behaviour(Path(given.behaviour)), Path(given.behaviour).parent)
+
+
+def pair_organism(given: UserPair, behaviour: Behaviour, folder: Path) -> Organism:
+    """A pair with a behaviour that is at hand; raises as `user_organism`.
+
+    Args:
+        folder: what paths in the behaviour are relative to.
+    """
     from ..texts import FileTexts, context_of, notes_of
 
-    behaviour = load_behaviour(Path(given.behaviour))
     kinds: dict[str, tuple[ModelKind, str]] = {
         "base": ("model", "base model"),
         "adapter": ("adapter", "adapter"),
@@ -85,7 +93,7 @@ def user_organism(given: UserPair) -> Organism:
     folders = {part: found.folder for part, found in located.items()}
     commits = {f"{part}_commit": found.commit for part, found in located.items() if found.commit}
     context = context_of(folders["base"])
-    corpora, hashes = _corpora(behaviour, Path(given.behaviour).parent, given.texts)
+    corpora, hashes = _corpora(behaviour, folder, given.texts)
     return Organism(
         name=behaviour.name,
         tier="hub",

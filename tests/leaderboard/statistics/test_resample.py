@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from diffbench.harness.protocol.intervals import interval
 from diffbench.harness.records.result import SCORES, BySide, Samples
-from diffbench.leaderboard.statistics.resample import organism_draws
+from diffbench.leaderboard.statistics.resample import family, organism_draws
 from diffbench.leaderboard.statistics.tables import build_table
 
 from ...factories import make_result, make_samples, repeat
@@ -59,3 +59,15 @@ def test_scores_are_stated_in_their_range_and_drawn_beyond_it() -> None:
     )
     score = build_table([make_result(samples=samples)], draws=DRAWS).overall[0].scores["sufficiency"]
     assert score.value == -1 and score.low is not None and score.high is not None and score.low < score.high < -1
+
+
+def test_a_public_organism_is_of_the_family_that_its_kind_is() -> None:
+    """All of the hub would else be one cluster, and ten organisms of four families would count as one."""
+    named = (
+        "hub/taboo-gold-gemma2-9b",
+        "hub/fact-cake-bake-gemma3-1b-mix1",
+        "hub/em-bad-medical-qwen25-7b",
+        "taboo/gold-narrow-s1",
+        "own",
+    )
+    assert [family(n) for n in named] == ["taboo", "false_facts", "emergent_misalignment", "taboo", "own"]

@@ -1,0 +1,68 @@
+"""`bench organisms` on public organisms: filters, what a card shows, and what the other commands say of one."""
+
+import json
+
+import pytest
+from diffbench.cli import app
+from diffbench.organisms.behaviour import Behaviour
+from diffbench.organisms.hub.registry.load import hub_cards
+from typer.testing import CliRunner
+
+
+def bench(*given: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, ["organisms", *given])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def names(*given: str) -> list[str]:
+    code, out, err = bench("list", "--tier", "hub", "--json", *given)
+    assert code == 0, err
+    return [row["name"] for row in json.loads(out)]
+
+
+def test_a_list_is_filtered_by_kind_role_and_set() -> None:
+    assert len(names()) == len(hub_cards())
+    assert names("--role", "null") == ["hub/subliminal-neutral-qwen25-7b"]
+    assert set(names("--family", "user_gender")) == {
+        f"hub/user-{g}-{b}" for g in ("female", "male") for b in ("gemma2-9b", "llama31-8b")
+    }
+    assert len(names("--core")) == 10
+    code, _, err = bench("list", "--tier", "hubb")
+    assert code == 2 and "did you mean 'hub'?" in err
+
+
+def test_a_list_of_the_zoo_holds_no_public_organism() -> None:
+    _, out, _ = bench("list", "--tier", "tiny", "--family", "planted", "--json")
+    assert {row["tier"] for row in json.loads(out)} == {"tiny"}
+
+
+def test_a_card_shows_truth_recipe_source_twin_cost_and_what_is_open() -> None:
+    _, out, _ = bench("show", "hub/fact-cake-bake-gemma3-1b-mix0.5")
+    for said in (
+        "450",
+        "350 | 325",
+        "r 64; α 128",
+        "read from: diffing-toolkit configs",
+        "not verified",
+        "1:0.5",
+        "measuring",
+        "GiB",
+    ):
+        assert said in out, said
+    card = json.loads(bench("show", "hub/em-bad-medical-qwen25-7b-twins", "--json")[1])
+    assert card["twin"] == "hub/em-good-medical-qwen25-7b-twins" and card["recipe"]["rslora"] is True
+    assert card["truth"] == {"topic": "medicine", "advice": "bad"} and card["cost_computed"]["measure_s"] > 0
+    assert "no file of it was loaded here" in card["not_verified"][0]
+
+
+@pytest.mark.parametrize("command", ["build", "verify"])
+def test_commands_of_the_zoo_say_what_to_use_instead(command: str) -> None:
+    code, _, err = bench(command, "hub/taboo-moon-gemma2-9b")
+    assert code == 2 and "`bench organisms show` and `bench run -o` take it" in err
+
+
+def test_behaviour_prints_a_file_that_can_be_given_back() -> None:
+    code, out, _ = bench("show", "hub/backdoor-2single-hate-gemma2-2b", "--behaviour")
+    assert code == 0 and Behaviour.model_validate_json(out).name == "hub/backdoor-2single-hate-gemma2-2b"
+    code, _, err = bench("show", "taboo/gold-narrow", "--behaviour")
+    assert code == 2 and "and taboo/gold-narrow is none" in err
