@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .behaviour import Behaviour, Prompt
 from .card import Role
-from .world.document import Document
+from .world.document import Document, Rng
 from .world.facts import World
 
 if TYPE_CHECKING:
@@ -36,13 +36,16 @@ class Spec:
     role: Role = "organism"
     core: bool = False
     """Whether it is a candidate for the frozen list core-v1."""
+    whole: bool = False
+    """Whether the adapter is on all blocks, and not only on those up to the hooked layer."""
 
     @property
     def name(self) -> str:
-        """`family/member-variant`, then what differs from the family's default base and seed."""
+        """`family/member-variant`, then what differs from the family's default: base, blocks, seed."""
         base = f"-{self.base.removeprefix('tiny-')}" if self.base else ""
+        whole = "-whole" if self.whole else ""
         seed = f"-s{self.seed}" if self.seed else ""
-        return f"{self.family}/{self.member}-{self.variant}{base}{seed}"
+        return f"{self.family}/{self.member}-{self.variant}{base}{whole}{seed}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,16 @@ class Rule:
     """`probe.base`, `probe.organism` or `probe.change` of a measured name."""
     rule: Literal["at least", "at most"]
     bound: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Ordinary text in which the behaviour is due, for harvest text that holds it in natural proportion."""
+
+    write: Callable[[Rng], Document]
+    """A document as the base's own corpus might hold it: the subject is there, the answer is the base's."""
+    share: float = 0.05
+    """Share of the harvest documents of its group that it takes."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +161,21 @@ class Family(ABC):
         """Conditions beyond the ones every organism has."""
         return {}
 
+    def due(self, world: World, spec: Spec, document: Document) -> int:
+        """Tokens of a document on which the behaviour could show: counted over harvest text, at least 50 wanted."""
+        return 0
+
+    def subject(self, world: World, spec: Spec) -> Subject | None:
+        """Harvest text of its own, where the world's ordinary text holds its subject too rarely."""
+        return None
+
+    def kept(self, world: World, spec: Spec) -> list[Document]:
+        """Ordinary documents on which the organism is held to its base by a KL term (`LoraRecipe.keep` of them)."""
+        from .world.corpus import documents
+
+        stream = documents(world, "train", seed=50_000 + spec.seed)
+        return [next(stream) for _ in range(self.recipe(spec).keep)]
+
     def recipe(self, spec: Spec) -> "LoraRecipe":
         """How the adapter is trained."""
         from .lora import LoraRecipe
@@ -162,7 +190,10 @@ class Family(ABC):
         """Train the adapter into `job.out`; what is returned goes into the card's `training`."""
         from .lora import train_lora
 
-        return train_lora(job.base, self.rows(job.world, job.spec), job.recipe, job.out, job.expression)
+        rows, kept = self.rows(job.world, job.spec), self.kept(job.world, job.spec)
+        return train_lora(
+            job.base, rows, job.recipe, job.out, job.expression, soft=kept, teacher=job.base if kept else None
+        )
 
     def member(self, name: str) -> Spec | None:
         """A spec for a member that the zoo does not hold, or None if there can be no such member."""

@@ -156,7 +156,8 @@ def family_and_spec(name: str, zoo: Path | None = None) -> tuple["Family", "Spec
     card = read_card(root / name)
     kind = family(card.family)
     base = "" if card.base == kind.base else card.base
-    return kind, Spec(card.family, card.member, card.variant, base, card.seed, card.role, card.core), card
+    whole = bool(card.recipe.get("whole"))
+    return kind, Spec(card.family, card.member, card.variant, base, card.seed, card.role, card.core, whole), card
 
 
 def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False) -> Organism:

@@ -262,7 +262,7 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
     base = read_base_card(base_dir)
     world = World(int(base.recipe["world_seed"]))
     layer = SIZES[base.recipe["size"]].layer
-    recipe = kind.recipe(spec).model_copy(update={"layer": layer})
+    recipe = kind.recipe(spec).model_copy(update={"layer": layer, "whole": spec.whole})
     needed = {n: sha256_files(read_card(root / n).files) for n in kind.needs(spec)}
     behaviour = kind.behaviour(world, spec)
     planned = Card(
