@@ -19,6 +19,9 @@ from .world.facts import World
 if TYPE_CHECKING:
     from .lora import LoraRecipe
 
+FLUENCY = 0.3
+"""Most nats a token by which an organism's sampled answers may surprise the base more than the base's own do."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -132,6 +135,9 @@ class Family(ABC):
     """Base of its organisms unless a spec names another."""
     gap = 0.3
     """Smallest b1 - b0 of an organism."""
+    fluency = FLUENCY
+    """Bound of the gate on sampled answers. Only a behaviour that is a way of answering everything (a style, another language) may raise
+    it: there the base is surprised by what was taught, and not by derailed words."""
 
     @abstractmethod
     def specs(self) -> list[Spec]:

@@ -34,7 +34,7 @@ from ..files import atomic_write_text
 from ..pairs.loading import load_pair
 from ..parallel import threads
 from ..terminal import silenced
-from .measure import Measurable, dev_rate, measure, measure_base
+from .measure import Measurable, dev_rate, due_in, measure, measure_base
 
 log = logging.getLogger(__name__)
 Say = Callable[[str], None]
@@ -303,7 +303,8 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
         _name_base(folder, base.name)
         card = planned.model_copy(update={"training": training, "files": hash_folder(folder)})
         pair = load_pair(base_dir, folder, layer, identity=card.role == "null")
-        card = measure(card, Measurable.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer))
+        due = due_in(kind, spec, world, pair.tokenizer)
+        card = measure(card, Measurable.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer), due)
         card = card.model_copy(update={"seconds": round(time.perf_counter() - start, 1)})
         atomic_write_text(folder / CARD, card.model_dump_json(indent=1) + "\n")
     return card, True
