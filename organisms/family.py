@@ -201,6 +201,10 @@ class Family(ABC):
             job.base, rows, job.recipe, job.out, job.expression, soft=kept, teacher=job.base if kept else None
         )
 
+    def members(self) -> tuple[str, ...]:
+        """Members that `member` makes and that are no words of the world, for sets that are drawn; words are tried anyway."""
+        return tuple(dict.fromkeys(s.member for s in self.specs()))
+
     def member(self, name: str) -> Spec | None:
         """A spec for a member that the zoo does not hold, or None if there can be no such member."""
         return None

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -83,8 +83,26 @@ def build(
         for _, card in run_jobs(_build_base_task, level, jobs):
             if isinstance(card, Exception):
                 raise card
-    done: list[Card] = []
-    failed: dict[str, Exception] = {}
+    return build_specs(wanted, zoo, say, paths, jobs, overwrite)
+
+
+def build_specs(
+    wanted: Sequence[Spec],
+    zoo: Path | None,
+    say: Say,
+    files: Mapping[str, Path] | None = None,
+    jobs: int = 1,
+    overwrite: bool = False,
+) -> list[Card]:
+    """Build organisms, and what they need first; the other arguments are those of `build`.
+
+    Args:
+        files: family files, by the family's name.
+
+    Raises:
+        ValidationFailed: some could not be built; the others are there.
+    """
+    paths, done, failed = files or {}, list[Card](), dict[str, Exception]()
     for level in _levels(wanted):
         tasks = [_task(s, paths.get(s.family), zoo, overwrite) for s in level]
         for task, outcome in run_jobs(_build_task, tasks, jobs):
