@@ -1,7 +1,9 @@
 """Whether a fine-tuned model still speaks: how surprising its free answers are to the base.
 
 A model whose words derail writes what its base finds unlikely, whatever it was taught. So both models answer the same ordinary openings at
-temperature 1, and the base reads both sets of answers: mean negative log-likelihood of an answer's token, in nats.
+temperature 1, and the base reads both sets of answers: mean negative log-likelihood of an answer's token, in nats. The bound of the gate
+(`FLUENCY`, .3) was laid where version 1's zoo has a gap: 50 of its 56 organisms rise by at most .244, the other six by .359 to .704, and
+those six do derail ("i like the rabbit 29 39 45 47 .").
 """
 
 from collections.abc import Iterable
