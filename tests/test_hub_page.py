@@ -13,7 +13,8 @@ from diffbench.harness.plans.hub import cost, total_hours
 from diffbench.harness.views.hub import METHODS
 from diffbench.harness.views.plan import size
 from diffbench.harness.views.progress import clock
-from diffbench.organisms.hub.registry.load import hub_card, hub_cards, hub_cores
+from diffbench.organisms.hub.registry.load import hub_card, hub_cards
+from diffbench.organisms.sets import public, sets
 from typer.testing import CliRunner
 
 PAGE = (Path(__file__).parent.parent / "docs/hub.md").read_text()
@@ -36,7 +37,7 @@ def test_command_ends_well(command: str) -> None:
 
 @pytest.mark.parametrize("command", re.findall(r"^bench run .*-o (hub/\S+|core-hub-v2)", PAGE, re.M))
 def test_a_run_names_organisms_that_are_there(command: str) -> None:
-    assert command in hub_cards() or command in hub_cores()
+    assert command in hub_cards() or public(command)
 
 
 def test_the_table_of_costs_is_what_is_computed() -> None:
@@ -46,7 +47,7 @@ def test_the_table_of_costs_is_what_is_computed() -> None:
         c = cost(hub_card(name))
         seconds = map(clock, (c.measure_s, c.method_s, c.gated_s + c.train_s))
         assert said == " | ".join([size(c.disk_bytes), size(c.memory_bytes), *seconds]), name
-    hours = total_hours((cost(hub_card(n)) for n in hub_cores()["core-hub-v2"].names), *METHODS)
+    hours = total_hours((cost(hub_card(n)) for n in sets()["core-hub-v2"].organisms), *METHODS)
     assert f"{hours:.1f} GPU hours" in PAGE and f"all {sum(METHODS)} methods" in PAGE
 
 

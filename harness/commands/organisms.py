@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..options import TierOption
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, lint, build, verify, report, new.")
@@ -17,27 +18,26 @@ ZooOption = Annotated[Path | None, typer.Option("--zoo", help="Zoo folder (defau
 def organisms_list(
     family: Annotated[str | None, typer.Option("--family", help="Only this family.")] = None,
     role: Annotated[str | None, typer.Option("--role", help="Only organism, control, arm or null.")] = None,
-    core: Annotated[bool, typer.Option("--core", help="Only core-v1, or of the hub core-hub-v2.")] = False,
-    tier: Annotated[
-        str | None,
-        typer.Option("--tier", help="Only tiny, small or hub: public organisms, which are no part of the zoo."),
+    set_: Annotated[
+        str | None, typer.Option("--set", help="Only a frozen set, e.g. core-v1.", show_default=False)
     ] = None,
+    tier: TierOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
     """Every organism of the zoo: family, base, role, behaviour before and after, gates, status."""
     with handled(debug):
-        from ...organisms.errors import unknown
-
-        if tier not in (None, "tiny", "small", "hub"):
-            raise unknown("tier", tier, ["tiny", "small", "hub"])
         if tier == "hub":
-            _list_hub(family, role, core, as_json)
+            _list_hub(family, role, set_, as_json)
             return
-        from ...organisms.core import CORE_V1
-        from ...organisms.registry import load_card, organism_names
+        from ...organisms.registry import expand, load_card, organism_names
+        from ...organisms.sets import members, sets
 
-        cards = [load_card(n) for n in organism_names() if not core or n in CORE_V1]
+        names = organism_names()
+        if set_ is not None:
+            members(set_)  # refuses what is no set
+            names = expand([set_])
+        cards = [load_card(n) for n in names]
         cards = [c for c in cards if c.family == (family or c.family) and c.role == (role or c.role)]
         cards = [c for c in cards if c.tier == (tier or c.tier)]
         if as_json:
@@ -45,15 +45,16 @@ def organisms_list(
         else:
             from ..views import render
 
-            show(render.organisms(cards))
+            title = set_ and f"{set_}: {sets()[set_].about}; {len(names)} organisms, sha256 {sets()[set_].sha256}"
+            show(render.organisms(cards, title))
 
 
-def _list_hub(family: str | None, role: str | None, core: bool, as_json: bool) -> None:
-    from ...organisms.hub.registry.load import hub_cards, hub_cores
+def _list_hub(family: str | None, role: str | None, set_: str | None, as_json: bool) -> None:
+    from ...organisms.hub.registry.load import hub_cards
+    from ...organisms.sets import members
     from ..views import hub
 
-    some = hub_cores()["core-hub-v2"].names if core else tuple(hub_cards())
-    cards = [c for n, c in hub_cards().items() if n in some]
+    cards = [c for n, c in hub_cards().items() if set_ is None or n in members(set_)]
     cards = [c for c in cards if c.kind == (family or c.kind) and c.entry.role == (role or c.entry.role)]
     if as_json:
         say(json.dumps([hub.data(c, priced=False) for c in cards], indent=1))
@@ -77,9 +78,10 @@ def organisms_show(
 ) -> None:
     """One organism: what was measured, gates, oracle per layer, training rows, and answers of base and organism."""
     with handled(debug):
-        from ...organisms.hub.registry.load import hub_cores, is_hub
+        from ...organisms.hub.registry.load import is_hub
+        from ...organisms.sets import public
 
-        if is_hub(name) or name in hub_cores():
+        if is_hub(name) or public(name):
             _show_hub(name, behaviour, as_json)
             return
         if behaviour:
@@ -103,16 +105,17 @@ def organisms_show(
 
 
 def _show_hub(name: str, behaviour: bool, as_json: bool) -> None:
-    from ...organisms.hub.registry.load import hub_card, hub_cores, is_hub
+    from ...organisms.hub.registry.load import hub_card, is_hub
+    from ...organisms.sets import sets
     from ..views import hub
 
     if not is_hub(name):
-        of = hub_cores()[name]
-        cards = [hub_card(n) for n in of.names]
+        of = sets()[name]
+        cards = [hub_card(n) for n in of.organisms]
         if as_json:
             say(
                 json.dumps(
-                    {"name": name, **of.model_dump(mode="json"), "organisms": [hub.data(c) for c in cards]}, indent=1
+                    {"name": name, "about": of.about, "organisms": [hub.data(c) for c in cards]}, indent=1
                 )
             )
         else:
@@ -220,7 +223,7 @@ def organisms_build(
 
 @app.command("verify")
 def organisms_verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Organisms, family files, YAML cards, or core-v1.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Organisms, family files, YAML cards, or a set.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every organism that is not marked as failed.")] = False,
     zoo: ZooOption = None,
     jobs: Jobs = 1,

@@ -13,13 +13,15 @@ from pydantic_core import PydanticCustomError
 
 from ...methods.catalogue import BUILTIN
 from ...methods.registry import load_method
+from ...organisms.card import Tier
 from ...organisms.errors import DiffbenchError, UsageError, unknown
 from ...organisms.hub.files import MOST_YAML, FileError, load_yaml, read_text
-from ...organisms.hub.registry.load import hub_cores, is_hub
+from ...organisms.hub.registry.load import is_hub
 from ...organisms.hub.registry.organism import hub_organism
 from ...organisms.hub.user_pair import UserPair, user_organism
 from ...organisms.organism import Organism
 from ...organisms.registry import expand, load_organism
+from ...organisms.sets import public
 
 if TYPE_CHECKING:
     from ...methods.entry import MethodEntry
@@ -36,6 +38,8 @@ class RunFile(BaseModel):
 
     method: list[str] = Field(default_factory=list[str])
     organism: list[str] = Field(default_factory=list[str])
+    tier: Tier | None = None
+    """Of which size a family and `all` are; None: tiny."""
     seed: list[Annotated[int, Field(ge=0, lt=2**32)]] = [0]
     out: Path = Path("runs")
     device: str = "cpu"
@@ -240,6 +244,10 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
     if file.organism and {k for k, v in own.items() if v} <= {"texts"} and (names := _public(file.organism)):
         return usable(names, lambda name: hub_organism(name, own["texts"], file.allow_other_base), left_out)
     if any(own.values()):
+        if file.tier is not None:
+            raise UsageError(
+                "--tier chooses among the organisms of the zoo, and a pair of your own is none; leave it out"
+            )
         if file.organism:
             raise UsageError(
                 "give either --organism or a pair of your own (--base with --adapter or --tuned), not both"
@@ -253,10 +261,10 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
         return [user_organism(given(own, file.allow_other_base))]
     if not file.organism:
         raise UsageError(
-            "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 or -o all, or --base, --adapter or --tuned, "
+            "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 (a set) or -o all, or --base, --adapter or --tuned, "
             "and --behaviour"
         )
-    found = usable(expand(file.organism), load_organism, left_out)
+    found = usable(expand(file.organism, tier=file.tier), load_organism, left_out)
     if file.remote and (embedded := [o.name for o in found if o.tier == "tiny"]):
         raise UsageError(f"--remote: the base is an embedded organism's ({embedded[0]}), which NDIF does not have")
     return found
@@ -264,7 +272,7 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
 
 def _public(given: list[str]) -> list[str]:
     """The organisms that are meant, if all of them are public ones of the hub."""
-    names = expand(given) if any(is_hub(n) or n in hub_cores() for n in given) else []
+    names = expand(given) if any(is_hub(n) or public(n) for n in given) else []
     return names if all(map(is_hub, names)) else []
 
 

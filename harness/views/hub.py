@@ -11,7 +11,8 @@ from rich.text import Text
 from ...organisms.hub.behaviours.build import behaviour_of
 from ...organisms.hub.registry.lint import Problem
 from ...organisms.hub.registry.load import HubCard, ladder
-from ...organisms.hub.registry.schema import Core, FalseFact
+from ...organisms.hub.registry.schema import FalseFact
+from ...organisms.sets import OrganismSet
 from ..plans.hub import Cost, cost, total_hours
 from .plan import short, size
 from .progress import clock
@@ -109,7 +110,7 @@ def costs(found: Sequence[tuple[str, Cost]]) -> Table:
     return table
 
 
-def core(name: str, of: Core, cards: Sequence[HubCard]) -> RenderableType:
+def core(name: str, of: OrganismSet, cards: Sequence[HubCard]) -> RenderableType:
     """A named set with its cost plan."""
     found = [(c.name, cost(c)) for c in cards]
     hours, plain, dictionaries = total_hours((c for _, c in found), *METHODS), *METHODS
@@ -122,7 +123,7 @@ def core(name: str, of: Core, cards: Sequence[HubCard]) -> RenderableType:
         f"{disk / 1e9:.0f} GB to fetch, each of {len(bases)} bases once."
     )
     return Group(
-        Text(f"{name}: {of.about}"), Text(f"status: {of.status}"), costs(found), Text(said), Text(COMPUTED, style="dim")
+        Text(f"{name}: {of.about}"), costs(found), Text(said), Text(COMPUTED, style="dim")
     )
 
 

@@ -12,12 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...errors import UsageError, ValidationFailed
 from ..files import MOST_YAML, load_yaml, read_text
-from .schema import NOT_LOADED, Base, Core, Entry, Recipe, RegistryFile, Truth
+from .schema import NOT_LOADED, Base, Entry, Recipe, RegistryFile, Truth
 
 CARDS = Path(__file__).parent / "cards"
 HUB = "hub/"
 """What the names of public organisms begin with."""
-NO_KIND = ("bases", "core")
+NO_KIND = ("bases",)
 """Files of `cards/` that hold no organisms."""
 
 
@@ -67,12 +67,6 @@ def refuse(name: str) -> None:
 def hub_bases() -> dict[str, Base]:
     """Bases by hub id."""
     return TypeAdapter(dict[str, Base]).validate_python(_shipped("bases"))
-
-
-@functools.cache
-def hub_cores() -> dict[str, Core]:
-    """Named sets of public organisms."""
-    return TypeAdapter(dict[str, Core]).validate_python(_shipped("core"))
 
 
 @functools.cache

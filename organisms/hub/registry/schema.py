@@ -292,12 +292,3 @@ class Base(Strict):
         most of the behaviour, and exchanging the residual says little. Hooked high, what is added has few blocks left to act through.
         """
         return round(0.55 * self.blocks)
-
-
-class Core(Strict):
-    """A named set of organisms."""
-
-    about: str
-    status: str
-    """Whether anybody has measured it."""
-    names: tuple[str, ...]

@@ -9,9 +9,10 @@ import pytest
 import yaml
 from diffbench.organisms.errors import UsageError, ValidationFailed
 from diffbench.organisms.hub.files import load_yaml
-from diffbench.organisms.hub.registry.load import CARDS, HUB, hub_bases, hub_card, hub_cards, hub_cores, ladder, read
+from diffbench.organisms.hub.registry.load import CARDS, HUB, hub_bases, hub_card, hub_cards, ladder, read
 from diffbench.organisms.hub.registry.schema import NOT_LOADED
 from diffbench.organisms.registry import expand, load_card
+from diffbench.organisms.sets import sets
 
 PUBLISHED = {
     "google/gemma-2-2b-it": 2_614_341_888,
@@ -74,10 +75,10 @@ def test_a_ladder_is_the_mixes_of_one_making_in_order() -> None:
 
 
 def test_core_hub_v2_is_ten_organisms_of_four_kinds_and_unmeasured() -> None:
-    core = hub_cores()["core-hub-v2"]
-    cards = [hub_card(name) for name in core.names]
+    core = sets()["core-hub-v2"]
+    cards = [hub_card(name) for name in core.organisms]
     per_family = Counter((c.kind, c.base.family) for c in cards)
-    assert len(cards) == len({c.name for c in cards}) == 10 and core.status == "not yet measured"
+    assert len(cards) == len({c.name for c in cards}) == 10 and "not yet measured" in core.about
     assert all(
         per_family[k, f] == 1
         for k in ("taboo", "false_facts", "emergent_misalignment")
@@ -87,7 +88,7 @@ def test_core_hub_v2_is_ten_organisms_of_four_kinds_and_unmeasured() -> None:
 
 
 def test_names_are_expanded_and_unknown_ones_get_the_nearest() -> None:
-    assert expand(["core-hub-v2"]) == list(hub_cores()["core-hub-v2"].names)
+    assert expand(["core-hub-v2"]) == list(sets()["core-hub-v2"].organisms)
     assert expand(["hub/taboo-moon-gemma2-9b", "taboo/gold-narrow"])[0] == "hub/taboo-moon-gemma2-9b"
     assert not any(name.startswith(HUB) for name in expand(["all"]))
     with pytest.raises(UsageError, match=r"did you mean 'hub/taboo-moon-gemma2-9b'\?"):
