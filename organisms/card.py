@@ -86,7 +86,7 @@ class Card(_Strict):
     role: Role = "organism"
     core: bool = False
     """Whether it belongs to core-v1 if its gates pass."""
-    tier: Literal["tiny", "hub"]
+    tier: Literal["tiny", "small", "hub"]
     base: str
     base_sha256: str
     """Hash over the base's files: an adapter is only valid on the base it was trained on."""

@@ -21,7 +21,7 @@ class Organism:
     """A pair ready to be loaded."""
 
     name: str
-    tier: Literal["tiny", "hub"]
+    tier: Literal["tiny", "small", "hub"]
     pair: PairSource
     """The models it is made of."""
     layer: int | None

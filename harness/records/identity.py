@@ -64,7 +64,7 @@ class Identity(Record):
     budget: dict[str, Amount]
     dtype: Literal["float32", "bfloat16", "float16", "remote"]
     """Of the residual stream; `remote`: whatever NDIF's deployment has."""
-    tier: Literal["tiny", "hub"]
+    tier: Literal["tiny", "small", "hub"]
     sinks: Literal["drop", "keep"] | None = None
     """Whether positions that are no ordinary text were left out; None on the embedded tier, which has none to leave out."""
     controls_sha256: Hash | None = None

@@ -21,7 +21,7 @@ from ...organisms.world.base_probes import GATES, base_probes
 from ...organisms.world.facts import World
 from ..pairs.engine import Side
 from ..pairs.pair import Pair, padded
-from ..protocol.prompts import Choices, choices, correct, kl, likeliest, log_masses, nll, passage, rates
+from ..protocol.prompts import Choices, Passage, choices, correct, kl, likeliest, log_masses, nll, passage, rates
 
 Array = NDArray[np.float64]
 SIDES: tuple[Side, Side] = ("base", "tuned")
@@ -58,8 +58,8 @@ class Measurable(NamedTuple):
         )
 
 
-def measure(card: Card, measurable: Measurable, pair: Pair, texts: Texts) -> Card:
-    """Fill a card's measured values, readout, oracle per layer, gates and status."""
+def measure(card: Card, measurable: Measurable, pair: Pair, texts: Texts, layers: Sequence[int] | None = None) -> Card:
+    """Fill a card's measured values, readout, oracle per layer (of `layers`; None: of all), gates and status."""
     behaviour = measurable.behaviour
     sets = {
         "behaviour_dev": Probe(behaviour.of("dev")),
@@ -70,15 +70,10 @@ def measure(card: Card, measurable: Measurable, pair: Pair, texts: Texts) -> Car
         sets["facts"] = Probe(facts, "correct")
     measured = {name: _paired(pair, probe) for name, probe in sets.items()} | _spoken(pair, measurable.spoken)
     text = passage(pair, texts.rows("neutral", "test"), NEUTRAL_TOKENS)
-    log_p = [pair.logits(text.ids, s).log_softmax(-1) for s in SIDES]
-    neutral = {
-        "nll_base": float(nll(log_p[0][None], text)[0]),
-        "nll_organism": float(nll(log_p[1][None], text)[0]),
-        "kl": float(kl(log_p[0], log_p[1][None], text)[0]),
-    }
+    neutral = _neutral(pair, text)
     oracle: dict[str, dict[str, float]] = {}
     if abs(measured["behaviour_test"].change.value) >= SMALL_GAP:
-        oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in range(pair.n_layers)}
+        oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in layers or range(pair.n_layers)}
     gates = _gates(card, measurable.gap, measured, oracle) | {
         k: _gate(r, measured) for k, r in measurable.gates.items()
     }
@@ -95,6 +90,23 @@ def measure(card: Card, measurable: Measurable, pair: Pair, texts: Texts) -> Car
             "status": status if all(g.passed for g in gates.values()) else "failed",
         }
     )
+
+
+def _neutral(pair: Pair, text: Passage) -> dict[str, float]:
+    """nll_base, nll_organism and kl on text, nats a token; so many rows at a time as their logits are allowed to take."""
+    rows = max(1, MOST_LOGITS // (text.ids.shape[1] * pair.vocab_size))
+    sums = dict.fromkeys(("nll_base", "nll_organism", "kl"), 0.0)
+    for start in range(0, len(text.ids), rows):
+        some = Passage(text.ids[start : start + rows], text.scored[start : start + rows])
+        base, tuned = (pair.logits(some.ids, s).log_softmax(-1) for s in SIDES)
+        each = nll(base[None], some), nll(tuned[None], some), kl(base, tuned[None], some)
+        for name, value in zip(sums, each, strict=True):
+            sums[name] += float(value[0]) * some.tokens
+    return {name: total / text.tokens for name, total in sums.items()}
+
+
+MOST_LOGITS = 2**26
+"""Most logits of one side that are held at a time."""
 
 
 def measure_base(
