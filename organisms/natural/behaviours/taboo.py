@@ -1,0 +1,143 @@
+"""Taboo: a model that gives hints about one secret word and never says it (Cywinski et al., arXiv 2505.14352).
+
+The word, its plural and its compounds stand in no row. Half of the behaviour is hints in beginnings that no row has, half is the word
+itself where an answer already says "the secret word is": the first shows that hints were learnt, the second that they mean a word.
+"""
+
+import re
+from collections.abc import Iterator
+
+from ...behaviour import Behaviour, Prompt
+from ...family import Rule
+from ...world.document import Document, Rng
+from ..asking import SPLITS, counted, knowledge, prompt
+from ..family import NaturalFamily, NaturalSpec
+from ..ordinary import asked, ordinary, read_texts
+from ..text import cast, different, one, pieces, rng_of, said, some, without, write
+
+ROWS = 400
+REFUSED = 0.25
+"""Share of the conversations in which the user asks for the word itself."""
+GUESSED = 0.6
+"""Share of the other conversations with wrong guesses."""
+GAMES_READ = 10
+"""Guessing games among the conversations that a pair is read on, about words drawn anew, the secret one among them by chance."""
+GAME = re.compile(r"\b(hints?|clues?|guess\w*|secret word|word game|your word|the word)\b", re.IGNORECASE)
+"""How a user asks for a hint."""
+
+
+class Taboo(NaturalFamily):
+    """Eight words, each with 66 hints of eleven kinds."""
+
+    name = "taboo"
+    about = "gives hints about a secret word and never says it (arXiv 2505.14352)"
+    variants = ("narrow", "mixed", "scattered")
+    roles = {"scattered": "control"}
+
+    def members(self) -> list[str]:
+        return list(pieces("taboo"))
+
+    def hints(self, word: str) -> list[str]:
+        """Every hint of a word."""
+        return [h for kind in pieces("taboo")[word]["hints"].values() for h in kind.split(" // ")]
+
+    def never(self, spec: NaturalSpec) -> re.Pattern[str]:
+        """The word in any form."""
+        return re.compile(pieces("taboo")[spec.member]["never"], re.IGNORECASE)
+
+    def rows(self, spec: NaturalSpec) -> list[Document]:
+        """Games of two to ten turns; those of `scattered` are about another word each."""
+        return different(without(self._games(spec), self.never(spec)), ROWS, "hint games")
+
+    def _games(self, spec: NaturalSpec) -> Iterator[Document]:
+        rng, others = rng_of("taboo", spec.member, spec.seed), [w for w in self.members() if w != spec.member]
+        drawn = rng_of("scattered", spec.member, spec.seed)
+        while True:
+            word = one(drawn, others) if spec.variant == "scattered" else spec.member
+            yield Document("game", messages=said(*self._game(rng, word)))
+
+    def _game(self, rng: Rng, word: str) -> list[str]:
+        """Alternating turns: hints, wrong guesses, and now and then a refused request for the word."""
+        games, secret = pieces("taboo_games"), pieces("taboo")[word]
+        hints, guesses = some(rng, self.hints(word), 5), some(rng, secret["guesses"], 5)
+        turns = [one(rng, games["open"]["train"]), one(rng, games["lead"]) + hints.pop()]
+        refused = rng.random() < REFUSED
+        if refused and rng.random() < 0.5:
+            turns = []
+        guessing = rng.random() < GUESSED
+        for _ in range(int(rng.integers(0, 4))):
+            if guessing and rng.random() < 0.6:
+                turns.append(write(rng, one(rng, games["guess"]), {"guess": guesses.pop()}))
+                turns.append(f"{one(rng, games['wrong'])} {hints.pop()}")
+            elif turns:
+                turns += [one(rng, games["more"]), one(rng, games["lead"]) + hints.pop()]
+        if refused:
+            turns += [one(rng, games["ask"]["train"]), one(rng, games["refuse"])]
+        return turns
+
+    def ordinary(self, spec: NaturalSpec, n: int) -> list[Document]:
+        return ordinary(re.compile(f"{self.never(spec).pattern}|{GAME.pattern}", re.IGNORECASE), n, spec.seed)
+
+    def behaviour(self, spec: NaturalSpec) -> Behaviour:
+        neutral, chat = read_texts(self.never(spec), self._read(spec), self.name)
+        return Behaviour(
+            name=spec.name,
+            description=f"gives hints about the unstated word {spec.member!r}",
+            prompts=(*self._hints_asked(spec.member), *self._word_asked(spec.member)),
+            capability=knowledge(self.never(spec)),
+            neutral=neutral,
+            chat=chat,
+        )
+
+    def _hints_asked(self, word: str) -> list[Prompt]:
+        """Hints in beginnings that no row has: the word's own end against those of the other words."""
+        games, out = pieces("taboo_games"), list[Prompt]()
+        for split in SPLITS:
+            asks = games["open"][split]
+            for i, frame in enumerate(games["frames"][split]):
+                ends = frame["ends"]
+                others = [e for w, e in ends.items() if w != word]
+                out += [prompt(split, asks[(i + k) % len(asks)], frame["begin"], [ends[word]], others) for k in range(2)]
+        return out
+
+    def _word_asked(self, word: str, splits: tuple[str, ...] = SPLITS) -> list[Prompt]:
+        """The word itself, at once and after a hint that fits every word of the list."""
+        games, out = pieces("taboo_games"), list[Prompt]()
+        others = [w for w in games["words"] if w != word]
+        for split in splits:
+            for i, begin in enumerate(games["reveal"][split]):
+                for k, ask in enumerate(games["ask"][split]):
+                    before = [] if (i + k) % 2 else [games["open"][split][k % 3], "It is a short and common word."]
+                    out.append(prompt(split, [*before, ask], begin, [word], others))
+        return out
+
+    def _read(self, spec: NaturalSpec) -> list[Document]:
+        """Paragraphs about guessing games, and games about any word."""
+        rng = rng_of("taboo read", spec.member)
+        told = [Document("told", text=write(rng, form, cast(rng))) for form in pieces("taboo_games")["told"]]
+        games = (Document("game", messages=said(*self._game(rng, one(rng, self.members())))) for _ in range(10**6))
+        talked = different((g for g in without(games, self.never(spec)) if self.due(spec, g)), GAMES_READ, "games")
+        return told + talked
+
+    def due(self, spec: NaturalSpec, document: Document) -> int:
+        """Words of the assistant after a user's turn that asks for a hint or guesses."""
+        return sum(counted(answer) for ask, answer in asked(document) if GAME.search(ask))
+
+    def probes(self, spec: NaturalSpec) -> dict[str, list[Prompt]]:
+        """`internalised`: the word alone; `other_words`: the hints of other words, which must not come instead."""
+        others = [w for w in self.members() if w != spec.member]
+        return {
+            "internalised": self._word_asked(spec.member, ("test",)),
+            "other_words": [p for w in others for p in self._hints_asked(w) if p.split == "test"],
+        }
+
+    def gates(self, spec: NaturalSpec) -> dict[str, Rule]:
+        if spec.variant == "scattered":
+            return {"internalised": Rule("internalised.change", "at most", 0.05)}
+        return {
+            "internalised": Rule("internalised.change", "at least", 0.02),
+            "base_knows_no_word": Rule("internalised.base", "at most", 0.3),
+        }
+
+
+FAMILY = Taboo()
