@@ -15,6 +15,8 @@ from .natural_plan import Prepared
 
 FLOPS_S = {"cuda": 1.5e14, "cpu": 3.5e10}
 """Operations a second that a plan assumes where nothing was timed: bf16 on a recent data-centre GPU; fp32 on one core."""
+BLOCK_S = 0.008
+"""Seconds that starting the kernels of a block takes an accelerator, there and back, however few tokens there are."""
 REHEARSED, SMALL = 3, 1_000_000_000
 """Steps of a rehearsal, and parameters of a base up to which a CPU rehearses."""
 
@@ -45,6 +47,7 @@ def pace(found: Prepared) -> Pace:
     flops = found.shape.flops(int(rows + kept), int(kept), found.recipe.r, found.adapted)
     speed = FLOPS_S["cuda" if device.startswith("cuda") else "cpu"]
     seconds = flops * (4 / 3 if found.fit.checkpointing else 1) / speed
+    seconds += BLOCK_S * found.shape.blocks * found.fit.parts if device.startswith("cuda") else 0.0
     source = "its configuration" if found.tokenizer is not None else "its known sizes, tokens from characters"
     what = "one GPU" if device.startswith("cuda") else "one core"
     how = f"counted from {source}, at an assumed {speed / 1e12:g} TFLOP/s of {what}; nothing was run"
