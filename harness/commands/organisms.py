@@ -99,7 +99,7 @@ def organisms_build(
     """Train bases and organisms, measure them and write their cards; what is there already is kept."""
     with handled(debug):
         real = real_base(base or [], names or [])
-        options = {"device": device, "dtype": dtype, "blocks": blocks, "settings": settings}
+        options = {"device": device, "dtype": dtype, "blocks": blocks, "set": settings}
         if real is not None:
             embedded = {"family": family, "all": everything, "jobs": jobs > 1}
             build_real(names or [], real, zoo, dry_run, resume, overwrite, options, embedded)
@@ -161,7 +161,7 @@ def build_real(
     from ..zoo.natural import build_natural, plan_lines
     from ..zoo.natural_plan import Asked
 
-    changes = tuple(setting(text) for text in options["settings"] or [])
+    changes = tuple(setting(text) for text in options["set"] or [])
     device, dtype = options["device"] or "cpu", options["dtype"]
     for name in names:
         asked = Asked(name, base, zoo or ZOO, device, dtype, options["blocks"], changes)

@@ -1,6 +1,5 @@
 """What every step reads, and that cutting a step into parts changes nothing."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ def test_every_row_is_shown_before_one_is_shown_again() -> None:
     examples = plan(numbered(8, 0), numbered(3, 100), RECIPE)
     assert len(examples) == 6 * 6
     steps = [examples[i : i + 6] for i in range(0, 36, 6)]
-    assert all([sum(e["kept"] for e in s) == 2 for s in steps])
+    assert all(sum(e["kept"] for e in s) == 2 for s in steps)
     shown = [e["input_ids"][0] for e in examples if not e["kept"]]
     assert sorted(shown[:8]) == sorted(shown[8:16]) == sorted(shown[16:]) == list(range(8)) and shown[:8] != shown[8:16]
     assert plan(numbered(8, 0), numbered(3, 100), RECIPE) == examples
