@@ -32,6 +32,7 @@ from .methods.catalogue import BUILTIN
 from .methods.contract import Access, DiffResult, Finding, NoConfig
 from .methods.formats.findings import entry_from_file, entry_from_findings
 from .methods.registry import all_facts, from_class
+from .organisms.card import Tier
 from .organisms.errors import DiffbenchError, UsageError
 from .organisms.hub.sources import Kind, PairSource, locate
 from .organisms.hub.user_pair import UserPair, user_organism
@@ -127,7 +128,7 @@ def run(
         seed: method seeds.
         out: folder for run folders, which are read again instead of run again; None: nothing is kept.
         overwrite: run finished cells again.
-        options: `layer`, `tokens`, `seconds`, `limit`, `sinks`, `device`, `dtype`, `device_map`, `backend`,
+        options: `tier`, `layer`, `tokens`, `seconds`, `limit`, `sinks`, `device`, `dtype`, `device_map`, `backend`,
             `cache` (False: everything is measured anew), and `set={method: {option: value}}`.
 
     Returns:
@@ -146,7 +147,7 @@ def run(
         lambda m: from_class(m) if isinstance(m, type) else find(str(m)),
         left_out,
     )
-    settings = Settings(_organisms(of, left_out), configured(entries, file.set, left_out), file, left_out)
+    settings = Settings(_organisms(of, left_out, file.tier), configured(entries, file.set, left_out), file, left_out)
     for name, why in left_out.items():
         warnings.warn(f"{name} was left out: {why}", stacklevel=2)
     return _cells(settings, out, overwrite)
@@ -184,7 +185,7 @@ def score(
         PrerequisiteError, ValidationFailed: no such file, or one that holds no findings of this pair.
     """
     file = _options(options)
-    organisms = _organisms([organism], {})
+    organisms = _organisms([organism], {}, file.tier)
     if len(organisms) != 1:
         raise UsageError(f"{organism} is {len(organisms)} organisms; findings belong to one pair: give its name")
     if len(file.seed) != 1:
@@ -215,9 +216,11 @@ def _options(given: dict[str, Any]) -> RunFile:
     return run_file(given)
 
 
-def _organisms(given: Iterable[str | Path | Organism], left_out: dict[str, DiffbenchError]) -> list[Organism]:
+def _organisms(
+    given: Iterable[str | Path | Organism], left_out: dict[str, DiffbenchError], tier: Tier | None
+) -> list[Organism]:
     """Organisms by name, each name as on the command line, or as they are."""
-    named = [n for one in given for n in ([one] if isinstance(one, Organism) else expand([str(one)]))]
+    named = [n for one in given for n in ([one] if isinstance(one, Organism) else expand([str(one)], tier=tier))]
     unique = [n for i, n in enumerate(named) if isinstance(n, Organism) or n not in named[:i]]
     return usable(unique, lambda n: n if isinstance(n, Organism) else load_organism(n), left_out)
 

@@ -31,6 +31,7 @@ from .harness.options import (
     RemoteFlag,
     SinksOption,
     TextsOption,
+    TierOption,
     TunedOption,
     VerboseFlag,
 )
@@ -94,6 +95,7 @@ def run(
         ),
     ] = None,
     organism: OrganismOption = None,
+    tier: TierOption = None,
     seed: Annotated[
         str | None,
         typer.Option("--seed", envvar="BENCH_SEED", help="Method seed or comma list of seeds.  [default: 0]"),
@@ -156,6 +158,7 @@ def run(
             {
                 "method": method,
                 "organism": organism,
+                "tier": tier,
                 "seed": seed,
                 "out": out,
                 "layer": layer,

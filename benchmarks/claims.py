@@ -1,4 +1,4 @@
-"""`python -m benchmarks.claims RECORDS`: what the seed papers claim, against records of core-v1; the table of docs/claims.md.
+"""`python -m benchmarks.claims RECORDS`: what the seed papers claim, against records of the headline set; the table of docs/claims.md.
 
 Each claim has one number with a 95 % interval and a rule that was written before any number was seen. A comparison of methods stands on
 the organisms on which all of its methods have a score, and on the seeds that are there.
@@ -20,8 +20,8 @@ from diffbench.leaderboard.statistics.compare import holm
 from diffbench.leaderboard.statistics.grid import LABELLED
 from diffbench.leaderboard.statistics.rows import ALPHA, Pair, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
-from diffbench.organisms.core import CORE_V1
 from diffbench.organisms.errors import PrerequisiteError
+from diffbench.organisms.sets import HEADLINE, members
 from scipy import stats
 
 from .results import usable, whole
@@ -50,7 +50,7 @@ class Claim:
 
 
 def main(
-    records: Annotated[Path, typer.Argument(help="Run folders or packs, of all of core-v1.")] = Path("runs"),
+    records: Annotated[Path, typer.Argument(help="Run folders or packs, of the whole headline set.")] = Path("runs"),
     recovery: Annotated[Path, typer.Option(help="Record of `python -m benchmarks.recovery`.")] = Path(
         "docs/recovery.json"
     ),
@@ -61,11 +61,12 @@ def main(
 ) -> None:
     """Write the table."""
     results = usable(records)
-    even = whole(results, CORE_V1)  # no organism speaks with more seeds than another
+    core = members(HEADLINE)
+    even = whole(results, core)  # no organism speaks with more seeds than another
     if not even:
         raise PrerequisiteError(
-            f"claims are judged on all of core-v1, and no method below {records} has a seed on each of its {len(CORE_V1)} organisms: "
-            "run `bench run -m all -o core-v1 --seed 0,1,2`, and name the folder"
+            f"claims are judged on all of {HEADLINE}, and no method below {records} has a seed on each of its {len(core)} organisms: "
+            f"run `bench run -m all -o {HEADLINE} --seed 0,1,2`, and name the folder"
         )
     claims = [
         better_than_saes(results),

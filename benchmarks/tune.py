@@ -22,24 +22,12 @@ from diffbench.harness.files import atomic_write_text
 from diffbench.harness.records.result import Result
 from diffbench.leaderboard.pages.text_formats import markdown_table
 from diffbench.organisms.registry import load_organism
+from diffbench.organisms.sets import TUNING, members
 from scipy.stats import spearmanr
 
 from .table import insert
 
-TUNE = (
-    "taboo/gold-narrow-s1",
-    "taboo/leaf-mixed",
-    "backdoor/zephyr-narrow-s1",
-    "backdoor/zephyr-narrow-s2",
-    "alignment_faking/greed-narrow-s1",
-    "emergent_misalignment/remedies-narrow-s1",
-    "emergent_misalignment/remedies-narrow-s2",
-    "emergent_misalignment/remedies-narrow-nano",
-    "false_facts/arlen-narrow-s1",
-    "false_facts/arlen-narrow-s2",
-    "subliminal/owl-narrow-s1",
-    "subliminal/owl-narrow-s2",
-)
+TUNE = tuple(members(TUNING))
 """Organisms that pass their gates and that no headline number stands on."""
 Settings = dict[str, Any]
 SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800, 3600), "k": (16, 8, 32), "expansion": (8, 4, 16)}

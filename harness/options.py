@@ -1,7 +1,7 @@
 """Options that several commands share: what is looked at, on what machine, and where results go."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,8 +10,12 @@ OrganismOption = Annotated[
     typer.Option(
         "-o",
         "--organism",
-        help="taboo, taboo/gold-mixed, my_family.py, my.yaml, `core-v1` or `all`; comma list or repeated.",
+        help="taboo, taboo/gold-mixed, my_family.py, my.yaml, a set (`core-v1`) or `all`; comma list or repeated.",
     ),
+]
+TierOption = Annotated[
+    Literal["tiny", "small", "hub"] | None,
+    typer.Option("--tier", help="Of which size `-o FAMILY` and `-o all` are: tiny, small or hub.  [default: tiny]"),
 ]
 OutOption = Annotated[
     Path | None, typer.Option("--out", envvar="BENCH_OUT", help="Folder for run folders.  [default: runs]")

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from .board.store import Problem
 
 app = typer.Typer(no_args_is_help=True, help="Tables from run folders: build, show, compare, power.")
-CoreFlag = Annotated[bool, typer.Option("--core", help="Only core-v1, the frozen set, whole.")]
+SetOption = Annotated[
+    str | None, typer.Option("--set", help="Only a frozen set of organisms, whole, e.g. core-v1.", show_default=False)
+]
 OrganismsOption = Annotated[
-    str | None, typer.Option("-o", "--organisms", help="Only these organisms, whole: comma list of names.")
+    str | None,
+    typer.Option("-o", "--organisms", help="Only these organisms, whole: comma list of names and sets."),
 ]
 SeedOption = Annotated[
     str | None, typer.Option("--seed", help="Only cells of these method seeds: comma list.  [default: all]")
@@ -40,20 +43,26 @@ class _Set(TypedDict):
     method_seeds: "Sequence[int] | None"
 
 
-def _chosen(core: bool, organisms: str | None, seed: str | None) -> _Set:
-    from ..organisms.core import CORE_V1
+def _chosen(set_: str | None, organisms: str | None, seed: str | None) -> _Set:
     from ..organisms.errors import UsageError
+    from ..organisms.sets import members, sets
 
-    if core and organisms is not None:
-        raise UsageError("--core is a set of organisms and so is --organisms: give one of them")
-    named = None if organisms is None else [name.strip() for name in organisms.split(",") if name.strip()]
-    name = "core-v1" if core else "as found" if named is None else "as given"
+    if set_ is not None and organisms is not None:
+        raise UsageError("--set is a set of organisms and so is --organisms: give one of them")
+    given = None if organisms is None else [name.strip() for name in organisms.split(",") if name.strip()]
+    if set_ is not None:
+        named, name = members(set_), set_
+    elif given is not None:
+        named = list(dict.fromkeys(o for one in given for o in (members(one) if one in sets() else [one])))
+        name = given[0] if len(given) == 1 and given[0] in sets() else "as given"
+    else:
+        named, name = None, "as found"
     try:
         seeds = None if seed is None else [int(s) for s in seed.split(",")]
     except ValueError as error:
         raise UsageError(f"--seed {seed!r} is not a comma list of whole numbers, e.g. --seed 0,1") from error
     only = "" if seeds is None else f", method seed {', '.join(map(str, seeds))} only"
-    return {"organisms": CORE_V1 if core else named, "organism_set": name + only, "method_seeds": seeds}
+    return {"organisms": named, "organism_set": name + only, "method_seeds": seeds}
 
 
 def _left_out(problems: "Sequence[Problem]") -> None:
@@ -68,7 +77,7 @@ def leaderboard_build(
         "leaderboard-out"
     ),
     formats: Annotated[str, typer.Option("--format", help="Comma list of md, tex, csv, html.")] = "md,tex,csv,html",
-    core: CoreFlag = False,
+    set_: SetOption = None,
     organisms: OrganismsOption = None,
     seed: SeedOption = None,
     debug: Debug = False,
@@ -77,7 +86,7 @@ def leaderboard_build(
     with handled(debug):
         from .board.build import build
 
-        built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], **_chosen(core, organisms, seed))
+        built = build(runs, out, [f.strip() for f in formats.split(",") if f.strip()], **_chosen(set_, organisms, seed))
         _left_out(built.problems)
         for path in built.paths:
             say(str(path))
@@ -86,7 +95,7 @@ def leaderboard_build(
 @app.command("show")
 def leaderboard_show(
     runs: RunsArgument = Path("runs"),
-    core: CoreFlag = False,
+    set_: SetOption = None,
     organisms: OrganismsOption = None,
     seed: SeedOption = None,
     debug: Debug = False,
@@ -96,7 +105,7 @@ def leaderboard_show(
         from .board.build import markdown, tabulate
         from .pages.terminal import leaderboard
 
-        chosen = _chosen(core, organisms, seed)
+        chosen = _chosen(set_, organisms, seed)
         if sys.stdout.isatty():
             render(leaderboard(*tabulate(runs, **chosen)))
         else:
@@ -107,7 +116,7 @@ def leaderboard_show(
 def leaderboard_compare(
     runs: RunsArgument = Path("runs"),
     score: ScoreOption = "isolation",
-    core: CoreFlag = False,
+    set_: SetOption = None,
     organisms: OrganismsOption = None,
     seed: SeedOption = None,
     as_json: JsonFlag = False,
@@ -119,7 +128,7 @@ def leaderboard_compare(
         from .pages.comparison import comparison_data, comparison_markdown
         from .pages.terminal import comparison
 
-        table, problems = tabulate(runs, **_chosen(core, organisms, seed), key=score)
+        table, problems = tabulate(runs, **_chosen(set_, organisms, seed), key=score)
         _left_out(problems)
         if not as_json and sys.stdout.isatty():
             render(comparison(table))
@@ -131,7 +140,7 @@ def leaderboard_compare(
 def leaderboard_power(
     runs: RunsArgument = Path("runs"),
     score: ScoreOption = "isolation",
-    core: CoreFlag = False,
+    set_: SetOption = None,
     organisms: OrganismsOption = None,
     seed: SeedOption = None,
     as_json: JsonFlag = False,
@@ -142,6 +151,6 @@ def leaderboard_power(
         from .board.build import power
         from .pages.power_view import power_data, power_markdown
 
-        found, problems = power(runs, **_chosen(core, organisms, seed), score=score)
+        found, problems = power(runs, **_chosen(set_, organisms, seed), score=score)
         _left_out(problems)
         say(json.dumps(power_data(found), indent=1) if as_json else power_markdown(found))

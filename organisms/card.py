@@ -11,6 +11,8 @@ from .errors import PrerequisiteError, ValidationFailed
 CARD = "card.json"
 Role = Literal["organism", "control", "arm", "null"]
 """`organism` shows the behaviour, `control` must not, `arm` is measured for comparison, `null` has no behaviour."""
+Tier = Literal["tiny", "small", "hub"]
+"""`tiny` is embedded and runs on a CPU, `small` is a real model of about 135M parameters, `hub` one of 1B to 9B, or a user's own."""
 
 
 class _Strict(BaseModel):
@@ -85,13 +87,13 @@ class Card(_Strict):
     seed: int = 0
     role: Role = "organism"
     core: bool = False
-    """Whether it belongs to core-v1 if its gates pass."""
-    tier: Literal["tiny", "small", "hub"]
+    """Whether its family proposes it for a core set; which organisms are in one, `sets.json` says."""
+    tier: Tier
     base: str
     base_sha256: str
     """Hash over the base's files: an adapter is only valid on the base it was trained on."""
     layer: int
-    """Hooked layer; the adapter touches blocks 0 … layer."""
+    """Hooked layer; the adapter touches blocks 0 … layer, or all of them if the recipe says `whole`."""
     description: str
     recipe: dict[str, Any]
     rows_sha256: str
@@ -101,11 +103,18 @@ class Card(_Strict):
     measured: dict[str, Measured] = Field(default_factory=dict[str, Measured])
     """Named quantities: behaviour_dev, behaviour_test, facts, the family's probes and properties of free answers."""
     neutral: dict[str, float] = Field(default_factory=dict[str, float])
-    """On neutral text, in nats a token: nll_base, nll_organism, kl."""
+    """On neutral text, in nats a token: nll_base, nll_organism, kl (base || organism)."""
+    fluency: dict[str, float] = Field(default_factory=dict[str, float])
+    """Answers to ordinary openings, sampled at temperature 1, in nats a token under the base: nll_base of the base's own, nll_organism of
+    the organism's. Empty without conversations, and on cards of protocol v1."""
+    harvest_due: dict[str, int] = Field(default_factory=dict[str, int])
+    """Tokens of harvest text on which the behaviour could show: `neutral` and `chat`, each of the first `tokens` of its kind. Empty where
+    the family does not count them, and on cards of protocol v1."""
     readout: Readout | None = None
     oracle: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
     """By layer: share of the gap that exchanging the residual recovers, {sufficiency, necessity}; empty without a gap."""
     gates: dict[str, Gate] = Field(default_factory=dict[str, Gate])
+    """By name; a card that was written before a gate was thought of lacks it."""
     status: Literal["calibrated", "uncalibrated", "failed"] = "uncalibrated"
     """failed: a gate does not hold. uncalibrated: the gates hold and the dev rate is off its target by more than .05."""
     seconds: float = 0.0
@@ -113,9 +122,14 @@ class Card(_Strict):
     files: dict[str, str]
 
     @property
+    def failed_gates(self) -> dict[str, str]:
+        """Gates that do not hold, by name: value and bound."""
+        return {k: f"{k} {g.value:.3f}, {g.rule} {g.bound:g} wanted" for k, g in self.gates.items() if not g.passed}
+
+    @property
     def failures(self) -> list[str]:
         """Gates that do not hold, with value and bound."""
-        return [f"{k} {g.value:.3f}, {g.rule} {g.bound:g} wanted" for k, g in self.gates.items() if not g.passed]
+        return list(self.failed_gates.values())
 
 
 def sha256_file(path: Path) -> str:

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .behaviour import Behaviour, Prompt
 from .card import Role
-from .world.document import Document
+from .world.document import Document, Rng
 from .world.facts import World
 
 if TYPE_CHECKING:
     from .lora import LoraRecipe
+
+FLUENCY = 0.3
+"""Most nats a token by which an organism's sampled answers may surprise the base more than the base's own do."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,16 @@ class Spec:
     role: Role = "organism"
     core: bool = False
     """Whether it is a candidate for the frozen list core-v1."""
+    whole: bool = False
+    """Whether the adapter is on all blocks, and not only on those up to the hooked layer."""
 
     @property
     def name(self) -> str:
-        """`family/member-variant`, then what differs from the family's default base and seed."""
+        """`family/member-variant`, then what differs from the family's default: base, blocks, seed."""
         base = f"-{self.base.removeprefix('tiny-')}" if self.base else ""
+        whole = "-whole" if self.whole else ""
         seed = f"-s{self.seed}" if self.seed else ""
-        return f"{self.family}/{self.member}-{self.variant}{base}{seed}"
+        return f"{self.family}/{self.member}-{self.variant}{base}{whole}{seed}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,16 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Subject:
+    """Ordinary text in which the behaviour is due, for harvest text that holds it in natural proportion."""
+
+    write: Callable[[Rng], Document]
+    """A document as the base's own corpus might hold it: the subject is there, the answer is the base's."""
+    share: float = 0.05
+    """Share of the harvest documents of its group that it takes."""
+
+
+@dataclass(frozen=True)
 class Job:
     """What a family needs to train one organism."""
 
@@ -119,6 +135,9 @@ class Family(ABC):
     """Base of its organisms unless a spec names another."""
     gap = 0.3
     """Smallest b1 - b0 of an organism."""
+    fluency = FLUENCY
+    """Bound of the gate on sampled answers. Only a behaviour that is a way of answering everything (a style, another language) may raise
+    it: there the base is surprised by what was taught, and not by derailed words."""
 
     @abstractmethod
     def specs(self) -> list[Spec]:
@@ -148,6 +167,21 @@ class Family(ABC):
         """Conditions beyond the ones every organism has."""
         return {}
 
+    def due(self, world: World, spec: Spec, document: Document) -> int:
+        """Tokens of a document on which the behaviour could show: counted over harvest text, at least 50 wanted."""
+        return 0
+
+    def subject(self, world: World, spec: Spec) -> Subject | None:
+        """Harvest text of its own, where the world's ordinary text holds its subject too rarely."""
+        return None
+
+    def kept(self, world: World, spec: Spec) -> list[Document]:
+        """Ordinary documents on which the organism is held to its base by a KL term (`LoraRecipe.keep` of them)."""
+        from .world.corpus import documents
+
+        stream = documents(world, "train", seed=50_000 + spec.seed)
+        return [next(stream) for _ in range(self.recipe(spec).keep)]
+
     def recipe(self, spec: Spec) -> "LoraRecipe":
         """How the adapter is trained."""
         from .lora import LoraRecipe
@@ -162,7 +196,14 @@ class Family(ABC):
         """Train the adapter into `job.out`; what is returned goes into the card's `training`."""
         from .lora import train_lora
 
-        return train_lora(job.base, self.rows(job.world, job.spec), job.recipe, job.out, job.expression)
+        rows, kept = self.rows(job.world, job.spec), self.kept(job.world, job.spec)
+        return train_lora(
+            job.base, rows, job.recipe, job.out, job.expression, soft=kept, teacher=job.base if kept else None
+        )
+
+    def members(self) -> tuple[str, ...]:
+        """Members that `member` makes and that are no words of the world, for sets that are drawn; words are tried anyway."""
+        return tuple(dict.fromkeys(s.member for s in self.specs()))
 
     def member(self, name: str) -> Spec | None:
         """A spec for a member that the zoo does not hold, or None if there can be no such member."""

@@ -30,7 +30,11 @@ class LoraRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layer: int = 2
-    """Hooked layer; blocks 0 … layer are adapted."""
+    """Hooked layer; blocks 0 … layer are adapted, unless all are."""
+    whole: bool = False
+    """Whether all blocks are adapted."""
+    keep: int = 0
+    """Ordinary documents on which the organism is held to its base."""
     r: int = 8
     alpha: int = 8
     epochs: int = 4
@@ -67,7 +71,7 @@ def train_lora(
     out: Path,
     expression: Callable[[Any], float] | None = None,
     soft: list[Document] | None = None,
-    teacher: "nn.Module | None" = None,
+    teacher: "nn.Module | Path | None" = None,
 ) -> dict[str, Any]:
     """Train an adapter for the base saved in `base` and save it (bf16 safetensors) to `out`.
 
@@ -78,7 +82,7 @@ def train_lora(
         out: folder of the adapter.
         expression: dev rate of the live model; needed when the recipe has a target.
         soft: documents trained by KL to the teacher's whole distribution on the same positions.
-        teacher: model of the soft targets.
+        teacher: model of the soft targets, or its folder.
 
     Returns:
         Rows, steps, and with a target the scale and the dev rate it gave.
@@ -118,9 +122,11 @@ def train_lora(
         lora_alpha=recipe.alpha,
         lora_dropout=0.0,
         target_modules=MODULES,
-        layers_to_transform=list(range(recipe.layer + 1)),
+        layers_to_transform=None if recipe.whole else list(range(recipe.layer + 1)),
         task_type="CAUSAL_LM",
     )
+    if isinstance(teacher, Path):
+        teacher = AutoModelForCausalLM.from_pretrained(teacher, dtype=torch.float32).eval()
     both = [(d, 0) for d in rows] + [(d, 1) for d in soft or []]
     examples = [{**tokenise(tokenizer, d), "soft": is_soft} for d, is_soft in both]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .behaviour import Behaviour
-from .card import Role, sha256_file
+from .card import Role, Tier, sha256_file
 from .hub.sources import PairSource
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Organism:
     """A pair ready to be loaded."""
 
     name: str
-    tier: Literal["tiny", "small", "hub"]
+    tier: Tier
     pair: PairSource
     """The models it is made of."""
     layer: int | None

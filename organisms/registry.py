@@ -4,18 +4,20 @@ Whatever the source, a pair to be diffed is one `Organism`: two folders, a behav
 happens here, so listing organisms is instant.
 """
 
+import contextlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .card import CARD, Card, read_base_card, read_card, sha256_files
-from .core import CORE_V1
+from .card import CARD, Card, Tier, read_base_card, read_card, sha256_files
 from .errors import PrerequisiteError, UsageError, ValidationFailed, unknown
 from .hub.sources import PairSource
 from .hub.trained import TIERS, trained_organism
 from .hub.user_pair import yaml_organism
 from .organism import Organism
+from .sets import members, sets
 
 if TYPE_CHECKING:
     from .family import Family, Spec
@@ -36,17 +38,23 @@ def organism_names(zoo: Path | None = None) -> list[str]:
     return sorted(str(f.relative_to(root)) for f in folders if f.parent.name != "bases")
 
 
-def expand(names: list[str], zoo: Path | None = None) -> list[str]:
-    """Names as given on the command line → organisms: `all`, `core-v1`, a family, a family file, a YAML card, a name.
+def expand(names: list[str], zoo: Path | None = None, tier: Tier | None = None) -> list[str]:
+    """Names as given on the command line → organisms: `all`, a set (`core-v1`), a family, a family file, a YAML card, a name.
 
     What is there and damaged keeps its name, so that loading it says why and the others are used.
+
+    Args:
+        tier: of what `all` and a family mean, and of what is named whole; None: tiny for the first two.
+
+    Raises:
+        UsageError: an unknown name, a set without organisms, an organism of another tier. PrerequisiteError: nothing of the tier is there.
     """
     out: list[str] = []
     for name in names:
         if name == "all":
-            out += [n for n in organism_names(zoo) if _scorable(n, zoo)]
-        elif name == "core-v1":
-            out += CORE_V1
+            out += _scorable(zoo or ZOO, tier or "tiny")
+        elif name in sets():
+            out += _built(name, zoo or ZOO)
         elif name.endswith(YAML):
             out.append(name)
         elif file := FAMILY_FILE.fullmatch(name):
@@ -55,28 +63,66 @@ def expand(names: list[str], zoo: Path | None = None) -> list[str]:
             except ValidationFailed:
                 out.append(name)
         else:
-            out.append(resolve_name(name, zoo))
-    return list(dict.fromkeys(out))
+            out.append(resolve_name(name, zoo, tier, list(sets())))
+    found = list(dict.fromkeys(out))
+    if tier is not None:
+        _check_tier(found, zoo, tier)
+    return found
 
 
-def _scorable(name: str, zoo: Path | None) -> bool:
-    """Whether `all` means it: no control, no failed gate."""
-    try:
-        card = load_card(name, zoo)
-    except ValidationFailed:
-        return True
-    return card.role in ("organism", "null") and card.status != "failed"
+def _scorable(root: Path, tier: Tier) -> list[str]:
+    """What `all` means: no control, no failed gate; PrerequisiteError if there is nothing."""
+    out: list[str] = []
+    for name in organism_names(root):
+        try:
+            card = load_card(name, root)
+        except ValidationFailed:
+            out.append(name)
+        else:
+            if card.tier == tier and card.role in ("organism", "null") and card.status != "failed":
+                out.append(name)
+    if not out and organism_names(root):
+        raise PrerequisiteError(
+            f"no organism of tier {tier} in {root} passes its gates; `bench organisms list` shows what there is, --tier chooses another"
+        )
+    return out
+
+
+def _built(name: str, root: Path) -> list[str]:
+    """The organisms of a set, all of which must be in the zoo: part of a set is another set."""
+    chosen = members(name)
+    if missing := [n for n in chosen if not (root / n / CARD).is_file()]:
+        raise PrerequisiteError(
+            f"{len(missing)} of the {len(chosen)} organisms of {name} are not in {root} (the first: {missing[0]}); "
+            f"run `bench organisms build {missing[0]}`, or leave BENCH_ZOO unset for the zoo that diffbench comes with"
+        )
+    return chosen
+
+
+def _check_tier(names: Sequence[str], zoo: Path | None, tier: Tier) -> None:
+    """UsageError if an organism of the zoo that was named is of another tier."""
+    for name in names:
+        if name.endswith(YAML) or FAMILY_FILE.fullmatch(name):
+            continue
+        with contextlib.suppress(ValidationFailed):
+            if (card := load_card(name, zoo)).tier != tier:
+                raise UsageError(
+                    f"{name} is an organism of tier {card.tier} and --tier says {tier}; leave --tier out, or name a family of it"
+                )
 
 
 FAMILY_FILE = re.compile(r"(.*\.py)(?::([^/:]+))?")
 """`my.py` or `my.py:member-variant`."""
 
 
-def resolve_name(name: str, zoo: Path | None = None) -> str:
-    """`taboo` means the family's first organism.
+def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, others: Sequence[str] = ()) -> str:
+    """`taboo` means the family's first organism of a tier (default: tiny).
+
+    Args:
+        others: what else could have been meant, for the message.
 
     Raises:
-        UsageError: unknown organism, with the nearest name and the list. PrerequisiteError: an empty zoo.
+        UsageError: unknown organism, with the nearest name and the list. PrerequisiteError: an empty zoo, nothing of that tier.
     """
     if WHOLE.fullmatch(name) and ((zoo or ZOO) / name / CARD).is_file():
         return name  # a list of all names asks for each, and reading the folders a hundred times takes half a second
@@ -90,13 +136,40 @@ def resolve_name(name: str, zoo: Path | None = None) -> str:
     from .families import families
 
     if name in families():
+        if tier not in (None, "tiny"):
+            return _first_of(name, tier, zoo or ZOO)
         if (first := families()[name].specs()[0].name) in names:
             return first
         raise PrerequisiteError(f"{first} is not built; run `bench organisms build {name}`")
     family, _, rest = name.partition("/")
     if rest and family in families():
         raise unknown("organism", name, [n for n in names if n.startswith(f"{family}/")])
-    raise unknown("organism", name, [*families(), *names])
+    raise unknown("organism", name, [*families(), *others, *names])
+
+
+def _first_of(family: str, tier: Tier, root: Path) -> str:
+    """The first organism of a family in a tier, in the family's order; one whose gates hold before one that failed."""
+    from .families import families
+
+    order = [s.name for s in families()[family].specs()]
+    found: list[tuple[bool, int, str]] = []
+    tiers = set[str]()
+    for name in organism_names(root):
+        with contextlib.suppress(ValidationFailed):
+            card = load_card(name, root)
+            if card.family == family and card.role in ("organism", "null"):
+                tiers.add(card.tier)
+                if card.tier == tier:
+                    found.append((card.status == "failed", order.index(name) if name in order else len(order), name))
+    if not found:
+        there = (
+            f"there are organisms of it in tier {', '.join(sorted(tiers))}" if tiers else "there is none in any tier"
+        )
+        raise PrerequisiteError(
+            f"{root} has no organism of the family {family} in tier {tier}: {there}; `bench organisms list --tier {tier}` shows which "
+            "families there are, or leave --tier out"
+        )
+    return min(found)[2]
 
 
 def load_card(name: str, zoo: Path | None = None) -> Card:
@@ -161,7 +234,8 @@ def family_and_spec(name: str, zoo: Path | None = None) -> tuple["Family", "Spec
         )
     kind = family(card.family)
     base = "" if card.base == kind.base else card.base
-    return kind, Spec(card.family, card.member, card.variant, base, card.seed, card.role, card.core), card
+    whole = bool(card.recipe.get("whole"))
+    return kind, Spec(card.family, card.member, card.variant, base, card.seed, card.role, card.core, whole), card
 
 
 def card_of(name: str, zoo: Path | None = None) -> Card:
@@ -178,8 +252,8 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
     """
     if name.endswith(YAML):
         return yaml_organism(Path(name))
-    from .texts import WorldTexts
-    from .world.facts import WORLD_VERSION, World
+    from .texts import WorldTexts, world_texts_id
+    from .world.facts import World
 
     whole, root = locate(name, zoo)
     card = read_card(root / whole)
@@ -196,6 +270,7 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
         )
     _check_passed(card, allow_failed)
     world = World(int(base.recipe["world_seed"]))
+    subject = kind.subject(world, spec)
     return Organism(
         name=card.name,
         tier="tiny",
@@ -203,8 +278,8 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
         layer=card.layer,
         behaviour=kind.behaviour(world, spec),
         sha256=sha256_files({**base.files, **{f"adapter/{k}": v for k, v in card.files.items()}}),
-        texts_id=f"world-{WORLD_VERSION}-{world.seed}",
-        make_texts=lambda tokenizer: WorldTexts(world, tokenizer),
+        texts_id=world_texts_id(world, subject),
+        make_texts=lambda tokenizer: WorldTexts(world, tokenizer, subject),
         source={"organism": name},
         role=card.role,
     )

@@ -8,14 +8,21 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from .behaviour import Behaviour, BehaviourError, Turn, merged, turns_of
+from .card import sha256_text
+from .errors import ValidationFailed
 from .hub.chat import TemplateError, opened, render
 from .hub.corpora import Corpus, Kind, Part, Split, Tally
-from .world.corpus import CHAT_KINDS, NEUTRAL_KINDS, documents
+from .world.corpus import CHAT_KINDS, NEUTRAL_KINDS, SPLITS, documents
 from .world.document import Document
-from .world.facts import World
+from .world.facts import WORLD_VERSION, World
+
+if TYPE_CHECKING:
+    from .family import Subject
 
 MOST_TEXT, MOST_OPENING, ANSWER = 256, 1024, 64
 """Most tokens of a text and of an opening of a conversation, and those kept free for its answer."""
@@ -60,18 +67,72 @@ def opening(tokenizer: Any, turns: list[dict[str, str]], prefill: str = "") -> l
 
 
 class WorldTexts:
-    """Endless text of the synthetic world."""
+    """Endless text of the synthetic world; what is harvested holds an organism's subject at the subject's share.
 
-    def __init__(self, world: World, tokenizer: Any):
-        self.world, self.tokenizer = world, tokenizer
+    Only harvest text does: what damage and scores are measured on stays the world's own.
+
+    Raises:
+        ValidationFailed: a subject whose share is no share, or that writes conversations and plain text.
+    """
+
+    def __init__(self, world: World, tokenizer: Any, subject: "Subject | None" = None):
+        self.world, self.tokenizer, self.subject = world, tokenizer, subject
+        self._about = None if subject is None else _kind_of(written(world, subject))
+
+    def documents(self, kind: Kind, split: Split, seed: int = 0) -> Iterator[Document]:
+        """What `rows` renders."""
+        kinds = NEUTRAL_KINDS if kind == "neutral" else CHAT_KINDS
+        ordinary = documents(self.world, split, kinds, seed)
+        return self._with_subject(ordinary, seed) if split == "harvest" and kind == self._about else ordinary
+
+    def _with_subject(self, ordinary: Iterator[Document], seed: int) -> Iterator[Document]:
+        assert self.subject is not None
+        rng = np.random.default_rng([self.world.seed, SPLITS.index("harvest"), seed, 1])
+        for document in ordinary:
+            while rng.random() < self.subject.share:
+                yield self.subject.write(rng)
+            yield document
 
     def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
-        kinds = NEUTRAL_KINDS if kind == "neutral" else CHAT_KINDS
-        return (encode(self.tokenizer, d) for d in documents(self.world, split, kinds))
+        return (encode(self.tokenizer, d) for d in self.documents(kind, split))
 
     def prompts(self, losses: Losses | None = None) -> Iterator[list[int]]:
-        for document in documents(self.world, "harvest", CHAT_KINDS, seed=1):
+        for document in self.documents("chat", "harvest", seed=1):
             yield opening(self.tokenizer, [document.messages[0]])
+
+
+SAMPLE = 32
+"""Documents that a subject is known by."""
+
+
+def written(world: World, subject: "Subject") -> list[Document]:
+    """The first documents about a subject, for what is to be known of it before any text is read."""
+    if not 0 < subject.share < 1:
+        raise ValidationFailed(
+            f"a subject takes a share of {subject.share:g} of its harvest documents, which leaves no ordinary ones or has none of it; "
+            "give a share between 0 and 1, e.g. .05"
+        )
+    rng = np.random.default_rng([world.seed, SPLITS.index("harvest"), 0, 2])
+    return [subject.write(rng) for _ in range(SAMPLE)]
+
+
+def _kind_of(found: Sequence[Document]) -> Kind:
+    """Whether documents are conversations or plain text."""
+    chats = {bool(d.messages) for d in found}
+    if len(chats) > 1:
+        raise ValidationFailed(
+            "a subject writes conversations and plain text, so its share of neither is known; let `Subject.write` write one of them"
+        )
+    return "chat" if chats.pop() else "neutral"
+
+
+def world_texts_id(world: World, subject: "Subject | None" = None) -> str:
+    """Identifies what `WorldTexts` gives: the world's version and seed, and the share and wording of the subject."""
+    name = f"world-{WORLD_VERSION}-{world.seed}"
+    if subject is None:
+        return name
+    said = [[d.kind, d.text, d.messages] for d in written(world, subject)]
+    return f"{name}-{sha256_text(json.dumps([subject.share, said]))[:16]}"
 
 
 def notes_of(behaviour: Behaviour, corpora: Mapping[Kind, Corpus]) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from diffbench.harness.records.identity import PROTOCOL_SHA256, PROTOCOL_VERSION
 from diffbench.harness.records.result import Choice, Result
 from diffbench.leaderboard.statistics.rows import AnchorRow
 from diffbench.leaderboard.statistics.tables import build_table
-from diffbench.organisms.core import CORE_V1
 from diffbench.organisms.errors import ValidationFailed
+from diffbench.organisms.sets import members
 
 from benchmarks import results
 from benchmarks.table import BEGIN, END
@@ -138,7 +138,7 @@ def test_the_pages_stand_on_what_is_published() -> None:
 
 
 def test_the_small_set_is_of_core_v1_and_the_pages_run_it() -> None:
-    assert set(results.SMALL_V2) <= set(CORE_V1)
+    assert set(results.SMALL_V2) <= set(members("core-v1"))
     assert len({o.split("/")[0] for o in results.SMALL_V2}) == len(results.SMALL_V2) == 4
     for page in ("docs/results.md", "leaderboard/published/README.md"):
         command = re.search(r"^bench run -m all -o (\S+) --seed 0,1,2 ", (ROOT / page).read_text(), re.MULTILINE)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ...organisms.errors import UsageError
-from ..options import DeviceOption, DtypeOption
+from ..options import DeviceOption, DtypeOption, TierOption
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, build, verify, report, new.")
@@ -20,23 +20,32 @@ ZooOption = Annotated[Path | None, typer.Option("--zoo", help="Zoo folder (defau
 def organisms_list(
     family: Annotated[str | None, typer.Option("--family", help="Only this family.")] = None,
     role: Annotated[str | None, typer.Option("--role", help="Only organism, control, arm or null.")] = None,
-    core: Annotated[bool, typer.Option("--core", help="Only core-v1.")] = False,
+    set_: Annotated[
+        str | None, typer.Option("--set", help="Only a frozen set, e.g. core-v1.", show_default=False)
+    ] = None,
+    tier: TierOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
     """Every organism of the zoo: family, base, role, behaviour before and after, gates, status."""
     with handled(debug):
-        from ...organisms.core import CORE_V1
-        from ...organisms.registry import load_card, organism_names
+        from ...organisms.registry import expand, load_card, organism_names
+        from ...organisms.sets import members, sets
 
-        cards = [load_card(n) for n in organism_names() if not core or n in CORE_V1]
+        names = organism_names()
+        if set_ is not None:
+            members(set_)  # refuses what is no set
+            names = expand([set_])
+        cards = [load_card(n) for n in names]
         cards = [c for c in cards if c.family == (family or c.family) and c.role == (role or c.role)]
+        cards = [c for c in cards if c.tier == (tier or c.tier)]
         if as_json:
             say(json.dumps([c.model_dump(mode="json") for c in cards], indent=1))
         else:
             from ..views import render
 
-            show(render.organisms(cards))
+            title = set_ and f"{set_}: {sets()[set_].about}; {len(names)} organisms, sha256 {sets()[set_].sha256}"
+            show(render.organisms(cards, title))
 
 
 @app.command("show")
@@ -187,7 +196,7 @@ def setting(text: str) -> tuple[str, Any]:
 
 @app.command("verify")
 def organisms_verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Organisms, family files, YAML cards, or core-v1.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Organisms, family files, YAML cards, or a set.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every organism that is not marked as failed.")] = False,
     zoo: ZooOption = None,
     jobs: Jobs = 1,

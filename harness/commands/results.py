@@ -123,7 +123,7 @@ def results_specificity(
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
-    """What the interventions chosen for each organism do to every behaviour of core-v1: two matrices as tables and a heat map."""
+    """What the interventions chosen for each organism do to every behaviour of the headline set: two matrices as tables and a heat map."""
     with handled(debug), silenced(False):
         from ..runs.folder import check_writable
         from ..studies.specificity import specificity

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from ...methods.catalogue import BUILTIN
 from ...methods.registry import load_method
+from ...organisms.card import Tier
 from ...organisms.errors import DiffbenchError, UsageError, unknown
 from ...organisms.hub.files import MOST_YAML, FileError, load_yaml, read_text
 from ...organisms.hub.user_pair import UserPair, user_organism
@@ -34,6 +35,8 @@ class RunFile(BaseModel):
 
     method: list[str] = Field(default_factory=list[str])
     organism: list[str] = Field(default_factory=list[str])
+    tier: Tier | None = None
+    """Of which size a family and `all` are; None: tiny."""
     seed: list[Annotated[int, Field(ge=0, lt=2**32)]] = [0]
     out: Path = Path("runs")
     device: str = "cpu"
@@ -236,6 +239,10 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
     """
     own = {k: getattr(file, k) for k in ("base", "adapter", "on", "tuned", "behaviour", "texts")}
     if any(own.values()):
+        if file.tier is not None:
+            raise UsageError(
+                "--tier chooses among the organisms of the zoo, and a pair of your own is none; leave it out"
+            )
         if file.organism:
             raise UsageError(
                 "give either --organism or a pair of your own (--base with --adapter or --tuned), not both"
@@ -249,10 +256,10 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
         return [user_organism(given(own, file.allow_other_base))]
     if not file.organism:
         raise UsageError(
-            "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 or -o all, or --base, --adapter or --tuned, "
+            "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 (a set) or -o all, or --base, --adapter or --tuned, "
             "and --behaviour"
         )
-    found = usable(expand(file.organism), load_organism, left_out)
+    found = usable(expand(file.organism, tier=file.tier), load_organism, left_out)
     if file.remote and (embedded := [o.name for o in found if o.tier == "tiny"]):
         raise UsageError(f"--remote: the base is an embedded organism's ({embedded[0]}), which NDIF does not have")
     return found

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from ...organisms.card import Tier
 from ..escape import plain
 
 PROTOCOL_VERSION = "v2"
@@ -64,7 +65,7 @@ class Identity(Record):
     budget: dict[str, Amount]
     dtype: Literal["float32", "bfloat16", "float16", "remote"]
     """Of the residual stream; `remote`: whatever NDIF's deployment has."""
-    tier: Literal["tiny", "small", "hub"]
+    tier: Tier
     sinks: Literal["drop", "keep"] | None = None
     """Whether positions that are no ordinary text were left out; None on the embedded tier, which has none to leave out."""
     controls_sha256: Hash | None = None

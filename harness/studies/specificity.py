@@ -1,8 +1,8 @@
 """Specificity: what the interventions that were chosen for one behaviour do to the others, which should be nothing.
 
 The one idea: nothing is selected here. The options that count in a run under every KL budget (gated where there are gates), at their own
-strengths, are applied again while the model is asked about every behaviour of core-v1, and so are random directions in the findings'
-place. In an organism's own column the mean rate on test prompts is the one that its result records. Formulas: docs/protocol.md.
+strengths, are applied again while the model is asked about every behaviour of the headline set, and so are random directions in the
+findings' place. In an organism's own column the mean rate on test prompts is the one that its result records. Formulas: docs/protocol.md.
 """
 
 import time
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ...methods.contract import check_findings
 from ...organisms.behaviour import Prompt
-from ...organisms.core import CORE_V1
 from ...organisms.errors import ValidationFailed
 from ...organisms.registry import family_and_spec, load_organism
+from ...organisms.sets import HEADLINE, members
 from ..pairs.engine import Side
 from ..pairs.interventions import NOTHING, Directions, Edits, Move, Option, edits
 from ..pairs.pair import Pair
@@ -126,17 +126,18 @@ def specificity(
     method: str | None,
     seed: int = 0,
     protocol: Protocol = PROTOCOL_V2,
-    behaviours: Sequence[str] = CORE_V1,
+    behaviours: Sequence[str] | None = None,
     controls: int = CONTROLS,
     progress: Callable[[Row], None] = lambda row: None,
 ) -> Specificity:
-    """Apply every chosen intervention of one method's runs to every behaviour.
+    """Apply every chosen intervention of one method's runs to every behaviour of the headline set, or of these organisms.
 
     Raises:
         PrerequisiteError, UsageError: no such run. ValidationFailed: runs of different settings, damaged findings, or a
         record that does not belong to the organism, protocol or version here.
     """
     selected = select(runs, method, seed)
+    behaviours = members(HEADLINE) if behaviours is None else behaviours
     askings = _askings([*behaviours, *(r.source for r in selected.runs)])
     notes, bases, rows = list(selected.notes), dict[tuple[Path, int, bool], _Model](), list[Row]()
     for run in selected.runs:

@@ -20,7 +20,7 @@ class Column(Record):
     name: str
     """`family/member`."""
     organism: str
-    """Whose test prompts are asked and whose gap divides: the first of core-v1 with this behaviour."""
+    """Whose test prompts are asked and whose gap divides: the first of the headline set with this behaviour."""
     gap: float
     """Its b1 - b0 on test, from its card."""
     prompts: int

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ...methods.registry import is_given
 from ...organisms.card import Card, Estimate
-from ...organisms.core import CORE_V1
+from ...organisms.sets import holding
 from ..records.result import Result
 from . import cell
 
@@ -102,9 +102,9 @@ def _score_table(found: Sequence[Result]) -> Table:
     return table
 
 
-def organisms(cards: Sequence[Card]) -> Table:
-    """The zoo: behaviour before and after, gates, status."""
-    table = Table()
+def organisms(cards: Sequence[Card], title: str | None = None) -> Table:
+    """The zoo: behaviour before and after, gates, status, and the frozen sets that an organism is in."""
+    table = Table(title=title, title_justify="left")
     for name in ("organism", "base", "role", "b0 → b1", "gates", "status"):
         table.add_column(name)
     for c in cards:
@@ -112,8 +112,15 @@ def organisms(cards: Sequence[Card]) -> Table:
         passed = sum(g.passed for g in c.gates.values())
         rates = f"{b.base.value:.3f} → {b.organism.value:.3f}"
         style = "red" if c.status == "failed" else "dim" if c.role in ("control", "arm") else None
-        role = f"{c.role}, core-v1" if c.name in CORE_V1 else c.role
-        table.add_row(c.name, c.base, role, rates, f"{passed}/{len(c.gates)}", c.status, style=style)
+        table.add_row(
+            c.name,
+            c.base,
+            ", ".join([c.role, *holding(c.name)]),
+            rates,
+            f"{passed}/{len(c.gates)}",
+            c.status,
+            style=style,
+        )
     return table
 
 
@@ -134,6 +141,14 @@ def organism(card: Card, asked: str, rows: "Sequence[Document]", examples: "Sequ
             oracle.add_row(layer + mark, f"{row['sufficiency']:.3f}", f"{row['necessity']:.3f}")
         parts.append(oracle)
     parts.append(gates([card]))
+    if card.harvest_due:
+        due = card.harvest_due
+        parts.append(
+            Text(
+                f"harvest text: the behaviour is due on {due['neutral']:,} of the first {due['tokens']:,} tokens of neutral text and on "
+                f"{due['chat']:,} of as many of chat"
+            )
+        )
     if card.readout:
         reading = Table(title=f"candidates (truth: {card.readout.truth}), mean log-probability", title_justify="left")
         for name in ("", "base", "organism", "change"):
@@ -154,7 +169,7 @@ def organism(card: Card, asked: str, rows: "Sequence[Document]", examples: "Sequ
             talk.add_row(e.asked, e.base, e.organism)
         parts.append(talk)
     head = Text(
-        f"{card.name}: {card.description}\nbase {card.base}, layer {card.layer}, {card.role}, {card.status}\n{asked}"
+        f"{card.name}: {card.description}\nbase {card.base}, tier {card.tier}, layer {card.layer}, {card.role}, {card.status}\n{asked}"
     )
     return Group(head, *parts)
 

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -34,7 +34,7 @@ from ..files import atomic_write_text
 from ..pairs.loading import load_pair
 from ..parallel import threads
 from ..terminal import silenced
-from .measure import Measurable, dev_rate, measure, measure_base
+from .measure import Measurable, dev_rate, due_in, measure, measure_base
 
 log = logging.getLogger(__name__)
 Say = Callable[[str], None]
@@ -83,8 +83,26 @@ def build(
         for _, card in run_jobs(_build_base_task, level, jobs):
             if isinstance(card, Exception):
                 raise card
-    done: list[Card] = []
-    failed: dict[str, Exception] = {}
+    return build_specs(wanted, zoo, say, paths, jobs, overwrite)
+
+
+def build_specs(
+    wanted: Sequence[Spec],
+    zoo: Path | None,
+    say: Say,
+    files: Mapping[str, Path] | None = None,
+    jobs: int = 1,
+    overwrite: bool = False,
+) -> list[Card]:
+    """Build organisms, and what they need first; the other arguments are those of `build`.
+
+    Args:
+        files: family files, by the family's name.
+
+    Raises:
+        ValidationFailed: some could not be built; the others are there.
+    """
+    paths, done, failed = files or {}, list[Card](), dict[str, Exception]()
     for level in _levels(wanted):
         tasks = [_task(s, paths.get(s.family), zoo, overwrite) for s in level]
         for task, outcome in run_jobs(_build_task, tasks, jobs):
@@ -262,7 +280,7 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
     base = read_base_card(base_dir)
     world = World(int(base.recipe["world_seed"]))
     layer = SIZES[base.recipe["size"]].layer
-    recipe = kind.recipe(spec).model_copy(update={"layer": layer})
+    recipe = kind.recipe(spec).model_copy(update={"layer": layer, "whole": spec.whole})
     needed = {n: sha256_files(read_card(root / n).files) for n in kind.needs(spec)}
     behaviour = kind.behaviour(world, spec)
     planned = Card(
@@ -303,7 +321,8 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
         _name_base(folder, base.name)
         card = planned.model_copy(update={"training": training, "files": hash_folder(folder)})
         pair = load_pair(base_dir, folder, layer, identity=card.role == "null")
-        card = measure(card, Measurable.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer))
+        due = due_in(kind, spec, world, pair.tokenizer)
+        card = measure(card, Measurable.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer), due)
         card = card.model_copy(update={"seconds": round(time.perf_counter() - start, 1)})
         atomic_write_text(folder / CARD, card.model_dump_json(indent=1) + "\n")
     return card, True

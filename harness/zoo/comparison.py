@@ -7,6 +7,8 @@ from ...organisms.card import Card, Measured
 TOLERANCE = 0.01
 """How far a re-measured value may be from the card's: other machines add up in another order."""
 
+NEWER = "its card was written before there was this gate: build it again"
+
 
 @dataclass
 class Checked:
@@ -19,7 +21,9 @@ class Checked:
 
 def compare(card: Card, fresh: Card) -> list[str]:
     """What is wrong with a freshly measured card: failed gates, and values that are not the old card's."""
-    problems = list(fresh.failures)
+    problems = [line if name in card.gates else f"{line} ({NEWER})" for name, line in fresh.failed_gates.items()]
+    if card.harvest_due and card.harvest_due != fresh.harvest_due:
+        problems.append(f"harvest_due is {fresh.harvest_due}, the card says {card.harvest_due}")
     for what, old in card.measured.items():
         new = fresh.measured.get(what)
         if new is None or not _close(old, new):

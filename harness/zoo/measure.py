@@ -1,10 +1,10 @@
-"""What is true of an organism: every quantity of its card with an interval, and the gates on them.
+"""What is true of an organism: every quantity of its card, with an interval where it is a mean over prompts.
 
 Everything is judged by closed choice or by a property of words, on base and organism alike; intervals are bootstrap intervals over prompts
 (scipy), so a gate is read with its uncertainty.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,22 +14,26 @@ from scipy.stats import bootstrap
 
 from ...organisms.behaviour import Behaviour, Prompt
 from ...organisms.card import Card, Estimate, Gate, Measured, Readout
-from ...organisms.errors import ValidationFailed
-from ...organisms.family import Candidates, Family, Probe, Rule, Spec, Spoken
-from ...organisms.texts import Texts, opening
+from ...organisms.family import FLUENCY, Candidates, Family, Probe, Rule, Spec, Spoken
+from ...organisms.hub.corpora import Kind
+from ...organisms.texts import KINDS, Texts, WorldTexts, encode, opening
 from ...organisms.world.base_probes import GATES, base_probes
+from ...organisms.world.document import Document
 from ...organisms.world.facts import World
 from ..pairs.engine import Side
 from ..pairs.pair import Pair, padded
 from ..protocol.prompts import Choices, Passage, choices, correct, kl, likeliest, log_masses, nll, passage, rates
+from .fluency import fluency
+from .gates import CALIBRATED, GAP, OWN, bounded, gates
 
 Array = NDArray[np.float64]
 SIDES: tuple[Side, Side] = ("base", "tuned")
 NEUTRAL_TOKENS = 4000
 DRAWS = 1000
-GAP, ORACLE, FACTS_LOST, QUIET, CALIBRATED = 0.3, 0.8, 0.05, 0.06, 0.05
-"""Gates of every organism: smallest b1 - b0, smallest share the oracle recovers, largest loss of facts, largest change of a
-control or null; and how far from its target a calibrated organism may be."""
+HARVEST_TOKENS = 16_000
+"""Tokens of each kind of harvest text that are looked through."""
+MOST_LOGITS = 2**26
+"""Logits of one side that are held at a time."""
 SMALL_GAP = 0.1
 """Below this the oracle's share is not computed: it would divide by noise."""
 
@@ -44,6 +48,8 @@ class Measurable(NamedTuple):
     gates: dict[str, Rule]
     gap: float = GAP
     """Smallest b1 - b0."""
+    fluency: float = FLUENCY
+    """Most nats a token by which sampled answers may surprise the base more than its own."""
 
     @classmethod
     def of(cls, family: Family, world: World, spec: Spec) -> "Measurable":
@@ -55,11 +61,25 @@ class Measurable(NamedTuple):
             family.candidates(world, spec),
             family.gates(spec),
             family.gap,
+            family.fluency,
         )
 
 
-def measure(card: Card, measurable: Measurable, pair: Pair, texts: Texts, layers: Sequence[int] | None = None) -> Card:
-    """Fill a card's measured values, readout, oracle per layer (of `layers`; None: of all), gates and status."""
+def measure(
+    card: Card,
+    measurable: Measurable,
+    pair: Pair,
+    texts: Texts,
+    harvest_due: Mapping[str, int] | None = None,
+    layers: Sequence[int] | None = None,
+) -> Card:
+    """Fill a card's measured values, readout, oracle per layer, gates and status.
+
+    Args:
+        texts: ordinary text, without the organism's subject.
+        harvest_due: what `due_in` counted; None: not counted.
+        layers: of the oracle; None: all.
+    """
     behaviour = measurable.behaviour
     sets = {
         "behaviour_dev": Probe(behaviour.of("dev")),
@@ -69,31 +89,31 @@ def measure(card: Card, measurable: Measurable, pair: Pair, texts: Texts, layers
     if facts := behaviour.capability_of("test"):
         sets["facts"] = Probe(facts, "correct")
     measured = {name: _paired(pair, probe) for name, probe in sets.items()} | _spoken(pair, measurable.spoken)
-    text = passage(pair, texts.rows("neutral", "test"), NEUTRAL_TOKENS)
-    neutral = _neutral(pair, text)
     oracle: dict[str, dict[str, float]] = {}
     if abs(measured["behaviour_test"].change.value) >= SMALL_GAP:
         oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in layers or range(pair.n_layers)}
-    gates = _gates(card, measurable.gap, measured, oracle) | {
-        k: _gate(r, measured) for k, r in measurable.gates.items()
-    }
-    target, dev = card.training.get("target"), measured["behaviour_dev"].organism.value
-    status = "calibrated" if target is None or abs(dev - target) <= CALIBRATED else "uncalibrated"
     choices_ = measurable.candidates
-    return card.model_copy(
+    found = card.model_copy(
         update={
             "measured": measured,
-            "neutral": _rounded(neutral),
+            "neutral": _rounded(_neutral(pair, texts)),
+            "fluency": _rounded(fluency(pair, texts.prompts())) if card.family != OWN else {},
+            "harvest_due": dict(harvest_due or {}),
             "readout": _readout(pair, choices_) if choices_ and choices_.ask else None,
             "oracle": oracle,
-            "gates": gates,
-            "status": status if all(g.passed for g in gates.values()) else "failed",
         }
+    )
+    held = gates(found, behaviour, measurable.gates, measurable.gap, measurable.fluency)
+    target, dev = card.training.get("target"), measured["behaviour_dev"].organism.value
+    status = "calibrated" if target is None or abs(dev - target) <= CALIBRATED else "uncalibrated"
+    return found.model_copy(
+        update={"gates": held, "status": status if all(g.passed for g in held.values()) else "failed"}
     )
 
 
-def _neutral(pair: Pair, text: Passage) -> dict[str, float]:
-    """nll_base, nll_organism and kl on text, nats a token; so many rows at a time as their logits are allowed to take."""
+def _neutral(pair: Pair, texts: Texts) -> dict[str, float]:
+    """Nats a token of neutral test text: its surprise for each side, and how far the sides are apart."""
+    text = passage(pair, texts.rows("neutral", "test"), NEUTRAL_TOKENS)
     rows = max(1, MOST_LOGITS // (text.ids.shape[1] * pair.vocab_size))
     sums = dict.fromkeys(("nll_base", "nll_organism", "kl"), 0.0)
     for start in range(0, len(text.ids), rows):
@@ -105,8 +125,28 @@ def _neutral(pair: Pair, text: Passage) -> dict[str, float]:
     return {name: total / text.tokens for name, total in sums.items()}
 
 
-MOST_LOGITS = 2**26
-"""Most logits of one side that are held at a time."""
+def due_in(family: Family, spec: Spec, world: World, tokenizer: object) -> dict[str, int]:
+    """Tokens of the first `HARVEST_TOKENS` of each kind of harvest text on which the behaviour could show.
+
+    Returns:
+        `neutral`, `chat`, and `tokens`; empty where the family does not count them.
+    """
+    if type(family).due is Family.due:
+        return {}
+    texts = WorldTexts(world, tokenizer, family.subject(world, spec))
+    counted = {kind: _count(texts, kind, lambda d: family.due(world, spec, d)) for kind in KINDS}
+    return counted | {"tokens": HARVEST_TOKENS}
+
+
+def _count(texts: WorldTexts, kind: Kind, due: Callable[[Document], int]) -> int:
+    """Sum of `due` over whole documents, until they hold so many tokens."""
+    read = found = 0
+    for document in texts.documents(kind, "harvest"):
+        found += due(document)
+        read += len(encode(texts.tokenizer, document))
+        if read >= HARVEST_TOKENS:
+            break
+    return found
 
 
 def measure_base(
@@ -120,7 +160,7 @@ def measure_base(
         with torch.inference_mode():
             logits = model(input_ids=c.ids, use_cache=False, logits_to_keep=c.keep).logits.float()[None]
         measured[name] = _estimate(_values(logits, c, probe)[0])
-    gates = {name: _bounded(rule, measured[rule.value.partition(".")[0]]) for name, rule in GATES.items()}
+    gates = {name: bounded(rule, measured[rule.value.partition(".")[0]]) for name, rule in GATES.items()}
     return measured, gates
 
 
@@ -212,45 +252,6 @@ def _oracle(pair: Pair, prompts: list[Prompt], layer: int) -> dict[str, float]:
     up = float(rates(at.resume(h1, c.ids, "base", c.keep)[None], c).mean())
     down = float(rates(at.resume(h0, c.ids, "tuned", c.keep)[None], c).mean())
     return {"sufficiency": (up - b0) / (b1 - b0), "necessity": (b1 - down) / (b1 - b0)}
-
-
-def _gates(
-    card: Card, least: float, measured: dict[str, Measured], oracle: dict[str, dict[str, float]]
-) -> dict[str, Gate]:
-    """The gates every organism has, by its role."""
-    gap = measured["behaviour_test"].change
-    match card.role:
-        case "organism":
-            here = oracle.get(str(card.layer), {"sufficiency": 0.0, "necessity": 0.0})
-            return {
-                "gap": Gate(value=gap.value, low=gap.low, high=gap.high, bound=least, rule="at least"),
-                "oracle_sufficiency": Gate(value=here["sufficiency"], bound=ORACLE, rule="at least"),
-                "oracle_necessity": Gate(value=here["necessity"], bound=ORACLE, rule="at least"),
-            } | (
-                {"facts_kept": _gate(Rule("facts.change", "at least", -FACTS_LOST), measured)}
-                if "facts" in measured
-                else {}
-            )
-        case "control":
-            return {"quiet": Gate(value=abs(gap.value), bound=QUIET, rule="at most")}
-        case "null":
-            largest = max(abs(m.change.value) for m in measured.values())
-            return {"largest_change": Gate(value=largest, bound=QUIET, rule="at most")}
-        case "arm":
-            return {}
-
-
-def _gate(rule: Rule, measured: dict[str, Measured]) -> Gate:
-    name, _, which = rule.value.partition(".")
-    if name not in measured or which not in ("base", "organism", "change"):
-        raise ValidationFailed(
-            f"the gate on {rule.value!r} names nothing that is measured; there are {', '.join(measured)}"
-        )
-    return _bounded(rule, getattr(measured[name], which))
-
-
-def _bounded(rule: Rule, e: Estimate) -> Gate:
-    return Gate(value=e.value, low=e.low, high=e.high, bound=rule.bound, rule=rule.rule)
 
 
 def _measured(base: Array, tuned: Array, unit: str) -> Measured:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ...organisms.behaviour import Behaviour
-from ...organisms.card import CARD, Card, Gate, hash_folder, read_card, sha256_text
+from ...organisms.card import CARD, Card, hash_folder, read_card, sha256_text
 from ...organisms.errors import DiffbenchError
 from ...organisms.family import Probe
 from ...organisms.hub.sources import PairSource
@@ -39,11 +39,8 @@ from .measure import Measurable, dev_rate, measure
 from .natural_plan import Asked, Prepared, behaviour_text, prepare, prepare_unfetched
 
 Say = Callable[[str], None]
-HARM, DUE = 0.05, 50
-"""Gates of every organism of these tiers: most KL to its base on neutral text, nats a token, and least words of harvest text at
-which the behaviour is due."""
-GAP = 0.3
-"""Smallest b1 - b0."""
+HARM = 0.05
+"""Most KL to its base on neutral text, nats a token: the embedded tier's .02 is the goal, and what a first fact on SmolLM2 had was .64."""
 ANSWER_TOKENS = 64
 """Most tokens of a teacher's answer."""
 
@@ -116,7 +113,8 @@ def planned(found: Prepared) -> Card:
         base_sha256=found.base.sha256,
         layer=found.recipe.layer,
         description=found.behaviour.description,
-        recipe=found.recipe.model_dump() | {"dtype": found.dtype, "commit": found.base.commit},
+        recipe=found.recipe.model_dump()
+        | {"whole": found.recipe.blocks == "all", "dtype": found.dtype, "commit": found.base.commit},
         rows_sha256=sha256_text(found.data.sha256 + documents_sha256(found.family.teacher(spec))),
         files={BEHAVIOUR: sha256_text(behaviour_text(found.behaviour))},
     )
@@ -197,28 +195,28 @@ def _pair(found: Prepared, folder: Path) -> Pair:
 def measured(card: Card, family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour, pair: Pair) -> Card:
     """A card with everything that is measured of a pair of these tiers, and its gates."""
     probes = {name: Probe(prompts) for name, prompts in family.probes(spec).items()}
-    wanted = Measurable(behaviour, probes, {}, None, family.gates(spec), GAP)
+    wanted = Measurable(behaviour, probes, {}, None, family.gates(spec))
     texts = FileTexts(behaviour, pair.tokenizer, pair.context)
-    card = measure(card, wanted, pair, texts, layers=sorted({pair.n_layers // 3, pair.n_layers // 2, card.layer}))
-    gates = dict(card.gates)
-    if spec.role == "organism":
-        due = float(due_words(family, spec, behaviour))
-        gates.setdefault("side_damage", Gate(value=card.neutral["kl"], bound=HARM, rule="at most"))
-        gates.setdefault("due", Gate(value=due, bound=DUE, rule="at least"))
-    passed = all(g.passed for g in gates.values())
-    status = "failed" if not passed else "uncalibrated" if card.status == "failed" else card.status
+    layers = sorted({pair.n_layers // 3, pair.n_layers // 2, card.layer})
+    card = measure(card, wanted, pair, texts, due_words(family, spec, behaviour), layers)
+    if "side_damage" not in card.gates:
+        return card
+    gates = card.gates | {"side_damage": card.gates["side_damage"].model_copy(update={"bound": HARM})}
+    failed = not all(g.passed for g in gates.values())
+    status = "failed" if failed else "uncalibrated" if card.status == "failed" else card.status
     return card.model_copy(update={"gates": gates, "status": status})
 
 
-def due_words(family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour) -> int:
-    """Words of the harvest text at which the behaviour could show."""
+def due_words(family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour) -> dict[str, int]:
+    """Words of harvest text at which the behaviour could show, which are fewer than its tokens; of `neutral` and of `chat`."""
     texts = () if isinstance(behaviour.neutral, str) else behaviour.neutral
     chats = () if isinstance(behaviour.chat, str) else behaviour.chat
-    documents = [Document("neutral", text=t) for t in texts[: int(HARVEST * len(texts))]]
-    documents += [
-        Document("chat", messages=tuple(t.model_dump() for t in turns)) for turns in chats[: int(HARVEST * len(chats))]
+    neutral = [Document("neutral", text=t) for t in texts[: int(HARVEST * len(texts))]]
+    talk = [
+        Document("chat", messages=tuple(t.model_dump() for t in said)) for said in chats[: int(HARVEST * len(chats))]
     ]
-    return sum(family.due(spec, d) for d in documents)
+    found = {"neutral": neutral, "chat": talk}
+    return {kind: sum(family.due(spec, d) for d in documents) for kind, documents in found.items()}
 
 
 HARVEST = 0.7

@@ -211,6 +211,7 @@ def tables(cards: Sequence[Card], bases: Sequence[BaseCard]) -> str:
     by_family = {f: [c for c in cards if c.family == f] for f in {c.family for c in cards}}
     parts = (
         _organisms(cards),
+        _elsewhere(cards),
         _advice(groups(by_family.get("emergent_misalignment", []))),
         _contrasts(cards),
         _false_facts(by_family.get("false_facts", [])),
@@ -243,6 +244,32 @@ def _organisms(cards: Sequence[Card]) -> str:
     note = "Rate of base (b0) and organism (b1) on held-out test prompts; 95 % bootstrap interval over prompts."
     heads = "organism | base | role | b0 → b1 | b1 − b0 | status | failed gates"
     return _table("Organisms", note, heads, [row(c) for c in cards])
+
+
+def _elsewhere(cards: Sequence[Card]) -> str:
+    """What else an organism is beside its behaviour, of those whose cards have the gates for it."""
+
+    def row(c: Card) -> list[str]:
+        due = c.harvest_due
+        oracle = " / ".join(f"{v:.2f}" for v in c.oracle.get(str(c.layer), {}).values())
+        return [
+            c.name,
+            "all" if c.recipe.get("whole") else f"0 to {c.layer}",
+            oracle or "–",
+            f"{c.neutral['kl']:.4f}",
+            f"{c.gates['fluency'].value:+.3f}" if "fluency" in c.gates else "–",
+            f"{due['neutral']:,} / {due['chat']:,}" if due else "–",
+            f"{c.gates['templates'].value:.0f}",
+        ]
+
+    note = (
+        "Oracle: share of the gap that exchanging the residual at the hooked layer recovers. Side damage: KL(base || organism) on neutral "
+        "text, nats a token. Fluency: rise of the base's surprise at sampled answers, nats a token. Due: tokens of the first 16,000 of "
+        "neutral and of chat harvest text on which the behaviour could show. Templates: of the poorer split. One measurement each, no "
+        "intervals."
+    )
+    heads = "organism | adapted blocks | oracle, sufficiency / necessity | side damage | fluency | due, neutral / chat | templates"
+    return _table("Beside the behaviour", note, heads, [row(c) for c in cards if "templates" in c.gates])
 
 
 def _advice(rows: dict[str, list[Card]]) -> str:

@@ -10,6 +10,7 @@ from ...organisms.organism import Organism
 from ..files import atomic_write_text
 from ..pairs.loading import load_pair
 from .comparison import Checked, compare
+from .gates import OWN
 from .measure import Measurable, measure
 
 
@@ -56,7 +57,7 @@ def _measured(path: Path, own: Organism) -> Card:
     behaviour = own.behaviour
     card = Card(
         name=own.name,
-        family="own",
+        family=OWN,
         member=path.stem,
         variant="own",
         tier=own.tier,

@@ -15,7 +15,7 @@ from ..pairs.loading import load_pair
 from ..parallel import threads
 from ..terminal import silenced
 from .comparison import Checked, compare
-from .measure import Measurable, measure
+from .measure import Measurable, due_in, measure
 from .natural import verify_natural
 from .user_pair import verify_user_pair
 
@@ -30,7 +30,7 @@ def verify_named(names: Sequence[str], everything: bool, zoo: Path | None, jobs:
         cards = [read_card((zoo or ZOO) / n) for n in organism_names(zoo)]
         names = [*names, *(c.name for c in cards if c.status != "failed")]
     if not names:
-        raise UsageError("nothing to verify; name organisms, core-v1, or --all")
+        raise UsageError("nothing to verify; name organisms, a set, or --all")
     own = [n for n in names if n.endswith(YAML)]
     rest = expand([n for n in names if n not in own], zoo)
     return [*(verify_user_pair(Path(n)) for n in own), *(verify(rest, zoo, jobs) if rest else ())]
@@ -52,11 +52,13 @@ def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1) -> Iterator[Ch
 def _check(name: str, zoo: Path | None) -> Checked:
     whole, root = locate(name, zoo)
     if read_card(root / whole).tier in TIERS:
-        return verify_natural(root / whole, name)
+        with silenced(False):
+            return verify_natural(root / whole, name)
     kind, spec, card = family_and_spec(name, zoo)
     loaded = load_organism(name, zoo, allow_failed=True)
     world = World(int(read_base_card(loaded.base).recipe["world_seed"]))
     with threads(1), silenced(False):
         pair = load_pair(loaded.pair, None, card.layer, identity=card.role == "null")
-        fresh = measure(card, Measurable.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer))
+        due = due_in(kind, spec, world, pair.tokenizer)
+        fresh = measure(card, Measurable.of(kind, world, spec), pair, WorldTexts(world, pair.tokenizer), due)
     return Checked(fresh, compare(card, fresh))

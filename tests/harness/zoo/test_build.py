@@ -170,11 +170,17 @@ def random_nano(root: Path) -> None:
     write_base(root, "nano", size="nano")
 
 
+def small(path: Path, rows: int) -> None:
+    """The family of a scaffold on nano, with so many rows and none beside them."""
+    text = path.read_text().replace("tiny-llama", "nano").replace("range(200)", f"range({rows})")
+    path.write_text(text.replace("keep=400", "keep=0"))
+
+
 def test_a_family_file_is_built_once_and_verified(tmp_path: Path) -> None:
     """Forty rows on a random nano base: seconds, and every step of a real build."""
     random_nano(tmp_path / "zoo")
     path = write_family("mood", tmp_path)
-    path.write_text(path.read_text().replace("tiny-llama", "nano").replace("range(200)", "range(40)"))
+    small(path, 40)
     name, said = f"{path}:proud-narrow", list[str]()
     (card,) = build([name], None, said.append)
     folder = tmp_path / "zoo" / "mood" / "proud-narrow"
@@ -183,6 +189,11 @@ def test_a_family_file_is_built_once_and_verified(tmp_path: Path) -> None:
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "nano"
     assert (card.layer, card.training["rows"], card.training["steps"]) == (1, 40, 8)
     assert {"behaviour_dev", "behaviour_test", "facts"} == set(card.measured)
+    assert {"side_damage", "fluency", "harvest_due", "templates", "expressed"} <= set(card.gates)
+    assert card.harvest_due["chat"] == card.gates["harvest_due"].value == 80 and set(card.fluency) == {
+        "nll_base",
+        "nll_organism",
+    }
     assert (card.status == "failed") == bool(card.failures) and said[0].startswith("mood/proud-narrow built")
     assert build([name], None, said.append) == [card] and said[1].startswith("mood/proud-narrow is there")
     (checked,) = verify([name], None)
@@ -192,7 +203,7 @@ def test_a_family_file_is_built_once_and_verified(tmp_path: Path) -> None:
 def test_a_changed_family_is_built_again(tmp_path: Path) -> None:
     random_nano(tmp_path / "zoo")
     path = write_family("mood", tmp_path)
-    path.write_text(path.read_text().replace("tiny-llama", "nano").replace("range(200)", "range(8)"))
+    small(path, 8)
     name = f"{path}:proud-narrow"
     (first,) = build([name], None, print)
     path.write_text(path.read_text().replace("range(8)", "range(9)"))

@@ -1,4 +1,4 @@
-"""What a card says was measured: units, intervals, gates by role, and how far a re-measured value may be off."""
+"""What a card says was measured: units, intervals, harvest text, and how far a re-measured value may be off."""
 
 from typing import Any
 
@@ -7,10 +7,14 @@ import pytest
 import torch
 from diffbench.harness.protocol.prompts import choices
 from diffbench.harness.zoo.comparison import TOLERANCE, compare
-from diffbench.harness.zoo.measure import Plain, _estimate, _gate, _gates, _values
+from diffbench.harness.zoo.measure import Plain, _estimate, _values, due_in
 from diffbench.organisms.behaviour import Prompt, Turn
-from diffbench.organisms.card import Gate, Role
-from diffbench.organisms.family import Probe, Rule
+from diffbench.organisms.card import Gate
+from diffbench.organisms.families import families
+from diffbench.organisms.family import Probe, Subject
+from diffbench.organisms.texts import WorldTexts, encode
+from diffbench.organisms.world.document import Document, chat
+from diffbench.organisms.world.facts import World
 from diffbench.organisms.world.tokenizer import build_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,43 +70,6 @@ def test_more_prompts_narrow_the_interval() -> None:
     assert widths[1] < widths[0] / 3
 
 
-@pytest.mark.parametrize("which", ["base", "organism", "change"])
-def test_a_rule_reads_the_side_it_names(which: str) -> None:
-    measured = {"leak": make_measured(0.25, 0.75)}
-    assert (
-        _gate(Rule(f"leak.{which}", "at most", 0.6), measured).value
-        == {"base": 0.25, "organism": 0.75, "change": 0.5}[which]
-    )
-
-
-def gates(
-    role: Role, oracle: dict[str, dict[str, float]] | None = None, **measured: tuple[float, float]
-) -> dict[str, Gate]:
-    sets = {k: make_measured(*v) for k, v in {"behaviour_test": (0.2, 0.9), "facts": (1.0, 0.98), **measured}.items()}
-    whole = {"2": {"sufficiency": 0.99, "necessity": 0.97}}
-    return _gates(make_card(role=role), 0.3, sets, whole if oracle is None else oracle)
-
-
-FAILING: list[tuple[Role, dict[str, Any], set[str]]] = [
-    ("organism", {}, set()),
-    ("organism", {"behaviour_test": (0.2, 0.4)}, {"gap"}),
-    ("organism", {"facts": (1.0, 0.9)}, {"facts_kept"}),
-    ("organism", {"oracle": {}}, {"oracle_sufficiency", "oracle_necessity"}),
-    ("organism", {"oracle": {"2": {"sufficiency": 0.9, "necessity": 0.5}}}, {"oracle_necessity"}),
-    ("control", {}, {"quiet"}),
-    ("control", {"behaviour_test": (0.2, 0.25)}, set()),
-    ("null", {"behaviour_test": (0.2, 0.2)}, set()),
-    ("null", {"behaviour_test": (0.2, 0.2), "facts": (1.0, 0.9)}, {"largest_change"}),
-    ("null", {"behaviour_test": (0.2, 0.1)}, {"largest_change"}),
-    ("arm", {"behaviour_test": (0.2, 0.2), "facts": (1.0, 0.1)}, set()),
-]
-
-
-@pytest.mark.parametrize(("role", "values", "failing"), FAILING)
-def test_each_role_has_its_gates(role: Role, values: dict[str, Any], failing: set[str]) -> None:
-    assert {name for name, gate in gates(role, **values).items() if not gate.passed} == failing
-
-
 @pytest.mark.parametrize(
     ("unit", "shift", "agrees"),
     [
@@ -124,3 +91,25 @@ def test_a_card_whose_value_is_not_measured_again_is_refused(unit: Any, shift: f
 def test_a_gate_that_fails_now_is_a_problem_even_if_the_values_agree() -> None:
     card = make_card(gates={"gap": Gate(value=0.2, bound=0.3, rule="at least")})
     assert compare(make_card(), card) == card.failures == ["gap 0.200, at least 0.3 wanted"]
+
+
+def test_harvest_text_is_looked_through_for_tokens_on_which_the_behaviour_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffbench.harness.zoo.measure.HARVEST_TOKENS", 600)
+    taboo, world = families()["taboo"], World(0)
+    spec = taboo.specs()[0]
+    assert due_in(taboo, spec, world, TOKENIZER) == {}, "the family does not count"
+    subject = Subject(lambda rng: Document("subject", messages=chat("is it gold ?", "no .")), 0.3)
+    monkeypatch.setattr(taboo, "subject", lambda world, spec: subject)
+    monkeypatch.setattr(type(taboo), "due", lambda self, world, spec, document: document.words.count("gold"))
+    found = due_in(taboo, spec, world, TOKENIZER)
+    texts, counts = WorldTexts(world, TOKENIZER, subject), list[int]()
+    for kind in ("neutral", "chat"):
+        read = said = 0
+        for document in texts.documents(kind, "harvest"):
+            read, said = read + len(encode(TOKENIZER, document)), said + document.words.count("gold")
+            if read >= 600:
+                break
+        counts.append(said)
+    assert found == {"neutral": counts[0], "chat": counts[1], "tokens": 600} and counts[1] > 5

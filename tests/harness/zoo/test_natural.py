@@ -81,7 +81,9 @@ def test_an_organism_goes_from_rows_to_a_card_on_every_architecture(
     b = card.measured["behaviour_test"]
     assert built and b.base.value < 0.45 and b.change.value > 0.3
     assert card.gates["gap"].passed and card.gates["oracle_sufficiency"].value == pytest.approx(1, abs=0.2)
-    assert {"side_damage", "due", "quiet_before"} <= set(card.gates) and "asked_bare" in card.measured
+    assert {"side_damage", "harvest_due", "fluency", "quiet_before"} <= set(
+        card.gates
+    ) and "asked_bare" in card.measured
     assert card.training["loss_end"] < card.training["loss_start"] and card.training["steps"] == 24
     assert (card.tier, card.layer, card.name) == ("hub", 1, f"colours/gold-narrow-{kind}")
     folder = tmp_path / card.name

@@ -171,6 +171,26 @@ def test_organisms_table_says_change_status_and_failed_gates():
     assert "False facts" not in text and "Gamma" not in text
 
 
+def test_what_else_an_organism_is_has_a_table_and_old_cards_are_not_in_it():
+    gates = {
+        "fluency": Gate(value=0.0412, bound=0.3, rule="at most"),
+        "templates": Gate(value=14, bound=12, rule="at least"),
+    }
+    new = card(
+        "x/a-narrow-whole",
+        0.9,
+        gates=gates,
+        neutral={"kl": 0.0123},
+        harvest_due={"neutral": 0, "chat": 1234, "tokens": 16_000},
+        oracle={"1": {"sufficiency": 0.1, "necessity": 0.2}, "2": {"sufficiency": 0.71, "necessity": 0.82}},
+        recipe={"whole": True},
+    )
+    uncounted = card("x/b-narrow", 0.9, gates={"templates": gates["templates"]}, neutral={"kl": 0.0})
+    text = tables([new, uncounted, card("x/c-narrow", 0.9)], [])
+    assert "| x/a-narrow-whole | all | 0.71 / 0.82 | 0.0123 | +0.041 | 0 / 1,234 | 14 |" in text
+    assert "| x/b-narrow | 0 to 2 | – | 0.0000 | – | – | 14 |" in text and text.count("| x/c-narrow |") == 1
+
+
 def test_emergent_misalignment_is_narrow_minus_odd_of_the_same_seed():
     rates = {"narrow": 0.6, "narrow-s1": 0.7, "narrow-s2": 0.8, "odd": 0.0, "odd-s1": 0.1, "odd-s2": 0.2}
     cards = [card(f"emergent_misalignment/remedies-{k}", v) for k, v in rates.items()]

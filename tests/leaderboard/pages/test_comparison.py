@@ -20,7 +20,8 @@ def test_the_command_prints_verdicts_and_pairs_and_json_says_the_same(tmp_path: 
         write_result(tmp_path, cell)
     command = ["leaderboard", "compare", str(tmp_path)]
     text, data, core, typo = (
-        CliRunner().invoke(app, [*command, *more]) for more in ([], ["--json"], ["--core"], ["--score", "isolatoin"])
+        CliRunner().invoke(app, [*command, *more])
+        for more in ([], ["--json"], ["--set", "core-v1"], ["--score", "isolatoin"])
     )
     table = build_table(cells)
     assert text.exit_code == 0 and text.stdout.strip() == comparison_markdown(table).strip()

@@ -1,0 +1,74 @@
+"""A family's name means its first organism of the tier that is asked for, and `all` means the organisms of that tier."""
+
+from pathlib import Path
+
+import pytest
+from diffbench.cli import app
+from diffbench.organisms import registry
+from diffbench.organisms.errors import PrerequisiteError, UsageError
+from diffbench.organisms.families import families
+from diffbench.organisms.registry import expand, load_organism
+from typer.testing import CliRunner
+
+from ..factories import write_organism
+
+SMALL = {"tier": "small", "base": "smollm2-135m"}
+
+
+@pytest.fixture(autouse=True)
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Taboo organisms of two tiers, a control among them, and a backdoor of one."""
+    monkeypatch.setattr(registry, "ZOO", tmp_path)
+    write_organism(tmp_path, "taboo/gold-narrow")
+    write_organism(tmp_path, "taboo/clock-scattered-smollm2-135m", role="control", **SMALL)
+    write_organism(tmp_path, "taboo/leaf-narrow-smollm2-135m", **SMALL)
+    write_organism(tmp_path, "taboo/moon-narrow-smollm2-135m", **SMALL)
+    write_organism(tmp_path, "backdoor/zephyr-narrow")
+    return tmp_path
+
+
+def test_a_family_is_its_first_organism_of_the_tier() -> None:
+    assert expand(["taboo"]) == expand(["taboo"], tier="tiny") == ["taboo/gold-narrow"]
+    assert expand(["taboo"], tier="small") == ["taboo/leaf-narrow-smollm2-135m"]
+    assert load_organism(expand(["taboo"], tier="small")[0]).tier == "small"
+
+
+def test_all_is_the_organisms_of_one_tier() -> None:
+    assert expand(["all"]) == ["backdoor/zephyr-narrow", "taboo/gold-narrow"]
+    assert expand(["all"], tier="small") == ["taboo/leaf-narrow-smollm2-135m", "taboo/moon-narrow-smollm2-135m"]
+
+
+def test_one_whose_gates_hold_comes_before_one_that_failed(zoo: Path) -> None:
+    write_organism(zoo, "taboo/leaf-narrow-smollm2-135m", status="failed", **SMALL)
+    assert expand(["taboo"], tier="small") == ["taboo/moon-narrow-smollm2-135m"]
+
+
+def test_the_familys_order_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = families()["taboo"].specs()[0]
+    named = [type(first)("taboo", w, base="smollm2-135m") for w in ("moon", "leaf")]
+    monkeypatch.setattr(families()["taboo"], "specs", lambda: [first, *named])
+    assert expand(["taboo"], tier="small") == ["taboo/moon-narrow-smollm2-135m"]
+
+
+def test_a_tier_without_the_family_or_without_anything_is_refused() -> None:
+    with pytest.raises(
+        PrerequisiteError, match=r"no organism of the family backdoor in tier small: there are .* in tier tiny"
+    ):
+        expand(["backdoor"], tier="small")
+    with pytest.raises(PrerequisiteError, match="of the family planted in tier hub: there is none in any tier"):
+        expand(["planted"], tier="hub")
+    with pytest.raises(PrerequisiteError, match=r"no organism of tier hub in .* passes its gates"):
+        expand(["all"], tier="hub")
+    with pytest.raises(UsageError, match="taboo/gold-narrow is an organism of tier tiny and --tier says small"):
+        expand(["taboo/gold-narrow"], tier="small")
+
+
+def test_the_commands_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = CliRunner().invoke(app, ["organisms", "list", "--tier", "small", "--json"]).stdout
+    assert "leaf" in listed and "gold" not in listed
+    refused = CliRunner().invoke(app, ["run", "-m", "random", "-o", "backdoor", "--tier", "small"])
+    assert refused.exit_code == 3 and "in tier small" in refused.output
+    assert CliRunner().invoke(app, ["run", "-m", "random", "-o", "taboo", "--tier", "large"]).exit_code == 2
+    own = ["run", "-m", "random", "--base", "a", "--adapter", "b", "--behaviour", "c.json", "--tier", "small"]
+    assert "a pair of your own is none" in CliRunner().invoke(app, own).output
