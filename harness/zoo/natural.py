@@ -24,7 +24,7 @@ from ...organisms.hub.trained import BEHAVIOUR, trained_organism
 from ...organisms.lora import calibrate
 from ...organisms.natural import natural_family
 from ...organisms.natural.family import NaturalFamily, NaturalSpec
-from ...organisms.texts import FileTexts
+from ...organisms.texts import KINDS, FileTexts
 from ...organisms.tuning.rows import documents_sha256, gather, tokenise
 from ...organisms.tuning.teacher import answered
 from ...organisms.tuning.train import Trained, save_adapter, train
@@ -198,7 +198,9 @@ def measured(card: Card, family: NaturalFamily, spec: NaturalSpec, behaviour: Be
     wanted = Measurable(behaviour, probes, {}, None, family.gates(spec))
     texts = FileTexts(behaviour, pair.tokenizer, pair.context)
     layers = sorted({pair.n_layers // 3, pair.n_layers // 2, card.layer})
-    card = measure(card, wanted, pair, texts, due_words(family, spec, behaviour), layers)
+    due = due_words(family, spec, behaviour)
+    due["tokens"] = sum(len(row) for kind in KINDS for row in texts.rows(kind, "harvest"))
+    card = measure(card, wanted, pair, texts, due, layers)
     if "side_damage" not in card.gates:
         return card
     gates = card.gates | {"side_damage": card.gates["side_damage"].model_copy(update={"bound": HARM})}

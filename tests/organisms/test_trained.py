@@ -43,7 +43,7 @@ def write(zoo: Path, base_sha256: str, **fields: object) -> None:
 
 
 def test_it_is_listed_and_loaded_without_its_generator(zoo: Path) -> None:
-    assert organism_names(zoo) == [NAME] == expand([NAME], zoo) == expand(["all"], zoo)
+    assert organism_names(zoo) == [NAME] == expand([NAME], zoo) == expand(["all"], zoo, "small")
     loaded = load_organism(NAME, zoo)
     assert (loaded.tier, loaded.layer, loaded.role, loaded.in_zoo) == ("small", 20, "organism", True)
     assert loaded.pair.base_name == "smollm2-135m" and loaded.adapter == zoo / NAME
