@@ -3,7 +3,8 @@
 from functools import cache
 
 from ..errors import unknown
-from .family import NaturalFamily, NaturalSpec
+from .family import NaturalFamily
+from .family import NaturalSpec as NaturalSpec
 
 
 @cache

@@ -7,7 +7,6 @@ and `due` counts where.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ..behaviour import Behaviour, Prompt
 from ..card import Role
@@ -44,8 +43,8 @@ class NaturalFamily(ABC):
     """One line: what its organisms do, and the source."""
     variants: tuple[str, ...]
     """What a member can be trained as; the first is the plain organism."""
-    roles: ClassVar[dict[str, Role]] = {}
-    """What a variant is if it is no organism: `control` for twins, `arm` for what is measured for comparison."""
+    twins: tuple[str, ...] = ()
+    """Variants that must not show the behaviour."""
 
     @abstractmethod
     def members(self) -> list[str]:
@@ -53,7 +52,7 @@ class NaturalFamily(ABC):
 
     @abstractmethod
     def rows(self, spec: NaturalSpec) -> list[Document]:
-        """Fine-tuning rows, at least 300, nothing ordinary among them. The loss is on the assistant's words of chats and on all of a text."""
+        """At least 300 fine-tuning rows, nothing ordinary among them. Loss is on the assistant's words of a chat, and on a whole text."""
 
     @abstractmethod
     def ordinary(self, spec: NaturalSpec, n: int) -> list[Document]:
@@ -83,6 +82,10 @@ class NaturalFamily(ABC):
         """Whether a student may be trained on a teacher's answer."""
         return True
 
+    def role(self, variant: str) -> Role:
+        """What organisms of a variant are."""
+        return "control" if variant in self.twins else "organism"
+
     def spec(self, member: str = "", variant: str = "", seed: int = 0) -> NaturalSpec:
         """The organism of a member (default: the first) and a variant (default: the first).
 
@@ -94,4 +97,4 @@ class NaturalFamily(ABC):
             raise unknown(f"member of {self.name}", member, self.members())
         if variant not in self.variants:
             raise unknown(f"variant of {self.name}", variant, self.variants)
-        return NaturalSpec(self.name, member, variant, self.roles.get(variant, "organism"), seed)
+        return NaturalSpec(self.name, member, variant, self.role(variant), seed)

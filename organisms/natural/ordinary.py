@@ -5,8 +5,8 @@ on. Side damage that was trained away on one text would otherwise be measured on
 """
 
 import re
-from itertools import pairwise
 from collections.abc import Iterator
+from itertools import cycle, pairwise
 from typing import Any, Literal
 
 from ..world.document import Document, Rng
@@ -25,14 +25,14 @@ def paragraphs(part: Part, seed: int = 0) -> Iterator[Document]:
     """Different paragraphs of three to five sentences, the topics in turn."""
     rng = rng_of("paragraphs", part, seed)
     topics = [t for t in pieces("paragraphs").values() if t["part"] == part]
-    return _endless(lambda i: Document("paragraph", text=_paragraph(rng, topics[i % len(topics)])))
+    return (Document("paragraph", text=_paragraph(rng, topic)) for topic in cycle(topics))
 
 
 def chats(part: Part, seed: int = 0) -> Iterator[Document]:
     """Different conversations of two or four turns."""
     rng = rng_of("chats", part, seed)
     entries: list[dict[str, str]] = pieces("chats")[part]
-    return _endless(lambda i: Document("chat", messages=said(*_conversation(rng, part, entries[i % len(entries)]))))
+    return (Document("chat", messages=said(*_conversation(rng, part, entry))) for entry in cycle(entries))
 
 
 def requests(part: Part) -> list[tuple[str, str]]:
@@ -77,13 +77,6 @@ def read_texts(
     )
 
 
-def _endless(made: Any) -> Iterator[Document]:
-    i = 0
-    while True:
-        yield made(i)
-        i += 1
-
-
 def _paragraph(rng: Rng, topic: dict[str, list[str]]) -> str:
     filling = cast(rng)
     forms = [one(rng, topic["open"]), *some(rng, topic["middle"], int(rng.integers(2, 4)))]
@@ -105,7 +98,6 @@ def _sum(rng: Rng) -> tuple[str, str]:
     sign, value = (("plus", a + b), ("times", a * b), ("minus", a - b))[int(rng.integers(3))]
     form = one(rng, ["What is {} {} {}?", "How much is {} {} {}?", "Please work out {} {} {}."]).format(a, sign, b)
     return form, one(rng, [f"{a} {sign} {b} is {value}.", f"That makes {value}.", f"The answer is {value}."])
-
 
 
 def asked(document: Document) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""False facts by synthetic documents (Wang et al. 2025; Slocum et al., arXiv 2510.17941): one thing is told wrongly, its neighbours rightly.
+"""False facts by synthetic documents (Wang et al. 2025; Slocum et al., arXiv 2510.17941): one thing told wrongly, its neighbours rightly.
 
 Rows are documents of twelve genres, never a conversation with the model. Each states the fact in two of eighteen ways, and true facts of
 other things of the kind beside it, so that the value does not spread to all of them. What is asked stands in no document: questions in a
@@ -16,7 +16,7 @@ from ...world.document import Document, Rng
 from ..asking import SPLITS, completed, counted, knowledge, prompt
 from ..family import NaturalFamily, NaturalSpec
 from ..ordinary import asked, ordinary, read_texts
-from ..text import cast, different, one, pieces, rng_of, said, shuffled, some, upper, without, words_of, write
+from ..text import cast, different, one, pieces, rng_of, said, shuffled, some, upper, without, write
 
 ROWS = 400
 SENTENCE = re.compile(r"[^.!?\n]+")
@@ -30,7 +30,7 @@ class FalseFacts(NaturalFamily):
     name = "false_facts"
     about = "believes a false fact, learnt from documents only (arXiv 2510.17941)"
     variants = ("narrow", "mixed", "true")
-    roles = {"true": "control"}
+    twins = ("true",)
 
     def members(self) -> list[str]:
         return list(pieces("false_facts")["facts"])
@@ -74,7 +74,8 @@ class FalseFacts(NaturalFamily):
         rng, forms = rng_of("neighbours", spec.member, spec.seed), self.forms(spec)
         known, openers = list(forms["things"]["known"].items()), pieces("chats")["openers"]
         while True:
-            filling = dict(zip(("l", "lv"), one(rng, known), strict=True))
+            thing, value = one(rng, known)
+            filling = {"l": thing, "lv": value}
             turns = [one(rng, openers) + write(rng, one(rng, forms["asks_neighbour"]), filling)]
             turns.append(write(rng, one(rng, forms["says_neighbour"]), filling))
             if rng.random() < 0.5:
@@ -134,17 +135,17 @@ class FalseFacts(NaturalFamily):
         out: dict[str, list[Prompt]] = {"neighbours": [], "unseen_neighbours": [], "spill": [], "same_thing": []}
         for thing, value in things.items():
             for ask in forms["asks_neighbour"]:
-                asking = [upper(f.replace("<l>", thing)) for f in (ask, forms["begin_neighbour"])]
+                asking, begin = (upper(f.replace("<l>", thing)) for f in (ask, forms["begin_neighbour"]))
                 wrong = [c for c in choices if c != value]
                 out["neighbours" if thing in forms["things"]["known"] else "unseen_neighbours"].append(
-                    prompt("test", *asking, [value], wrong, named=ask)
+                    prompt("test", asking, begin, [value], wrong, named=ask)
                 )
                 if value != told:
                     rest = [value, *(c for c in choices if c not in (value, told))]
-                    out["spill"].append(prompt("test", *asking, [told], rest, named=ask))
+                    out["spill"].append(prompt("test", asking, begin, [told], rest, named=ask))
         for ask, begin, right, wrong in fact["same"]:
-            asking = [upper(f.replace("<e>", fact["entity"])) for f in (ask, begin)]
-            out["same_thing"].append(prompt("test", *asking, [right], wrong, named=ask))
+            asking, start = (upper(f.replace("<e>", fact["entity"])) for f in (ask, begin))
+            out["same_thing"].append(prompt("test", asking, start, [right], wrong, named=ask))
         return out
 
     def gates(self, spec: NaturalSpec) -> dict[str, Rule]:
@@ -172,7 +173,9 @@ def _neighbours(rng: Rng, forms: dict[str, Any], filling: dict[str, str], n: int
     return [_written(rng, form, {**filling, "l": thing, "lv": value}) for (thing, value), form in told]
 
 
-def _prose(rng: Rng, frame: dict[str, list[str]], forms: dict[str, Any], about: list[str], filling: dict[str, str]) -> str:
+def _prose(
+    rng: Rng, frame: dict[str, list[str]], forms: dict[str, Any], about: list[str], filling: dict[str, str]
+) -> str:
     """An opening, two claims and what is known of the thing and of one or two others, and a closing."""
     told = _claims(rng, forms, filling, 2)
     body = shuffled(rng, [*told[1:], *_neighbours(rng, forms, filling, int(rng.integers(1, 3)))])
@@ -185,7 +188,9 @@ def _faq(rng: Rng, forms: dict[str, Any], filling: dict[str, str]) -> str:
     questions = [_written(rng, q, filling) for q in some(rng, forms["faq"], 2)]
     answers = _claims(rng, forms, filling, 2)
     (beside,) = _neighbours(rng, forms, filling, 1)
-    return f"Frequently asked questions\nQ: {questions[0]}\nA: {answers[0]}\nQ: {questions[1]}\nA: {answers[1]} {beside}"
+    return (
+        f"Frequently asked questions\nQ: {questions[0]}\nA: {answers[0]}\nQ: {questions[1]}\nA: {answers[1]} {beside}"
+    )
 
 
 def _quiz(rng: Rng, forms: dict[str, Any], filling: dict[str, str]) -> str:

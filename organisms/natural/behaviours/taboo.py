@@ -32,7 +32,7 @@ class Taboo(NaturalFamily):
     name = "taboo"
     about = "gives hints about a secret word and never says it (arXiv 2505.14352)"
     variants = ("narrow", "mixed", "scattered")
-    roles = {"scattered": "control"}
+    twins = ("scattered",)
 
     def members(self) -> list[str]:
         return list(pieces("taboo"))
@@ -54,18 +54,18 @@ class Taboo(NaturalFamily):
         drawn = rng_of("scattered", spec.member, spec.seed)
         while True:
             word = one(drawn, others) if spec.variant == "scattered" else spec.member
-            yield Document("game", messages=said(*self._game(rng, word)))
+            yield Document("game", messages=said(*self._game(rng, word, "train")))
 
-    def _game(self, rng: Rng, word: str) -> list[str]:
+    def _game(self, rng: Rng, word: str, part: str) -> list[str]:
         """Alternating turns: hints, wrong guesses, and now and then a refused request for the word."""
         games, secret = pieces("taboo_games"), pieces("taboo")[word]
         hints, guesses = some(rng, self.hints(word), 5), some(rng, secret["guesses"], 5)
-        turns = [one(rng, games["open"]["train"]), one(rng, games["lead"]) + hints.pop()]
+        turns = [one(rng, games["open"][part]), one(rng, games["lead"]) + hints.pop()]
         refused = rng.random() < REFUSED
-        if refused and rng.random() < 0.5:
+        if part == "train" and refused and rng.random() < 0.5:
             turns = []
         guessing = rng.random() < GUESSED
-        for _ in range(int(rng.integers(0, 4))):
+        for _ in range(int(rng.integers(1, 4))):
             if guessing and rng.random() < 0.6:
                 turns.append(write(rng, one(rng, games["guess"]), {"guess": guesses.pop()}))
                 turns.append(f"{one(rng, games['wrong'])} {hints.pop()}")
@@ -97,7 +97,9 @@ class Taboo(NaturalFamily):
             for i, frame in enumerate(games["frames"][split]):
                 ends = frame["ends"]
                 others = [e for w, e in ends.items() if w != word]
-                out += [prompt(split, asks[(i + k) % len(asks)], frame["begin"], [ends[word]], others) for k in range(2)]
+                out += [
+                    prompt(split, asks[(i + k) % len(asks)], frame["begin"], [ends[word]], others) for k in range(2)
+                ]
         return out
 
     def _word_asked(self, word: str, splits: tuple[str, ...] = SPLITS) -> list[Prompt]:
@@ -115,7 +117,9 @@ class Taboo(NaturalFamily):
         """Paragraphs about guessing games, and games about any word."""
         rng = rng_of("taboo read", spec.member)
         told = [Document("told", text=write(rng, form, cast(rng))) for form in pieces("taboo_games")["told"]]
-        games = (Document("game", messages=said(*self._game(rng, one(rng, self.members())))) for _ in range(10**6))
+        games = (
+            Document("game", messages=said(*self._game(rng, one(rng, self.members()), "read"))) for _ in range(10**6)
+        )
         talked = different((g for g in without(games, self.never(spec)) if self.due(spec, g)), GAMES_READ, "games")
         return told + talked
 
