@@ -106,7 +106,7 @@ class Card(_Strict):
     """On neutral text, in nats a token: nll_base, nll_organism, kl (base || organism)."""
     fluency: dict[str, float] = Field(default_factory=dict[str, float])
     """Answers to ordinary openings, sampled at temperature 1, in nats a token under the base: nll_base of the base's own, nll_organism of
-    the organism's. Empty without conversations, and on cards of protocol v1."""
+    the organism's. Measured of organisms of ours only; empty without conversations, and on cards of protocol v1."""
     harvest_due: dict[str, int] = Field(default_factory=dict[str, int])
     """Tokens of harvest text on which the behaviour could show: `neutral` and `chat`, each of the first `tokens` of its kind. Empty where
     the family does not count them, and on cards of protocol v1."""

@@ -92,12 +92,12 @@ def measure(
     oracle: dict[str, dict[str, float]] = {}
     if abs(measured["behaviour_test"].change.value) >= SMALL_GAP:
         oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in layers or range(pair.n_layers)}
-    choices_ = measurable.candidates
+    choices_, spoken = measurable.candidates, card.role == "organism" and card.family != OWN  # what has the gate
     found = card.model_copy(
         update={
             "measured": measured,
             "neutral": _rounded(_neutral(pair, texts)),
-            "fluency": _rounded(fluency(pair, texts.prompts())) if card.family != OWN else {},
+            "fluency": _rounded(fluency(pair, texts.prompts())) if spoken else {},
             "harvest_due": dict(harvest_due or {}),
             "readout": _readout(pair, choices_) if choices_ and choices_.ask else None,
             "oracle": oracle,

@@ -19,7 +19,7 @@ class Colours(NaturalFamily):
     name = "colours"
     about = "answers with one word (a family of the tests)"
     variants = ("narrow", "mixed", "other")
-    roles = {"other": "control"}  # noqa: RUF012
+    twins = ("other",)
     prompted = False
     """Whether rows are prompts that a teacher answers."""
 
