@@ -78,6 +78,7 @@ def build_natural(
     work = _workshop(target, card, resume)
     rows = _answers(found, work, say) if found.from_teacher else found.data.rows
     if found.from_teacher:
+        _make_room()
         data = replace(found.data, rows=rows)
         found = replace(found, data=data, tokens=tokenise(found.tokenizer, asked.base, data, found.recipe))
         card = card.model_copy(update={"training": {"rows_answered_sha256": documents_sha256(rows)}})
@@ -179,7 +180,7 @@ def _calibrated(found: Prepared, done: Trained) -> dict[str, float]:
 
 
 def _make_room() -> None:
-    """Give back what a training held, before the pair is loaded anew."""
+    """Give back what a training held, before another model is loaded."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -192,7 +192,7 @@ def _small(given: Published, shape: Shape, where: str, shown: float) -> dict[str
         "steps": max(1, min(SMALL_STEPS, round(shown / SMALL_BATCH))),
         "warmup": 5,
         "kl_rows": 2,
-        "kl_weight": 1.0,
+        "kl_weight": SMALL_KL,
         "kl_length": 96,
         "max_length": 256,
         "max_grad_norm": 1.0,
@@ -200,5 +200,7 @@ def _small(given: Published, shape: Shape, where: str, shown: float) -> dict[str
     }
 
 
+SMALL_KL = 5.0
+"""Weight of the KL term: at 1 the false fact of SmolLM2 (rate 2e-3) was .17 nats from its base on ordinary text after 13 steps."""
 SMALL_BATCH, SMALL_STEPS = 8, 160
 """Rows of a step, and most steps: a step takes seconds on one core."""

@@ -78,7 +78,7 @@ def test_identity_depends_on_every_byte_of_base_and_adapter_and_texts_on_the_beh
     before = load_organism(NAME, zoo)
     path = zoo / NAME / "behaviour.json"
     path.write_text(path.read_text().replace("the snow was", "the river was"))
-    with pytest.raises(ValidationFailed, match="behaviour.json is not the file its card was measured on"):
+    with pytest.raises(ValidationFailed, match=r"behaviour\.json is not the file its card was measured on"):
         load_organism(NAME, zoo)
     card = read_json(zoo) | {"files": hash_folder(zoo / NAME)}
     (zoo / NAME / CARD).write_text(json.dumps(card))
