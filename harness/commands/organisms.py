@@ -191,6 +191,8 @@ def setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not value.strip():
         raise UsageError(f"--set {text!r} is not of the form field=value, e.g. --set lr=3e-4")
+    if (other := {"blocks": "--blocks all", "seed": "a name that ends in -s1"}.get(name.strip())) is not None:
+        raise UsageError(f"--set {text!r}: that is part of an organism's name; give {other}")
     return name.strip(), None if value.strip() == "none" else value.strip()
 
 

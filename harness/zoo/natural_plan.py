@@ -141,9 +141,8 @@ def prepare(asked: Asked) -> Prepared:
     check_whole(base.folder)
     check_memory([base.folder], chosen, asked.device)
     tokenizer, shape = _read(base.folder, asked.base)
-    partial_ = _with_rows(asked, family, spec, shape)
-    partial_ = replace(partial_, base=base, tokenizer=tokenizer, dtype=str(chosen).removeprefix("torch."))
-    return _tokenised(partial_, _free(asked.device))
+    found = replace(_with_rows(asked, family, spec, shape), base=base, tokenizer=tokenizer)
+    return _tokenised(replace(found, dtype=str(chosen).removeprefix("torch.")), _free(asked.device))
 
 
 def prepare_unfetched(asked: Asked) -> Prepared:

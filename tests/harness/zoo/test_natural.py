@@ -331,6 +331,7 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., tuple[int, str]]]:
         ("colours/gold --base a/b --all", "--all is for the embedded bases"),
         ("colours/gold --base a/b --blocks some", "--blocks some: use below or all"),
         ("colours/gold --base a/b --set lr", "is not of the form field=value"),
+        ("colours/gold --base a/b --set seed=3", "part of an organism's name; give a name that ends in -s1"),
         ("taboo/gold-narrow --dry-run", "--dry-run is for organisms on a real model"),
         ("taboo/gold-narrow --set lr=1", "--set is for organisms on a real model"),
     ],
