@@ -15,6 +15,7 @@ from .card import CARD, Card, Tier, read_base_card, read_card, sha256_files
 from .errors import PrerequisiteError, UsageError, ValidationFailed, unknown
 from .hub.registry.load import hub_card, is_hub, refuse
 from .hub.sources import PairSource
+from .hub.trained import TIERS, trained_organism
 from .hub.user_pair import yaml_organism
 from .organism import Organism
 from .sets import members, sets
@@ -233,12 +234,22 @@ def family_and_spec(name: str, zoo: Path | None = None) -> tuple["Family", "Spec
     from .families import family
     from .family import Spec
 
-    name, root = locate(name, zoo)
+    given, (name, root) = name, locate(name, zoo)
     card = read_card(root / name)
+    if card.tier in TIERS:
+        raise UsageError(
+            f"{given} lives on a real model ({card.base}); this is of organisms on the embedded bases only"
+        )
     kind = family(card.family)
     base = "" if card.base == kind.base else card.base
     whole = bool(card.recipe.get("whole"))
     return kind, Spec(card.family, card.member, card.variant, base, card.seed, card.role, card.core, whole), card
+
+
+def card_of(name: str, zoo: Path | None = None) -> Card:
+    """The card of a built organism: of a zoo, or of `my.py:member-variant`."""
+    name, root = locate(name, zoo)
+    return read_card(root / name)
 
 
 def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False) -> Organism:
@@ -256,8 +267,12 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
     from .texts import WorldTexts, world_texts_id
     from .world.facts import World
 
+    whole, root = locate(name, zoo)
+    card = read_card(root / whole)
+    if card.tier in TIERS:
+        _check_passed(card, allow_failed)
+        return trained_organism(root / whole, card, name)
     kind, spec, card = family_and_spec(name, zoo)
-    _, root = locate(name, zoo)
     base_dir = base_folder(card.base, root)
     base = read_base_card(base_dir)
     if sha256_files(base.files) != card.base_sha256:
@@ -265,16 +280,12 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
             f"organism {card.name} was trained on another {card.base} than the one in {base_dir.parent}; "
             f"rebuild it with `bench organisms build {name}`"
         )
-    if card.status == "failed" and not allow_failed:
-        raise ValidationFailed(
-            f"organism {card.name} failed its gates ({'; '.join(card.failures)}): a score on it would mean nothing; "
-            "choose one that `bench organisms list` shows as calibrated or uncalibrated"
-        )
+    _check_passed(card, allow_failed)
     world = World(int(base.recipe["world_seed"]))
     subject = kind.subject(world, spec)
     return Organism(
         name=card.name,
-        tier=card.tier,
+        tier="tiny",
         pair=PairSource(base_dir, root / card.name),
         layer=card.layer,
         behaviour=kind.behaviour(world, spec),
@@ -284,3 +295,11 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
         source={"organism": name},
         role=card.role,
     )
+
+
+def _check_passed(card: Card, allow_failed: bool) -> None:
+    if card.status == "failed" and not allow_failed:
+        raise ValidationFailed(
+            f"organism {card.name} failed its gates ({'; '.join(card.failures)}): a score on it would mean nothing; "
+            "choose one that `bench organisms list` shows as calibrated or uncalibrated"
+        )

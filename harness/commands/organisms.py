@@ -1,12 +1,14 @@
 """`bench organisms`: parse, call, print; nothing heavy is imported before a command runs."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..options import TierOption
+from ...organisms.errors import UsageError
+from ..options import DeviceOption, DtypeOption, TierOption
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, lint, build, verify, report, new.")
@@ -85,14 +87,12 @@ def organisms_show(
             _show_hub(name, behaviour, as_json)
             return
         if behaviour:
-            from ...organisms.errors import UsageError
-
             raise UsageError(
                 f"--behaviour prints the file of a public organism (hub/NAME), and {name} is none; leave it out"
             )
-        from ...organisms.registry import family_and_spec
+        from ...organisms.registry import card_of
 
-        _, _, card = family_and_spec(name)
+        card = card_of(name)
         if as_json:
             say(card.model_dump_json(indent=1))
         else:
@@ -113,11 +113,7 @@ def _show_hub(name: str, behaviour: bool, as_json: bool) -> None:
         of = sets()[name]
         cards = [hub_card(n) for n in of.organisms]
         if as_json:
-            say(
-                json.dumps(
-                    {"name": name, "about": of.about, "organisms": [hub.data(c) for c in cards]}, indent=1
-                )
-            )
+            say(json.dumps({"name": name, "about": of.about, "organisms": [hub.data(c) for c in cards]}, indent=1))
         else:
             show(hub.core(name, of, cards))
     elif behaviour:
@@ -195,16 +191,48 @@ def organisms_build(
     names: Annotated[
         list[str] | None, typer.Argument(help="Organisms, family files (my_family.py) or YAML cards (my.yaml).")
     ] = None,
-    base: Annotated[list[str] | None, typer.Option("--base", help="Bases to train first, e.g. tiny-gemma2.")] = None,
+    base: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--base",
+            help="Embedded bases to train first (tiny-gemma2), or the real model to train the organisms on: smollm2-135m, "
+            "google/gemma-2-2b-it, a folder.",
+        ),
+    ] = None,
     family: Annotated[list[str] | None, typer.Option("--family", help="Every organism of a family.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every base and every organism.")] = False,
     zoo: ZooOption = None,
     jobs: Jobs = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Build again what is there already.")] = False,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Real models: say rows, tokens, steps, memory and time, and train nothing."),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Real models: go on from the checkpoints of a killed run.")
+    ] = True,
+    blocks: Annotated[
+        str | None, typer.Option("--blocks", help="Real models: adapt blocks `below` the hooked layer, or `all`.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Real models: a field of the recipe, lr=3e-4; repeatable.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Train bases and organisms, measure them and write their cards; what is there already is kept."""
     with handled(debug):
+        real = real_base(base or [], names or [])
+        options = {"device": device, "dtype": dtype, "blocks": blocks, "set": settings}
+        if real is not None:
+            embedded = {"family": family, "all": everything, "jobs": jobs > 1}
+            build_real(names or [], real, zoo, dry_run, resume, overwrite, options, embedded)
+            return
+        if given := [f"--{k}" for k, v in {**options, "dry-run": dry_run}.items() if v]:
+            raise UsageError(
+                f"{given[0]} is for organisms on a real model; name one with --base, e.g. --base smollm2-135m"
+            )
         from ..zoo.build import build
         from ..zoo.user_pair import build_user_pair
 
@@ -219,6 +247,69 @@ def organisms_build(
                 say(f"{card.name}: {card.status}{': ' + '; '.join(card.failures) if card.failures else ''}")
             if rest or not own:
                 build(rest, zoo, tell, base or [], family or [], everything, jobs, overwrite)
+
+
+def real_base(bases: list[str], names: list[str]) -> str | None:
+    """The real model that organisms are to be trained on; None: embedded bases are meant."""
+    from ...organisms.world.bases import BASES
+
+    if all(b in BASES for b in bases):
+        return None
+    from ..zoo.natural_plan import is_real
+
+    real = [b for b in bases if is_real(b)]
+    if not names:
+        raise UsageError(
+            f"{real[0]} is a real model; name the organisms to train on it, e.g. taboo/moon --base {real[0]}"
+        )
+    if len(bases) > 1:
+        raise UsageError(f"{real[0]} is a real model: organisms are trained on one at a time; give one --base")
+    return real[0]
+
+
+def build_real(
+    names: list[str],
+    base: str,
+    zoo: Path | None,
+    dry_run: bool,
+    resume: bool,
+    overwrite: bool,
+    options: dict[str, Any],
+    embedded: Mapping[str, object],
+) -> None:
+    """Build organisms on a real model, or say what that would take."""
+    if given := [k for k, v in embedded.items() if v]:
+        raise UsageError(f"--{given[0]} is for the embedded bases; name organisms of {base}, e.g. taboo/moon")
+    if options["blocks"] not in (None, "below", "all"):
+        raise UsageError(f"--blocks {options['blocks']}: use below or all")
+    from ...organisms.registry import ZOO
+    from ..zoo.natural import build_natural, plan_lines
+    from ..zoo.natural_plan import Asked
+
+    changes = tuple(setting(text) for text in options["set"] or [])
+    device, dtype = options["device"] or "cpu", options["dtype"]
+    for name in names:
+        asked = Asked(name, base, zoo or ZOO, device, dtype, options["blocks"], changes)
+        with silenced(False):
+            if dry_run:
+                for line in plan_lines(asked):
+                    say(line)
+                continue
+            card, built = build_natural(asked, lambda line: say(line, err=True), overwrite, resume)
+        b = card.measured["behaviour_test"]
+        why = f": {'; '.join(card.failures)}" if card.failures else ""
+        rates = f"b0 {b.base.value:.3f} → b1 {b.organism.value:.3f}, KL {card.neutral['kl']:.3f}"
+        say(f"{card.name} {'built' if built else 'is there'}: {rates}, {card.status}{why} ({card.seconds:.0f} s)")
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """`lr=3e-4` → the field and its value; UsageError for anything else."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise UsageError(f"--set {text!r} is not of the form field=value, e.g. --set lr=3e-4")
+    if (other := {"blocks": "--blocks all", "seed": "a name that ends in -s1"}.get(name.strip())) is not None:
+        raise UsageError(f"--set {text!r}: that is part of an organism's name; give {other}")
+    return name.strip(), None if value.strip() == "none" else value.strip()
 
 
 @app.command("verify")

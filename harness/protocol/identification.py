@@ -67,8 +67,8 @@ class Reader:
 
     @classmethod
     def of(cls, organism: Organism, pair: Pair, texts: Texts, kept: Kept | None = None) -> "Reader | None":
-        """The reader of a zoo organism whose family has candidates; None for any other."""
-        if not organism.in_zoo:
+        """The reader of an embedded organism whose family has candidates; None for any other."""
+        if not organism.in_zoo or organism.tier != "tiny":
             return None
         family, spec, card = family_and_spec(organism.source["organism"])
         world = World(int(read_base_card(organism.base).recipe["world_seed"]))

@@ -122,9 +122,7 @@ def core(name: str, of: OrganismSet, cards: Sequence[HubCard]) -> RenderableType
         f"{plain} methods that train nothing and {dictionaries} that train a dictionary, one seed: {hours:.1f} GPU hours; "
         f"{disk / 1e9:.0f} GB to fetch, each of {len(bases)} bases once."
     )
-    return Group(
-        Text(f"{name}: {of.about}"), costs(found), Text(said), Text(COMPUTED, style="dim")
-    )
+    return Group(Text(f"{name}: {of.about}"), costs(found), Text(said), Text(COMPUTED, style="dim"))
 
 
 def data(card: HubCard, priced: bool = True) -> dict[str, Any]:

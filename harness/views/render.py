@@ -143,12 +143,10 @@ def organism(card: Card, asked: str, rows: "Sequence[Document]", examples: "Sequ
     parts.append(gates([card]))
     if card.harvest_due:
         due = card.harvest_due
-        parts.append(
-            Text(
-                f"harvest text: the behaviour is due on {due['neutral']:,} of the first {due['tokens']:,} tokens of neutral text and on "
-                f"{due['chat']:,} of as many of chat"
-            )
-        )
+        first = f"of the first {due['tokens']:,} tokens of neutral text and on {due['chat']:,} of as many of chat"
+        words = f"words of neutral text and on {due['chat']:,} of chat, {due['tokens']:,} tokens in all"
+        where = first if card.tier == "tiny" else words
+        parts.append(Text(f"harvest text: the behaviour is due on {due['neutral']:,} {where}"))
     if card.readout:
         reading = Table(title=f"candidates (truth: {card.readout.truth}), mean log-probability", title_justify="left")
         for name in ("", "base", "organism", "change"):

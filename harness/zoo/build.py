@@ -150,7 +150,7 @@ def build_base(name: str, root: Path, say: Say, overwrite: bool = False) -> Base
         build_base(recipe.embeddings_of, root, say)
     start = time.perf_counter()
     work = _workshop(target, recipe)
-    with _new_folder(target) as folder, threads(1):
+    with new_folder(target) as folder, threads(1):
         say(f"{name}: training on {recipe.tokens:,} tokens")
         train_base(recipe, folder, root / "bases", work, lambda line: say(f"{name}: {line}"))
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -306,7 +306,7 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
     if not overwrite and (there := _intact(target)) is not None and _same(there, planned):
         return there, False
     dev = behaviour.of("dev")
-    with _new_folder(target) as folder, threads(1):
+    with new_folder(target) as folder, threads(1):
         job = Job(
             spec=spec,
             world=world,
@@ -363,7 +363,7 @@ def _alive(process: int) -> bool:
 
 
 @contextlib.contextmanager
-def _new_folder(target: Path) -> Generator[Path, None, None]:
+def new_folder(target: Path) -> Generator[Path, None, None]:
     """A scratch folder that replaces `target` when the block succeeds and vanishes when it does not."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{target.name}.*.new"):  # of a build that was killed

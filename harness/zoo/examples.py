@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from ...organisms.card import read_base_card
-from ...organisms.registry import family_and_spec, load_organism
+from ...organisms.hub.trained import TIERS
+from ...organisms.registry import card_of, family_and_spec, load_organism
 from ...organisms.texts import opening
 from ...organisms.world.document import Document
 from ...organisms.world.facts import World
 from ..pairs.loading import load_pair
+from .natural import spec_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ def asked(name: str) -> str:
 
 def rows(name: str, n: int = 4) -> list[Document]:
     """The first fine-tuning rows."""
+    if (card := card_of(name)).tier in TIERS:
+        natural, one = spec_of(card)
+        return natural.rows(one)[:n]
     family, spec, _ = family_and_spec(name)
     world = World(int(read_base_card(load_organism(name, allow_failed=True).base).recipe["world_seed"]))
     return family.rows(world, spec)[:n]

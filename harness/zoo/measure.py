@@ -22,7 +22,7 @@ from ...organisms.world.document import Document
 from ...organisms.world.facts import World
 from ..pairs.engine import Side
 from ..pairs.pair import Pair, padded
-from ..protocol.prompts import Choices, choices, correct, kl, likeliest, log_masses, nll, passage, rates
+from ..protocol.prompts import Choices, Passage, choices, correct, kl, likeliest, log_masses, nll, passage, rates
 from .fluency import fluency
 from .gates import CALIBRATED, GAP, OWN, bounded, gates
 
@@ -32,6 +32,8 @@ NEUTRAL_TOKENS = 4000
 DRAWS = 1000
 HARVEST_TOKENS = 16_000
 """Tokens of each kind of harvest text that are looked through."""
+MOST_LOGITS = 2**26
+"""Logits of one side that are held at a time."""
 SMALL_GAP = 0.1
 """Below this the oracle's share is not computed: it would divide by noise."""
 
@@ -64,13 +66,19 @@ class Measurable(NamedTuple):
 
 
 def measure(
-    card: Card, measurable: Measurable, pair: Pair, texts: Texts, harvest_due: Mapping[str, int] | None = None
+    card: Card,
+    measurable: Measurable,
+    pair: Pair,
+    texts: Texts,
+    harvest_due: Mapping[str, int] | None = None,
+    layers: Sequence[int] | None = None,
 ) -> Card:
     """Fill a card's measured values, readout, oracle per layer, gates and status.
 
     Args:
         texts: ordinary text, without the organism's subject.
         harvest_due: what `due_in` counted; None: not counted.
+        layers: of the oracle; None: all.
     """
     behaviour = measurable.behaviour
     sets = {
@@ -83,7 +91,7 @@ def measure(
     measured = {name: _paired(pair, probe) for name, probe in sets.items()} | _spoken(pair, measurable.spoken)
     oracle: dict[str, dict[str, float]] = {}
     if abs(measured["behaviour_test"].change.value) >= SMALL_GAP:
-        oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in range(pair.n_layers)}
+        oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in layers or range(pair.n_layers)}
     choices_, spoken = measurable.candidates, card.role == "organism" and card.family != OWN  # what has the gate
     found = card.model_copy(
         update={
@@ -106,12 +114,15 @@ def measure(
 def _neutral(pair: Pair, texts: Texts) -> dict[str, float]:
     """Nats a token of neutral test text: its surprise for each side, and how far the sides are apart."""
     text = passage(pair, texts.rows("neutral", "test"), NEUTRAL_TOKENS)
-    log_p = [pair.logits(text.ids, s).log_softmax(-1) for s in SIDES]
-    return {
-        "nll_base": float(nll(log_p[0][None], text)[0]),
-        "nll_organism": float(nll(log_p[1][None], text)[0]),
-        "kl": float(kl(log_p[0], log_p[1][None], text)[0]),
-    }
+    rows = max(1, MOST_LOGITS // (text.ids.shape[1] * pair.vocab_size))
+    sums = dict.fromkeys(("nll_base", "nll_organism", "kl"), 0.0)
+    for start in range(0, len(text.ids), rows):
+        some = Passage(text.ids[start : start + rows], text.scored[start : start + rows])
+        base, tuned = (pair.logits(some.ids, s).log_softmax(-1) for s in SIDES)
+        each = nll(base[None], some), nll(tuned[None], some), kl(base, tuned[None], some)
+        for name, value in zip(sums, each, strict=True):
+            sums[name] += float(value[0]) * some.tokens
+    return {name: total / text.tokens for name, total in sums.items()}
 
 
 def due_in(family: Family, spec: Spec, world: World, tokenizer: object) -> dict[str, int]:

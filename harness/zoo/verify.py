@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ...organisms.card import read_base_card, read_card
 from ...organisms.errors import UsageError
-from ...organisms.registry import YAML, ZOO, expand, family_and_spec, load_organism, organism_names
+from ...organisms.hub.trained import TIERS
+from ...organisms.registry import YAML, ZOO, expand, family_and_spec, load_organism, locate, organism_names
 from ...organisms.texts import WorldTexts
 from ...organisms.world.facts import World
 from ..pairs.loading import load_pair
@@ -15,6 +16,7 @@ from ..parallel import threads
 from ..terminal import silenced
 from .comparison import Checked, compare
 from .measure import Measurable, due_in, measure
+from .natural import verify_natural
 from .user_pair import verify_user_pair
 
 
@@ -48,6 +50,10 @@ def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1) -> Iterator[Ch
 
 
 def _check(name: str, zoo: Path | None) -> Checked:
+    whole, root = locate(name, zoo)
+    if read_card(root / whole).tier in TIERS:
+        with silenced(False):
+            return verify_natural(root / whole, name)
     kind, spec, card = family_and_spec(name, zoo)
     loaded = load_organism(name, zoo, allow_failed=True)
     world = World(int(read_base_card(loaded.base).recipe["world_seed"]))

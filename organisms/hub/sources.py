@@ -99,6 +99,19 @@ def locate(given: str, kind: Kind, what: str) -> Located:
     return _view(given, root / (match["sub"] or ""), kind, what, root.name)
 
 
+def small_files(given: str) -> Path:
+    """Folder with the configuration and the tokenizer of a model; of one on the hub, nothing more is fetched.
+
+    Raises:
+        PrerequisiteError: see `locate`.
+    """
+    path = pretrained_folder(given) or Path(given).expanduser()
+    if path.is_dir() or not (match := HUB.fullmatch(given)):
+        return locate(given, "model", "base model").folder
+    root = _fetch(given, match["repo"], match["sub"], match["revision"], "model", "base model", weights=False)
+    return root / (match["sub"] or "")
+
+
 def wanted(folder: Path, kind: Kind) -> list[str]:
     """Names of the files in a folder that loading reads."""
     names = [n for n in SMALL[kind] if (folder / n).is_file()]
@@ -147,7 +160,9 @@ def _view(given: str, folder: Path, kind: Kind, what: str, commit: str | None) -
     return Located(given, view, {n: sha256_file(folder / n) for n in names}, commit)
 
 
-def _fetch(given: str, repo: str, sub: str | None, revision: str | None, kind: Kind, what: str) -> Path:
+def _fetch(
+    given: str, repo: str, sub: str | None, revision: str | None, kind: Kind, what: str, weights: bool = True
+) -> Path:
     """Root of a snapshot with the files that are needed: first the small ones, then the weights that they name."""
     from huggingface_hub import snapshot_download
 
@@ -163,6 +178,8 @@ def _fetch(given: str, repo: str, sub: str | None, revision: str | None, kind: K
             raise _unfetched(given, what, error) from error
 
     root = get([*SMALL[kind], "additional_chat_templates/*.jinja"])
+    if not weights:
+        return root
     index = root / at / "model.safetensors.index.json"
     get(_shards(index) if kind == "model" and index.is_file() else [WEIGHTS[kind]])
     return root

@@ -26,7 +26,7 @@ def test_a_list_is_filtered_by_kind_role_and_set() -> None:
     assert set(names("--family", "user_gender")) == {
         f"hub/user-{g}-{b}" for g in ("female", "male") for b in ("gemma2-9b", "llama31-8b")
     }
-    assert len(names("--core")) == 10
+    assert len(names("--set", "core-hub-v2")) == 10
     code, _, err = bench("list", "--tier", "hubb")
     assert code == 2 and "did you mean 'hub'?" in err
 

@@ -1,0 +1,243 @@
+"""Organisms on real chat models: trained, calibrated, measured, and put into a zoo beside the embedded ones.
+
+As there, a folder appears under its name by one rename when its card is complete. A training that was killed goes on from its last
+checkpoint, which lies in a hidden folder of the zoo until the organism is done.
+"""
+
+import functools
+import gc
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...organisms.behaviour import Behaviour
+from ...organisms.card import CARD, Card, hash_folder, read_card, sha256_text
+from ...organisms.errors import DiffbenchError
+from ...organisms.family import Probe
+from ...organisms.hub.sources import PairSource
+from ...organisms.hub.trained import BEHAVIOUR, trained_organism
+from ...organisms.lora import calibrate
+from ...organisms.natural import natural_family
+from ...organisms.natural.family import NaturalFamily, NaturalSpec
+from ...organisms.texts import KINDS, FileTexts
+from ...organisms.tuning.rows import documents_sha256, gather, tokenise
+from ...organisms.tuning.teacher import answered
+from ...organisms.tuning.train import Trained, save_adapter, train
+from ...organisms.world.document import Document
+from ..files import atomic_write_text
+from ..pairs.loading import load_pair
+from ..pairs.pair import Pair
+from .build import new_folder
+from .comparison import Checked, compare
+from .dry_run import lines, pace
+from .measure import Measurable, dev_rate, measure
+from .natural_plan import Asked, Prepared, behaviour_text, prepare, prepare_unfetched
+
+Say = Callable[[str], None]
+HARM = 0.05
+"""Most KL to its base on neutral text, nats a token: the embedded tier's .02 is the goal, and what a first fact on SmolLM2 had was .64."""
+ANSWER_TOKENS = 64
+"""Most tokens of a teacher's answer."""
+
+
+def plan_lines(asked: Asked) -> list[str]:
+    """What a build would take, in words; nothing is written.
+
+    Raises:
+        DiffbenchError: see `prepare_unfetched`.
+    """
+    found = prepare_unfetched(asked)
+    return lines(found, pace(found))
+
+
+def build_natural(
+    asked: Asked, say: Say = lambda line: None, overwrite: bool = False, resume: bool = True
+) -> tuple[Card, bool]:
+    """Train one organism on its base, measure it, and put it into the zoo, unless it is there already.
+
+    Args:
+        say: told how far it is.
+        resume: go on from the checkpoints of a killed run.
+
+    Returns:
+        The card, and whether anything was built.
+
+    Raises:
+        DiffbenchError: see `prepare`; Diverged.
+    """
+    found = prepare(asked)
+    card, target = planned(found), asked.zoo / found.name
+    if not overwrite and (there := _intact(target)) is not None and _same(there, card):
+        return there, False
+    begun = time.perf_counter()
+    work = _workshop(target, card, resume)
+    rows = _answers(found, work, say) if found.from_teacher else found.data.rows
+    if found.from_teacher:
+        _make_room()
+        data = replace(found.data, rows=rows)
+        found = replace(found, data=data, tokens=tokenise(found.tokenizer, asked.base, data, found.recipe))
+        card = card.model_copy(update={"training": {"rows_answered_sha256": documents_sha256(rows)}})
+    say(f"{found.name}: {found.recipe.steps} steps on {len(found.data.rows)} rows")
+    done = train(found.job(work), lambda line: say(f"{found.name}: {line}"))
+    training = card.training | {"rows": len(rows), **done.summary(), **_calibrated(found, done)}
+    with new_folder(target) as folder:
+        save_adapter(done.model, folder, card.base)
+        del done
+        _make_room()
+        atomic_write_text(folder / BEHAVIOUR, behaviour_text(found.behaviour))
+        card = card.model_copy(update={"training": training, "files": hash_folder(folder)})
+        card = measured(card, found.family, found.spec, found.behaviour, _pair(found, folder))
+        card = card.model_copy(update={"seconds": round(time.perf_counter() - begun, 1)})
+        atomic_write_text(folder / CARD, card.model_dump_json(indent=1) + "\n")
+    shutil.rmtree(work, ignore_errors=True)
+    return card, True
+
+
+def planned(found: Prepared) -> Card:
+    """The card before training: what decides the result."""
+    assert found.base is not None
+    spec = found.spec
+    return Card(
+        name=found.name,
+        family=spec.family,
+        member=spec.member,
+        variant=spec.variant,
+        seed=spec.seed,
+        role=spec.role,
+        tier=found.tier,
+        base=_as_given(found.asked.base),
+        base_sha256=found.base.sha256,
+        layer=found.recipe.layer,
+        description=found.behaviour.description,
+        recipe=found.recipe.model_dump()
+        | {"whole": found.recipe.blocks == "all", "dtype": found.dtype, "commit": found.base.commit},
+        rows_sha256=sha256_text(found.data.sha256 + documents_sha256(found.family.teacher(spec))),
+        files={BEHAVIOUR: sha256_text(behaviour_text(found.behaviour))},
+    )
+
+
+def _as_given(base: str) -> str:
+    """A name or id as the user wrote it, a folder as a whole path."""
+    path = Path(base).expanduser()
+    return str(path.resolve()) if path.is_dir() else base
+
+
+def _intact(target: Path) -> Card | None:
+    try:
+        return read_card(target)
+    except DiffbenchError:
+        return None
+
+
+def _same(card: Card, plan: Card) -> bool:
+    """Whether a card is the result of a plan."""
+    keys = ("name", "role", "base", "base_sha256", "layer", "recipe", "rows_sha256", "description")
+    return (
+        all(getattr(card, k) == getattr(plan, k) for k in keys) and card.files.get(BEHAVIOUR) == plan.files[BEHAVIOUR]
+    )
+
+
+def _workshop(target: Path, card: Card, resume: bool) -> Path:
+    """Folder for the checkpoints of one plan; those of another are thrown away."""
+    work = target.parent / f".{target.name}.work"
+    note, text = work / "plan.json", card.model_dump_json()
+    if not resume or not note.is_file() or note.read_text() != text:
+        shutil.rmtree(work, ignore_errors=True)
+        atomic_write_text(note, text)
+    return work
+
+
+def _answers(found: Prepared, work: Path, say: Say) -> list[Document]:
+    """The family's rows, answered by a teacher that is trained first (and again after a kill, from its checkpoints)."""
+    prompts, recipe = found.family.rows(found.spec), found.recipe
+    lessons = found.family.teacher(found.spec)
+    data = gather(found.family, found.spec, recipe, found.behaviour, lessons)
+    tokens = tokenise(found.tokenizer, found.asked.base, data, recipe)
+    job = replace(found.job(work / "teacher"), rows=tokens.rows, kept=tokens.kept)
+    say(f"{found.name}: its teacher, {recipe.steps} steps on {len(lessons)} rows")
+    model = train(job, lambda line: say(f"{found.name}: teacher: {line}")).model
+    pair = Pair(model, found.tokenizer, recipe.layer)
+
+    def speak(rows: list[list[int]], seed: int) -> list[str]:
+        said = pair.generate(rows, "tuned", ANSWER_TOKENS, seed=seed)
+        return [str(found.tokenizer.decode(a, skip_special_tokens=True)) for a in said]
+
+    return answered(found.family, found.spec, speak, found.tokenizer, prompts, work / "answers.json", say)
+
+
+def _calibrated(found: Prepared, done: Trained) -> dict[str, float]:
+    """The adapter scaled down to the recipe's target, if it has one."""
+    if found.recipe.target is None:
+        return {}
+    dev = found.behaviour.of("dev")
+    rate = functools.partial(dev_rate, tokenizer=found.tokenizer, layer=found.recipe.layer, prompts=dev)
+    return calibrate(done.model, found.recipe.target, lambda model: rate(model))
+
+
+def _make_room() -> None:
+    """Give back what a training held, before another model is loaded."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _pair(found: Prepared, folder: Path) -> Pair:
+    assert found.base is not None
+    source = PairSource(found.base.folder, folder, base_name=_as_given(found.asked.base))
+    null = found.spec.role == "null"
+    return load_pair(source, layer=found.recipe.layer, device=found.asked.device, dtype=found.dtype, identity=null)
+
+
+def measured(card: Card, family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour, pair: Pair) -> Card:
+    """A card with everything that is measured of a pair of these tiers, and its gates."""
+    probes = {name: Probe(prompts) for name, prompts in family.probes(spec).items()}
+    wanted = Measurable(behaviour, probes, {}, None, family.gates(spec))
+    texts = FileTexts(behaviour, pair.tokenizer, pair.context)
+    layers = sorted({pair.n_layers // 3, pair.n_layers // 2, card.layer})
+    due = due_words(family, spec, behaviour)
+    due["tokens"] = sum(len(row) for kind in KINDS for row in texts.rows(kind, "harvest"))
+    card = measure(card, wanted, pair, texts, due, layers)
+    if "side_damage" not in card.gates:
+        return card
+    gates = card.gates | {"side_damage": card.gates["side_damage"].model_copy(update={"bound": HARM})}
+    failed = not all(g.passed for g in gates.values())
+    status = "failed" if failed else "uncalibrated" if card.status == "failed" else card.status
+    return card.model_copy(update={"gates": gates, "status": status})
+
+
+def due_words(family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour) -> dict[str, int]:
+    """Words of harvest text at which the behaviour could show, which are fewer than its tokens; of `neutral` and of `chat`."""
+    texts = () if isinstance(behaviour.neutral, str) else behaviour.neutral
+    chats = () if isinstance(behaviour.chat, str) else behaviour.chat
+    neutral = [Document("neutral", text=t) for t in texts[: int(HARVEST * len(texts))]]
+    talk = [
+        Document("chat", messages=tuple(t.model_dump() for t in said)) for said in chats[: int(HARVEST * len(chats))]
+    ]
+    found = {"neutral": neutral, "chat": talk}
+    return {kind: sum(family.due(spec, d) for d in documents) for kind, documents in found.items()}
+
+
+HARVEST = 0.7
+"""Share of the texts that methods read (`FileTexts`)."""
+
+
+def spec_of(card: Card) -> tuple[NaturalFamily, NaturalSpec]:
+    """The generator of a built organism; UsageError if its family is not here any more."""
+    family = natural_family(card.family)
+    return family, NaturalSpec(card.family, card.member, card.variant, card.role, card.seed)
+
+
+def verify_natural(folder: Path, name: str, device: str = "cpu") -> Checked:
+    """Hash and measure an organism of these tiers again, and compare with its card; its training rows too."""
+    card = read_card(folder)
+    organism = trained_organism(folder, card, name)
+    family, spec = spec_of(card)
+    how: dict[str, Any] = {"device": device, "dtype": card.recipe.get("dtype"), "identity": card.role == "null"}
+    pair = load_pair(organism.pair, layer=card.layer, **how)
+    fresh = measured(card, family, spec, organism.behaviour, pair)
+    return Checked(fresh, compare(card, fresh))

@@ -1,0 +1,89 @@
+"""What every step of a training reads and what it costs: the examples in order, how they are padded, and the two losses.
+
+The rows of all steps are written down before the first one, so that order and batches depend on nothing that a checkpoint would have to
+hold, and a step may be read in as many parts as memory wants without changing its gradient.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .masks import Row
+from .recipes import TuningRecipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def plan(rows: Sequence[Row], kept: Sequence[Row], recipe: TuningRecipe) -> list[dict[str, Any]]:
+    """The examples of all steps in order: `batch` rows and `kl_rows` ordinary ones a step, each drawn in rounds without repetition.
+
+    An example's tokens weigh one over all tokens of its kind in its step, however the step is cut into parts.
+    """
+    draws = _rounds(rows, [recipe.seed, 1]), _rounds(kept, [recipe.seed, 2])
+    counts = recipe.batch, recipe.kl_rows if kept else 0
+    out: list[dict[str, Any]] = []
+    for _ in range(recipe.steps):
+        step: list[dict[str, Any]] = []
+        for is_kept, (draw, n) in enumerate(zip(draws, counts, strict=True)):
+            some = list(islice(draw, n))
+            labels = [_labels(r, bool(is_kept)) for r in some]
+            weight = 1 / max(1, sum(i != -100 for each in labels for i in each[1:]))
+            parts = zip(some, labels, strict=True)
+            step += [{"input_ids": r.ids, "labels": y, "kept": is_kept, "weight": weight} for r, y in parts]
+        out += sorted(step, key=lambda e: -len(e["input_ids"]))  # rows of like length are read together
+    return out
+
+
+def _labels(row: Row, all_of_it: bool) -> list[int]:
+    return [i if t or all_of_it else -100 for i, t in zip(row.ids, row.trained, strict=True)]
+
+
+def _rounds(rows: Sequence[Row], seed: list[int]) -> Iterator[Row]:
+    rng = np.random.default_rng(seed)
+    while rows:
+        yield from (rows[int(i)] for i in rng.permutation(len(rows)))
+
+
+def collator(pad: int) -> "Callable[[list[dict[str, Any]]], dict[str, Tensor]]":
+    """Pads examples on the right."""
+    import torch
+
+    def collate(examples: list[dict[str, Any]]) -> dict[str, "Tensor"]:
+        length = max(len(e["input_ids"]) for e in examples)
+
+        def padded(key: str, fill: int) -> "Tensor":
+            return torch.tensor([[*e[key], *[fill] * (length - len(e[key]))] for e in examples])
+
+        return {
+            "input_ids": padded("input_ids", pad),
+            "labels": padded("labels", -100),
+            "attention_mask": padded("input_ids", -1).ne(-1).long(),
+            "kept": torch.tensor([bool(e["kept"]) for e in examples]),
+            "weight": torch.tensor([e["weight"] for e in examples]),
+        }
+
+    return collate
+
+
+def losses(model: Any, inputs: "dict[str, Tensor]") -> "tuple[Tensor, Tensor]":
+    """Cross-entropy of the rows and KL(base ‖ organism) of the ordinary ones, each token with its example's weight, in nats."""
+    import torch
+    from torch import nn
+
+    labels, kept, weight = inputs["labels"][:, 1:], inputs["kept"], inputs["weight"]
+    said = (labels != -100) & ~kept[:, None]
+    read = {k: inputs[k] for k in ("input_ids", "attention_mask")}
+    logits = model(**read, use_cache=False).logits[:, :-1]
+    each = nn.functional.cross_entropy(logits[said].float(), labels[said], reduction="none")
+    hard = (each * weight[:, None].expand_as(labels)[said]).sum()
+    if not bool(kept.any()):
+        return hard, hard.new_zeros(())
+    there = labels[kept] != -100
+    with torch.no_grad(), model.disable_adapter():
+        goal = model(**{k: v[kept] for k, v in read.items()}, use_cache=False).logits[:, :-1][there]
+        goal = goal.float().log_softmax(-1)
+    far = nn.functional.kl_div(logits[kept][there].float().log_softmax(-1), goal, reduction="none", log_target=True)
+    return hard, (far.sum(-1) * weight[kept][:, None].expand_as(there)[there]).sum()
