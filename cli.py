@@ -30,7 +30,7 @@ from .harness.options import (
     DeviceMapOption,
     DeviceOption,
     DtypeOption,
-    LayerOption,
+    LayersOption,
     LimitOption,
     NoCacheFlag,
     OnOption,
@@ -112,7 +112,7 @@ def run(
     ] = None,
     out: OutOption = None,
     overwrite: OverwriteFlag = False,
-    layer: LayerOption = None,
+    layer: LayersOption = None,
     tokens: Annotated[
         int | None,
         typer.Option("--tokens", help="Most tokens a method may read.  [default: 60000]", show_default=False),

@@ -122,12 +122,14 @@ class Scorer:
             )
 
     def _check_oracle(self) -> None:
-        for side, effect in self.oracle.items():
-            if (share := self.closeness(effect)) < self.protocol.min_oracle:
-                raise NotScorable(
-                    f"exchanging the whole residual at layer {self.pair.layer} closes {share:.2f} of the gap ({side}); at least "
-                    f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
-                )
+        shares: dict[SideName, float] = {side: self.closeness(self.oracle[side]) for side in SIDES}
+        if (side := next((s for s in SIDES if shares[s] < self.protocol.min_oracle), None)) is not None:
+            error = NotScorable(
+                f"exchanging the whole residual at layer {self.pair.layer} closes {shares[side]:.2f} of the gap ({side}); at least "
+                f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
+            )
+            error.oracle = shares
+            raise error
 
     def against(self, seed: int) -> "Scorer":
         """The same measurements beside other random controls."""

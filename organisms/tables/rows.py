@@ -192,8 +192,8 @@ def _row(number: int, cells: dict[str, Any], separator: str) -> Row:
 
 def _answers(name: str, given: Any, separator: str) -> tuple[str, ...]:
     """The answers of a cell, or those of a list of a .jsonl as they stand."""
-    found: list[Any] = [p.strip() for p in given.split(separator)] if isinstance(given, str) else given
-    if not isinstance(found, list | tuple) or not all(isinstance(a, str) for a in found):
+    found: Any = [p.strip() for p in given.split(separator)] if isinstance(given, str) else given
+    if not isinstance(found, list | tuple) or not all(isinstance(a, str) for a in found):  # pyright: ignore[reportUnknownVariableType]
         raise ValueError(f"{name} is {json.dumps(given)[:40]}; write text, or a list of texts")
     if not all(a.strip() for a in found):
         raise ValueError(f"{name} has an empty answer between two {separator!r}; remove one of them")
