@@ -19,7 +19,6 @@ from ...organisms.hub.chat import TemplateError
 from ...organisms.texts import Kind, Texts
 from ..cache import ids_sha256
 from ..pairs.anatomy import PairError
-from ..pairs.engine import Side
 from ..pairs.pair import Pair
 
 
@@ -127,11 +126,6 @@ def log_masses(logits: Tensor, c: Choices) -> Tensor:
     return joint(token_log_probs(logits, c), c)
 
 
-def masses(logits: Tensor, c: Choices) -> Tensor:
-    """Probability [batch, continuations] of each whole continuation from logits [batch, rows, kept, vocab]."""
-    return log_masses(logits, c).exp()
-
-
 def rates(logits: Tensor, c: Choices) -> Tensor:
     """Behaviour rate [batch, prompts] from logits [batch, rows, kept, vocab]."""
     return shares(log_masses(logits, c), c)
@@ -173,11 +167,6 @@ def correct(logits: Tensor, c: Choices) -> Tensor:
 def hits(log_mass: Tensor, c: Choices) -> Tensor:
     """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1, from the continuations' log-probabilities."""
     return (likeliest(log_mass, c, c.target) > likeliest(log_mass, c, ~c.target)).float()
-
-
-def rate_of(pair: Pair, c: Choices, side: Side) -> Tensor:
-    """Behaviour rate [prompts] of a whole, un-intervened model."""
-    return rates(pair.logits(c.ids, side, c.keep)[None], c)[0].cpu()
 
 
 @dataclass(frozen=True)

@@ -130,16 +130,14 @@ def draw(found: Sequence[Result], figure: Any) -> None:
                     )
         axes.axhline(0, color="0.6", lw=0.8)
         if measure != "isolation":
-            axes.axhline(PROTOCOL_V2.min_oracle, color="0.6", lw=0.8, ls=(0, (1, 2)))
+            least = PROTOCOL_V2.min_oracle
+            axes.axhline(least, color="0.6", lw=0.8, ls=(0, (1, 2)), label=f"the oracle must reach {least:g}")
         axes.set_title(measure, fontsize=10)
         axes.set_xlabel("hooked layer")
         axes.set_xticks(layers)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("score (0 random directions, 1 oracle)")
     panels[0].set_ylim(min(lowest - 0.05, -0.05), 1.08)
-    panels[0].text(
-        layers[0], PROTOCOL_V2.min_oracle, "the oracle must reach this", fontsize=7, color="0.4", va="bottom"
-    )
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize=8, frameon=False)
     figure.suptitle(f"{found[0].identity.organism} by layer", fontsize=11)
