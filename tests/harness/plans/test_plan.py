@@ -16,6 +16,7 @@ from diffbench.harness.plans.passes import scored_positions
 from diffbench.harness.plans.plan import CellPlan, Plan, _cell, forecast
 from diffbench.harness.plans.rehearsal import Read, Rehearsal, Rehearsed, _unknown, rehearse, small
 from diffbench.harness.protocol.controls import NULLS, Draw
+from diffbench.harness.records.control_pack import ControlPack
 from diffbench.harness.runs.cell import Cell
 from diffbench.harness.runs.problem import Problem, Written
 from diffbench.harness.runs.run import Quiet, plan, run
@@ -194,8 +195,10 @@ def test_a_method_of_somebody_elses_is_rehearsed_in_a_process_of_its_own(stage: 
     assert found.kept_bytes == read.given * 2 * 4 * stage.pair.d_model  # what it holds is not seen: all is assumed
 
 
-def test_the_memory_of_a_plan_has_the_process_of_the_method(stage: Stage) -> None:
+@pytest.mark.slow
+def test_the_memory_of_a_plan_has_the_process_of_the_method(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A built-in method is rehearsed here and run there."""
+    monkeypatch.setattr("diffbench.harness.runs.stage.Reader.of", lambda *given: None)  # takes longer than all the rest
     entry = load_method("mean_diff")
     cell = Cell(stage.organism, entry, entry.configure({}), 0, protocol=SHORT, budget=Budget(tokens=500))
     little = small(stage)
@@ -211,7 +214,7 @@ def test_controls_that_are_kept_or_came_with_the_organism_are_not_planned(stage:
     kept = Kept(Cache(tmp_path), "taboo", {"organism": "a"})
     diff = DiffResult([Finding(torch.ones(stage.pair.d_model))])
     scorer, ks = cell_stage.scorer, cell_stage.scorer.ks(1)
-    assert cell_stage.organism.controls is not None and all(scorer.has(kind, ks) for kind in NULLS)
+    scorer._shipped = ControlPack({}, {(kind, ks): {} for kind in NULLS})
     assert _unknown(diff, cell_stage, 5, kept) == 0  # they came with it
     scorer._shipped = None
     assert _unknown(diff, cell_stage, 5, kept) == 10 == _unknown(diff, cell_stage, 5, None)
