@@ -208,6 +208,7 @@ def test_the_memory_of_a_plan_has_the_process_of_the_method(stage: Stage, monkey
     assert 0.8 * apart.worker_bytes < planned[0] - planned[1] < 1.2 * apart.worker_bytes
 
 
+@pytest.mark.slow
 def test_controls_that_are_kept_or_came_with_the_organism_are_not_planned(stage: Stage, tmp_path: Path) -> None:
     few = SHORT.model_copy(update={"controls": 2})
     cell_stage = Stage(stage.organism, stage.pair, stage.texts, few, 0.0)
