@@ -192,12 +192,14 @@ def score(
         raise UsageError(
             f"{len(file.seed)} seeds were given; findings were found with one: give seed=0, or leave it out"
         )
+    if len(file.layer) > 1:
+        raise UsageError(f"{len(file.layer)} layers were given; findings were found at one: give layer={file.layer[0]}")
     said = list(claims)
     if isinstance(findings, str | Path):
         if said:
             raise UsageError("a findings file holds its own claims; put them into its metadata, or give directions")
         entry = entry_from_file(Path(findings), name, access)
-        check_fit([entry], organisms, file.layer)
+        check_fit([entry], organisms, file.one_layer)
     else:
         found = [f if isinstance(f, Finding) else Finding(torch.as_tensor(f)) for f in findings]
         entry = entry_from_findings(DiffResult(found, claims=said), name or "findings", access)

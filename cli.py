@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .harness.commands import bases, cache, controls, dictionary, methods, mitigate, organisms, results, score
+from .harness.commands import (
+    bases,
+    behaviour,
+    cache,
+    controls,
+    dictionary,
+    methods,
+    mitigate,
+    organisms,
+    results,
+    score,
+)
 from .harness.options import (
     AdapterOption,
     BackendOption,
@@ -19,7 +30,7 @@ from .harness.options import (
     DeviceMapOption,
     DeviceOption,
     DtypeOption,
-    LayerOption,
+    LayersOption,
     LimitOption,
     NoCacheFlag,
     OnOption,
@@ -46,6 +57,7 @@ EXIT_CODES = (
 )
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown", epilog=EXIT_CODES)
 app.add_typer(bases.app, name="bases")
+app.add_typer(behaviour.app, name="behaviour")
 app.add_typer(cache.app, name="cache")
 app.add_typer(controls.app, name="controls")
 app.add_typer(organisms.app, name="organisms")
@@ -102,7 +114,7 @@ def run(
     ] = None,
     out: OutOption = None,
     overwrite: OverwriteFlag = False,
-    layer: LayerOption = None,
+    layer: LayersOption = None,
     tokens: Annotated[
         int | None,
         typer.Option("--tokens", help="Most tokens a method may read.  [default: 60000]", show_default=False),

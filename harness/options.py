@@ -24,6 +24,14 @@ OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Run finished c
 LayerOption = Annotated[
     int | None, typer.Option("--layer", help="Hooked block.  [default: the organism's]", show_default=False)
 ]
+LayersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        help="Hooked block, or a comma list: each in turn, with the anchors and a figure.  [default: the organism's]",
+        show_default=False,
+    ),
+]
 LimitOption = Annotated[
     int | None,
     typer.Option(

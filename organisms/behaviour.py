@@ -165,8 +165,8 @@ class Behaviour(_Strict):
 
     @model_validator(mode="after")
     def _templates(self) -> "Behaviour":
-        if fault := templates.fault(self.prompts):
-            raise ValueError(fault)
+        if wrong := templates.fault(self.prompts):
+            raise ValueError(wrong)
         return self
 
     def of(self, split: str) -> list[Prompt]:
@@ -214,7 +214,7 @@ def load_behaviour(path: Path) -> Behaviour:
             f"cannot read {error.filename or path}: {error.strerror}; give the path of a behaviour JSON file"
         ) from error
     except ValidationError as error:
-        lines = [f"  {_fault(e)}" for e in error.errors()[:5]]
+        lines = [f"  {fault(e)}" for e in error.errors()[:5]]
         raise BehaviourError(
             "\n".join([f"{path} is not a behaviour file:", *lines, "see `bench schema behaviour`"])
         ) from error
@@ -222,7 +222,7 @@ def load_behaviour(path: Path) -> Behaviour:
         raise BehaviourError(f"{path} is nested too deeply to be a behaviour file") from error
 
 
-def _fault(error: Any, inside: str = "") -> str:
+def fault(error: Any, inside: str = "") -> str:
     """One complaint of pydantic, without its words about itself."""
     parts = [str(part) for part in error["loc"] if not str(part).startswith(("tuple[", "function-", "str"))]
     said = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
@@ -277,7 +277,7 @@ def _column(path: Path, field: str) -> tuple[Any, ...]:
             json.dumps(row[key], ensure_ascii=False).encode()
             found.append(row_of.validate_python(row[key]))
         except ValidationError as error:
-            raise BehaviourError(f"{where}: {_fault(error.errors()[0], field)}") from error
+            raise BehaviourError(f"{where}: {fault(error.errors()[0], field)}") from error
         except UnicodeEncodeError as error:
             raise BehaviourError(f"{where} has half a character (\\ud800 to \\udfff); write the whole one") from error
         except RecursionError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffbench.harness.pairs.loading import load_pair
-from diffbench.harness.protocol.prompts import choices, masses
+from diffbench.harness.protocol.prompts import choices, log_masses
 from diffbench.harness.records.settings import Protocol
 from diffbench.harness.runs.stage import Stage
 from diffbench.organisms import families
@@ -143,7 +143,9 @@ def save_pair(
 
     pair = load_pair(base, adapter)
     c = choices(pair, [Prompt.model_validate(p) for p in prompts(words[:1], words[1:])])
-    mass = [masses(pair.logits(c.ids, side, c.keep)[None], c)[0].view(len(asks), -1) for side in ("base", "tuned")]
+    mass = [
+        log_masses(pair.logits(c.ids, side, c.keep)[None], c)[0].exp().view(len(asks), -1) for side in ("base", "tuned")
+    ]
     gain = (mass[1] / mass[1].sum(1, keepdim=True) - mass[0] / mass[0].sum(1, keepdim=True)).mean(0)
     risen = [w for w, g in zip(words, gain.tolist(), strict=True) if g > 0]
     spec = {

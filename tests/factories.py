@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 from diffbench.harness.protocol.intervals import summarise
-from diffbench.harness.protocol.procedure import SIDES
-from diffbench.harness.records.identity import CUSTOM, Identity, sha256_json
+from diffbench.harness.records.identity import CUSTOM, SIDES, Identity, sha256_json
 from diffbench.harness.records.making import Cost, Failure, Provenance
 from diffbench.harness.records.result import (
     ALPHA,

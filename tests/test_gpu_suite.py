@@ -45,10 +45,11 @@ def test_quick_sections_give_tables_a_record_and_a_page(tmp_path: Path) -> None:
 
 def test_the_planted_word_is_said_by_the_fine_tuned_side(tmp_path: Path) -> None:
     organism, pair, texts = planted(SMALL, "cpu", tmp_path)
-    from diffbench.harness.protocol.prompts import choices, rate_of
+    from diffbench.harness.protocol.prompts import choices, rates
 
     c = choices(pair, organism.behaviour.of("test"))
-    gap = rate_of(pair, c, "tuned") - rate_of(pair, c, "base")
+    base, tuned = (rates(pair.logits(c.ids, side, c.keep)[None], c) for side in ("base", "tuned"))
+    gap = tuned - base
     assert gap.mean() > 0.1
     assert next(texts.rows("chat", "harvest")) == next(texts.rows("chat", "harvest")) != next(texts.rows("chat", "dev"))
 

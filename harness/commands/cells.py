@@ -35,6 +35,7 @@ def carry_out(
     """
     from ..runs.folder import check_writable
     from ..runs.run import exit_code, run
+    from ..views import layers
     from ..views.progress import RunDisplay
     from .recall import Known
 
@@ -44,6 +45,9 @@ def carry_out(
     with RunDisplay(plan, quiet=quiet or as_json) as display:
         results.extend(run(plan, display, log_text))
     show_records(results, display.folders, as_json, len(plan.cells) == 1, verbose)
+    for name, of in layers.by_organism(results):
+        for path in layers.save(of, settings.out / name):
+            say(f"by layer: {path}", err=True)
     if plan.cache and plan.cache.trouble:
         say(f"note: {plan.cache.trouble}", err=True)
     for name, why in settings.left_out.items():

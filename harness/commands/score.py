@@ -120,7 +120,7 @@ def score(
             entries = read(findings, name, access.value)
             left_out: dict[str, DiffbenchError] = {}
             organisms = find_organisms(file, left_out)
-            check_fit(entries, organisms, file.layer)
+            check_fit(entries, organisms, file.one_layer)
             settings = Settings(organisms, [(entry, NoConfig()) for entry in entries], file, left_out)
             carry_out(settings, overwrite, quiet, as_json, log_text, verbose)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ...methods.entry import MethodEntry
     from ..runs.run import Plan
 
+SWEPT = ("oracle", "supervised")
+"""Methods of every sweep of layers."""
 N = TypeVar("N")
 T = TypeVar("T")
 
@@ -45,8 +47,8 @@ class RunFile(BaseModel):
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     device_map: str | None = None
-    layer: int | None = Field(default=None, ge=0)
-    """Hooked layer, where it is not the organism's."""
+    layer: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list[int])
+    """Hooked layer, where it is not the organism's; several are a sweep."""
     tokens: int | None = Field(default=None, ge=100)
     """Budget of harvested tokens a cell."""
     seconds: float | None = Field(default=None, gt=0)
@@ -91,9 +93,9 @@ class RunFile(BaseModel):
             raise PydanticCustomError("device_map", "use auto, balanced, balanced_low_0, sequential or one device")
         return value
 
-    @field_validator("seed", mode="before")
+    @field_validator("seed", "layer", mode="before")
     @classmethod
-    def _seeds(cls, value: Any) -> Any:
+    def _numbers(cls, value: Any) -> Any:
         return (
             [v.strip() for v in value.split(",")]
             if isinstance(value, str)
@@ -101,6 +103,11 @@ class RunFile(BaseModel):
             if isinstance(value, list)
             else [value]
         )
+
+    @property
+    def one_layer(self) -> int | None:
+        """The layer of a command that takes one; None: the organism's."""
+        return self.layer[0] if self.layer else None
 
 
 @dataclass(frozen=True)
@@ -131,9 +138,9 @@ class Settings:
         from ..runs.stage import Machine
 
         f = self.file
-        if f.layer is not None:
-            for o in self.organisms:
-                check_layer(o.name, o.pair.base, f.layer)
+        for o in self.organisms:
+            for layer in f.layer:
+                check_layer(o.name, o.pair.base, layer)
         chosen: dict[str, Any] = {
             "machine": Machine(f.device, f.dtype, f.device_map, f.backend, f.remote),
             "sinks": f.sinks,
@@ -144,7 +151,8 @@ class Settings:
             chosen["cache"] = Cache.of_user()
         if f.tokens or f.seconds:
             chosen["budget"] = Budget(f.tokens or Budget.tokens, f.seconds or Budget.seconds)
-        return plan([o.at(f.layer, f.limit) for o in self.organisms], self.methods, f.seed, f.out, overwrite, **chosen)
+        organisms = [o.at(layer, f.limit) for o in self.organisms for layer in f.layer or [None]]
+        return plan(organisms, self.methods, f.seed, f.out, overwrite, **chosen)
 
 
 def asked(config: Path | None, given: dict[str, Any]) -> RunFile:
@@ -192,8 +200,10 @@ def loader(file: RunFile) -> "Callable[[str], MethodEntry]":
 
 
 def names_of_methods(file: RunFile) -> list[str]:
-    """Each once; `all` is every built-in."""
-    return list(BUILTIN) if file.method == ["all"] else list(dict.fromkeys(file.method))
+    """Each once; `all` is every built-in. A sweep of layers has the anchors, by which a layer is judged."""
+    if file.method == ["all"]:
+        return list(BUILTIN)
+    return list(dict.fromkeys([*file.method, *(SWEPT if len(file.layer) > 1 else ())]))
 
 
 def run_file(values: dict[str, Any]) -> RunFile:
@@ -216,7 +226,8 @@ def run_file(values: dict[str, Any]) -> RunFile:
         check_device(file.device)
     if file.remote and file.backend != "nnsight":
         raise UsageError("--remote is nnsight's way to NDIF; add --backend nnsight, or leave out --remote")
-    return file.model_copy(update={"seed": list(dict.fromkeys(file.seed))})
+    once = {k: list(dict.fromkeys(getattr(file, k))) for k in ("seed", "layer")}
+    return file.model_copy(update=once)
 
 
 def configured(

@@ -10,7 +10,7 @@ import torch
 
 from ...organisms.errors import UsageError
 from ...organisms.hub.model_names import fetched, other_base
-from ...organisms.hub.sources import PairSource
+from ...organisms.hub.sources import PairSource, locate
 from ...organisms.hub.tokens import saved_vocabulary
 from .adapters import attach, read_adapter
 from .anatomy import PairError, anatomy
@@ -112,6 +112,27 @@ def load_pair(
         pair = Pair(*parts)
     prove(pair, base_alone, what, identity)
     return pair
+
+
+def tokenizer_of(base: str, chat_template: str | None = None) -> Any:
+    """The tokenizer of a base as a run would read with it; no weights are read or fetched.
+
+    Args:
+        base: as a user writes it.
+        chat_template: in place of its own.
+
+    Raises:
+        PrerequisiteError: it is not here and cannot be fetched. ValidationFailed: damaged files, or none.
+    """
+    from ...organisms.world.tokenizer import load_tokenizer
+
+    located = locate(base, "tokenizer", "base model")
+    with readable(located.folder, "tokenizer of"):
+        tokenizer = load_tokenizer(located.folder)
+    tokenizer.name_or_path = base
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    return tokenizer
 
 
 def default_layer(model: Any, tuned: Any = None) -> int:

@@ -10,7 +10,7 @@ from ...methods.contract import DiffResult
 from ..pairs.interventions import OPS, Directions, Op, kinds
 from ..protocol.clean_runs import CleanRun
 from ..protocol.controls import MIXTURES
-from ..protocol.procedure import SIDES
+from ..records.identity import SIDES
 from ..records.settings import Protocol
 from ..runs.stage import Stage
 

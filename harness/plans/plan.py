@@ -55,7 +55,7 @@ class CellPlan(_Part):
     passes: int = 0
     """Token passes: through the blocks up to the layer where text is read, through those above it where findings are scored (at most)."""
     host_bytes: int = 0
-    """Most memory of the process, up to and with this cell."""
+    """Most memory of the process, up to and with this cell, and of the method's own."""
     device_bytes: int | None = None
     """Most memory on the accelerator; None on a CPU."""
     disk_bytes: int = 0
@@ -173,7 +173,7 @@ def forecast(work: Work, watch: Watcher) -> Plan:
                 continue
             if stage is None:
                 watch.loading(cell.organism.name)
-                stage = Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops)
+                stage = Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops, work.cache)
                 little = small(stage)
                 if _finished(work, cell, stage.pair.layer):
                     found.cells.append(_named(cell, finished=True))
@@ -188,7 +188,9 @@ def forecast(work: Work, watch: Watcher) -> Plan:
             first = not any(not c.finished and c.organism == cell.organism.name for c in found.cells)
             kept = MEMORY_BYTES + (work.cache.most_bytes // 2 if work.cache else 0)
             try:
-                planned, spared = _cell(cell, little, rehearse(cell, little, watch.progress), read, first, kept)
+                planned, spared = _cell(
+                    cell, little, rehearse(cell, little, watch.progress, stage.kept_of_prompts), read, first, kept
+                )
             except DiffbenchError as error:
                 planned, spared = _named(cell, reason=str(error)), 0.0
             found.spared_s += spared
@@ -234,7 +236,7 @@ def _cell(
         cell,
         tokens=tokens,
         passes=2 * (tokens + again) + scored_positions(little, cell.protocol, r.diff, first, r.controls_s > 0),
-        host_bytes=peak_rss_bytes() + (0 if on_gpu else more),
+        host_bytes=peak_rss_bytes() + r.worker_bytes + (0 if on_gpu else more),
         device_bytes=int(torch.cuda.max_memory_allocated()) + more if on_gpu else None,
         disk_bytes=RECORD_BYTES + findings + dictionary,
         checkpoint_bytes=3 * dictionary,

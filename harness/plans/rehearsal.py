@@ -15,13 +15,15 @@ import torch
 
 from ...methods.coder.fitting import DictionaryConfig, rereads
 from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
-from ..protocol.controls import MIXTURES, NULLS
+from ..cache import Kept
+from ..protocol.controls import MIXTURES, NULLS, Draw
 from ..protocol.discovery import CONTROLS, Panel
 from ..runs.cell import Cell
 from ..runs.harvest import Memory
 from ..runs.problem import Problem, Written
 from ..runs.stage import Stage, measure_controls, measured
 from ..worker.host import Usage, run_method
+from ..worker.servers import server
 
 MOST_TOKENS, FEW_TOKENS, READ_S = 8192, 2048, 2.0
 """Tokens read of each text; fewer, but so many, where these take so many seconds. Answers are written many at a time, so all are read."""
@@ -197,6 +199,8 @@ class Rehearsal:
     """Residuals that the method held of what it was given; all of them, if it ran in a process of its own."""
     controls: int
     """Controls that the cell has in all."""
+    worker_bytes: int
+    """Memory that the method's own process has, beside what it does with what it is given."""
 
     @property
     def score_s(self) -> float:
@@ -214,11 +218,14 @@ def small(stage: Stage) -> Stage:
     return fresh
 
 
-def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]) -> Rehearsal:
+def rehearse(
+    cell: Cell, stage: Stage, progress: Callable[[str, int, int], None], kept: Kept | None = None
+) -> Rehearsal:
     """Run a cell in little.
 
     Args:
         stage: of `small`; what an earlier rehearsal measured of it is shared, as it is among the cells of a run.
+        kept: where the run will look for what was measured of the pair on these prompts.
 
     Raises:
         NotScorable: the pair cannot be scored. DiffbenchError: whatever the method refuses.
@@ -241,7 +248,7 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
         diff = check_findings(run_method(cell.method, cell.config, cast(DiffProblem, seen), usage), stage.pair.d_model)
     method_s = time.perf_counter() - began - (0.0 if here else usage.start_s)
     began = time.perf_counter()
-    unknown = _unknown(diff, stage)
+    unknown = _unknown(diff, stage, cell.protocol.controls, kept)
     measure_controls(diff, stage, note)
     climbed = time.perf_counter() - began
     began = time.perf_counter()
@@ -259,7 +266,7 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
     return Rehearsal(
         reads=seen.reads(),
         setup_s=measured_s if fresh else 0.0,
-        controls_s=climbed * _draws(cell.protocol.controls) / _draws(few) if unknown else 0.0,
+        controls_s=climbed * unknown / _draws(few),
         read_again=rereads(ours, seen.asked) if ours and stream else 0,
         buffer_tokens=stream.get("buffer_tokens", 0),
         rest_s=max(0.0, whole - spent),
@@ -271,6 +278,7 @@ def rehearse(cell: Cell, stage: Stage, progress: Callable[[str, int, int], None]
         diff=diff,
         kept_bytes=seen.kept_bytes if here else sum(seen.given.values()) * 2 * 4 * stage.pair.d_model,
         controls=CONTROLS if nulls else cell.protocol.controls,
+        worker_bytes=0 if cell.in_process else server().resident_bytes() if here else usage.peak_rss_bytes,
     )
 
 
@@ -279,8 +287,13 @@ def _draws(controls: int) -> int:
     return controls + min(controls, MIXTURES)
 
 
-def _unknown(diff: DiffResult, stage: Stage) -> bool:
-    """Whether the constant controls of these findings are still to be measured."""
+def _unknown(diff: DiffResult, stage: Stage, controls: int, kept: Kept | None) -> int:
+    """Constant controls of these findings that a run will have to measure: none that came with the organism, or that is kept."""
     if stage.panel is not None or diff.patch or not diff.findings:
-        return False
-    return any(not stage.scorer.has(kind, stage.scorer.ks(len(diff.findings))) for kind in NULLS)
+        return 0
+    scorer, ks = stage.scorer, stage.scorer.ks(len(diff.findings))
+    count = {kind: min(controls, MIXTURES) if kind == "mixture" else controls for kind in NULLS}
+    of = kept.but(**scorer.read_as) if kept else None
+    return sum(
+        Draw.known(of, kind, i, ks) is None for kind in NULLS if not scorer.has(kind, ks) for i in range(count[kind])
+    )

@@ -6,10 +6,10 @@ leaves as they are. Logits are made where they are read and a few at a time, so 
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -316,13 +316,13 @@ class CleanRun:
         side: Side,
         prompts: list[Prompt],
         capability: list[Prompt],
-        text: Passage,
+        text: "Passage | TextResiduals",
         by_choices: bool = False,
     ):
         self.pair = pair
         self.side: Side = side
         self.asked = PromptResiduals(pair, side, prompts)
-        self.read = self.brief = TextResiduals(pair, side, text)
+        self.read = self.brief = text if isinstance(text, TextResiduals) else TextResiduals(pair, side, text)
         """Ordinary text, and the part of it on which controls are measured."""
         self.by_choices = by_choices
         """Whether two models differ by their whole distributions over a prompt's continuations, or by the behaviour's rate."""
@@ -336,14 +336,25 @@ class CleanRun:
         """The same of the other side; see `face`."""
 
     @classmethod
-    def both(cls, pair: Pair, *given: Any, brief: Passage | None = None) -> "dict[Side, CleanRun]":
+    def both(
+        cls,
+        pair: Pair,
+        prompts: list[Prompt],
+        capability: list[Prompt],
+        text: "Passage | Mapping[Side, CleanRun]",
+        by_choices: bool = False,
+        *,
+        brief: Passage | None = None,
+    ) -> "dict[Side, CleanRun]":
         """Both sides, facing each other.
 
         Args:
-            brief: less text, for what is measured of many; None: all of it.
+            text: ordinary text, or the runs that have read it.
+            brief: less text, for what is measured of many; None, or no less: all of it.
         """
-        base, tuned = (cls(pair, side, *given) for side in SIDES)
-        if brief is not None:
+        read = {side: text if isinstance(text, Passage) else text[side].read for side in SIDES}
+        base, tuned = (cls(pair, side, prompts, capability, read[side], by_choices) for side in SIDES)
+        if brief is not None and not (isinstance(text, Passage) and len(brief.ids) == len(text.ids)):
             base.brief, tuned.brief = (TextResiduals(pair, side, brief) for side in SIDES)
         for here, there in ((base, tuned), (tuned, base)):
             here.other, here.read.other, here.brief.other = there, there.read, there.brief
@@ -392,10 +403,9 @@ class CleanRun:
         """[edits] mean over tokens; see `TextResiduals.edited`."""
         return self.read.edited(edits).mean(1)
 
-    def accuracy(self, edits: Edits) -> Tensor | None:
-        """Capability accuracy [edits] relative to no intervention, at most 1; None without probes."""
-        if self.capability is None:
-            return None
+    def accuracy(self, edits: Edits) -> Tensor:
+        """Capability accuracy [edits] relative to no intervention, at most 1; to be asked only where there are probes."""
+        assert self.capability is not None, "no capability probes"
         asked, clean = self.capability
         return (hits(asked.edited(edits), asked.choices).mean(1) / max(clean, 1e-9)).clamp_max(1).cpu()
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from ...methods.catalogue import BUILTIN
-from ..records.identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION
+from ..records.identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION, SIDES
 from ..records.result import ALPHA, DRAWS, SCORES, Column, FalseDiscovery, Identification, Localisation, Result, Samples
 from .intervals import summarise
 
@@ -21,7 +21,6 @@ TOLERANCE = 1e-6
 """Largest difference between a recorded number and the one that follows (float summation order, samples of seven digits)."""
 LOOSE = 1e-5
 """The same where single precision was used on the way."""
-SIDES = ("sufficiency", "necessity")
 INTERVAL = ("ci_low", "ci_high")
 MOST = 4096
 """Most prompts and controls of a record, so that drawing its intervals again takes a bounded amount of memory."""

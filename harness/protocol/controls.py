@@ -15,8 +15,9 @@ from ...methods.contract import MAX_FINDINGS
 from ..cache import Kept
 from ..pairs.interventions import unit
 from ..records.control_pack import Arrays
+from ..records.identity import SIDES
 from ..records.result import SideName
-from .procedure import SIDES, Array
+from .procedure import Array
 
 SCORE_SEED = 0
 """Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""

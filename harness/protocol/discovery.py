@@ -98,11 +98,10 @@ class Panel:
     ):
         self.pair, self.protocol = pair, protocol
         text = ordinary(pair, texts, behaviour.prompts, "dev", protocol.dev_tokens)
-        self._clean = {
-            (side, split): run
-            for split in ("dev", "test")
-            for side, run in CleanRun.both(pair, behaviour.of(split)[::EVERY], [], text).items()
-        }
+        dev, test = (behaviour.of(split)[::EVERY] for split in ("dev", "test"))
+        first = CleanRun.both(pair, dev, [], text)
+        self._clean = {(side, "dev"): run for side, run in first.items()}
+        self._clean |= {(side, "test"): run for side, run in CleanRun.both(pair, test, [], first).items()}
         self._scale = {side: self._clean[side, "dev"].scale for side in SIDES}
         ladder = [protocol.strengths, protocol.budgets_nats, protocol.aim]
         kept = kept.but(ladder=ladder, read=text.sha256) if kept else None

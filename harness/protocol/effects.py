@@ -25,12 +25,13 @@ from ..pairs.interventions import NOTHING, Directions, Option
 from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..records.control_pack import ControlPack
+from ..records.identity import SIDES
 from ..records.result import COLUMNS, BySide, Choice, Column, ColumnName, Curve, Samples, SideName, SideSamples
 from ..records.settings import NotScorable, Protocol
 from .clean_runs import CleanRun
 from .controls import MIXTURES, NULLS, SCORE_SEED, Draw, Null, control, mixture
 from .intervals import hypervolume, interval, template_weights
-from .procedure import SIDES, Array, Candidate, Procedure, Taken
+from .procedure import Array, Candidate, Procedure, Taken
 from .prompts import ordinary
 
 SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
@@ -92,7 +93,9 @@ class Scorer:
         self._check_oracle()
         p = protocol
         settings = [p.strengths, p.budgets_nats, p.aim, p.scored_gap, p.control_tokens]
-        self._kept = kept.but(settings=settings, read=read) if kept else None
+        self.read_as = {"settings": settings, "read": read}
+        """What a kept control depends on, beside the pair and the prompts."""
+        self._kept = kept.but(**self.read_as) if kept else None
         self._procedure = Procedure(self._clean, protocol)
         self._nulls: dict[tuple[str, tuple[int, ...]], Null] = {}
         progress(len(SPLITS), len(SPLITS))
@@ -122,12 +125,15 @@ class Scorer:
             )
 
     def _check_oracle(self) -> None:
-        for side, effect in self.oracle.items():
-            if (share := self.closeness(effect)) < self.protocol.min_oracle:
-                raise NotScorable(
-                    f"exchanging the whole residual at layer {self.pair.layer} closes {share:.2f} of the gap ({side}); at least "
-                    f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
-                )
+        shares: dict[SideName, float] = {side: self.closeness(self.oracle[side]) for side in SIDES}
+        side = next((s for s, share in shares.items() if share < self.protocol.min_oracle), None)
+        if side is not None:
+            error = NotScorable(
+                f"exchanging the whole residual at layer {self.pair.layer} closes {shares[side]:.2f} of the gap ({side}); at least "
+                f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
+            )
+            error.oracle = shares
+            raise error
 
     def against(self, seed: int) -> "Scorer":
         """The same measurements beside other random controls."""

@@ -28,7 +28,7 @@ from ..pairs.interventions import unit
 from ..pairs.pair import Pair
 from ..pairs.sinks import Count
 from ..records.result import Identification, Identified
-from .prompts import passage
+from .prompts import Passage, passage
 
 READINGS = ("lens", "patchscope", "tokens")
 REFERENCE, POOL = 128, 1920
@@ -125,17 +125,23 @@ class Reader:
         generator = torch.Generator().manual_seed(int.from_bytes(key))
         directions = torch.randn(REFERENCE + POOL, self.pair.d_model, generator=generator)
         words = {label: list(of) for label, of in self.candidates.words.items()}
-        entry = self._kept.get(self.KIND, self.VERSION, words=words) if self._kept else None
+        at = {"words": words, "read": self._passage.sha256}
+        entry = self._kept.get(self.KIND, self.VERSION, **at) if self._kept else None
         x = entry.tensors["random"].to(self.pair.device) if entry else self._read(directions, directions)
         if self._kept and entry is None:
-            self._kept.put(self.KIND, self.VERSION, {"random": x.cpu()}, words=words)
+            self._kept.put(self.KIND, self.VERSION, {"random": x.cpu()}, **at)
         mean, sd = x[:, :REFERENCE].mean(1, keepdim=True), x[:, :REFERENCE].std(1, keepdim=True)
         return mean, sd, torch.where(sd > 1e-6, (x[:, REFERENCE:] - mean) / sd.clamp_min(1e-6), 0.0)
 
     @cached_property
+    def _passage(self) -> Passage:
+        """Chat on which findings are seen to be active."""
+        return passage(self.pair, self.texts.rows("chat", "test"), TEXT_TOKENS)
+
+    @cached_property
     def _text(self) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens seen [seen], the base's mean residual [d_model], the organism's mean residual on each token [seen, d_model]."""
-        text = passage(self.pair, self.texts.rows("chat", "test"), TEXT_TOKENS)
+        text = self._passage
         ids, real = text.ids, torch.nn.functional.pad(text.scored, (1, 0))  # the attention sink is left out
         sides = {side: self.pair.residuals(ids, side) for side in SIDES}
         if sinks := self.pair.sinks:

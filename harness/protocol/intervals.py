@@ -123,15 +123,25 @@ def score_draws(samples: Samples, prompts: Array, controls: dict[int, Array]) ->
         return harmonic(s, n), s, n
 
     plain = both(samples.constant)
-    whole = prompts @ gap
+    null = controls[len(samples.mitigation_controls)] @ np.asarray(samples.mitigation_controls)
+    worth = mitigation_worth(samples, prompts)
+    mitigation = normalised(worth, null, np.ones_like(worth))
+    isolation, s, n = both(samples.gated) if samples.gated else plain
+    return Draws(isolation, s, n, mitigation, *plain)
+
+
+def mitigation_worth(samples: Samples, prompts: Array) -> Array:
+    """Normalised hypervolume [draws] of the findings' front, before it is rescaled by controls: what theirs are compared with.
+
+    Args:
+        prompts: weights [draws, prompts], 0 where a prompt is not scored. A draw without scored prompts is NaN.
+    """
+    whole = prompts @ np.asarray(samples.gap)
     near = (prompts @ np.asarray(samples.mitigation).T) / np.where(whole > 0, whole, np.nan)[:, None]
     kept = np.broadcast_to(np.asarray(samples.mitigation_retention), near.shape)
     off = float(hypervolume(np.ones(1), np.asarray([samples.retention_off])))
-    null = controls[len(samples.mitigation_controls)] @ np.asarray(samples.mitigation_controls)
     worth = np.minimum(1.0, hypervolume(np.nan_to_num(near), kept) / (off or np.nan))
-    mitigation = np.where(np.isnan(near).any(1), np.nan, normalised(worth, null, np.ones_like(worth)))
-    isolation, s, n = both(samples.gated) if samples.gated else plain
-    return Draws(isolation, s, n, mitigation, *plain)
+    return np.where(np.isnan(near).any(1), np.nan, worth)
 
 
 def sizes(samples: Samples) -> set[int]:
@@ -211,14 +221,15 @@ def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True
             k: float(harmonic(*(np.asarray(x[k], dtype=np.float64) for x in two)))
             for k in ("raw", "null", "oracle", "mixture")
         }
-    volumes = np.asarray(samples.mitigation_controls)
+    volumes, worth = np.asarray(samples.mitigation_controls), mitigation_worth(samples, one)[0]
     null = float(volumes.mean())
     own = float(np.nan_to_num(value.mitigation[0])) * (1 - max(0.0, null)) + max(0.0, null)
     found["mitigation"] = {
         "raw": own,
         "null": null,
         "oracle": 1.0,
-        "p": _p_value(own, volumes) if controls_ran else None,
+        # `own` went through the scale and back: where it ties with a control, rounding would decide
+        "p": _p_value(own if np.isnan(worth) else float(worth), volumes) if controls_ran else None,
     }
 
     templates, gaps = np.asarray(samples.templates)[scored].tolist(), gap[scored].tolist()

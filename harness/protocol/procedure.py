@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from ..pairs.engine import Side
 from ..pairs.interventions import Directions, Edits, Op, Option, edits, kinds
+from ..records.identity import SIDES
 from ..records.result import Curve, SideName
 from ..records.settings import Protocol
 from .clean_runs import CleanRun
 from .intervals import upper_end
 
-SIDES: dict[SideName, Side] = {"sufficiency": "base", "necessity": "tuned"}
-"""Which model is edited on each side; the other is where it should go."""
 DIGITS = 7
 """Significant digits of a strength: what is written down is what was used. Four would be coarser than single precision: where another
 machine's last bit tips the rounding, a strength would move by a thousandth, and scores by more than the 1e-4 that `bench verify` allows."""
@@ -238,8 +237,7 @@ class Procedure:
             costs = [(float(kl.mean()), upper_end(kl, row)) for kl in read.edited(made).double().numpy()]
             return [[mean, mean + shrinks * (high - mean)] for mean, high in costs]
         if kind == "accuracy":
-            found = run.accuracy(made)
-            return [] if found is None else found[:, None].tolist()
+            return run.accuracy(made)[:, None].tolist()
         away, rates = run.measured(made)
         nearer, rate = run.gap - away, rates.double().mean(1, keepdim=True)
         if kind == "dev":

@@ -6,7 +6,7 @@ intervention re-runs only the blocks above the layer, many interventions in one 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ from torch import Tensor
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import ValidationFailed
 from ...organisms.hub import tokens
+from ...organisms.hub.asked import continuations
 from ...organisms.hub.chat import TemplateError
-from ...organisms.texts import Kind, Texts, opened
+from ...organisms.texts import Kind, Texts
 from ..cache import ids_sha256
 from ..pairs.anatomy import PairError
-from ..pairs.engine import Side
 from ..pairs.pair import Pair
 
 
@@ -54,19 +54,6 @@ class Choices:
         return len(self.open)
 
 
-class Encoded(NamedTuple):
-    """A prompt as the model reads it."""
-
-    text: str
-    ids: list[int]
-    special: bool
-    """Whether the tokenizer puts its own tokens before the text; a chat template has written them already."""
-
-    def then(self, tokenizer: Any, continuation: str) -> tuple[int, ...]:
-        """Token ids of a continuation in its place; see `tokens.continuation`."""
-        return tokens.continuation(tokenizer, self.text, self.ids, continuation, self.special)
-
-
 class HasTokenizer(Protocol):
     """The part of a pair that tokenising needs."""
 
@@ -75,18 +62,6 @@ class HasTokenizer(Protocol):
     @property
     def device(self) -> torch.device: ...
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]: ...
-
-
-def encode_prompt(tokenizer: Any, prompt: Prompt) -> Encoded:
-    """A prompt up to where the continuation starts."""
-    plain = prompt.text is not None
-    text = prompt.text + prompt.prefill if prompt.text is not None else rendered(tokenizer, prompt)
-    return Encoded(text, tokens.encode(tokenizer, text, plain), plain)
-
-
-def rendered(tokenizer: Any, prompt: Prompt) -> str:
-    """A chat prompt as its template writes it, with the assistant's turn opened."""
-    return opened(tokenizer, [t.model_dump() for t in prompt.messages], prompt.prefill)
 
 
 def choices(pair: HasTokenizer, prompts: Sequence[Prompt]) -> Choices:
@@ -104,22 +79,10 @@ def choices(pair: HasTokenizer, prompts: Sequence[Prompt]) -> Choices:
     target: list[bool] = []
     for p, prompt in enumerate(prompts):
         try:
-            start = encode_prompt(pair.tokenizer, prompt)
-        except TemplateError as error:
+            start, said_of = continuations(pair.tokenizer, prompt)
+        except (TemplateError, tokens.TokenError) as error:
             raise ProbeError(f"prompt {p}: {error}") from error
-        if not start.ids:
-            raise ProbeError(f"prompt {p} has no tokens, so nothing stands before its continuations; give it a text")
-        seen: dict[tuple[int, ...], str] = {}
-        for text in (*prompt.targets, *prompt.alternatives):
-            try:
-                said = start.then(pair.tokenizer, text)
-            except tokens.TokenError as error:
-                raise ProbeError(f"prompt {p}: {error}") from error
-            if said in seen:
-                raise ProbeError(
-                    f"continuations {seen[said]!r} and {text!r} of prompt {p} are the same tokens; keep one"
-                )
-            seen[said] = text
+        for text, said in said_of.items():
             key = (*start.ids, *said[:-1])
             if key not in rows:
                 rows[key] = len(rows)
@@ -163,11 +126,6 @@ def log_masses(logits: Tensor, c: Choices) -> Tensor:
     return joint(token_log_probs(logits, c), c)
 
 
-def masses(logits: Tensor, c: Choices) -> Tensor:
-    """Probability [batch, continuations] of each whole continuation from logits [batch, rows, kept, vocab]."""
-    return log_masses(logits, c).exp()
-
-
 def rates(logits: Tensor, c: Choices) -> Tensor:
     """Behaviour rate [batch, prompts] from logits [batch, rows, kept, vocab]."""
     return shares(log_masses(logits, c), c)
@@ -209,11 +167,6 @@ def correct(logits: Tensor, c: Choices) -> Tensor:
 def hits(log_mass: Tensor, c: Choices) -> Tensor:
     """Whether a target is the likeliest continuation [batch, prompts], as 0 or 1, from the continuations' log-probabilities."""
     return (likeliest(log_mass, c, c.target) > likeliest(log_mass, c, ~c.target)).float()
-
-
-def rate_of(pair: Pair, c: Choices, side: Side) -> Tensor:
-    """Behaviour rate [prompts] of a whole, un-intervened model."""
-    return rates(pair.logits(c.ids, side, c.keep)[None], c)[0].cpu()
 
 
 @dataclass(frozen=True)

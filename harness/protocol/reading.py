@@ -12,13 +12,13 @@ from typing import Any
 
 from ...organisms.behaviour import Behaviour
 from ...organisms.errors import DiffbenchError
+from ...organisms.hub.asked import encode_prompt
 from ...organisms.hub.chat import PROBE, additions, render, template_of
 from ...organisms.organism import Organism
 from ...organisms.texts import Losses
 from ..pairs.preflight import readable
 from ..records.identity import sha256_json
 from ..records.making import SourceRead, TextRead
-from .prompts import encode_prompt
 
 
 def prompts_sha256(organism: Organism) -> str:

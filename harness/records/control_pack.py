@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ...organisms.errors import ValidationFailed
 from ..files import atomic_write_bytes
+from .identity import SIDES
 
-SIDES = ("sufficiency", "necessity")
 Arrays = dict[str, NDArray[np.float64]]
 """`SIDE mean` [prompts] and `SIDE shares` [controls] of each side, and `volumes` [controls]."""
 

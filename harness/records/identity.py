@@ -27,6 +27,10 @@ Change = Annotated[float, Field(ge=-1 - 1e-9, le=1 + 1e-9)]
 """A difference of two rates."""
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0, le=1e15)]
+SideName = Literal["sufficiency", "necessity"]
+"""What is added to the base, and what is taken out of the organism."""
+SIDES: dict[SideName, Literal["base", "tuned"]] = {"sufficiency": "base", "necessity": "tuned"}
+"""Which model is edited on each side; the other is where it should go."""
 Line = Annotated[str, Field(max_length=2000)]
 """Free text that is shown on one line."""
 

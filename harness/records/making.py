@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from .identity import Amount, Count, Hash, Record, Said
+from .identity import Amount, Count, Hash, Record, Said, SideName
 
 
 class Cost(Record):
@@ -141,3 +141,5 @@ class Provenance(Record):
 class Failure(Record):
     type: Said
     message: Said
+    oracle: dict[SideName, float] | None = Field(default=None, exclude_if=lambda v: v is None)
+    """Share of the gap that exchanging the residual closes, where a cell cannot be scored because that is too little."""

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from ...organisms.hub.files import read_text
 from .identity import Amount, Change, Count, Hash, Identity, Record, Said, Share
+from .identity import SideName as SideName
 from .making import Cost, Failure, LeftOut, Provenance, TextRead
 from .settings import DRAWS as DRAWS
 
@@ -23,7 +24,6 @@ V1 = (
 )
 """What a record of v1 is answered with."""
 Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
-SideName = Literal["sufficiency", "necessity"]
 ColumnName = Literal["constant", "gated"]
 COLUMNS: tuple[ColumnName, ...] = ("constant", "gated")
 """Edits everywhere, and edits where the findings' gates are open."""

@@ -5,6 +5,7 @@ import itertools
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ...organisms.errors import ValidationFailed
+from .identity import SideName
 
 DRAWS = 10_000
 """Bootstrap draws of the published settings."""
@@ -55,3 +56,6 @@ PROTOCOL_V2 = Protocol()
 
 class NotScorable(ValidationFailed):
     """The pair cannot be scored: the behaviour's gap or the oracle is too small to divide by."""
+
+    oracle: dict[SideName, float] | None = None
+    """Share of the gap that exchanging the residual closes, where that is too little."""

@@ -185,7 +185,9 @@ def run_cell(
             cell.machine.backend,
             cell.machine.remote,
         ),
-        failure=Failure(type=type(error).__name__, message=str(error)) if error else None,
+        failure=Failure(type=type(error).__name__, message=str(error), oracle=getattr(error, "oracle", None))
+        if error
+        else None,
         left_out=left_out(problem.left_out, stage.pair),
         text=text_read(problem.ended, problem.losses, stage.pair.tokenizer, stage.notes)
         if cell.organism.tier != "tiny" or stage.notes

@@ -18,6 +18,7 @@ from torch import Tensor
 from ...methods.contract import Access, AccessError, Batch, Budget, Edit, Outputs, Text
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import unknown
+from ...organisms.hub.asked import encode_prompt
 from ...organisms.texts import Losses, Texts
 from ..marks import Counted, Marks
 from ..pairs.engine import Side
@@ -25,7 +26,7 @@ from ..pairs.pair import Pair
 from ..pairs.proof import overflow
 from ..pairs.sinks import Count
 from ..protocol.clean_runs import TextResiduals
-from ..protocol.prompts import encode_prompt, passage
+from ..protocol.prompts import passage
 from .harvest import Memory, joined, take
 
 T = TypeVar("T")

@@ -171,11 +171,13 @@ def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Res
 
 
 def exit_code(results: Iterable[Result]) -> int:
-    """1 if a cell failed, 4 if a pair of the user's own cannot be scored, else 0 (a null has no oracle, and that is no fault)."""
-    statuses = [(r.status, "organism" in r.provenance.source) for r in results]
-    if any(status not in ("ok", "not_applicable") for status, _ in statuses):
+    """1 if a cell failed, 4 if a pair of the user's own can be scored at no layer, else 0 (a null has no oracle, and that is no fault)."""
+    found = list(results)
+    if any(r.status not in ("ok", "not_applicable") for r in found):
         return 1
-    return 4 if ("not_applicable", False) in statuses else 0
+    scored = {r.identity.organism for r in found if r.status == "ok"}
+    own = {r.identity.organism for r in found if "organism" not in r.provenance.source}
+    return 4 if own - scored else 0
 
 
 def _broken(

@@ -19,7 +19,7 @@ from ..pairs.pair import Pair
 from ..protocol.controls import SCORE_SEED
 from ..protocol.effects import Scored, Scorer
 from ..protocol.intervals import summarise
-from ..protocol.procedure import SIDES
+from ..records.identity import SIDES
 from ..records.result import Result, Score, Scores, SideName
 from ..records.settings import Protocol
 from ..runs.problem import Problem

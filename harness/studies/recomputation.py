@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ...organisms.behaviour import Prompt
+from ...organisms.hub.asked import encode_prompt
 from ..pairs.engine import SIDES, Side
 from ..pairs.pair import Pair
 from ..protocol.intervals import Array
-from ..protocol.prompts import encode_prompt, ordinary
+from ..protocol.prompts import ordinary
 from ..records.result import Choice
 from .known_truth import KnownOrganism
 

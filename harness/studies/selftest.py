@@ -25,7 +25,7 @@ from ..parallel import threads
 from ..protocol import clean_runs
 from ..protocol.controls import SCORE_SEED
 from ..protocol.intervals import Array, harmonic, normalised, point, summarise
-from ..protocol.procedure import SIDES
+from ..records.identity import SIDES
 from ..records.result import SCORES, Result, Scores
 from ..records.settings import PROTOCOL_V2, Protocol
 from ..runs.cell import Cell, run_cell

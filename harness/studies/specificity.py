@@ -20,6 +20,7 @@ from torch import Tensor
 from ...methods.contract import check_findings
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import ValidationFailed
+from ...organisms.hub.asked import encode_prompt
 from ...organisms.registry import family_and_spec, load_organism
 from ...organisms.sets import HEADLINE, members
 from ..pairs.engine import Side
@@ -28,7 +29,7 @@ from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..protocol.clean_runs import PromptResiduals, TextResiduals
 from ..protocol.controls import control as isotropic
-from ..protocol.prompts import ProbeError, encode_prompt, joint, ordinary, shares
+from ..protocol.prompts import ProbeError, joint, ordinary, shares
 from ..protocol.reading import prompts_sha256
 from ..records.identity import sha256_json
 from ..records.result import SideName

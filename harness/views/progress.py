@@ -6,6 +6,7 @@ that takes hours can be followed. Time left is that of the phase, from its own p
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,6 +133,9 @@ class RunDisplay:
         self.folders: list[Path] = []
         self.state = State(began=now())
         self._plan, self._quiet, self._now = plan, quiet, now
+        at = {(c.organism.name, c.organism.layer) for c in plan.cells}
+        self._swept = {name for name, n in Counter(name for name, _ in at).items() if n > 1}
+        """Organisms at several layers."""
         self._said = now()
         """When the last line was written."""
         self._live = Live(
@@ -169,7 +173,7 @@ class RunDisplay:
     def cell(self, cell: "Cell", index: int, total: int) -> None:
         """A cell starts."""
         of = f" ({index} of {total})" if total > 1 else ""
-        self.state = replace(self.state, cell=_name(cell) + of)
+        self.state = replace(self.state, cell=self._name(cell) + of)
 
     def progress(self, phase: str, done: int, total: int) -> None:
         """Work inside the current cell."""
@@ -179,7 +183,7 @@ class RunDisplay:
     def done(self, cell: "Cell", result: Result, folder: Path, cached: bool) -> None:
         """A cell is saved, or was found finished."""
         self.folders.append(folder)
-        name = _name(cell)
+        name = self._name(cell)
         if cached:
             self._print(f"{name}: {BEFORE}", "dim")
         elif result.scores and result.scores.isolation.value is not None:
@@ -196,6 +200,10 @@ class RunDisplay:
         if self._quiet or self.console.is_terminal or now - self._said < EVERY_S:
             return
         self._print(f"{self.state.cell}: {', '.join(part for part in self.state.parts(now) if part)}")
+
+    def _name(self, cell: "Cell") -> str:
+        at = f", layer {cell.organism.layer}" * (cell.organism.name in self._swept)
+        return f"{cell.method.name} on {cell.organism.name}{at}, seed {cell.seed}"
 
     def _tick(self) -> None:
         while not self._over.wait(1.0):
@@ -215,7 +223,3 @@ def finished_before(results: list[Result]) -> None:
     for r in results:
         i = r.identity
         say(f"{i.method} on {i.organism}, seed {i.seeds['method']}: {BEFORE}", err=True)
-
-
-def _name(cell: "Cell") -> str:
-    return f"{cell.method.name} on {cell.organism.name}, seed {cell.seed}"

@@ -12,7 +12,7 @@ from ...methods.registry import is_given
 from ...organisms.card import Card, Estimate
 from ...organisms.sets import holding
 from ..records.result import Result
-from . import cell
+from . import cell, layers
 
 if TYPE_CHECKING:  # a list must not wait for torch
     from ...methods.entry import MethodEntry
@@ -41,12 +41,11 @@ def results(found: Sequence[Result], folders: Sequence[Path], verbose: bool = Fa
             "{0.method} on {0.organism}, seed {1}".format(found[0].identity, found[0].identity.seeds["method"])
         )
         return Group(title, cell.view(found[0], verbose), *notes, Text(f"saved to {folders[0]}", style="dim"))
-    parts: list[RenderableType] = [_score_table(found), *notes]
-    parts += [Text(f"{r.identity.method} on {r.identity.organism}: {line}") for r in found for line in cell.beside(r)]
-    failed = [r for r in found if r.status != "ok"]
-    parts += [
-        Text(f"{r.identity.method} on {r.identity.organism}: {r.status}: {r.reason}", style="red") for r in failed
-    ]
+    parts: list[RenderableType] = [layers.table(found) if layers.swept(found) else _score_table(found), *notes]
+    at = {id(r): f", layer {r.identity.layer}" * (r.identity.organism in layers.swept(found)) for r in found}
+    named = [(f"{r.identity.method} on {r.identity.organism}{at[id(r)]}", r) for r in found]
+    parts += [Text(f"{name}: {line}") for name, r in named for line in cell.beside(r)]
+    parts += [Text(f"{name}: {r.status}: {r.reason}", style="red") for name, r in named if r.status != "ok"]
     return Group(*parts)
 
 

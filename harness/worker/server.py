@@ -20,7 +20,7 @@ import psutil
 
 STARTED, ENDED = struct.Struct("<q"), struct.Struct("<qdq")
 """What is told of a method's process: its id; its wait status, CPU seconds and most bytes of memory."""
-FORK, KILL = b"f", b"k"
+FORK, KILL, SIZE = b"f", b"k", b"s"
 PERIOD_S = 0.01
 """How often it is looked whether a method's process has ended."""
 _PARENT_DEATH, _SUBREAPER = 1, 36
@@ -38,6 +38,9 @@ def main() -> None:
         asked, files, *_ = socket.recv_fds(control, 1, 3)
         if not asked:
             return
+        if asked == SIZE:
+            child.warm()
+            control.sendall(STARTED.pack(psutil.Process().memory_info().rss))
         if asked != FORK:
             continue
         server, pid = os.getpid(), os.fork()

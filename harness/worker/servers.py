@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ...organisms.errors import PrerequisiteError
-from .server import ENDED, FORK, KILL, STARTED
+from .server import ENDED, FORK, KILL, SIZE, STARTED
 
 STARTING_S, ENDING_S = 120.0, 20.0
 """Longest that a process may take to start, and to end once it was killed."""
@@ -80,6 +80,13 @@ class Server:
                 f"no process for a method starts here ({said[-1] if said else type(error).__name__}); check the installation with "
                 "`bench doctor` and the memory that is free, or run with --in-process"
             ) from error
+
+    def resident_bytes(self) -> int:
+        """Memory that a method's process begins with. Waits until what methods need is imported."""
+        with self._busy:
+            self._control.settimeout(STARTING_S)
+            self._control.sendall(SIZE)
+            return STARTED.unpack(self._read(STARTED.size))[0]
 
     def kill(self) -> None:
         """Kill the method's process and all that it started."""

@@ -17,7 +17,8 @@ from ..card import sha256_file, sha256_files
 from ..errors import AS_GIVEN, DiffbenchError, PrerequisiteError, ValidationFailed
 from .pretrained import CARD, pretrained_folder
 
-Kind = Literal["model", "adapter"]
+Kind = Literal["model", "adapter", "tokenizer"]
+"""A `tokenizer` is a model without its weights."""
 SMALL = {
     "model": (
         "config.json generation_config.json model.safetensors.index.json tokenizer.json tokenizer_config.json tokenizer.model "
@@ -26,6 +27,7 @@ SMALL = {
     ).split(),
     "adapter": "adapter_config.json tokenizer.json vocab.json added_tokens.json".split(),
 }
+SMALL["tokenizer"] = SMALL["model"]
 """Files of a model or an adapter beside its weights; an adapter's tokenizer is compared with its base's and not used."""
 WEIGHTS = {"model": "model.safetensors", "adapter": "adapter_model.safetensors"}
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
@@ -86,7 +88,7 @@ def locate(given: str, kind: Kind, what: str) -> Located:
     Raises:
         PrerequisiteError: not here and not to be had, with the reason. ValidationFailed: a folder that is no such thing.
     """
-    path = (pretrained_folder(given) if kind == "model" else None) or Path(given).expanduser()
+    path = (pretrained_folder(given) if kind != "adapter" else None) or Path(given).expanduser()
     if path.is_dir():
         return _view(given, path, kind, what, None)
     match = HUB.fullmatch(given)
@@ -115,12 +117,12 @@ def small_files(given: str) -> Path:
 def wanted(folder: Path, kind: Kind) -> list[str]:
     """Names of the files in a folder that loading reads."""
     names = [n for n in SMALL[kind] if (folder / n).is_file()]
-    if kind == "model":
+    if kind != "adapter":
         names += sorted(f"additional_chat_templates/{p.name}" for p in folder.glob("additional_chat_templates/*.jinja"))
     index = folder / "model.safetensors.index.json"
     if kind == "model" and index.is_file():
         return [*names, *(n for n in _shards(index) if (folder / n).is_file())]
-    return [*names, *([WEIGHTS[kind]] if (folder / WEIGHTS[kind]).is_file() else [])]
+    return [*names, *(w for k, w in WEIGHTS.items() if k == kind and (folder / w).is_file())]
 
 
 def _shards(index: Path) -> list[str]:
@@ -138,10 +140,11 @@ def _shards(index: Path) -> list[str]:
 def _view(given: str, folder: Path, kind: Kind, what: str, commit: str | None) -> Located:
     main = SMALL[kind][0]
     if not (folder / main).is_file():
-        other = "adapter_config.json" if kind == "model" else "config.json"
+        other = "config.json" if kind == "adapter" else "adapter_config.json"
         hint = {
             "model": "; it is an adapter: give it with --adapter",
             "adapter": "; it is a whole model: give it with --tuned",
+            "tokenizer": "; it is an adapter: give the model that it belongs to",
         }[kind]
         inside = sorted(p.parent.name for p in folder.glob(f"*/{main}"))
         several = f"; one of its subfolders is meant: {', '.join(inside[:8])}" if inside else ""
@@ -178,7 +181,7 @@ def _fetch(
             raise _unfetched(given, what, error) from error
 
     root = get([*SMALL[kind], "additional_chat_templates/*.jinja"])
-    if not weights:
+    if not weights or kind not in WEIGHTS:
         return root
     index = root / at / "model.safetensors.index.json"
     get(_shards(index) if kind == "model" and index.is_file() else [WEIGHTS[kind]])

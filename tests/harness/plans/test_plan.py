@@ -2,16 +2,21 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from diffbench.harness.cache import Cache, Kept
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.plans import plan as plan_module
 from diffbench.harness.plans.passes import scored_positions
-from diffbench.harness.plans.plan import CellPlan, Plan, forecast
-from diffbench.harness.plans.rehearsal import Read, Rehearsal, Rehearsed, rehearse, small
+from diffbench.harness.plans.plan import CellPlan, Plan, _cell, forecast
+from diffbench.harness.plans.rehearsal import Read, Rehearsal, Rehearsed, _unknown, rehearse, small
+from diffbench.harness.protocol.controls import NULLS, Draw
+from diffbench.harness.records.control_pack import ControlPack
 from diffbench.harness.runs.cell import Cell
 from diffbench.harness.runs.problem import Problem, Written
 from diffbench.harness.runs.run import Quiet, plan, run
@@ -167,6 +172,7 @@ def test_scoring_takes_as_long_as_its_workers_and_no_less_than_the_findings() ->
             "workers": 2,
             "fit_s": 0.0,
             "start_s": 0.0,
+            "worker_bytes": 0,
         }
         nothing = DiffResult([Finding(torch.ones(4))])
         return Rehearsal(
@@ -185,7 +191,39 @@ def test_a_method_of_somebody_elses_is_rehearsed_in_a_process_of_its_own(stage: 
     found = rehearse(cell, small(stage), lambda phase, done, total: None)
     read = found.reads["chat"]
     assert read.asked == 20_000 > read.given > 0 and found.start_s > 0
+    assert found.worker_bytes > 10**8  # torch alone is more
     assert found.kept_bytes == read.given * 2 * 4 * stage.pair.d_model  # what it holds is not seen: all is assumed
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_plan_has_the_process_of_the_method(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A built-in method is rehearsed here and run there."""
+    monkeypatch.setattr("diffbench.harness.runs.stage.Reader.of", lambda *given: None)  # takes longer than all the rest
+    entry = load_method("mean_diff")
+    cell = Cell(stage.organism, entry, entry.configure({}), 0, protocol=SHORT, budget=Budget(tokens=500))
+    little = small(stage)
+    apart, here = (rehearse(c, little, lambda phase, done, total: None) for c in (cell, replace(cell, in_process=True)))
+    assert here.worker_bytes == 0 and 10**8 < apart.worker_bytes < 4 * GIB
+    planned = [_cell(cell, little, r, {}, True, 0)[0].host_bytes for r in (apart, here)]
+    assert 0.8 * apart.worker_bytes < planned[0] - planned[1] < 1.2 * apart.worker_bytes
+
+
+@pytest.mark.slow
+def test_controls_that_are_kept_or_came_with_the_organism_are_not_planned(stage: Stage, tmp_path: Path) -> None:
+    few = SHORT.model_copy(update={"controls": 2})
+    cell_stage = Stage(stage.organism, stage.pair, stage.texts, few, 0.0)
+    kept = Kept(Cache(tmp_path), "taboo", {"organism": "a"})
+    diff = DiffResult([Finding(torch.ones(stage.pair.d_model))])
+    scorer, ks = cell_stage.scorer, cell_stage.scorer.ks(1)
+    scorer._shipped = ControlPack({}, {(kind, ks): {} for kind in NULLS})
+    assert _unknown(diff, cell_stage, 5, kept) == 0  # they came with it
+    scorer._shipped = None
+    assert _unknown(diff, cell_stage, 5, kept) == 10 == _unknown(diff, cell_stage, 5, None)
+    nothing = Draw({"sufficiency": np.zeros(3), "necessity": np.zeros(3)}, 0.0)
+    nothing.keep(kept.but(**scorer.read_as), "isotropic", 3, ks)
+    nothing.keep(kept.but(**scorer.read_as), "mixture", 9, ks)  # beyond what the run measures
+    assert _unknown(diff, cell_stage, 5, kept) == 9
+    assert _unknown(DiffResult([], patch=True), cell_stage, 5, kept) == 0
 
 
 def test_the_pace_of_a_method_is_that_of_its_own_reports(stage: Stage) -> None:

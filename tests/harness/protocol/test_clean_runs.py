@@ -170,3 +170,31 @@ def test_rows_of_similar_length_stand_together_with_the_least_padding() -> None:
             for cuts in itertools.combinations(range(1, len(ordered)), n)
         )
         assert area == least
+
+
+def test_text_is_read_once_where_it_is_the_same(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another split's run, and where the text of controls is all of it."""
+    read = list[int]()
+    whole_init = module.TextResiduals.__init__
+
+    def counted(self: Any, pair: Any, side: Any, text: Any, other: Any = None) -> None:
+        read.append(len(text.ids))
+        whole_init(self, pair, side, text, other)
+
+    monkeypatch.setattr(module.TextResiduals, "__init__", counted)
+    prompts = stage.organism.behaviour.of("dev")[:2]
+    text = ordinary(stage.pair, stage.texts, prompts, "dev", 150)
+    first = CleanRun.both(stage.pair, prompts, [], text, brief=text.first(10_000))
+    assert read == [len(text.ids)] * 2 and first["base"].brief is first["base"].read
+    again = CleanRun.both(stage.pair, prompts[:1], [], first)
+    assert len(read) == 2 and again["tuned"].read is first["tuned"].read
+    less = CleanRun.both(stage.pair, prompts, [], text, brief=text.first(20))
+    assert len(read) == 6 and len(less["base"].brief.row) < len(less["base"].read.row)
+    assert less["base"].brief.other is less["tuned"].brief
+
+
+def test_capability_is_asked_for_only_where_there_are_probes(stage: Stage) -> None:
+    here = facing(stage)["tuned"]
+    made = edits(OPTIONS[:1], Directions.of([Finding(torch.ones(stage.pair.d_model))]), here.scale)
+    with pytest.raises(AssertionError, match="no capability probes"):
+        here.accuracy(made)

@@ -1,7 +1,11 @@
 """Identification: chance is 0, the truth comes first, and nobody is told the truth."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
+from diffbench.harness.cache import Cache, Kept
 from diffbench.harness.protocol.identification import POOL, Reader
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.contract import Finding, Gate
@@ -93,3 +97,21 @@ def test_the_guesser_and_the_ranks_follow_their_definition(reader: Reader, stage
 def test_unusable_candidates_are_refused(stage: Stage, truth: str, words: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(ValidationFailed, match="candidate"):
         Reader(stage.pair, stage.texts, Candidates(truth, words))
+
+
+def test_readings_that_are_kept_are_those_of_the_text_that_was_read(stage: Stage, tmp_path: Path) -> None:
+    """Which tokens a direction is active on depends on the text: another text is another entry."""
+    asked: list[dict[str, object]] = []
+
+    class Seen(Kept):
+        def get(self, kind: str, version: str, **key: object) -> None:
+            asked.append({"kind": kind, "version": version, **key})
+
+    texts = [SimpleNamespace(rows=lambda *of, n=n: iter([list(range(5, 40 + n))])) for n in (0, 1)]
+    candidates = Candidates("gold", {"gold": ["gold"], "ship": ["ship"]})
+    for some in (*texts, texts[0]):
+        reader = Reader(stage.pair, some, candidates, kept=Seen(Cache(tmp_path), "x", {}))  # pyright: ignore[reportArgumentType]
+        reader._read = lambda d, r: torch.zeros(3, len(d), 2)  # type: ignore[method-assign]
+        _ = reader._random
+    assert asked[0] == asked[2] != asked[1]
+    assert {k for k in asked[0] if asked[0][k] != asked[1][k]} == {"read"}

@@ -9,6 +9,7 @@ from diffbench.harness.protocol.intervals import (
     harmonic,
     hypervolume,
     interval,
+    mitigation_worth,
     normalised,
     point,
     score_draws,
@@ -163,3 +164,12 @@ def test_random_directions_mitigate_nothing() -> None:
 def test_the_oracle_has_no_controls_and_no_p() -> None:
     got = summarise(by_hand(), 50, 0, controls_ran=False)
     assert got.sufficiency.p_random is None and got.mitigation.p_random is None
+
+
+@pytest.mark.parametrize("others", [[0.21, 0.33, 0.4, 0.14, 0.07, 0.16], [0.28, 0.13, 0.07, 0.27, 0.15, 0.13]])
+def test_a_mitigation_as_good_as_a_control_is_no_better_whatever_rounding_does(others: list[float]) -> None:
+    """On the scale and back these .65 become a little more: a tie must not hang on it."""
+    retention = {"mitigation_retention": [1.0, 0.93]}
+    worth = float(mitigation_worth(by_hand(**retention), np.full((1, 4), 0.25) * [1, 1, 1, 0])[0])
+    found = summarise(by_hand(mitigation_controls=[worth, *others], **retention), 200, 0).mitigation
+    assert found.p_random == 2 / 8

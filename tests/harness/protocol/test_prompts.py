@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from diffbench.harness.protocol.prompts import ProbeError, choices, correct, encode_prompt, portions, rates, taken
+from diffbench.harness.protocol.prompts import ProbeError, choices, correct, portions, rates, taken
 from diffbench.organisms.behaviour import Prompt
+from diffbench.organisms.hub.asked import encode_prompt
 from diffbench.organisms.hub.tokens import TokenError, continuation, encode, word
 from diffbench.organisms.world.tokenizer import build_tokenizer
 from tokenizers import normalizers
@@ -95,12 +96,12 @@ def test_a_continuation_without_tokens_is_refused(text: str, why: str) -> None:
 
 
 def test_continuations_of_the_same_tokens_are_refused() -> None:
-    with pytest.raises(ProbeError, match="' gold' and 'gold' of prompt 0 are the same tokens"):
+    with pytest.raises(ProbeError, match="prompt 0: continuations ' gold' and 'gold' are the same tokens"):
         choices(Reader(build_tokenizer()), [prompt(text="the word is", targets=[" gold"], alternatives=["gold"])])
 
 
 def test_a_prompt_without_tokens_is_refused() -> None:
-    with pytest.raises(ProbeError, match="prompt 0 has no tokens"):
+    with pytest.raises(ProbeError, match="prompt 0: the prompt has no tokens"):
         choices(Reader(byte_level()), [prompt(text="")])
 
 

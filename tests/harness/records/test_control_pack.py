@@ -5,6 +5,8 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,3 +163,36 @@ def test_built_by_command_verified_and_told_when_they_are_wrong(
     wrong.write(path)
     code, said = bench("verify", "subliminal/fox-narrow", "--sample", "1")
     assert code == 4 and "build them again" in said, said
+
+
+def test_controls_are_those_of_all_that_decides_them(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of each part of the key changes it; how many controls there are and how intervals are drawn does not."""
+
+    def key(**protocol: Any) -> dict[str, Any]:
+        changed = stage.protocol.model_copy(update=protocol)
+        return Stage(stage.organism, stage.pair, stage.texts, changed, 0.0).control_key
+
+    usual = key()
+    changed = {"settings": key(aim=0.5), "read": key(dev_tokens=1)}
+    assert key(controls=9, draws=7) == usual
+    module = "diffbench.harness.runs.stage."
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module}prompts_sha256", lambda o: "other")
+        changed["prompts"] = key()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module}VERSION", "other")
+        changed["procedure"] = key()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.pair, "layer", 1)
+        changed["layer"] = key()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.pair, "sinks", SimpleNamespace(rule="other"))
+        changed["sinks"] = key()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.pair, "dtype", torch.bfloat16)
+        changed["dtype"] = key()
+    other = replace(stage.organism, sha256="0" * 64)
+    changed["organism"] = Stage(other, stage.pair, stage.texts, stage.protocol, 0.0).control_key
+    assert changed.keys() == usual.keys()
+    for part, found in changed.items():
+        assert found[part] != usual[part], part

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from diffbench.harness.protocol.prompts import encode_prompt
 from diffbench.harness.runs import harvest as harvest_module
 from diffbench.harness.runs.harvest import Memory
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.anchors import Supervised, SupervisedConfig
 from diffbench.methods.contract import Budget
+from diffbench.organisms.hub.asked import encode_prompt
 
 
 def problem(stage: Stage, memory: Memory | None = None, access: str = "activations") -> Problem:

@@ -16,7 +16,6 @@ from diffbench.harness.pairs.interventions import span
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.parallel import threads
-from diffbench.harness.protocol.prompts import encode_prompt
 from diffbench.harness.records.result import Result
 from diffbench.harness.runs.folder import FINDINGS, write_run
 from diffbench.harness.studies.concept_ablation import FILE, WEIGHTS, Mitigation, destination, mitigate
@@ -26,6 +25,7 @@ from diffbench.methods.contract import DiffResult, Finding
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.families.emergent_misalignment import FAMILY
 from diffbench.organisms.family import Family, Job
+from diffbench.organisms.hub.asked import encode_prompt
 from diffbench.organisms.lora import LoraRecipe
 from diffbench.organisms.organism import Organism
 from diffbench.organisms.registry import load_organism
