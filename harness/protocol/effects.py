@@ -126,7 +126,7 @@ class Scorer:
 
     def _check_oracle(self) -> None:
         shares: dict[SideName, float] = {side: self.closeness(self.oracle[side]) for side in SIDES}
-        side = next((s for s, share in shares.items() if share < self.protocol.min_oracle), None)
+        side = next((s for s in SIDES if shares[s] < self.protocol.min_oracle), None)
         if side is not None:
             error = NotScorable(
                 f"exchanging the whole residual at layer {self.pair.layer} closes {shares[side]:.2f} of the gap ({side}); at least "

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...organisms.behaviour import Behaviour, Prompt, load_behaviour
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed, unknown
+from ...organisms.hub.asked import encode_prompt
 from ...organisms.hub.pretrained import MODELS
 from ...organisms.hub.sources import HUB, Located, locate, small_files
 from ...organisms.hub.trained import BEHAVIOUR
@@ -32,7 +33,7 @@ from ...organisms.world.document import Document
 from ...organisms.world.tokenizer import load_tokenizer
 from ..pairs.pair import padded
 from ..pairs.preflight import check_device, check_dtype, check_memory, check_whole, free_on, free_on_host, readable
-from ..protocol.prompts import ProbeError, choices, encode_prompt
+from ..protocol.prompts import ProbeError, choices
 
 CHARACTERS = 4.2
 """Of English for a token, where no tokenizer is here (SmolLM2 and Gemma 2: 4 to 4.5)."""
