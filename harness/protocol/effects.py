@@ -126,10 +126,10 @@ class Scorer:
 
     def _check_oracle(self) -> None:
         shares: dict[SideName, float] = {side: self.closeness(self.oracle[side]) for side in SIDES}
-        side = next((s for s in SIDES if shares[s] < self.protocol.min_oracle), None)
-        if side is not None:
+        low: list[SideName] = [side for side in SIDES if shares[side] < self.protocol.min_oracle]
+        if low:
             error = NotScorable(
-                f"exchanging the whole residual at layer {self.pair.layer} closes {shares[side]:.2f} of the gap ({side}); at least "
+                f"exchanging the whole residual at layer {self.pair.layer} closes {shares[low[0]]:.2f} of the gap ({low[0]}); at least "
                 f"{self.protocol.min_oracle} is needed: hook another layer (field `layer` of the behaviour file)"
             )
             error.oracle = shares
