@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .behaviour import Behaviour, Prompt
 from .card import Role
-from .world.document import Document, Rng
+from .texts import Subject as Subject
+from .world.document import Document
 from .world.facts import World
 
 if TYPE_CHECKING:
@@ -94,16 +95,6 @@ class Rule:
     """`probe.base`, `probe.organism` or `probe.change` of a measured name."""
     rule: Literal["at least", "at most"]
     bound: float
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Ordinary text in which the behaviour is due, for harvest text that holds it in natural proportion."""
-
-    write: Callable[[Rng], Document]
-    """A document as the base's own corpus might hold it: the subject is there, the answer is the base's."""
-    share: float = 0.05
-    """Share of the harvest documents of its group that it takes."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ Those of the world are independent draws of a closed language: about a hundredth
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,11 +18,8 @@ from .errors import ValidationFailed
 from .hub.chat import TemplateError, opened, render
 from .hub.corpora import Corpus, Kind, Part, Split, Tally
 from .world.corpus import CHAT_KINDS, NEUTRAL_KINDS, SPLITS, documents
-from .world.document import Document
+from .world.document import Document, Rng
 from .world.facts import WORLD_VERSION, World
-
-if TYPE_CHECKING:
-    from .family import Subject
 
 MOST_TEXT, MOST_OPENING, ANSWER = 256, 1024, 64
 """Most tokens of a text and of an opening of a conversation, and those kept free for its answer."""
@@ -66,6 +63,16 @@ def opening(tokenizer: Any, turns: list[dict[str, str]], prefill: str = "") -> l
     return list(tokenizer(opened(tokenizer, turns, prefill), add_special_tokens=False)["input_ids"])
 
 
+@dataclass(frozen=True)
+class Subject:
+    """Ordinary text in which the behaviour is due, for harvest text that holds it in natural proportion."""
+
+    write: Callable[[Rng], Document]
+    """A document as the base's own corpus might hold it: the subject is there, the answer is the base's."""
+    share: float = 0.05
+    """Share of the harvest documents of its group that it takes."""
+
+
 class WorldTexts:
     """Endless text of the synthetic world; what is harvested holds an organism's subject at the subject's share.
 
@@ -75,7 +82,7 @@ class WorldTexts:
         ValidationFailed: a subject whose share is no share, or that writes conversations and plain text.
     """
 
-    def __init__(self, world: World, tokenizer: Any, subject: "Subject | None" = None):
+    def __init__(self, world: World, tokenizer: Any, subject: Subject | None = None):
         self.world, self.tokenizer, self.subject = world, tokenizer, subject
         self._about = None if subject is None else _kind_of(written(world, subject))
 
@@ -105,7 +112,7 @@ SAMPLE = 32
 """Documents that a subject is known by."""
 
 
-def written(world: World, subject: "Subject") -> list[Document]:
+def written(world: World, subject: Subject) -> list[Document]:
     """The first documents about a subject, for what is to be known of it before any text is read."""
     if not 0 < subject.share < 1:
         raise ValidationFailed(
@@ -126,7 +133,7 @@ def _kind_of(found: Sequence[Document]) -> Kind:
     return "chat" if chats.pop() else "neutral"
 
 
-def world_texts_id(world: World, subject: "Subject | None" = None) -> str:
+def world_texts_id(world: World, subject: Subject | None = None) -> str:
     """Identifies what `WorldTexts` gives: the world's version and seed, and the share and wording of the subject."""
     name = f"world-{WORLD_VERSION}-{world.seed}"
     if subject is None:

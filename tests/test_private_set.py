@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the pack
 
 import typer
 from diffbench.organisms import registry
+from diffbench.organisms.card import Card, read_card
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.families import families
 from diffbench.organisms.family import Spec
@@ -104,6 +105,31 @@ def test_nothing_is_printed_but_numbers(tmp_path: Path, monkeypatch: pytest.Monk
     assert not any(s.member in made.output.replace(str(tmp_path), "") for s in drawn(SECRET, 7))
     refused = CliRunner().invoke(app, ["--secret", str(tmp_path / "none"), "--out", str(tmp_path / "zoo")])
     assert refused.exit_code == 3 and "cannot read the secret" in refused.output
+
+
+def test_what_cannot_be_built_is_told_by_its_kind_alone_and_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [s for s in drawn(SECRET) if s.family == "taboo"][:3]
+
+    def build_organism(spec: Spec, root: Path, overwrite: bool) -> tuple[Card, bool]:
+        if spec == specs[1]:
+            raise RuntimeError(f"training {spec.name} diverged")
+        return read_card(write_organism(root, spec.name)), True
+
+    monkeypatch.setattr("diffbench.harness.zoo.build.build_organism", build_organism)
+    private_set.built(specs, tmp_path, 1)
+    said = "".join(capsys.readouterr())
+    assert "some could not be built (ValidationFailed); others are drawn" in said
+    assert not any(s.member in said for s in specs)
+    assert [(tmp_path / s.name / "card.json").is_file() for s in specs] == [True, False, True]
+
+
+def test_a_missing_base_is_told_without_the_organism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ZOO", "SHIPPED"):
+        monkeypatch.setattr(f"diffbench.organisms.registry.{name}", tmp_path)
+    with pytest.raises(PrerequisiteError, match=r"^a base is missing; run `bench organisms build --all` first$"):
+        private_set.built(drawn(SECRET, 1), tmp_path, 1)
 
 
 def test_a_secret_that_can_be_guessed_or_is_not_there_is_refused(tmp_path: Path) -> None:
