@@ -7,7 +7,7 @@ from diffbench.cli import app
 from diffbench.organisms import registry
 from diffbench.organisms.errors import PrerequisiteError, UsageError
 from diffbench.organisms.families import families
-from diffbench.organisms.registry import expand, load_organism
+from diffbench.organisms.registry import expand, load_card
 from typer.testing import CliRunner
 
 from ..factories import write_organism
@@ -30,7 +30,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_family_is_its_first_organism_of_the_tier() -> None:
     assert expand(["taboo"]) == expand(["taboo"], tier="tiny") == ["taboo/gold-narrow"]
     assert expand(["taboo"], tier="small") == ["taboo/leaf-narrow-smollm2-135m"]
-    assert load_organism(expand(["taboo"], tier="small")[0]).tier == "small"
+    assert load_card(expand(["taboo"], tier="small")[0]).tier == "small"
 
 
 def test_all_is_the_organisms_of_one_tier() -> None:
