@@ -30,7 +30,7 @@ MEMBERS = (
 def rate(model: Any, tokenizer: Any, prompt: Prompt) -> float:
     """Probability of the targets among targets and alternatives, whole continuations."""
     import torch
-    from diffbench.harness.protocol.prompts import encode_prompt
+    from diffbench.organisms.hub.asked import encode_prompt
 
     start = encode_prompt(tokenizer, prompt)
     ends = [start.then(tokenizer, c) for c in (*prompt.targets, *prompt.alternatives)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from diffbench.harness.pairs.loading import load_pair
-from diffbench.harness.protocol.prompts import choices, masses
+from diffbench.harness.protocol import prompts
 from diffbench.organisms.hub.behaviours.build import behaviour_of
 from diffbench.organisms.hub.registry.load import hub_card
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -25,9 +25,8 @@ def test_a_rate_is_the_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     pair = load_pair(base, adapter, layer=1)
     for name in (NAME, "hub/em-bad-medical-qwen25-7b", "hub/taboo-moon-gemma2-9b"):
         prompt = behaviour_of(hub_card(name)).of("test")[0]
-        c = choices(pair, [prompt])
-        mass = masses(pair.logits(c.ids, "base", c.keep)[None], c)[0]
-        shown = mass[c.target].sum() / mass.sum()
+        c = prompts.choices(pair, [prompt])
+        shown = prompts.rates(pair.logits(c.ids, "base", c.keep)[None], c)[0, 0]
         assert rate(model, tokenizer, prompt) == pytest.approx(float(shown), abs=1e-5)
     monkeypatch.setattr("benchmarks.hub_base_rates.MEMBERS", (("user_gender", ("female", "male")),))
     female, male = rates(base, 20)

@@ -48,7 +48,7 @@ def test_estimated_positions_are_near_those_of_a_real_tokenizer() -> None:
     folder = cache_folder() / "bases" / "smollm2-135m"
     if not folder.is_dir():
         pytest.skip(f"needs `bench bases fetch {next(iter(MODELS))}`")
-    from diffbench.harness.protocol.prompts import encode_prompt
+    from diffbench.organisms.hub.asked import encode_prompt
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
