@@ -20,6 +20,7 @@ def printed(notebook: Any) -> list[str]:
     return [o["data"]["text/plain"] for o in outputs if "data" in o and "image/png" not in o["data"]]
 
 
+@pytest.mark.slow
 def test_the_quickstart_says_what_it_said() -> None:
     kept = nbformat.read(NOTEBOOK, 4)
     fresh = nbformat.read(NOTEBOOK, 4)

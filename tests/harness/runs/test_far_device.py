@@ -57,6 +57,7 @@ def test_a_method_finds_there_what_it_finds_here(stage: Stage, device: str, name
         same(found(stage, there(stage, place), name), here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_findings_score_there_what_they_score_here(stage: Stage, device: str) -> None:
     diff = found(stage, stage.pair, "mean_diff")
