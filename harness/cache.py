@@ -65,7 +65,7 @@ class Stored:
             with safe_open(self.path, framework="pt") as file:
                 header = file.metadata() or {}
             return header.get("pair", ""), str(json.loads(header["key"])["of"]["organism"])
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        except (OSError, RuntimeError, SafetensorError, ValueError, KeyError, TypeError):
             return "", ""
 
 
@@ -120,7 +120,8 @@ class Cache:
             if header["checksum"] != _checksum(tensors, header["facts"]):
                 raise ValueError("damaged")
             facts = json.loads(header["facts"])
-        except OSError:
+        except (OSError, RuntimeError):
+            # RuntimeError: torch opens the file a second time, and another process may have removed it in between
             return None
         except (SafetensorError, ValueError, KeyError) as error:
             log.info("%s is not used: %s", path, error)

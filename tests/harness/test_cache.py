@@ -199,6 +199,19 @@ def test_two_processes_fill_one_cache_and_a_third_that_is_killed_leaves_nothing_
         assert found is None or (found.facts == i and bool((found.tensors["x"] == i).all()))
 
 
+def test_an_entry_that_another_process_removes_while_it_is_opened_is_not_there(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*given: Any, **options: Any) -> None:
+        raise RuntimeError("unable to open file <x.safetensors> in read-only mode: No such file or directory (2)")
+
+    keep(cache)
+    monkeypatch.setattr("diffbench.harness.cache.safe_open", gone)
+    assert cache.get("residuals", "1", KEY) is None and [s.about() for s in cache.stored()] == [("", "")]
+    monkeypatch.undo()
+    assert cache.get("residuals", "1", KEY) is not None
+
+
 def test_scratch_of_a_killed_writer_goes_when_it_is_old(tmp_path: Path) -> None:
     cache = Cache(tmp_path, most_bytes=10_000)
     keep(cache)
