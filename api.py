@@ -249,6 +249,7 @@ def table(results: Result | Iterable[Result]) -> pd.DataFrame:
     for r in [results] if isinstance(results, Result) else results:
         row: dict[str, Any] = {
             "organism": r.identity.organism,
+            "layer": r.identity.layer,
             "method": r.identity.method,
             "seed": r.identity.seeds["method"],
             "status": r.status,

@@ -86,6 +86,11 @@ class Identity(Record):
             raise ValueError(f"no seed of {' and '.join(sorted(missing))}")
         return seeds
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        """(name, hash) of the organism: pairs of one's own may share the name of a behaviour."""
+        return self.organism, self.organism_sha256
+
     def id(self) -> str:
         """sha256 of the canonical JSON of this block, without the fields that say nothing (None)."""
         return sha256_json({k: v for k, v in self.model_dump().items() if v is not None})
