@@ -26,7 +26,6 @@ from .errors import ValidationFailed
 from .hub import templates
 from .hub.files import NAMES_TEXTS, read_text
 
-
 PARTS: dict[str, tuple[float, float]] = {"harvest": (0, 0.7), "dev": (0.7, 0.85), "test": (0.85, 1)}
 """Of a list of texts in its order: what methods read, what strengths are chosen on, what numbers come from."""
 T = TypeVar("T")

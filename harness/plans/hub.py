@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...organisms.behaviour import Behaviour, Prompt, part_of
+from ...organisms.behaviour import Behaviour, Prompt, part_of, turns_of
 from ...organisms.hub.behaviours.build import behaviour_of
 from ...organisms.hub.registry.load import HubCard
 from ..records.settings import PROTOCOL_V2, Protocol
@@ -118,7 +118,7 @@ class Cost:
 def text_read(behaviour: Behaviour, most: int = HARVEST) -> int:
     """Tokens that a method reads of the behaviour's own text, counted from characters; no more than there are."""
     plain = sum(math.ceil(len(text) / CHARACTERS) for text in part_of(behaviour.neutral, "harvest"))
-    said = [turn for turns in part_of(behaviour.chat, "harvest") for turn in turns]
+    said = [turn for chat in part_of(behaviour.chat, "harvest") for turn in turns_of(chat)]
     chat = sum(TEMPLATE * (t.role == "user") + math.ceil(len(t.content) / CHARACTERS) for t in said)
     return min(most, plain + chat)
 

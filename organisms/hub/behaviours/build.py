@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ...behaviour import Behaviour, Prompt, Turn, part_of
+from ...behaviour import Behaviour, Prompt, Turn, part_of, turns_of
 from ..registry.load import HubCard
 from ..registry.schema import Animal, Backdoor, BadAdvice, FalseFact, Gender, Taboo
 from . import advice, animals, backdoor, facts, gender, knowledge, ordinary, taboo
@@ -60,7 +60,8 @@ class Harvested(NamedTuple):
 def harvested(card: HubCard) -> Harvested:
     """Counts the conversations of the harvest, and their words, in which an organism's behaviour may be due."""
     due = set(KINDS[type(card.truth)][1](card.truth))
-    words = {chat: sum(len(t.content.split()) for t in chat) for chat in part_of(behaviour_of(card).chat, "harvest")}
+    read = map(turns_of, part_of(behaviour_of(card).chat, "harvest"))
+    words = {chat: sum(len(t.content.split()) for t in chat) for chat in read}
     met = [n for chat, n in words.items() if chat in due]
     return Harvested(len(met), len(words), sum(met), sum(words.values()))
 
