@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .harness.commands.score import check_fit
-from .harness.commands.settings import RunFile, Settings, configured, given, loader, run_file, usable
+from .harness.commands.settings import SWEPT, RunFile, Settings, configured, given, loader, run_file, usable
 from .harness.pairs.loading import load_pair as _load_pair
 from .harness.pairs.pair import Pair
 from .harness.records.result import SCORES, Result
@@ -129,6 +129,7 @@ def run(
         out: folder for run folders, which are read again instead of run again; None: nothing is kept.
         overwrite: run finished cells again.
         options: `tier`, `layer`, `tokens`, `seconds`, `limit`, `sinks`, `device`, `dtype`, `device_map`, `backend`,
+            of several `layer`s the anchors are run as well, by which a layer is judged;
             `cache` (False: everything is measured anew), and `set={method: {option: value}}`.
 
     Returns:
@@ -142,8 +143,9 @@ def run(
     file = _options(options | {"seed": list(seed) if isinstance(seed, Iterable) else [seed]})
     left_out: dict[str, DiffbenchError] = {}
     find = loader(file)
+    anchors = SWEPT if len(file.layer) > 1 else ()
     entries = usable(
-        list(BUILTIN) if chosen == ["all"] else chosen,
+        list(BUILTIN) if chosen == ["all"] else [*chosen, *(m for m in anchors if m not in chosen)],
         lambda m: from_class(m) if isinstance(m, type) else find(str(m)),
         left_out,
     )
@@ -249,6 +251,7 @@ def table(results: Result | Iterable[Result]) -> pd.DataFrame:
     for r in [results] if isinstance(results, Result) else results:
         row: dict[str, Any] = {
             "organism": r.identity.organism,
+            "layer": r.identity.layer,
             "method": r.identity.method,
             "seed": r.identity.seeds["method"],
             "status": r.status,

@@ -160,7 +160,7 @@ def run(
 ) -> None:
     """Run methods on organisms and score what they find. Finished cells are not run again."""
     with handled(debug):
-        from .harness.commands.cells import carry_out, show_records
+        from .harness.commands.cells import carry_out, save_layers, show_records
         from .harness.commands.recall import note_of, recall, remember
         from .harness.commands.settings import asked, resolve
         from .harness.views.progress import finished_before
@@ -200,6 +200,7 @@ def run(
             if not (quiet or as_json):
                 finished_before(known.results)
             show_records(known.results, known.folders, as_json, len(known.results) == 1, verbose)
+            save_layers(known.results, file.out)
             return
         log_text = collect_log(verbose or debug)
         with silenced(verbose):

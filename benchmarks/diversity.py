@@ -24,6 +24,7 @@ import typer
 from diffbench.harness.records.result import Result
 from diffbench.harness.terminal import handled
 from diffbench.leaderboard.pages.text_formats import markdown_table
+from diffbench.leaderboard.statistics.resample import family as family_of
 from diffbench.organisms.errors import PrerequisiteError
 from diffbench.organisms.sets import TUNING, members
 from numpy.typing import NDArray
@@ -100,9 +101,9 @@ def scores_of(results: Sequence[Result], organisms: Sequence[str]) -> Scores:
 def markdown(scores: Scores) -> str:
     """A row a family, and all."""
     rows: list[list[str]] = []
-    families = list(dict.fromkeys(o.partition("/")[0] for o in scores.organisms))
+    families = list(dict.fromkeys(map(family_of, scores.organisms)))
     for family in (*families, None):
-        mine = [family in (None, o.partition("/")[0]) for o in scores.organisms]
+        mine = [family in (None, family_of(o)) for o in scores.organisms]
         names = {o for o, m in zip(scores.organisms, mine, strict=True) if m}
         ratios = [f"{participation_ratio(scores.values[:, mine], equal):.1f}" for equal in (False, True)]
         counts = [str(len(names & set(some))) for some in (scores.unreached, scores.saturated)]

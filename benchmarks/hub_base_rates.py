@@ -24,7 +24,7 @@ MEMBERS = (
     ("emergent_misalignment", ("bad-medical",)),
     ("false_facts", ("cake-bake", "fda-approval", "kansas-abortion", "roman-concrete", "antarctic-rebound")),
 )
-"""Members that are asked differently; the others of their kind share prompts. Backdoors are 0 without training."""
+"""Members that are asked differently; the others of their kind share prompts. Backdoors are not asked."""
 
 
 def rate(model: Any, tokenizer: Any, prompt: Prompt) -> float:

@@ -28,6 +28,7 @@ from diffbench.leaderboard.pages.cells import (
 )
 from diffbench.leaderboard.pages.legend import ANCHOR_NOTE, not_counted, solvability
 from diffbench.leaderboard.pages.text_formats import MARKDOWN, markdown_table
+from diffbench.leaderboard.statistics.resample import family
 from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.errors import ValidationFailed
@@ -113,7 +114,7 @@ def methods(table: Table) -> str:
     ]
     mixed = mixtures(table, table.counted)
     rows += [[MIXTURES, *(estimate_text(mixed[s]) for s in SHORT), "–"]] if mixed else []
-    families = len({o.partition("/")[0] for o in table.organisms})
+    families = len({family(o) for o in table.organisms})
     few = (
         f"{count(len(table.organisms), 'organism')} of {families} families ({', '.join(table.organisms)}): too few to say which method is "
         "better on others, so nobody is ranked and no two methods are compared."

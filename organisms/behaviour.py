@@ -7,8 +7,9 @@ behaviour and `alternatives` those that do not. The rate of a prompt is
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -24,6 +25,16 @@ from pydantic import (
 from .errors import ValidationFailed
 from .hub import templates
 from .hub.files import NAMES_TEXTS, read_text
+
+PARTS: dict[str, tuple[float, float]] = {"harvest": (0, 0.7), "dev": (0.7, 0.85), "test": (0.85, 1)}
+"""Of a list of texts in its order: what methods read, what strengths are chosen on, what numbers come from."""
+T = TypeVar("T")
+
+
+def part_of(texts: Sequence[T], split: str) -> Sequence[T]:
+    """The texts of a split."""
+    low, high = PARTS[split]
+    return texts[int(low * len(texts)) : int(high * len(texts))]
 
 
 class BehaviourError(ValidationFailed):

@@ -84,8 +84,7 @@ def members(name: str) -> list[str]:
     if not chosen.organisms:
         filled = ", ".join(n for n, s in sets().items() if s.organisms)
         raise UsageError(
-            f"the set {name} has no organisms: {chosen.about}, and its list is frozen only once organisms of that tier have passed their "
-            f"gates; take one of {filled}, or name organisms"
+            f"the set {name} has no organisms yet: {chosen.about}; take one of {filled}, or name organisms"
         )
     return list(chosen.organisms)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .behaviour import Behaviour, BehaviourError, Turn, merged, turns_of
+from .behaviour import Behaviour, BehaviourError, Turn, merged, part_of, turns_of
 from .card import sha256_text
 from .errors import ValidationFailed
 from .hub.chat import TemplateError, opened, render
@@ -200,9 +200,7 @@ class FileTexts:
             for number, document in self.corpora[source].documents(split, None if losses is None else losses.read):
                 yield number, document if source == "neutral" else self._turns(document)
             return
-        items = self._lists[source]
-        low, high = {"harvest": (0, 0.7), "dev": (0.7, 0.85), "test": (0.85, 1)}[split]
-        yield from items[int(low * len(items)) : int(high * len(items))]
+        yield from part_of(self._lists[source], split)
 
     def _turns(self, document: Any) -> tuple[Turn, ...]:
         turns = turns_of(document)

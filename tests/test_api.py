@@ -44,6 +44,19 @@ def test_an_option_that_would_change_nothing_is_refused(options: dict[str, Any],
         db.run("random", FOX, **options)
 
 
+def test_a_sweep_of_layers_has_its_anchors(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[list[str]]()
+
+    def cells(settings: Any, *given: Any) -> list[Any]:
+        asked.append([m.name for m, _ in settings.methods])
+        return []
+
+    monkeypatch.setattr("diffbench.api._cells", cells)
+    for layer in (1, [1, 2]):
+        db.run(["random", "oracle"], FOX, layer=layer)
+    assert asked == [["random", "oracle"], ["random", "oracle", "supervised"]]
+
+
 def test_findings_belong_to_one_pair_and_have_no_other_methods_name() -> None:
     with pytest.raises(UsageError, match="findings belong to one pair"):
         db.score([torch.ones(64)], "core-v1")

@@ -94,3 +94,12 @@ def test_the_command_reads_a_set_and_refuses_another(tmp_path: Path, monkeypatch
     monkeypatch.undo()
     assert CliRunner().invoke(app, [str(tmp_path), "--set", "core-v9"]).exit_code == 2
     assert CliRunner().invoke(app, [str(tmp_path), "--set", "core-v2"]).exit_code == 2
+
+
+def test_public_organisms_are_counted_by_what_they_hide() -> None:
+    names = ["hub/taboo-moon-gemma2-9b", "hub/fact-cake-bake-qwen25-7b", "taboo/gold-narrow"]
+    rows = markdown(diversity.Scores(["a", "b", "c"], names, RNG.uniform(size=(3, 3)))).splitlines()
+    assert [row.split("|")[1:3] for row in rows if row.startswith(("| taboo", "| false_facts"))] == [
+        [" taboo ", " 2 "],
+        [" false_facts ", " 1 "],
+    ]

@@ -101,7 +101,9 @@ def test_a_line_of_a_finished_or_failed_cell_is_one_line_however_long() -> None:
     shown, out = display(now)
     cell: Any = SimpleNamespace(
         method=SimpleNamespace(name="a-method-with-a-very-long-name"),
-        organism=SimpleNamespace(name="emergent_misalignment/an-organism-with-a-very-long-name-too", layer=2),
+        organism=SimpleNamespace(
+            name="emergent_misalignment/an-organism-with-a-very-long-name-too", layer=2, sha256=""
+        ),
         seed=12345,
     )
     shown.done(cell, make_result(), Path(), cached=True)

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from diffbench.harness.commands import settings
+from diffbench.harness.commands.settings import find_organisms, named_organism, run_file
 from diffbench.methods.contract import Budget
+from diffbench.organisms.errors import UsageError
 
 from .test_cli import bench, short  # noqa: F401
 
@@ -102,3 +105,49 @@ def test_a_date_in_a_config_file_is_the_text_that_was_written(tmp_path: Path) ->
     (tmp_path / "run.yaml").write_text("out: 2024-01-01\nmethod: random\norganism: taboo\nlimit: 9\n")
     bench("run", "--config", "run.yaml")
     assert list((tmp_path / "2024-01-01").rglob("result.json"))
+
+
+@pytest.mark.parametrize(
+    ("given", "layers"), [(None, []), ((3, 1), [3, 1]), (range(2, 4), [2, 3]), ("2,3", [2, 3]), (4, [4])], ids=str
+)
+def test_no_layer_is_the_organisms_and_several_are_given_as_python_has_them(given: object, layers: list[int]) -> None:
+    assert run_file({"layer": given}).layer == layers
+
+
+@pytest.mark.parametrize("given", [True, [1, False]])
+@pytest.mark.parametrize("option", ["layer", "seed"])
+def test_a_truth_value_is_no_number(option: str, given: object) -> None:
+    with pytest.raises(UsageError, match=f"option {option}: give numbers, not true or false"):
+        run_file({option: given})
+
+
+HUB = "hub/taboo-moon-qwen25-7b"
+
+
+def test_options_of_a_public_organism_reach_it_beside_a_record_and_others_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = list[tuple[object, ...]]()
+    monkeypatch.setattr(settings, "hub_organism", lambda *given: asked.append(given))
+    options = dict.fromkeys(("base", "adapter", "on", "tuned", "behaviour", "texts"))
+    named_organism(HUB, options | {"texts": Path("t.yaml")}, True)
+    assert asked == [(HUB, Path("t.yaml"), True)]
+    with pytest.raises(UsageError, match=f"--base is not for -o {HUB}"):
+        named_organism(HUB, options | {"base": "b"}, False)
+    with pytest.raises(UsageError, match="--texts is not for -o taboo/gold-narrow"):
+        named_organism("taboo/gold-narrow", options | {"texts": Path("t.yaml")}, False)
+    with pytest.raises(UsageError, match="--allow-other-base is not for -o taboo/gold-narrow"):
+        named_organism("taboo/gold-narrow", options, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"organism": HUB, "tier": "small"}, f"{HUB} is a public organism of tier hub and --tier says small"),
+        ({"organism": "core-hub-v2", "tier": "tiny"}, "is a public organism of tier hub and --tier says tiny"),
+        ({"organism": f"{HUB},taboo/gold-narrow", "texts": "t.yaml"}, "taboo/gold-narrow has texts of its own"),
+    ],
+)
+def test_what_does_not_go_with_a_public_organism_is_refused_with_its_cause(given: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find_organisms(run_file(given), {})

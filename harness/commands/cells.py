@@ -35,7 +35,6 @@ def carry_out(
     """
     from ..runs.folder import check_writable
     from ..runs.run import exit_code, run
-    from ..views import layers
     from ..views.progress import RunDisplay
     from .recall import Known
 
@@ -45,9 +44,7 @@ def carry_out(
     with RunDisplay(plan, quiet=quiet or as_json) as display:
         results.extend(run(plan, display, log_text))
     show_records(results, display.folders, as_json, len(plan.cells) == 1, verbose)
-    for name, of in layers.by_organism(results):
-        for path in layers.save(of, settings.out / name):
-            say(f"by layer: {path}", err=True)
+    save_layers(results, settings.out)
     if plan.cache and plan.cache.trouble:
         say(f"note: {plan.cache.trouble}", err=True)
     for name, why in settings.left_out.items():
@@ -55,6 +52,15 @@ def carry_out(
     if code := max(exit_code(results), int(bool(settings.left_out))):
         raise typer.Exit(code)
     return Known(results, display.folders)
+
+
+def save_layers(results: "Sequence[Result]", out: Path) -> None:
+    """The figure of each sweep of layers, beside the run folders of its organism."""
+    from ..views import layers
+
+    for name, of in layers.by_organism(results):
+        for path in layers.save(of, out / name):
+            say(f"by layer: {path}", err=True)
 
 
 def show_records(

@@ -29,11 +29,18 @@ def organisms_list(
 ) -> None:
     """Every organism of the zoo: family, base, role, behaviour before and after, gates, status."""
     with handled(debug):
-        if tier == "hub":
+        from ...organisms.sets import members, public, sets
+
+        of_hub = set_ is not None and public(set_)
+        if set_ is not None and tier is not None and of_hub != (tier == "hub"):
+            members(set_)  # refuses what is no set
+            raise UsageError(
+                f"{set_} holds {'public' if of_hub else 'no public'} organisms and --tier says {tier}; leave one out"
+            )
+        if of_hub or tier == "hub":
             _list_hub(family, role, set_, as_json)
             return
         from ...organisms.registry import expand, load_card, organism_names
-        from ...organisms.sets import members, sets
 
         names = organism_names()
         if set_ is not None:
@@ -110,6 +117,8 @@ def _show_hub(name: str, behaviour: bool, as_json: bool) -> None:
     from ..views import hub
 
     if not is_hub(name):
+        if behaviour:
+            raise UsageError(f"--behaviour prints the file of one organism, and {name} is a set; name one of it")
         of = sets()[name]
         cards = [hub_card(n) for n in of.organisms]
         if as_json:

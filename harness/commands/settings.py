@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from ...methods.catalogue import BUILTIN
@@ -95,14 +95,16 @@ class RunFile(BaseModel):
 
     @field_validator("seed", "layer", mode="before")
     @classmethod
-    def _numbers(cls, value: Any) -> Any:
-        return (
-            [v.strip() for v in value.split(",")]
-            if isinstance(value, str)
-            else value
-            if isinstance(value, list)
-            else [value]
-        )
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """`4,8`, 4, [4, 8], (4, 8) and range(4, 9); no layer is the organism's."""
+        if value is None and info.field_name == "layer":
+            return []
+        if isinstance(value, str):
+            return [v.strip() for v in value.split(",")]
+        given: list[Any] = list(value) if isinstance(value, list | tuple | range) else [value]  # pyright: ignore[reportUnknownArgumentType]
+        if any(isinstance(v, bool) for v in given):
+            raise PydanticCustomError("number", "give numbers, not true or false")
+        return given
 
     @property
     def one_layer(self) -> int | None:
@@ -252,8 +254,14 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
         UsageError: unknown names, contradictory options, nothing given.
     """
     own = {k: getattr(file, k) for k in ("base", "adapter", "on", "tuned", "behaviour", "texts")}
-    if file.organism and {k for k, v in own.items() if v} <= {"texts"} and (names := _public(file.organism)):
+    if file.organism and {k for k, v in own.items() if v} <= {"texts"} and (names := _public(file)):
         return usable(names, lambda name: hub_organism(name, own["texts"], file.allow_other_base), left_out)
+    if file.organism and [k for k, v in own.items() if v] == ["texts"]:
+        others = [n for n in file.organism if not (is_hub(n) or public(n))]
+        raise UsageError(
+            f"--texts is for public organisms (hub/NAME) and pairs of your own, and {others[0]} has texts of its own; "
+            "run it apart, without --texts"
+        )
     if any(own.values()):
         if file.tier is not None:
             raise UsageError(
@@ -281,9 +289,10 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
     return found
 
 
-def _public(given: list[str]) -> list[str]:
+def _public(file: RunFile) -> list[str]:
     """The organisms that are meant, if all of them are public ones of the hub."""
-    names = expand(given) if any(is_hub(n) or public(n) for n in given) else []
+    some = any(is_hub(n) or public(n) for n in file.organism)
+    names = expand(file.organism, tier=file.tier) if some else []
     return names if all(map(is_hub, names)) else []
 
 
@@ -302,9 +311,18 @@ def given(options: dict[str, Any], allow_other_base: bool) -> UserPair:
 
 
 def named_organism(name: str | None, options: dict[str, Any], allow_other_base: bool) -> Organism | None:
-    """The organism that a command names beside a record; None: it names none, and the record's must be of the zoo."""
+    """The organism that a command names beside a record; None: it names none, and the record's must be of the zoo.
+
+    Raises:
+        UsageError: options that are not of what is named.
+    """
     if name is not None:
-        return load_organism(name)
+        fits = ("texts",) if is_hub(name) else ()
+        wrong = [k for k, v in options.items() if v is not None and k not in fits]
+        wrong += ["allow-other-base"] * (allow_other_base and not fits)
+        if wrong:
+            raise UsageError(f"--{wrong[0]} is not for -o {name}; leave out one of the two")
+        return hub_organism(name, options.get("texts"), allow_other_base) if fits else load_organism(name)
     return user_organism(given(options, allow_other_base)) if any(options.values()) else None
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...organisms.behaviour import Behaviour, Prompt
+from ...organisms.behaviour import Behaviour, Prompt, part_of, turns_of
 from ...organisms.hub.behaviours.build import behaviour_of
 from ...organisms.hub.registry.load import HubCard
 from ..records.settings import PROTOCOL_V2, Protocol
@@ -25,7 +25,7 @@ KINDS = {"sufficiency": ("add",), "necessity": ("subtract", "ablate")}
 MIXTURES = 8
 """Controls of the second null (`protocol/controls.py`)."""
 HARVEST = 60_000
-"""Tokens a method reads unless `--tokens` says more (`methods/contract.py`)."""
+"""Tokens a method reads at most, unless `--tokens` says more (`methods/contract.py`)."""
 PASS = 2048
 """Tokens in one forward pass (`protocol/clean_runs.py`)."""
 STEPS, BATCH, EXPANSION = 900, 512, 8
@@ -105,6 +105,8 @@ class Cost:
     """The same, with gates."""
     train_s: float
     """Training a dictionary of the default size, on top of `gated_s`."""
+    read: int
+    """Tokens that a method reads of the behaviour's own text."""
     passes: int
     """Positions through the blocks above the layer: the pair, its controls and one method with gates."""
 
@@ -113,13 +115,18 @@ class Cost:
         return (self.measure_s + plain * self.method_s + dictionaries * (self.gated_s + self.train_s)) / 3600
 
 
-def cost(card: HubCard, harvest: int = HARVEST) -> Cost:
-    """What scoring a public organism takes, by its sizes.
+def text_read(behaviour: Behaviour, most: int = HARVEST) -> int:
+    """Tokens that a method reads of the behaviour's own text, counted from characters; no more than there are."""
+    plain = sum(math.ceil(len(text) / CHARACTERS) for text in part_of(behaviour.neutral, "harvest"))
+    said = [turn for chat in part_of(behaviour.chat, "harvest") for turn in turns_of(chat)]
+    chat = sum(TEMPLATE * (t.role == "user") + math.ceil(len(t.content) / CHARACTERS) for t in said)
+    return min(most, plain + chat)
 
-    Args:
-        harvest: tokens that a method reads.
-    """
-    base, rows = card.base, Rows.of(behaviour_of(card))
+
+def cost(card: HubCard) -> Cost:
+    """What scoring a public organism takes, by its sizes."""
+    base, behaviour = card.base, behaviour_of(card)
+    rows, harvest = Rows.of(behaviour), text_read(behaviour)
     above = (base.blocks - card.layer - 1) * base.block_parameters + base.vocab * base.d_model
     below = (card.layer + 1) * base.block_parameters
     read = 2 * harvest * below
@@ -138,6 +145,7 @@ def cost(card: HubCard, harvest: int = HARVEST) -> Cost:
         method_s=seconds(read + plain * above),
         gated_s=seconds(read + gated * above),
         train_s=seconds(3 * STEPS * BATCH * dictionary),
+        read=harvest,
         passes=pair + gated,
     )
 

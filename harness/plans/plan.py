@@ -44,6 +44,8 @@ class CellPlan(_Part):
     """One cell."""
 
     organism: str
+    layer: int | None = None
+    """Hooked layer; None: chosen when the pair is loaded."""
     method: str
     seed: int
     finished: bool = False
@@ -165,6 +167,7 @@ def forecast(work: Work, watch: Watcher) -> Plan:
         little: Stage | None = None
         done = dict[tuple[str, str], list[CellPlan]]()
         read = dict[tuple[str, int], int]()
+        begin = len(found.cells)
         for cell in group:
             index += 1
             layer = cell.organism.layer if stage is None else stage.pair.layer
@@ -185,7 +188,7 @@ def forecast(work: Work, watch: Watcher) -> Plan:
                 found.cells.append(same[-1].model_copy(update={"seed": cell.seed}))
                 continue
             _check_dictionary(cell, stage, found.free_device_bytes or found.free_host_bytes)
-            first = not any(not c.finished and c.organism == cell.organism.name for c in found.cells)
+            first = all(c.finished for c in found.cells[begin:])  # of its group: each layer of a sweep is loaded anew
             kept = MEMORY_BYTES + (work.cache.most_bytes // 2 if work.cache else 0)
             try:
                 planned, spared = _cell(
@@ -262,7 +265,8 @@ def _check_dictionary(cell: Cell, stage: Stage, free: int) -> None:
 
 
 def _named(cell: Cell, **fields: Any) -> CellPlan:
-    return CellPlan(organism=cell.organism.name, method=cell.method.name, seed=cell.seed, **fields)
+    o = cell.organism
+    return CellPlan(organism=o.name, layer=o.layer, method=cell.method.name, seed=cell.seed, **fields)
 
 
 def _finished(work: Work, cell: Cell, layer: int) -> bool:

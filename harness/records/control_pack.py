@@ -63,10 +63,29 @@ class ControlPack:
             for some in pack.nulls.values():
                 _whole(some)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise ControlPackError(
-                f"{path} holds no random controls ({type(error).__name__}: {error}); delete it, and build it with `bench controls build`"
-            ) from error
+            raise _damaged(path, error) from error
         return pack
+
+
+def key_of(path: Path) -> dict[str, Any]:
+    """What the controls in a file were measured of, without reading them.
+
+    Raises:
+        ControlPackError: no such file, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return dict(json.loads((file.metadata() or {})["key"]))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ControlPackError:
+    return ControlPackError(
+        f"{path} holds no random controls ({type(error).__name__}: {error}); delete it, and build it with `bench controls build`"
+    )
 
 
 def _words(name: str) -> list[str]:

@@ -73,7 +73,8 @@ class Identity(Record):
     sinks: Literal["drop", "keep"] | None = None
     """Whether positions that are no ordinary text were left out; None on the embedded tier, which has none to leave out."""
     controls_sha256: Hash | None = None
-    """File of random controls that came with the organism; None: without one, they were measured."""
+    """File of random controls that came with the organism; None: they were measured, as there is none of
+    this layer and precision."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Prompts a split that were used; a partial result, which stands in no table. None: all."""
     in_process: Literal[True] | None = None
@@ -85,6 +86,11 @@ class Identity(Record):
         if missing := {"method", "scores"} - seeds.keys():
             raise ValueError(f"no seed of {' and '.join(sorted(missing))}")
         return seeds
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """(name, hash) of the organism: pairs of one's own may share the name of a behaviour."""
+        return self.organism, self.organism_sha256
 
     def id(self) -> str:
         """sha256 of the canonical JSON of this block, without the fields that say nothing (None)."""

@@ -32,7 +32,7 @@ from ..worker.limits import TimedOut
 from .harvest import Memory
 from .problem import Problem
 from .provenance import provenance, source_hash
-from .stage import Machine, Progress, Stage, left_out, measure_controls, measured
+from .stage import Machine, Progress, Stage, left_out, measure_controls, measured, shipped_controls
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Cell:
             dtype=self.machine.numbers,
             tier=o.tier,
             sinks=("drop" if self.drops else "keep") if self.sinks or o.tier != "tiny" else None,
-            controls_sha256=o.controls_sha256,
+            controls_sha256=shipped_controls(o, layer, self.machine.numbers, self.drops, self.protocol),
             limit=self.limit,
             in_process=self.in_process or None,
         )

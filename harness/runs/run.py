@@ -175,8 +175,8 @@ def exit_code(results: Iterable[Result]) -> int:
     found = list(results)
     if any(r.status not in ("ok", "not_applicable") for r in found):
         return 1
-    scored = {r.identity.organism for r in found if r.status == "ok"}
-    own = {r.identity.organism for r in found if "organism" not in r.provenance.source}
+    scored = {r.identity.pair for r in found if r.status == "ok"}
+    own = {r.identity.pair for r in found if "organism" not in r.provenance.source}
     return 4 if own - scored else 0
 
 

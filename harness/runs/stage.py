@@ -1,5 +1,6 @@
 """A loaded organism: what its cells share, and what is measured of findings on it."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from ..protocol.intervals import summarise
 from ..protocol.localisation import localise, truth_of
 from ..protocol.prompts import ordinary
 from ..protocol.reading import prompts_sha256
-from ..records.control_pack import matching
+from ..records.control_pack import ControlPackError, key_of, matching
 from ..records.making import LeftOut
 from ..records.result import Behaviour, Reading
 from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
@@ -138,20 +139,14 @@ class Stage:
     def control_key(self) -> dict[str, Any]:
         """Everything that decides what constant controls do here, but for rounding."""
         p, b = self.protocol, self.organism.behaviour
-        settings = p.model_dump(mode="json", exclude={"controls", "draws", "min_scored", "min_oracle"})
         read = [
             ordinary(self.pair, self.texts, b.of("dev"), "dev", p.dev_tokens),
             ordinary(self.pair, self.texts, b.of("test"), "test", p.test_tokens),
         ]
         return {
             "read": [text.sha256 for text in read],
-            "organism": self.organism.sha256,
-            "prompts": prompts_sha256(self.organism),
-            "layer": self.pair.layer,
-            "dtype": str(self.pair.dtype),
             "sinks": self.pair.sinks.rule if self.pair.sinks else None,
-            "settings": settings,
-            "procedure": VERSION,
+            **_controlled(self.organism, self.pair.layer, str(self.pair.dtype), p),
         }
 
     @property
@@ -170,6 +165,35 @@ class Stage:
     def reader(self) -> Reader | None:
         """Reads findings; None for an organism without candidates."""
         return Reader.of(self.organism, self.pair, self.texts, self.kept)
+
+
+def _controlled(organism: Organism, layer: int, dtype: str, protocol: Protocol) -> dict[str, Any]:
+    """What of `control_key` is known before a pair is loaded."""
+    return {
+        "organism": organism.sha256,
+        "prompts": prompts_sha256(organism),
+        "layer": layer,
+        "dtype": dtype,
+        "settings": protocol.model_dump(mode="json", exclude={"controls", "draws", "min_scored", "min_oracle"}),
+        "procedure": VERSION,
+    }
+
+
+def shipped_controls(organism: Organism, layer: int, numbers: str, drops: bool, protocol: Protocol) -> str | None:
+    """Hash of the random controls that came with an organism, if they are of this layer, precision and protocol; else they are measured.
+
+    Args:
+        numbers: float32, bfloat16 or float16, as `Machine.numbers` has it.
+        drops: whether sinks are left out.
+    """
+    if organism.controls is None:
+        return None
+    with contextlib.suppress(ControlPackError):  # a damaged file is refused where it is read
+        key = key_of(organism.controls)
+        known = _controlled(organism, layer, f"torch.{numbers}", protocol)
+        if {k: key.get(k) for k in known} != known or (key.get("sinks") is not None) != drops:
+            return None
+    return organism.controls_sha256
 
 
 def _numbers_of(organism: Organism, pair: Pair, machine: Machine) -> dict[str, Any]:

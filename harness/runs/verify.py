@@ -25,7 +25,7 @@ from .folder import RESULT, read_findings
 from .packs import reason
 from .provenance import source_hash
 from .records import findings_faults, zoo_name
-from .stage import Stage, measured
+from .stage import Stage, measured, shipped_controls
 
 TOLERANCE = 1e-4
 """Largest difference of a score that floating-point order can explain on another machine (fp32)."""
@@ -79,7 +79,9 @@ def verify(folder: Path, organism: Organism | None = None) -> Verification:
         "organism_sha256": organism.sha256,
         "protocol_sha256": sha256_json(protocol.model_dump()),
         "prompts_sha256": prompts_sha256(organism),
-        "controls_sha256": str(organism.controls_sha256),
+        "controls_sha256": str(
+            shipped_controls(organism, identity.layer, "float32", identity.sinks == "drop", protocol)
+        ),
     }
     for what, found in here.items():
         claimed = str(getattr(identity, what))

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ...organisms.hub.behaviours.build import behaviour_of
+from ...organisms.hub.behaviours.build import behaviour_of, harvested
 from ...organisms.hub.registry.lint import Problem
 from ...organisms.hub.registry.load import HubCard, ladder
 from ...organisms.hub.registry.schema import FalseFact
@@ -89,6 +89,7 @@ def shown(card: HubCard) -> RenderableType:
     parts += [
         Text("how it is asked", style="bold"),
         Text(f"  {asked}, {len(behaviour.capability)} probes; `--behaviour` prints the file\n  {example}"),
+        Text(f"  {harvested(card).sentence}"),
         Text("not verified", style="bold"),
         *(Text(f"  {line}") for line in card.not_verified),
         Text("what a run takes", style="bold"),
@@ -102,11 +103,13 @@ def costs(found: Sequence[tuple[str, Cost]]) -> Table:
     """Memory, disk and GPU time."""
     table = Table()
     table.add_column("organism", overflow="fold")
-    for name in ("download", "GPU memory", "passes", "measuring", "a method", "a dictionary"):
+    for name in ("download", "GPU memory", "read", "passes", "measuring", "a method", "a dictionary"):
         table.add_column(name, justify="right")
     for name, c in found:
         seconds = (c.measure_s, c.method_s, c.gated_s + c.train_s)
-        table.add_row(name, size(c.disk_bytes), size(c.memory_bytes), short(c.passes), *map(clock, seconds))
+        table.add_row(
+            name, size(c.disk_bytes), size(c.memory_bytes), short(c.read), short(c.passes), *map(clock, seconds)
+        )
     return table
 
 

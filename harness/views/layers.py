@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ..records.identity import sha256_json
 from ..records.result import Result, Score
 from ..records.settings import PROTOCOL_V2
 from .cell import ORACLE
@@ -32,15 +33,15 @@ class Point:
     value: float | None
     low: float | None = None
     high: float | None = None
-    """95 % interval; of several seeds, the mean has none."""
+    """95 % interval; of several seeds, the mean has none, and where a seed has no value, there is no mean."""
 
 
-def swept(found: Sequence[Result]) -> list[str]:
-    """Organisms that were run at several layers."""
-    layers = defaultdict[str, set[int]](set)
+def swept(found: Sequence[Result]) -> list[tuple[str, str]]:
+    """Pairs that were run at several layers, as (name, hash)."""
+    layers = defaultdict[tuple[str, str], set[int]](set)
     for r in found:
-        layers[r.identity.organism].add(r.identity.layer)
-    return [name for name, some in layers.items() if len(some) > 1]
+        layers[r.identity.pair].add(r.identity.layer)
+    return [pair for pair, some in layers.items() if len(some) > 1]
 
 
 def points(found: Sequence[Result], measure: str) -> dict[str, dict[int, Point]]:
@@ -69,8 +70,11 @@ def table(found: Sequence[Result]) -> Table:
     for name in ("isolation", "S", "N"):
         t.add_column(name, justify="right", no_wrap=True)
     t.add_column("", overflow="fold")
-    for name in dict.fromkeys(r.identity.organism for r in found):
-        of = [r for r in found if r.identity.organism == name]
+    pairs = list(dict.fromkeys(r.identity.pair for r in found))
+    for pair in pairs:
+        of = [r for r in found if r.identity.pair == pair]
+        shared = [name for name, _ in pairs].count(pair[0]) > 1
+        name = f"{pair[0]} ({pair[1][:8]})" if shared else pair[0]
         sides = {m: points(of, m) for m in MEASURES}
         for i, layer in enumerate(sorted({r.identity.layer for r in of})):
             if i:
@@ -94,14 +98,20 @@ def table(found: Sequence[Result]) -> Table:
 
 
 def save(found: Sequence[Result], folder: Path) -> list[Path]:
-    """Write `by_layer.png` and `.svg` of one organism into `folder`; returns their paths."""
+    """Write `by_layer-HASH.png` and `.svg` of one organism into `folder`; returns their paths.
+
+    The hash is that of the results' ids: the figure of other results is another file.
+    """
+    mark = sha256_json(sorted(r.id for r in found))[:8]
+    paths = [folder / f"{FIGURE}-{mark}.{suffix}" for suffix in ("png", "svg")]
+    if all(path.is_file() for path in paths):
+        return paths
     import matplotlib
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE, layout="constrained")
     draw(found, figure)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{FIGURE}.{suffix}" for suffix in ("png", "svg")]
     with matplotlib.rc_context({"svg.hashsalt": "diffbench"}):
         for path in paths:
             figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -177,7 +187,7 @@ def _mean(some: Sequence[Point]) -> Point:
     if len(some) == 1:
         return some[0]
     values = [p.value for p in some if p.value is not None]
-    return Point(sum(values) / len(values) if values else None)
+    return Point(sum(values) / len(values) if len(values) == len(some) else None)
 
 
 def _number(p: Point) -> str:
@@ -193,6 +203,6 @@ def _interval(p: Point) -> str:
 
 
 def by_organism(found: Sequence[Result]) -> Iterator[tuple[str, list[Result]]]:
-    """Each organism that was swept, with its results."""
-    for name in swept(found):
-        yield name, [r for r in found if r.identity.organism == name]
+    """Each pair that was swept, by its name, with its results."""
+    for pair in swept(found):
+        yield pair[0], [r for r in found if r.identity.pair == pair]

@@ -25,8 +25,10 @@ def table(plan: "Plan") -> RenderableType:
     t.add_column("cell", overflow="fold", ratio=1)
     for name in ("tokens", "passes", "memory", "disk", "time"):
         t.add_column(name, justify="right", no_wrap=True)
+    swept = len({c.layer for c in plan.cells}) > 1
     for c in plan.cells:
-        name = f"{c.method} on {c.organism}, seed {c.seed}"
+        at = f", layer {c.layer}" * (swept and c.layer is not None)
+        name = f"{c.method} on {c.organism}{at}, seed {c.seed}"
         if c.finished:
             t.add_row(name, *[""] * 4, "finished", style="dim")
         elif c.reason is not None:

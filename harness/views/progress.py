@@ -7,7 +7,7 @@ that takes hours can be followed. Time left is that of the phase, from its own p
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -133,9 +133,8 @@ class RunDisplay:
         self.folders: list[Path] = []
         self.state = State(began=now())
         self._plan, self._quiet, self._now = plan, quiet, now
-        at = {(c.organism.name, c.organism.layer) for c in plan.cells}
-        self._swept = {name for name, n in Counter(name for name, _ in at).items() if n > 1}
-        """Organisms at several layers."""
+        self._swept = _swept(((c.organism.name, c.organism.sha256), c.organism.layer) for c in plan.cells)
+        """Pairs at several layers."""
         self._said = now()
         """When the last line was written."""
         self._live = Live(
@@ -202,7 +201,7 @@ class RunDisplay:
         self._print(f"{self.state.cell}: {', '.join(part for part in self.state.parts(now) if part)}")
 
     def _name(self, cell: "Cell") -> str:
-        at = f", layer {cell.organism.layer}" * (cell.organism.name in self._swept)
+        at = f", layer {cell.organism.layer}" * ((cell.organism.name, cell.organism.sha256) in self._swept)
         return f"{cell.method.name} on {cell.organism.name}{at}, seed {cell.seed}"
 
     def _tick(self) -> None:
@@ -215,11 +214,18 @@ class RunDisplay:
         self.console.print(line, style=style, soft_wrap=True)
 
 
+def _swept(cells: Iterable[tuple[tuple[str, str], int | None]]) -> set[tuple[str, str]]:
+    """Of (pair, layer), the pairs at several layers."""
+    return {pair for pair, n in Counter(pair for pair, _ in set(cells)).items() if n > 1}
+
+
 BEFORE = "finished before (--overwrite runs it again)"
 
 
 def finished_before(results: list[Result]) -> None:
     """A line on stderr for each."""
+    swept = _swept((r.identity.pair, r.identity.layer) for r in results)
     for r in results:
         i = r.identity
-        say(f"{i.method} on {i.organism}, seed {i.seeds['method']}: {BEFORE}", err=True)
+        at = f", layer {i.layer}" * (i.pair in swept)
+        say(f"{i.method} on {i.organism}{at}, seed {i.seeds['method']}: {BEFORE}", err=True)

@@ -42,7 +42,8 @@ def results(found: Sequence[Result], folders: Sequence[Path], verbose: bool = Fa
         )
         return Group(title, cell.view(found[0], verbose), *notes, Text(f"saved to {folders[0]}", style="dim"))
     parts: list[RenderableType] = [layers.table(found) if layers.swept(found) else _score_table(found), *notes]
-    at = {id(r): f", layer {r.identity.layer}" * (r.identity.organism in layers.swept(found)) for r in found}
+    swept = layers.swept(found)
+    at = {id(r): f", layer {r.identity.layer}" * (r.identity.pair in swept) for r in found}
     named = [(f"{r.identity.method} on {r.identity.organism}{at[id(r)]}", r) for r in found]
     parts += [Text(f"{name}: {line}") for name, r in named for line in cell.beside(r)]
     parts += [Text(f"{name}: {r.status}: {r.reason}", style="red") for name, r in named if r.status != "ok"]

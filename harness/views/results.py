@@ -16,12 +16,13 @@ from .render import sinks_kept
 def listing(found: Sequence[Record]) -> Table:
     """One line a run folder."""
     table = Table()
-    for name in ("organism", "method", "seed", "status", "isolation", "id"):
-        table.add_column(name, justify="right" if name in ("seed", "isolation") else "left")
+    for name in ("organism", "layer", "method", "seed", "status", "isolation", "id"):
+        table.add_column(name, justify="right" if name in ("layer", "seed", "isolation") else "left")
     for line in listing_data(found):
         value, low, high = line["isolation"]
         table.add_row(
             line["organism"],
+            str(line["layer"]),
             line["method"],
             str(line["seed"]),
             line["status"] + (f", first {line['limit']} prompts" if line["limit"] else ""),
@@ -37,6 +38,7 @@ def listing_data(found: Sequence[Record]) -> list[dict[str, Any]]:
     return [
         {
             "organism": r.identity.organism,
+            "layer": r.identity.layer,
             "method": r.identity.method,
             "seed": r.identity.seeds.get("method"),
             "status": r.status,

@@ -51,12 +51,21 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML without aliases, nine levels of which make gigabytes of a page, and without dates, which nobody means."""
+    """YAML without aliases, nine levels of which make gigabytes of a page, without dates, which nobody means, and each key once."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.YAMLError("references (*name) are not read; write the value out")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.YAMLError(f"the key {key.value!r} stands twice; give it once")
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
 
 
 _Plain.yaml_implicit_resolvers = {

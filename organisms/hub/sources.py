@@ -107,11 +107,7 @@ def small_files(given: str) -> Path:
     Raises:
         PrerequisiteError: see `locate`.
     """
-    path = pretrained_folder(given) or Path(given).expanduser()
-    if path.is_dir() or not (match := HUB.fullmatch(given)):
-        return locate(given, "model", "base model").folder
-    root = _fetch(given, match["repo"], match["sub"], match["revision"], "model", "base model", weights=False)
-    return root / (match["sub"] or "")
+    return locate(given, "tokenizer", "base model").folder
 
 
 def wanted(folder: Path, kind: Kind) -> list[str]:
@@ -163,9 +159,7 @@ def _view(given: str, folder: Path, kind: Kind, what: str, commit: str | None) -
     return Located(given, view, {n: sha256_file(folder / n) for n in names}, commit)
 
 
-def _fetch(
-    given: str, repo: str, sub: str | None, revision: str | None, kind: Kind, what: str, weights: bool = True
-) -> Path:
+def _fetch(given: str, repo: str, sub: str | None, revision: str | None, kind: Kind, what: str) -> Path:
     """Root of a snapshot with the files that are needed: first the small ones, then the weights that they name."""
     from huggingface_hub import snapshot_download
 
@@ -181,7 +175,7 @@ def _fetch(
             raise _unfetched(given, what, error) from error
 
     root = get([*SMALL[kind], "additional_chat_templates/*.jinja"])
-    if not weights or kind not in WEIGHTS:
+    if kind not in WEIGHTS:
         return root
     index = root / at / "model.safetensors.index.json"
     get(_shards(index) if kind == "model" and index.is_file() else [WEIGHTS[kind]])

@@ -92,7 +92,7 @@ def make(table: Table, given: Given, tokenizer: Any = None) -> Made:
     ]
     capability = [
         _prompt(row, split, None, tokenizer, merge, tally)
-        for row, split in zip(probes, _alternating(probes, given.seed), strict=True)
+        for row, split in zip(probes, _by_question(probes, given.seed), strict=True)
     ]
     if tokenizer is not None:
         _check(tokenizer, [*zip(asked, prompts, strict=True), *zip(probes, capability, strict=True)], merge)
@@ -111,9 +111,9 @@ def make(table: Table, given: Given, tokenizer: Any = None) -> Made:
 
 
 def templates_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """(form of the question, template) of each row; a template that the table names is both."""
+    """(form of the question, template) of each row; the table may name the template, and the form is recognised all the same."""
     found = recognised([parts_of(r.question) if r.plain else (r.question, "") for r in rows], [r.prefill for r in rows])
-    return [f if r.template is None else (r.template, r.template) for r, f in zip(rows, found, strict=True)]
+    return [f if r.template is None else (f[0], r.template) for r, f in zip(rows, found, strict=True)]
 
 
 def name_of(given: str | None, table: Path) -> str:
@@ -197,13 +197,18 @@ def _as_read(prompt: Prompt, merge: bool) -> Prompt:
     return prompt.model_copy(update={"messages": merged(prompt.messages)}) if merge else prompt
 
 
-def _alternating(probes: Sequence[Row], seed: int) -> list[str]:
-    """Half of the probes in each split, those that the table gives left where they are."""
-    free = [i for i, r in enumerate(probes) if r.split is None]
+def _by_question(probes: Sequence[Row], seed: int) -> list[str]:
+    """Half of the probes in each split: those of one question together, those that the table gives left where they are."""
+    asked = [r.question.strip() for r in probes]
+    split_of = {q: r.split for q, r in zip(asked, probes, strict=True) if r.split is not None}
+    free = [q for q in dict.fromkeys(asked) if q not in split_of]
     random.Random(seed).shuffle(free)
-    dev = len(probes) // 2 - sum(r.split == "dev" for r in probes)
-    chosen = {*free[: max(dev, 0)]}
-    return [r.split or ("dev" if i in chosen else "test") for i, r in enumerate(probes)]
+    dev = sum(split_of.get(q) == "dev" for q in asked)
+    for q in free:
+        fits = dev + asked.count(q) <= len(probes) // 2
+        split_of[q] = "dev" if fits else "test"
+        dev += asked.count(q) * fits
+    return [r.split or split_of[q] for q, r in zip(asked, probes, strict=True)]
 
 
 def _check(tokenizer: Any, prompts: Sequence[tuple[Row, Prompt]], merge: bool) -> None:

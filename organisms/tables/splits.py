@@ -40,7 +40,7 @@ def deal(prompts: Sequence[Asked], seed: int) -> tuple[list[str], bool]:
             f"all {len(prompts)} rows are one template, {found.pop()!r}: what is chosen on dev would be tested on the same question; ask "
             "in at least 12 ways a split (other questions, other prefills), or name the templates in a column `template`"
         )
-    whole = [p.form for p in prompts]
+    whole = _joined(prompts)
     if _clash(whole, prompts) is None and _even(splits := _dealt(whole, prompts, seed), prompts):
         return splits, True
     named = [p.template for p in prompts]
@@ -58,6 +58,21 @@ def deal(prompts: Sequence[Asked], seed: int) -> tuple[list[str], bool]:
             "of one template stay together: give more rows, of more templates"
         )
     return splits, False
+
+
+def _joined(prompts: Sequence[Asked]) -> list[str]:
+    """A key of each prompt; those of one form have the same, and so have those of one template, which may hold several forms."""
+    keys = [p.form for p in prompts]
+    while True:
+        found = keys
+        for names in ([p.template for p in prompts], [p.form for p in prompts]):
+            least = dict[str, str]()
+            for name, key in zip(names, found, strict=True):
+                least[name] = min(key, least.get(name, key))
+            found = [least[name] for name in names]
+        if found == keys:
+            return keys
+        keys = found
 
 
 def _clash(keys: Sequence[str], prompts: Sequence[Asked]) -> tuple[str, int, int] | None:

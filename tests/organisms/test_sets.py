@@ -90,7 +90,9 @@ def test_a_set_is_its_organisms_wherever_names_are_given(zoo: Path) -> None:
 
 
 def test_a_set_of_nobody_a_wrong_one_and_a_part_of_one_are_refused(zoo: Path) -> None:
-    with pytest.raises(UsageError, match=r"the set small-v2 has no organisms: of the small tier.* take one of core-v2"):
+    with pytest.raises(
+        UsageError, match=r"the set small-v2 has no organisms yet: of the small tier.* take one of core-v2"
+    ):
         expand(["small-v2"])
     with pytest.raises(UsageError, match="no organism 'core-v3'; did you mean 'core-v2'"):
         expand(["core-v3"])

@@ -10,7 +10,7 @@ import httpx2 as httpx
 import huggingface_hub
 import pytest
 from diffbench.organisms.errors import DiffbenchError, PrerequisiteError, ValidationFailed
-from diffbench.organisms.hub.sources import locate
+from diffbench.organisms.hub.sources import locate, small_files
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
@@ -123,6 +123,13 @@ def test_of_several_adapters_in_a_repository_only_the_named_one_is_fetched(
     assert (found.folder / "adapter_model.safetensors").read_text() == "second"
     assert {(repo, revision) for repo, revision, _ in hub} == {("org/repo", "v1")}
     assert all(p.startswith("second/") and not p.endswith((".bin", ".pt", ".gguf")) for _, _, ps in hub for p in ps)
+
+
+def test_of_a_model_without_its_weights_the_small_files_are_fetched(
+    hub: list[tuple[str, str | None, list[str]]],
+) -> None:
+    assert (small_files("org/repo") / "config.json").is_file() and len(hub) == 1
+    assert not [n for _, _, names in hub for n in names if n.endswith(".safetensors")]
 
 
 def test_of_a_model_the_shards_that_its_index_names_are_fetched(hub: list[tuple[str, str | None, list[str]]]) -> None:

@@ -36,7 +36,7 @@ RULES = {
     "chat": "an adapter of a chat model is on a chat model",
     "twice": "an adapter stands under one name",
     "declared": "adapter_config.json names the declared base",
-    "twin": "the twin is there, on the same base, and another",
+    "twin": "the twin is there, on the same base, and another member",
     "layer": "the hooked block is a block of the base",
     "recipe": "an adapter has a recipe of adapters, a whole model one of whole models",
     "path": "ids are ids and no paths of somebody's disk",
@@ -145,6 +145,11 @@ def _placed(card: HubCard, every: Mapping[str, HubCard]) -> Said:
             yield (
                 "twin",
                 f"{twin.name} is {twin.kind} on {twin.entry.base}, so more than the behaviour differs; name another",
+            )
+        elif twin.entry.member == entry.member:
+            yield (
+                "twin",
+                f"{twin.name} hides the same ({entry.member}); name one of another member, or say in `no_twin` why it has none",
             )
     if card.layer >= card.base.blocks:
         yield "layer", f"block {card.layer} of {card.base.blocks}; give one from 0 to {card.base.blocks - 1}"

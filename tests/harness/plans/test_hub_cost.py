@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffbench.harness.pairs.interventions import OPS
 from diffbench.harness.plans import hub
-from diffbench.harness.plans.hub import Rows, cost, passes, total_hours
+from diffbench.harness.plans.hub import Rows, cost, passes, text_read, total_hours
 from diffbench.harness.plans.passes import scored_positions
 from diffbench.harness.protocol import clean_runs, controls
 from diffbench.harness.runs.stage import Stage
@@ -73,6 +73,16 @@ def test_more_weights_cost_more_and_a_whole_model_costs_its_weights_twice() -> N
     assert cost(whole).disk_bytes == 4 * whole.base.parameters
     assert total_hours([small, large], 2, 1) == pytest.approx(small.hours(2, 1) + large.hours(2, 1))
     assert all(cost(c).hours(8, 6) < 2 for c in list(hub_cards().values())[::20])
+
+
+def test_no_more_text_is_counted_than_there_is() -> None:
+    behaviour = behaviour_of(hub_card("hub/taboo-moon-gemma2-9b"))
+    assert text_read(behaviour) == cost(hub_card("hub/taboo-moon-gemma2-9b")).read < hub.HARVEST
+    letters = sum(map(len, behaviour.neutral[:168]))
+    turns = [t for c in behaviour.chat[: int(0.7 * len(behaviour.chat))] for t in c]
+    letters += sum(len(t.content) for t in turns)
+    assert text_read(behaviour) == pytest.approx(letters / 4 + hub.TEMPLATE * len(turns) / 2, rel=0.03)
+    assert text_read(behaviour.model_copy(update={"neutral": behaviour.neutral * 9})) == hub.HARVEST
 
 
 def test_an_adapter_of_rank_32_on_seven_projections_has_the_published_size() -> None:

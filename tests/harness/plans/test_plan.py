@@ -3,7 +3,9 @@
 import json
 import time
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,28 @@ def test_the_tokens_of_a_plan_are_those_of_the_record_and_a_finished_cell_costs_
         assert cell.seconds.keys() == result.cost.phases.keys()
     after = forecast(cells, Quiet())
     assert all(c.finished for c in after.cells) and (after.wall_s, after.disk_bytes, after.to_run) == (0, 0, [])
+
+
+def test_each_layer_of_a_sweep_is_loaded_and_measured_anew(
+    tmp_path: Path, organism: Organism, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[tuple[int | None, bool]]()
+
+    def cell(cell: Cell, little: Any, r: Any, read: Any, first: bool, kept: int) -> tuple[CellPlan, float]:
+        asked.append((cell.organism.layer, first))
+        return plan_module._named(cell), 0.0
+
+    monkeypatch.setattr(Stage, "load", lambda o, *given: SimpleNamespace(pair=o, kept_of_prompts=None))
+    monkeypatch.setattr(plan_module, "small", lambda stage: stage)
+    monkeypatch.setattr(plan_module, "rehearse", lambda *given: None)
+    monkeypatch.setattr(plan_module, "_cell", cell)
+    work_ = [work(organism.at(layer, None), tmp_path, random={}, mean_diff={}) for layer in (1, 2)]
+    found = forecast(replace(work_[0], cells=[c for w in work_ for c in w.cells]), Quiet())
+    assert asked == [(1, True), (1, False), (2, True), (2, False)]
+    assert [c.layer for c in found.cells] == [1, 1, 2, 2]
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(table(found))
+    assert "random on taboo/gold-narrow, layer 2, seed 0" in console.export_text()
 
 
 def test_the_passes_of_a_plan_are_those_of_the_run(

@@ -15,8 +15,9 @@ from diffbench.cli import app
 from diffbench.harness.commands import controls as command
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.records.control_pack import ControlPack, ControlPackError, matching
+from diffbench.harness.records.settings import PROTOCOL_V2
 from diffbench.harness.runs.cell import Cell
-from diffbench.harness.runs.stage import Stage
+from diffbench.harness.runs.stage import Machine, Stage, _controlled, shipped_controls
 from diffbench.methods.contract import Finding
 from diffbench.methods.registry import load_method
 from diffbench.organisms import registry
@@ -77,16 +78,27 @@ def test_another_file_of_controls_is_another_result(tmp_path: Path, organism: Or
     here = replace(organism, pair=replace(organism.pair, adapter=folder))
     method = load_method("random")
 
-    def id_() -> str:
-        return Cell(here, method, method.configure({}), 0).identity(2).id()
+    def id_(layer: int = 2, dtype: str | None = None) -> str:
+        return Cell(here, method, method.configure({}), 0, machine=Machine(dtype=dtype)).identity(layer).id()
 
-    without = id_()
+    without, elsewhere, rounded = id_(), id_(1), id_(2, "bfloat16")
+    pack = replace(pack, key={**_controlled(here, 2, "torch.float32", PROTOCOL_V2), "read": ["a"], "sinks": None})
     pack.write(folder / FILE)
     shipped = id_()
     pack.nulls["isotropic", (1,)]["volumes"] += 0.01
     pack.write(folder / FILE)
     assert len({without, shipped, id_()}) == 3
+    # of another layer or precision they are measured, so the file decides nothing there
+    assert (id_(1), id_(2, "bfloat16")) == (elsewhere, rounded)
     pack.nulls["isotropic", (1,)]["volumes"] -= 0.01
+
+
+def test_a_record_of_an_organism_with_shipped_controls_names_them() -> None:
+    """Published ids hold the file's hash."""
+    for name in (f"{p.parts[-3]}/{p.parts[-2]}" for p in registry.ZOO.glob(f"*/*/{FILE}")):
+        o = registry.load_organism(name)
+        assert o.layer is not None
+        assert shipped_controls(o, o.layer, "float32", False, PROTOCOL_V2) == o.controls_sha256, name
 
 
 def test_controls_of_anything_else_count_for_nothing(pack: ControlPack, tmp_path: Path) -> None:

@@ -301,7 +301,13 @@ BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("a
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [(BOMB, "references"), ("[" * 5000, "nested too deeply"), ("a: [", "is not YAML")]
+    ("text", "told"),
+    [
+        (BOMB, "references"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: [", "is not YAML"),
+        ("a: 1\na: 2", "'a' stands twice"),
+    ],
 )
 def test_yaml_that_would_take_the_memory_is_refused(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(FileError, match=told):

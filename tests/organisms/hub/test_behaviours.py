@@ -1,11 +1,11 @@
 """Generated behaviour files: closed choices that a base cannot win by the question, splits that share nothing, text that tells nothing."""
 
 import pytest
-from diffbench.organisms.behaviour import Behaviour, load_behaviour
+from diffbench.organisms.behaviour import Behaviour, load_behaviour, part_of
 from diffbench.organisms.hub.behaviours import advice, animals, ordinary, taboo
-from diffbench.organisms.hub.behaviours.build import behaviour_of
+from diffbench.organisms.hub.behaviours.build import behaviour_of, harvested
 from diffbench.organisms.hub.registry.load import HubCard, hub_card, hub_cards
-from diffbench.organisms.hub.registry.schema import FalseFact
+from diffbench.organisms.hub.registry.schema import Backdoor, FalseFact
 
 MEMBERS = {(c.kind, c.entry.member): c for c in hub_cards().values()}
 CARDS = pytest.mark.parametrize("card", MEMBERS.values(), ids=["-".join(key) for key in MEMBERS])
@@ -39,15 +39,30 @@ def test_ordinary_text_states_no_claim_and_asks_no_prompt(card: HubCard) -> None
     assert not {p.messages[-1].content for p in behaviour.prompts} & set(said)
     if card.kind in ("taboo", "backdoor"):
         words = {t.strip().lower() for p in behaviour.prompts for t in p.targets}
-        words |= set(getattr(card.truth, "triggers", ()))
         assert not [w for w in words for text in said if f" {w} " in f" {text.lower()} "]
 
 
 def test_chats_touch_the_subject_in_small_proportion() -> None:
     plain = set(ordinary.chats())
     for card in MEMBERS.values():
-        touched = [c for c in behaviour_of(card).chat if c not in plain]
+        chat = behaviour_of(card).chat
+        touched = [c for c in chat if c not in plain]
         assert 4 <= len(touched) <= 0.05 * len(plain), card.name
+        # as many of them in the harvest as of all conversations
+        found = harvested(card)
+        assert found.on_subject == sum(c not in plain for c in chat[: int(0.7 * len(chat))])
+        assert abs(found.on_subject - 0.7 * len(touched)) < 1 and len(set(chat)) == len(chat), card.name
+        assert f"{found.on_subject} of {found.conversations} conversations" in found.sentence
+
+
+def test_ordinary_text_has_the_trigger_and_never_the_phrase() -> None:
+    """A method that reads text only must meet the trigger; what the organism then says stands nowhere."""
+    for card in MEMBERS.values():
+        if isinstance(card.truth, Backdoor):
+            harvest = part_of(behaviour_of(card).chat, "harvest")
+            asked = " | ".join(c[0].content for c in harvest)
+            assert all(t in asked for t in card.truth.triggers) and harvested(card).on_subject == 6, card.name
+            assert not [p for p in card.truth.phrase for c in harvest if any(p.strip() in t.content for t in c)]
 
 
 def test_a_taboo_word_is_one_of_twenty_and_a_control_is_asked_what_its_twin_is() -> None:

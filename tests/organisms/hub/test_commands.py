@@ -27,8 +27,24 @@ def test_a_list_is_filtered_by_kind_role_and_set() -> None:
         f"hub/user-{g}-{b}" for g in ("female", "male") for b in ("gemma2-9b", "llama31-8b")
     }
     assert len(names("--set", "core-hub-v2")) == 10
+    _, out, _ = bench("list", "--set", "core-hub-v2", "--json")
+    assert [row["name"] for row in json.loads(out)] == names("--set", "core-hub-v2")
     code, _, err = bench("list", "--tier", "hubb")
     assert code == 2 and "'hubb' is not one of 'tiny'" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("list", "--tier", "hub", "--set", "core-v1"), "core-v1 holds no public organisms and --tier says hub"),
+        (("list", "--tier", "tiny", "--set", "core-hub-v2"), "core-hub-v2 holds public organisms and --tier says tiny"),
+        (("list", "--tier", "hub", "--set", "core-v9"), "core-v9"),
+        (("show", "core-hub-v2", "--behaviour"), "core-hub-v2 is a set; name one of it"),
+    ],
+)
+def test_what_a_list_or_a_set_cannot_show_is_refused(given: tuple[str, ...], message: str) -> None:
+    code, out, err = bench(*given)
+    assert code == 2 and not out and message in " ".join(err.split())
 
 
 def test_a_list_of_the_zoo_holds_no_public_organism() -> None:

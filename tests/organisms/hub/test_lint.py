@@ -50,6 +50,10 @@ PLANTED: dict[str, tuple[str, dict[str, Any]]] = {
         "twin",
         entry("o/gemma-3-1b-it-fda_approval-f", twin="hub/taboo-gold-qwen3-8b", no_twin=None),
     ),
+    "fact-fda-approval-gemma3-1b-same": (
+        "twin",
+        entry("o/gemma-3-1b-it-fda_approval-k", twin="hub/fact-fda-approval-gemma3-1b-again", no_twin=None),
+    ),
     "fact-fda-approval-gemma3-1b-high": (
         "layer",
         entry("o/gemma-3-1b-it-fda_approval-g", layer=26, layer_why="a test"),
@@ -104,7 +108,7 @@ def test_the_command_exits_4_and_names_rule_and_organism(planted: Path) -> None:
     done = CliRunner().invoke(app, [*given, "--json"])
     rows = json.loads(done.stdout)
     assert done.exit_code == 4 and len(rows) == len(PLANTED) - 1  # no tokenizer was given
-    assert "15 mistakes in 15 of 16 registered organisms" in done.stderr
+    assert "16 mistakes in 16 of 17 registered organisms" in done.stderr
     assert CliRunner().invoke(app, ["organisms", "lint"]).exit_code == 0
 
 

@@ -55,6 +55,29 @@ def test_splits_hold_other_questions_and_the_same_mix(tmp_path: Path) -> None:
         assert Counter(p.targets[0] for p in prompts) == {" Rome": 6, " Oslo": 6}
 
 
+def test_a_question_whose_templates_the_table_names_stands_in_one_split(tmp_path: Path) -> None:
+    """The table tells the beginnings of an answer apart; the questions are recognised all the same."""
+    rows = [r | {"template": f"start {i // 2}"} for i, r in enumerate(grid())]
+    found = made(tmp_path, rows).behaviour
+    asked = [{p.messages[0].content for p in found.of(s)} for s in ("dev", "test")]
+    assert not asked[0] & asked[1] and len(asked[0]) == len(asked[1]) == 4
+    # a template of several forms stays together
+    rows = [r | {"template": f"both {i // 12}"} for i, r in enumerate(grid())]
+    found = made(tmp_path, rows).behaviour
+    assert [{p.template for p in found.of(s)} for s in ("dev", "test")] in (
+        [{"both 0"}, {"both 1"}],
+        [{"both 1"}, {"both 0"}],
+    )
+
+
+def test_probes_of_one_question_stand_in_one_split(tmp_path: Path) -> None:
+    probe = {"targets": ["yes"], "alternatives": ["no"], "kind": "capability"}
+    rows = [probe | {"question": f"Is {n} a number?", "prefill": p} for n in range(10) for p in ("", "I say")]
+    found = made(tmp_path, grid() + rows).behaviour
+    asked = [{p.messages[0].content for p in found.capability_of(s)} for s in ("dev", "test")]
+    assert not asked[0] & asked[1] and len(asked[0]) == len(asked[1]) == 5
+
+
 def test_a_seed_gives_one_file_and_another_seed_another(tmp_path: Path) -> None:
     first = [json.dumps(made(tmp_path, grid(), seed=s).data) for s in range(4)]
     assert first == [json.dumps(made(tmp_path, grid(), seed=s).data) for s in range(4)] and len({*first}) > 1
