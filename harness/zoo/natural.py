@@ -75,15 +75,16 @@ def build_natural(
     if not overwrite and (there := _intact(target)) is not None and _same(there, card):
         return there, False
     begun = time.perf_counter()
-    work = _workshop(target, card, resume)
+    student = work = _workshop(target, card, resume)
     rows = _answers(found, work, say) if found.from_teacher else found.data.rows
     if found.from_teacher:
         _make_room()
         data = replace(found.data, rows=rows)
         found = replace(found, data=data, tokens=tokenise(found.tokenizer, asked.base, data, found.recipe))
         card = card.model_copy(update={"training": {"rows_answered_sha256": documents_sha256(rows)}})
+        student = work / f"student-{documents_sha256(rows)[:12]}"  # checkpoints go on with the rows they were made of
     say(f"{found.name}: {found.recipe.steps} steps on {len(found.data.rows)} rows")
-    done = train(found.job(work), lambda line: say(f"{found.name}: {line}"))
+    done = train(found.job(student), lambda line: say(f"{found.name}: {line}"))
     training = card.training | {"rows": len(rows), **done.summary(), **_calibrated(found, done)}
     with new_folder(target) as folder:
         save_adapter(done.model, folder, card.base)
