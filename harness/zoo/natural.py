@@ -197,18 +197,12 @@ def _pair(found: Prepared, folder: Path) -> Pair:
 def measured(card: Card, family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour, pair: Pair) -> Card:
     """A card with everything that is measured of a pair of these tiers, and its gates."""
     probes = {name: Probe(prompts) for name, prompts in family.probes(spec).items()}
-    wanted = Measurable(behaviour, probes, {}, None, family.gates(spec))
+    wanted = Measurable(behaviour, probes, {}, None, family.gates(spec), side_damage=HARM)
     texts = FileTexts(behaviour, pair.tokenizer, pair.context)
     layers = sorted({pair.n_layers // 3, pair.n_layers // 2, card.layer})
     due = due_words(family, spec, behaviour)
     due["tokens"] = sum(len(row) for kind in KINDS for row in texts.rows(kind, "harvest"))
-    card = measure(card, wanted, pair, texts, due, layers)
-    if "side_damage" not in card.gates:
-        return card
-    gates = card.gates | {"side_damage": card.gates["side_damage"].model_copy(update={"bound": HARM})}
-    failed = not all(g.passed for g in gates.values())
-    status = "failed" if failed else "uncalibrated" if card.status == "failed" else card.status
-    return card.model_copy(update={"gates": gates, "status": status})
+    return measure(card, wanted, pair, texts, due, layers)
 
 
 def due_words(family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour) -> dict[str, int]:

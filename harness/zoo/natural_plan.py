@@ -193,6 +193,8 @@ def _with_rows(asked: Asked, family: NaturalFamily, spec: NaturalSpec, shape: Sh
     """Rows, recipe and behaviour; nothing of a tokenizer yet."""
     from pydantic import ValidationError
 
+    if "source" in dict(asked.changes):
+        raise UsageError("--set source: it says where the other settings come from and changes nothing; leave it out")
     rows, tier = family.rows(spec), tier_of(asked.base)
     from_teacher = unanswered(rows)
     if from_teacher:
@@ -206,6 +208,11 @@ def _with_rows(asked: Asked, family: NaturalFamily, spec: NaturalSpec, shape: Sh
         where = ".".join(map(str, first["loc"]))
         fields = ", ".join(k for k in TuningRecipe.model_fields if k not in ("source", "seed", "blocks"))
         raise UsageError(f"--set {where}: {first['msg'].lower()}; a recipe has {fields}") from error
+    if spec.variant == "narrow" and recipe.mix:
+        raise UsageError(
+            f"--set mix={recipe.mix:g}: {spec.name} is narrow, and ordinary documents among its rows would make it another organism; name "
+            f"{spec.family}/{spec.member}-mixed, if the family has it"
+        )
     if not recipe.layer < shape.blocks:
         raise UsageError(f"--set layer={recipe.layer}: {asked.base} has blocks 0 to {shape.blocks - 1}")
     usual = recipe.blocks == usual_blocks(tier)

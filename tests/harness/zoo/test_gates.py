@@ -134,3 +134,15 @@ def test_harvest_text_that_holds_another_number_is_another_text() -> None:
     changed = card.model_copy(update={"harvest_due": card.harvest_due | {"chat": 61}})
     assert compare(card, card) == [] and compare(make_card(), changed) == []
     assert "harvest_due is" in compare(card, changed)[0]
+
+
+def test_a_rule_of_a_family_with_the_name_of_a_common_gate_is_refused() -> None:
+    rule = Rule("facts.change", "at least", -0.5)
+    with pytest.raises(ValidationFailed, match="names a gate 'facts_kept', which every organism has already"):
+        gates(whole(), asked(TEMPLATES), {"facts_kept": rule})
+    assert gates(whole(), asked(TEMPLATES), {"facts": rule})["facts"].passed
+
+
+def test_the_bound_of_side_damage_is_the_tiers() -> None:
+    card = whole(neutral={"kl": SIDE_DAMAGE + 0.01})
+    assert failing(card) == {"side_damage"} and not failing(card, side_damage=SIDE_DAMAGE + 0.02)

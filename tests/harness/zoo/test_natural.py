@@ -164,6 +164,13 @@ def base(models: Callable[[str], Path]) -> Path:
         ({"changes": {"rank": "4"}}, UsageError, "--set rank: extra inputs.*; a recipe has layer, r, alpha"),
         ({"changes": {"lr": "fast"}}, UsageError, "--set lr: input should be a valid number"),
         ({"changes": {"layer": "9"}}, UsageError, "has blocks 0 to 2"),
+        ({"changes": {"layer": "-1"}}, UsageError, "--set layer: input should be greater than or equal to 0"),
+        ({"changes": {"source": "mine"}}, UsageError, "--set source: it says where the other settings come from"),
+        (
+            {"changes": {"mix": "1"}},
+            UsageError,
+            "--set mix=1: colours/gold-narrow is narrow.*; name colours/gold-mixed",
+        ),
         ({"changes": {"max_length": "3"}}, ValidationFailed, "nothing of this row would be trained"),
         ({"device": "gpu"}, UsageError, "did you mean cuda"),
         ({"dtype": "float8"}, UsageError, "--dtype float8"),
