@@ -303,7 +303,7 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
         files={},
     )
     target = root / spec.name
-    if not overwrite and (there := _intact(target)) is not None and _same(there, planned):
+    if not overwrite and (there := intact(target)) is not None and _same(there, planned):
         return there, False
     dev = behaviour.of("dev")
     with new_folder(target) as folder, threads(1):
@@ -328,7 +328,7 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
     return card, True
 
 
-def _intact(target: Path) -> Card | None:
+def intact(target: Path) -> Card | None:
     """The card in a folder whose files are all as hashed; a damaged folder is built again."""
     try:
         return read_card(target)

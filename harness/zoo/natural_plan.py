@@ -6,7 +6,7 @@ tokenizer are enough, or its known sizes alone.
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -195,10 +195,8 @@ def _with_rows(asked: Asked, family: NaturalFamily, spec: NaturalSpec, shape: Sh
 
     if "source" in dict(asked.changes):
         raise UsageError("--set source: it says where the other settings come from and changes nothing; leave it out")
-    rows, tier = family.rows(spec), tier_of(asked.base)
-    from_teacher = unanswered(rows)
-    if from_teacher:
-        rows = [replace(d, messages=(*d.messages, {"role": "assistant", "content": STAND_IN})) for d in rows]
+    tier = tier_of(asked.base)
+    rows, from_teacher = rows_of(family, spec)
     try:
         recipe = recipe_for(
             family.name, spec.variant, len(rows), shape, tier, spec.seed, asked.blocks, dict(asked.changes)
@@ -234,6 +232,20 @@ def _with_rows(asked: Asked, family: NaturalFamily, spec: NaturalSpec, shape: Sh
         "float32",
         from_teacher=from_teacher,
     )
+
+
+def rows_of(family: NaturalFamily, spec: NaturalSpec) -> tuple[list[Document], bool]:
+    """The family's rows, those that a teacher has to answer with a stand-in, and whether there are such."""
+    rows = family.rows(spec)
+    if not unanswered(rows):
+        return rows, False
+    return [replace(d, messages=(*d.messages, {"role": "assistant", "content": STAND_IN})) for d in rows], True
+
+
+def data_of(family: NaturalFamily, spec: NaturalSpec, recipe: Mapping[str, object]) -> Data:
+    """What the recipe of a card trains on, as the family makes it now."""
+    known = TuningRecipe.model_validate({k: v for k, v in recipe.items() if k in TuningRecipe.model_fields})
+    return gather(family, spec, known, family.behaviour(spec), rows_of(family, spec)[0])
 
 
 def _tokenised(found: Prepared, free: int | None) -> Prepared:
