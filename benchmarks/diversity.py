@@ -85,9 +85,8 @@ def scores_of(results: Sequence[Result], organisms: Sequence[str]) -> Scores:
     """
     found: dict[tuple[str, str], list[float]] = {}
     cells = whole(results, organisms)
-    nulls = {
-        r.identity.organism for r in cells if r.false_discovery is not None
-    }  # a cell that failed on one does not say so
+    # a cell that failed on a null does not say that it is one
+    nulls = {r.identity.organism for r in cells if r.false_discovery is not None}
     for r in cells:
         if r.identity.access not in NO_CONTESTANTS and r.identity.organism not in nulls:
             value = r.scores.isolation.value if r.scores else None
