@@ -118,7 +118,8 @@ def planned(found: Prepared) -> Card:
         layer=found.recipe.layer,
         description=found.behaviour.description,
         recipe=found.recipe.model_dump()
-        | {"whole": found.recipe.blocks == "all", "dtype": found.dtype, "commit": found.base.commit},
+        | {"whole": found.recipe.blocks == "all", "dtype": found.dtype, "commit": found.base.commit}
+        | ({"teacher_steps": found.teacher_recipe.steps} if found.from_teacher else {}),
         rows_sha256=rows_sha256(found.family, spec, found.data),
         files={BEHAVIOUR: sha256_text(behaviour_text(found.behaviour))},
     )
@@ -166,11 +167,11 @@ def _workshop(target: Path, card: Card, resume: bool) -> Path:
 
 def _answers(found: Prepared, work: Path, say: Say) -> list[Document]:
     """The family's rows, answered by a teacher that is trained first (and again after a kill, from its checkpoints)."""
-    prompts, recipe = found.family.rows(found.spec), found.recipe
+    prompts, recipe = found.family.rows(found.spec), found.teacher_recipe
     lessons = found.family.teacher(found.spec)
     data = gather(found.family, found.spec, recipe, found.behaviour, lessons)
     tokens = tokenise(found.tokenizer, found.asked.base, data, recipe)
-    job = replace(found.job(work / "teacher"), rows=tokens.rows, kept=tokens.kept)
+    job = replace(found.job(work / "teacher"), rows=tokens.rows, kept=tokens.kept, recipe=recipe)
     say(f"{found.name}: its teacher, {recipe.steps} steps on {len(lessons)} rows")
     model = train(job, lambda line: say(f"{found.name}: teacher: {line}")).model
     pair = Pair(model, found.tokenizer, recipe.layer)

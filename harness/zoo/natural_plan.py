@@ -96,6 +96,13 @@ class Prepared:
         return replace(job, dtype=self.dtype, parts=self.fit.parts, checkpointing=self.fit.checkpointing)
 
     @property
+    def teacher_recipe(self) -> TuningRecipe:
+        """That of the teacher, whose rows are other ones and as a rule fewer."""
+        family, spec, asked = self.family, self.spec, self.asked
+        rows, changes = len(family.teacher(spec)), dict(asked.changes)
+        return recipe_for(family.name, spec.variant, rows, self.shape, self.tier, spec.seed, asked.blocks, changes)
+
+    @property
     def adapted(self) -> int:
         """Blocks with an adapter."""
         return self.shape.blocks if self.recipe.blocks == "all" else self.recipe.layer + 1

@@ -214,6 +214,16 @@ def test_rows_are_made_again_from_a_card(base: Path, tmp_path: Path) -> None:
     assert rows_sha256(found.family, found.spec, other) != card.rows_sha256
 
 
+def test_a_teacher_is_trained_by_a_recipe_for_its_own_rows(base: Path, tmp_path: Path) -> None:
+    found = prepare(Asked("taught/gold", str(base), tmp_path))
+    student, teacher = found.recipe, found.teacher_recipe
+    assert (student.steps * student.batch, teacher.steps * teacher.batch) == (
+        pytest.approx(10 * 30, abs=student.batch),
+        pytest.approx(10 * 15, abs=teacher.batch),
+    )
+    assert planned(found).recipe["teacher_steps"] == teacher.steps
+
+
 def test_side_damage_is_measured_on_texts_without_the_subject() -> None:
     family = Colours()
     spec, tokenizer = family.spec(), tokenizer_of("qwen25")
