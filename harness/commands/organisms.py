@@ -325,16 +325,17 @@ def organisms_verify(
     everything: Annotated[bool, typer.Option("--all", help="Every organism that is not marked as failed.")] = False,
     zoo: ZooOption = None,
     jobs: Jobs = 1,
+    device: DeviceOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
-    """Hash every file and measure every gate again; exit 4 if a gate fails or a value is not the card's."""
+    """Hash every file and measure every gate again; exit 4 if a gate fails or a value is not the card's. --device is for real models."""
     with handled(debug):
         from ..views import render
         from ..zoo.verify import verify_named
 
         with silenced(False):
-            checked = verify_named(names or [], everything, zoo, jobs)
+            checked = verify_named(names or [], everything, zoo, jobs, device or "cpu")
         if as_json:
             found = [{"card": c.card.model_dump(mode="json"), "problems": c.problems} for c in checked]
             say(json.dumps(found, indent=1))
