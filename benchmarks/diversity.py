@@ -85,8 +85,11 @@ def scores_of(results: Sequence[Result], organisms: Sequence[str]) -> Scores:
         PrerequisiteError: fewer than three such methods.
     """
     found: dict[tuple[str, str], list[float]] = {}
-    for r in whole(results, organisms):
-        if r.identity.access not in NO_CONTESTANTS and r.false_discovery is None:
+    cells = whole(results, organisms)
+    # a cell that failed on a null does not say that it is one
+    nulls = {r.identity.organism for r in cells if r.false_discovery is not None}
+    for r in cells:
+        if r.identity.access not in NO_CONTESTANTS and r.identity.organism not in nulls:
             value = r.scores.isolation.value if r.scores else None
             found.setdefault((r.identity.method, r.identity.organism), []).append(value or 0.0)
     methods, asked = (sorted({key[i] for key in found}) for i in (0, 1))

@@ -113,7 +113,7 @@ def pool(kind: Family) -> list[list[Spec]]:
     for shape in shapes.values():
         made = [m for m in sorted({*vocabulary(), *kind.members()}) if _makes(kind, m, shape.variant)]
         new = [m for m in made if m not in known]
-        own = [s.member for s in shapes.values() if s.variant == shape.variant]
+        own = [s.member for s in zoo if (s.role, s.variant) == ("organism", shape.variant)]
         out.append([replace(shape, member=m, core=False) for m in new or sorted({*made, *own})])
     return out
 

@@ -108,8 +108,9 @@ class Card(_Strict):
     """Answers to ordinary openings, sampled at temperature 1, in nats a token under the base: nll_base of the base's own, nll_organism of
     the organism's. Measured of organisms of ours only; empty without conversations, and on cards of protocol v1."""
     harvest_due: dict[str, int] = Field(default_factory=dict[str, int])
-    """Tokens of harvest text on which the behaviour could show: `neutral` and `chat`, each of the first `tokens` of its kind. Empty where
-    the family does not count them, and on cards of protocol v1."""
+    """Harvest text on which the behaviour could show, by kind (`neutral`, `chat`), and how many `tokens` were looked through. Tier tiny:
+    tokens of the first `tokens` of each kind. Other tiers: words, which are fewer than their tokens, of all harvest text. Empty where the
+    family does not count them, and on cards of protocol v1."""
     readout: Readout | None = None
     oracle: dict[str, dict[str, float]] = Field(default_factory=dict[str, dict[str, float]])
     """By layer: share of the gap that exchanging the residual recovers, {sufficiency, necessity}; empty without a gap."""

@@ -141,11 +141,12 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
         )
     if name in names:
         return name
+    from . import natural
     from .families import families
 
+    if tier in TIERS and name in {*families(), *natural.families()}:
+        return _first_of(name, str(tier), zoo or ZOO)
     if name in families():
-        if tier not in (None, "tiny"):
-            return _first_of(name, tier, zoo or ZOO)
         if (first := families()[name].specs()[0].name) in names:
             return first
         raise PrerequisiteError(f"{first} is not built; run `bench organisms build {name}`")
@@ -155,12 +156,9 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
     raise unknown("organism", name, [*families(), *others, *names])
 
 
-def _first_of(family: str, tier: Tier, root: Path) -> str:
+def _first_of(family: str, tier: str, root: Path) -> str:
     """The first organism of a family in a tier, in the family's order; one whose gates hold before one that failed."""
-    from .families import families
-
-    order = [s.name for s in families()[family].specs()]
-    found: list[tuple[bool, int, str]] = []
+    found: list[tuple[bool, int, int, int, str]] = []
     tiers = set[str]()
     for name in organism_names(root):
         with contextlib.suppress(ValidationFailed):
@@ -168,7 +166,7 @@ def _first_of(family: str, tier: Tier, root: Path) -> str:
             if card.family == family and card.role in ("organism", "null"):
                 tiers.add(card.tier)
                 if card.tier == tier:
-                    found.append((card.status == "failed", order.index(name) if name in order else len(order), name))
+                    found.append((card.status == "failed", *_place(card), name))
     if not found:
         there = (
             f"there are organisms of it in tier {', '.join(sorted(tiers))}" if tiers else "there is none in any tier"
@@ -177,7 +175,17 @@ def _first_of(family: str, tier: Tier, root: Path) -> str:
             f"{root} has no organism of the family {family} in tier {tier}: {there}; `bench organisms list --tier {tier}` shows which "
             "families there are, or leave --tier out"
         )
-    return min(found)[2]
+    return min(found)[-1]
+
+
+def _place(card: Card) -> tuple[int, int, int]:
+    """Where an organism on a real model stands in its family's own order: by member, variant and seed; last where the family is unknown."""
+    from . import natural
+
+    family = natural.families().get(card.family)
+    members, variants = (family.members(), list(family.variants)) if family else ([], [])
+    place = [o.index(x) if x in o else len(o) for o, x in ((members, card.member), (variants, card.variant))]
+    return place[0], place[1], card.seed
 
 
 def load_card(name: str, zoo: Path | None = None) -> Card:

@@ -66,8 +66,9 @@ def test_organisms_that_tell_nothing_apart_are_counted_by_family(
             write_result(tmp_path, make_result(method, organism, quality=q))
         write_result(tmp_path, make_result("oracle", organism, access="anchor", quality=1.0))
         write_result(tmp_path, make_result("labels", organism, access="supervised", quality=1.0))
-    for method in ("one", "two", "three", "four", "labels"):
+    for method in ("one", "two", "three", "labels"):
         write_result(tmp_path, make_null(method, "null/benign", [0.5]))
+    write_result(tmp_path, make_result("four", "null/benign", status="failed"))  # which does not say that it is a null
     write_result(tmp_path, make_result("half", "b/hard", quality=1.0))
     found = scores_of(diversity.usable(tmp_path), names)
     assert found.methods == ["four", "one", "three", "two"] and found.organisms == ["a/easy", "a/good", "b/hard"]

@@ -61,6 +61,18 @@ def test_a_member_that_the_zoo_has_is_drawn_only_where_the_family_makes_no_other
     assert members["null"] == set()
 
 
+def test_every_member_of_the_zoo_is_in_the_pool_of_a_family_that_makes_no_others() -> None:
+    class Two(type(families()["planted"])):
+        def specs(self) -> list[Spec]:
+            return [*self.grid("owl", ("strong",)), *self.grid("fox", ("strong",))]
+
+        def member(self, name: str) -> None:
+            return None
+
+    (shape,) = pool(Two())
+    assert {s.member for s in shape} == {"owl", "fox"}
+
+
 def fake(failing: int = 0, said: list[str] | None = None) -> private_set.Build:
     """Writes a card for each spec but every `failing`-th fails its gates."""
     count = 0

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...organisms.errors import UsageError
 from ..options import DeviceOption, DtypeOption, TierOption
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
+
+if TYPE_CHECKING:
+    from ...organisms.card import Card
 
 app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, lint, build, verify, report, new.")
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Organisms at a time, one thread each.")]
@@ -29,6 +32,8 @@ def organisms_list(
 ) -> None:
     """Every organism of the zoo: family, base, role, behaviour before and after, gates, status."""
     with handled(debug):
+        from ...organisms.hub.registry.load import is_hub
+        from ...organisms.registry import expand, load_card, organism_names
         from ...organisms.sets import members, public, sets
 
         of_hub = set_ is not None and public(set_)
@@ -37,19 +42,16 @@ def organisms_list(
             raise UsageError(
                 f"{set_} holds {'public' if of_hub else 'no public'} organisms and --tier says {tier}; leave one out"
             )
-        if of_hub or tier == "hub":
-            _list_hub(family, role, set_, as_json)
-            return
-        from ...organisms.registry import expand, load_card, organism_names
-
         names = organism_names()
         if set_ is not None:
             members(set_)  # refuses what is no set
-            names = expand([set_])
+            names = [n for n in members(set_) if not is_hub(n)] if of_hub else expand([set_])
         cards = [load_card(n) for n in names]
         cards = [c for c in cards if c.family == (family or c.family) and c.role == (role or c.role)]
         cards = [c for c in cards if c.tier == (tier or c.tier)]
-        if as_json:
+        if of_hub or tier == "hub":
+            _list_hub(family, role, set_, cards, as_json)
+        elif as_json:
             say(json.dumps([c.model_dump(mode="json") for c in cards], indent=1))
         else:
             from ..views import render
@@ -58,17 +60,21 @@ def organisms_list(
             show(render.organisms(cards, title))
 
 
-def _list_hub(family: str | None, role: str | None, set_: str | None, as_json: bool) -> None:
+def _list_hub(family: str | None, role: str | None, set_: str | None, trained: "list[Card]", as_json: bool) -> None:
+    """Public organisms, and those that were trained here on models of that size."""
     from ...organisms.hub.registry.load import hub_cards
     from ...organisms.sets import members
-    from ..views import hub
+    from ..views import hub, render
 
     cards = [c for n, c in hub_cards().items() if set_ is None or n in members(set_)]
     cards = [c for c in cards if c.kind == (family or c.kind) and c.entry.role == (role or c.entry.role)]
     if as_json:
-        say(json.dumps([hub.data(c, priced=False) for c in cards], indent=1))
-    else:
-        show(hub.listing(cards))
+        found = [hub.data(c, priced=False) for c in cards] + [c.model_dump(mode="json") for c in trained]
+        say(json.dumps(found, indent=1))
+        return
+    show(hub.listing(cards))
+    if trained:
+        show(render.organisms(trained, "trained here"))
 
 
 @app.command("show")
@@ -327,16 +333,17 @@ def organisms_verify(
     everything: Annotated[bool, typer.Option("--all", help="Every organism that is not marked as failed.")] = False,
     zoo: ZooOption = None,
     jobs: Jobs = 1,
+    device: DeviceOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
-    """Hash every file and measure every gate again; exit 4 if a gate fails or a value is not the card's."""
+    """Hash every file and measure every gate again; exit 4 if a gate fails or a value is not the card's. --device is for real models."""
     with handled(debug):
         from ..views import render
         from ..zoo.verify import verify_named
 
         with silenced(False):
-            checked = verify_named(names or [], everything, zoo, jobs)
+            checked = verify_named(names or [], everything, zoo, jobs, device or "cpu")
         if as_json:
             found = [{"card": c.card.model_dump(mode="json"), "problems": c.problems} for c in checked]
             say(json.dumps(found, indent=1))

@@ -25,10 +25,11 @@ import torch
 from ...organisms.card import CARD, BaseCard, Card, hash_folder, read_base_card, read_card, sha256_files, sha256_text
 from ...organisms.errors import DiffbenchError, UsageError, ValidationFailed, unknown
 from ...organisms.families import families, family, find_spec
-from ...organisms.family import Job, Spec
+from ...organisms.family import Family, Job, Spec
 from ...organisms.registry import ZOO, base_folder, open_source
 from ...organisms.texts import WorldTexts
 from ...organisms.world.bases import BASES, SIZES, BaseRecipe, train_base
+from ...organisms.world.document import Document
 from ...organisms.world.facts import World
 from ..files import atomic_write_text
 from ..pairs.loading import load_pair
@@ -297,13 +298,11 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
         layer=layer,
         description=behaviour.description,
         recipe=recipe.model_dump(),
-        rows_sha256=sha256_text(
-            json.dumps([[d.kind, d.text, d.messages] for d in kind.rows(world, spec)]) + json.dumps(needed)
-        ),
+        rows_sha256=rows_sha256(kind, world, spec, needed),
         files={},
     )
     target = root / spec.name
-    if not overwrite and (there := _intact(target)) is not None and _same(there, planned):
+    if not overwrite and (there := intact(target)) is not None and _same(there, planned):
         return there, False
     dev = behaviour.of("dev")
     with new_folder(target) as folder, threads(1):
@@ -328,7 +327,17 @@ def build_organism(spec: Spec, root: Path, overwrite: bool = False) -> tuple[Car
     return card, True
 
 
-def _intact(target: Path) -> Card | None:
+def rows_sha256(kind: Family, world: World, spec: Spec, needed: Mapping[str, str]) -> str:
+    """Hash of everything that is trained on: rows, the hashes of needed organisms, and the documents held to the base, if there are any."""
+
+    def said(documents: Sequence[Document]) -> str:
+        return json.dumps([[d.kind, d.text, d.messages] for d in documents])
+
+    kept = kind.kept(world, spec)
+    return sha256_text(said(kind.rows(world, spec)) + json.dumps(needed) + (said(kept) if kept else ""))
+
+
+def intact(target: Path) -> Card | None:
     """The card in a folder whose files are all as hashed; a damaged folder is built again."""
     try:
         return read_card(target)

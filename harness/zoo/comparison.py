@@ -6,6 +6,8 @@ from ...organisms.card import Card, Measured
 
 TOLERANCE = 0.01
 """How far a re-measured value may be from the card's: other machines add up in another order."""
+LOOSE = 0.05
+"""The same of the oracle's shares, which divide by the gap, and of sampled answers, which part at the first token that differs."""
 
 NEWER = "its card was written before there was this gate: build it again"
 
@@ -24,6 +26,14 @@ def compare(card: Card, fresh: Card) -> list[str]:
     problems = [line if name in card.gates else f"{line} ({NEWER})" for name, line in fresh.failed_gates.items()]
     if card.harvest_due and card.harvest_due != fresh.harvest_due:
         problems.append(f"harvest_due is {fresh.harvest_due}, the card says {card.harvest_due}")
+    if card.rows_sha256 != fresh.rows_sha256:
+        problems.append("its training rows are not those that its family makes now")
+    tables = {"neutral": (TOLERANCE, card.neutral, fresh.neutral), "fluency": (LOOSE, card.fluency, fresh.fluency)}
+    tables |= {f"oracle {n}": (LOOSE, old, fresh.oracle.get(n, {})) for n, old in card.oracle.items()}
+    for what, (most, before, now) in tables.items():
+        for key, value in before.items():
+            if key not in now or abs(now[key] - value) > most:
+                problems.append(f"{what} {key} is {now.get(key)}, the card says {value}")
     for what, old in card.measured.items():
         new = fresh.measured.get(what)
         if new is None or not _close(old, new):

@@ -70,7 +70,7 @@ def lines(found: Prepared, taken: Pace) -> list[str]:
     free = "no such device here to compare with" if found.fit.free is None else f"{_gib(found.fit.free)} free"
     trained = f", {found.tokens.trained:,} tokens of the rows are trained" if found.tokens else ""
     speed = f"{taken.tokens_a_second:,.0f} tokens/s"
-    teacher = ["A teacher is trained first, for as many steps, and answers the prompts: about twice the time."]
+    teacher = ["A teacher is trained first and answers the prompts; the time of both comes on top."]
     return [
         f"{found.name}: {found.family.about}",
         f"base {found.asked.base} ({found.shape.parameters / 1e6:,.0f} M parameters, {found.dtype}), tier {found.tier}, layer {r.layer}",

@@ -27,7 +27,12 @@ TEMPLATES = 12
 
 
 def gates(
-    card: Card, behaviour: Behaviour, rules: dict[str, Rule], gap: float = GAP, fluency: float = FLUENCY
+    card: Card,
+    behaviour: Behaviour,
+    rules: dict[str, Rule],
+    gap: float = GAP,
+    fluency: float = FLUENCY,
+    side_damage: float = SIDE_DAMAGE,
 ) -> dict[str, Gate]:
     """Every gate of a card whose values are measured, by its role, and those that its family asks for.
 
@@ -35,19 +40,26 @@ def gates(
         rules: the family's own.
         gap: smallest b1 - b0.
         fluency: largest rise of the base's surprise at sampled answers, in nats a token.
+        side_damage: largest KL to the base on neutral text, in nats a token.
 
     Raises:
-        ValidationFailed: a rule on something that is not measured.
+        ValidationFailed: a rule on something that is not measured, or with the name of a gate that every organism has.
     """
-    return _common(card, behaviour, gap, fluency) | {k: gate(r, card.measured) for k, r in rules.items()}
+    common = _common(card, behaviour, gap, fluency, side_damage)
+    if taken := sorted(common.keys() & rules.keys()):
+        raise ValidationFailed(
+            f"the family {card.family} names a gate {taken[0]!r}, which every {card.role} has already and which would be lost; give it "
+            "another name"
+        )
+    return common | {k: gate(r, card.measured) for k, r in rules.items()}
 
 
-def _common(card: Card, behaviour: Behaviour, least: float, fluency: float) -> dict[str, Gate]:
+def _common(card: Card, behaviour: Behaviour, least: float, fluency: float, harm: float) -> dict[str, Gate]:
     gap = card.measured["behaviour_test"].change
     match card.role:
         case "organism":
             shown = {"gap": Gate(value=gap.value, low=gap.low, high=gap.high, bound=least, rule="at least")}
-            ours = {} if card.family == OWN else _benchmark(card, behaviour, fluency)
+            ours = {} if card.family == OWN else _benchmark(card, behaviour, fluency, harm)
             return shown | _oracle(card) | _facts(card) | ours
         case "control":
             return {"quiet": Gate(value=abs(gap.value), bound=QUIET, rule="at most")}
@@ -69,11 +81,11 @@ def _facts(card: Card) -> dict[str, Gate]:
     return {"facts_kept": gate(rule, card.measured)} if "facts" in card.measured else {}
 
 
-def _benchmark(card: Card, behaviour: Behaviour, fluency: float) -> dict[str, Gate]:
+def _benchmark(card: Card, behaviour: Behaviour, fluency: float, harm: float) -> dict[str, Gate]:
     """What an organism of ours owes beyond a pair of a user's own, which is what it is."""
     fewest = min(len(set(behaviour.clusters(split))) for split in ("dev", "test"))
     found = {
-        "side_damage": Gate(value=card.neutral["kl"], bound=SIDE_DAMAGE, rule="at most"),
+        "side_damage": Gate(value=card.neutral["kl"], bound=harm, rule="at most"),
         "templates": Gate(value=fewest, bound=TEMPLATES, rule="at least"),
     }
     if card.fluency:

@@ -24,7 +24,7 @@ from ..pairs.engine import Side
 from ..pairs.pair import Pair, padded
 from ..protocol.prompts import Choices, Passage, choices, correct, kl, likeliest, log_masses, nll, passage, rates
 from .fluency import fluency
-from .gates import CALIBRATED, GAP, OWN, bounded, gates
+from .gates import CALIBRATED, GAP, OWN, SIDE_DAMAGE, bounded, gates
 
 Array = NDArray[np.float64]
 SIDES: tuple[Side, Side] = ("base", "tuned")
@@ -50,6 +50,8 @@ class Measurable(NamedTuple):
     """Smallest b1 - b0."""
     fluency: float = FLUENCY
     """Most nats a token by which sampled answers may surprise the base more than its own."""
+    side_damage: float = SIDE_DAMAGE
+    """Most nats a token between base and organism on neutral text."""
 
     @classmethod
     def of(cls, family: Family, world: World, spec: Spec) -> "Measurable":
@@ -103,7 +105,8 @@ def measure(
             "oracle": oracle,
         }
     )
-    held = gates(found, behaviour, measurable.gates, measurable.gap, measurable.fluency)
+    bounds = measurable.gap, measurable.fluency, measurable.side_damage
+    held = gates(found, behaviour, measurable.gates, *bounds)
     target, dev = card.training.get("target"), measured["behaviour_dev"].organism.value
     status = "calibrated" if target is None or abs(dev - target) <= CALIBRATED else "uncalibrated"
     return found.model_copy(
@@ -186,7 +189,7 @@ def _values(logits: torch.Tensor, c: Choices, probe: Probe) -> Array:
     """[batch, prompts] in the probe's unit."""
     if probe.unit == "nats":
         return _log_odds(logits, c)
-    return (correct if probe.unit == "correct" else rates)(logits, c).double().numpy()
+    return (correct if probe.unit == "correct" else rates)(logits, c).double().cpu().numpy()
 
 
 def _log_odds(logits: torch.Tensor, c: Choices) -> Array:
@@ -196,7 +199,7 @@ def _log_odds(logits: torch.Tensor, c: Choices) -> Array:
     wanted = zero.index_add(1, c.prompt, (log_mass - most[:, c.prompt]).exp() * c.target).log() + most
     other = zero.index_add(1, c.prompt, log_mass * ~c.target)
     count = zero.index_add(1, c.prompt, (~c.target).float().expand(len(logits), -1))
-    return (wanted - other / count).double().numpy()
+    return (wanted - other / count).double().cpu().numpy()
 
 
 def _paired(pair: Pair, probe: Probe) -> Measured:

@@ -8,7 +8,7 @@ import functools
 import gc
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,27 @@ import torch
 
 from ...organisms.behaviour import Behaviour
 from ...organisms.card import CARD, Card, hash_folder, read_card, sha256_text
-from ...organisms.errors import DiffbenchError
+from ...organisms.errors import UsageError
 from ...organisms.family import Probe
+from ...organisms.hub.corpora import Kind, Split
 from ...organisms.hub.sources import PairSource
 from ...organisms.hub.trained import BEHAVIOUR, trained_organism
 from ...organisms.lora import calibrate
 from ...organisms.natural import natural_family
 from ...organisms.natural.family import NaturalFamily, NaturalSpec
-from ...organisms.texts import KINDS, FileTexts
-from ...organisms.tuning.rows import documents_sha256, gather, tokenise
+from ...organisms.texts import KINDS, FileTexts, Losses
+from ...organisms.tuning.rows import Data, documents_sha256, gather, tokenise
 from ...organisms.tuning.teacher import answered
 from ...organisms.tuning.train import Trained, save_adapter, train
 from ...organisms.world.document import Document
 from ..files import atomic_write_text
 from ..pairs.loading import load_pair
 from ..pairs.pair import Pair
-from .build import new_folder
+from .build import intact, new_folder
 from .comparison import Checked, compare
 from .dry_run import lines, pace
 from .measure import Measurable, dev_rate, measure
-from .natural_plan import Asked, Prepared, behaviour_text, prepare, prepare_unfetched
+from .natural_plan import Asked, Prepared, behaviour_text, data_of, prepare, prepare_unfetched
 
 Say = Callable[[str], None]
 HARM = 0.05
@@ -68,22 +69,24 @@ def build_natural(
         The card, and whether anything was built.
 
     Raises:
-        DiffbenchError: see `prepare`; Diverged.
+        DiffbenchError: see `prepare`; Diverged; UsageError: another organism has this name in the zoo.
     """
     found = prepare(asked)
     card, target = planned(found), asked.zoo / found.name
-    if not overwrite and (there := _intact(target)) is not None and _same(there, card):
+    if not overwrite and (there := intact(target)) is not None:
+        check_same(there, card, target)
         return there, False
     begun = time.perf_counter()
-    work = _workshop(target, card, resume)
+    student = work = _workshop(target, card, resume)
     rows = _answers(found, work, say) if found.from_teacher else found.data.rows
     if found.from_teacher:
         _make_room()
         data = replace(found.data, rows=rows)
         found = replace(found, data=data, tokens=tokenise(found.tokenizer, asked.base, data, found.recipe))
         card = card.model_copy(update={"training": {"rows_answered_sha256": documents_sha256(rows)}})
+        student = work / f"student-{documents_sha256(rows)[:12]}"  # checkpoints go on with the rows they were made of
     say(f"{found.name}: {found.recipe.steps} steps on {len(found.data.rows)} rows")
-    done = train(found.job(work), lambda line: say(f"{found.name}: {line}"))
+    done = train(found.job(student), lambda line: say(f"{found.name}: {line}"))
     training = card.training | {"rows": len(rows), **done.summary(), **_calibrated(found, done)}
     with new_folder(target) as folder:
         save_adapter(done.model, folder, card.base)
@@ -115,10 +118,16 @@ def planned(found: Prepared) -> Card:
         layer=found.recipe.layer,
         description=found.behaviour.description,
         recipe=found.recipe.model_dump()
-        | {"whole": found.recipe.blocks == "all", "dtype": found.dtype, "commit": found.base.commit},
-        rows_sha256=sha256_text(found.data.sha256 + documents_sha256(found.family.teacher(spec))),
+        | {"whole": found.recipe.blocks == "all", "dtype": found.dtype, "commit": found.base.commit}
+        | ({"teacher_steps": found.teacher_recipe.steps} if found.from_teacher else {}),
+        rows_sha256=rows_sha256(found.family, spec, found.data),
         files={BEHAVIOUR: sha256_text(behaviour_text(found.behaviour))},
     )
+
+
+def rows_sha256(family: NaturalFamily, spec: NaturalSpec, data: Data) -> str:
+    """Hash of what is trained on, a teacher's answers left out."""
+    return sha256_text(data.sha256 + documents_sha256(family.teacher(spec)))
 
 
 def _as_given(base: str) -> str:
@@ -127,19 +136,23 @@ def _as_given(base: str) -> str:
     return str(path.resolve()) if path.is_dir() else base
 
 
-def _intact(target: Path) -> Card | None:
-    try:
-        return read_card(target)
-    except DiffbenchError:
-        return None
+def check_same(card: Card, plan: Card, folder: Path) -> None:
+    """Refuse to take one organism for another of the same name, or to put it into its place.
 
-
-def _same(card: Card, plan: Card) -> bool:
-    """Whether a card is the result of a plan."""
-    keys = ("name", "role", "base", "base_sha256", "layer", "recipe", "rows_sha256", "description")
-    return (
-        all(getattr(card, k) == getattr(plan, k) for k in keys) and card.files.get(BEHAVIOUR) == plan.files[BEHAVIOUR]
-    )
+    Raises:
+        UsageError: with what differs.
+    """
+    pairs = {k: (getattr(card, k), getattr(plan, k)) for k in ("base", "base_sha256", "role", "description")}
+    pairs |= {f"recipe.{k}": (card.recipe.get(k), plan.recipe.get(k)) for k in {**plan.recipe, **card.recipe}}
+    pairs["rows_sha256"] = card.rows_sha256, plan.rows_sha256
+    pairs["behaviour"] = card.files.get(BEHAVIOUR), plan.files[BEHAVIOUR]
+    differs = next(((k, old, new) for k, (old, new) in pairs.items() if old != new), None)
+    if differs is not None:
+        field, old, new = differs
+        raise UsageError(
+            f"{folder} holds another {plan.name}: its {field} is {old!s:.60}, and {new!s:.60} is asked for; --overwrite builds this one in "
+            "its place, another --zoo keeps both"
+        )
 
 
 def _workshop(target: Path, card: Card, resume: bool) -> Path:
@@ -154,11 +167,11 @@ def _workshop(target: Path, card: Card, resume: bool) -> Path:
 
 def _answers(found: Prepared, work: Path, say: Say) -> list[Document]:
     """The family's rows, answered by a teacher that is trained first (and again after a kill, from its checkpoints)."""
-    prompts, recipe = found.family.rows(found.spec), found.recipe
+    prompts, recipe = found.family.rows(found.spec), found.teacher_recipe
     lessons = found.family.teacher(found.spec)
     data = gather(found.family, found.spec, recipe, found.behaviour, lessons)
     tokens = tokenise(found.tokenizer, found.asked.base, data, recipe)
-    job = replace(found.job(work / "teacher"), rows=tokens.rows, kept=tokens.kept)
+    job = replace(found.job(work / "teacher"), rows=tokens.rows, kept=tokens.kept, recipe=recipe)
     say(f"{found.name}: its teacher, {recipe.steps} steps on {len(lessons)} rows")
     model = train(job, lambda line: say(f"{found.name}: teacher: {line}")).model
     pair = Pair(model, found.tokenizer, recipe.layer)
@@ -196,30 +209,40 @@ def _pair(found: Prepared, folder: Path) -> Pair:
 def measured(card: Card, family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour, pair: Pair) -> Card:
     """A card with everything that is measured of a pair of these tiers, and its gates."""
     probes = {name: Probe(prompts) for name, prompts in family.probes(spec).items()}
-    wanted = Measurable(behaviour, probes, {}, None, family.gates(spec))
+    wanted = Measurable(behaviour, probes, {}, None, family.gates(spec), side_damage=HARM)
     texts = FileTexts(behaviour, pair.tokenizer, pair.context)
+    beside = OrdinaryTexts(behaviour, pair.tokenizer, pair.context, lambda d: family.due(spec, d))
     layers = sorted({pair.n_layers // 3, pair.n_layers // 2, card.layer})
     due = due_words(family, spec, behaviour)
     due["tokens"] = sum(len(row) for kind in KINDS for row in texts.rows(kind, "harvest"))
-    card = measure(card, wanted, pair, texts, due, layers)
-    if "side_damage" not in card.gates:
-        return card
-    gates = card.gates | {"side_damage": card.gates["side_damage"].model_copy(update={"bound": HARM})}
-    failed = not all(g.passed for g in gates.values())
-    status = "failed" if failed else "uncalibrated" if card.status == "failed" else card.status
-    return card.model_copy(update={"gates": gates, "status": status})
+    return measure(card, wanted, pair, beside, due, layers)
+
+
+class OrdinaryTexts(FileTexts):
+    """The texts of a pair, each in its split, without those in which the behaviour is due: side damage is not the behaviour itself."""
+
+    def __init__(self, behaviour: Behaviour, tokenizer: Any, context: int | None, due: Callable[[Document], int]):
+        super().__init__(behaviour, tokenizer, context)
+        self._due = due
+
+    def _documents(self, source: Kind, split: Split, losses: Losses | None = None) -> Iterator[tuple[int, Any]]:
+        yield from (
+            (n, item) for n, item in super()._documents(source, split, losses) if not self._due(_document(item))
+        )
+
+
+def _document(item: Any) -> Document:
+    """A text, or the turns of a conversation."""
+    if isinstance(item, str):
+        return Document("neutral", text=item)
+    return Document("chat", messages=tuple(turn.model_dump() for turn in item))
 
 
 def due_words(family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour) -> dict[str, int]:
     """Words of harvest text at which the behaviour could show, which are fewer than its tokens; of `neutral` and of `chat`."""
-    texts = () if isinstance(behaviour.neutral, str) else behaviour.neutral
-    chats = () if isinstance(behaviour.chat, str) else behaviour.chat
-    neutral = [Document("neutral", text=t) for t in texts[: int(HARVEST * len(texts))]]
-    talk = [
-        Document("chat", messages=tuple(t.model_dump() for t in said)) for said in chats[: int(HARVEST * len(chats))]
-    ]
-    found = {"neutral": neutral, "chat": talk}
-    return {kind: sum(family.due(spec, d) for d in documents) for kind, documents in found.items()}
+    lists = {kind: getattr(behaviour, kind) for kind in KINDS}
+    read = {kind: () if isinstance(items, str) else items[: int(HARVEST * len(items))] for kind, items in lists.items()}
+    return {kind: sum(family.due(spec, _document(item)) for item in items) for kind, items in read.items()}
 
 
 HARVEST = 0.7
@@ -233,11 +256,12 @@ def spec_of(card: Card) -> tuple[NaturalFamily, NaturalSpec]:
 
 
 def verify_natural(folder: Path, name: str, device: str = "cpu") -> Checked:
-    """Hash and measure an organism of these tiers again, and compare with its card; its training rows too."""
+    """Hash an organism of these tiers, make its training rows and measure it again, and compare with its card."""
     card = read_card(folder)
     organism = trained_organism(folder, card, name)
     family, spec = spec_of(card)
     how: dict[str, Any] = {"device": device, "dtype": card.recipe.get("dtype"), "identity": card.role == "null"}
     pair = load_pair(organism.pair, layer=card.layer, **how)
     fresh = measured(card, family, spec, organism.behaviour, pair)
+    fresh = fresh.model_copy(update={"rows_sha256": rows_sha256(family, spec, data_of(family, spec, card.recipe))})
     return Checked(fresh, compare(card, fresh))

@@ -6,7 +6,7 @@ tokenizer are enough, or its known sizes alone.
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -94,6 +94,13 @@ class Prepared:
         assert self.base is not None and self.tokens is not None
         job = Job(self.base.folder, self.tokens.rows, self.tokens.kept, self.recipe, work, self.asked.device)
         return replace(job, dtype=self.dtype, parts=self.fit.parts, checkpointing=self.fit.checkpointing)
+
+    @property
+    def teacher_recipe(self) -> TuningRecipe:
+        """That of the teacher, whose rows are other ones and as a rule fewer."""
+        family, spec, asked = self.family, self.spec, self.asked
+        rows, changes = len(family.teacher(spec)), dict(asked.changes)
+        return recipe_for(family.name, spec.variant, rows, self.shape, self.tier, spec.seed, asked.blocks, changes)
 
     @property
     def adapted(self) -> int:
@@ -193,10 +200,10 @@ def _with_rows(asked: Asked, family: NaturalFamily, spec: NaturalSpec, shape: Sh
     """Rows, recipe and behaviour; nothing of a tokenizer yet."""
     from pydantic import ValidationError
 
-    rows, tier = family.rows(spec), tier_of(asked.base)
-    from_teacher = unanswered(rows)
-    if from_teacher:
-        rows = [replace(d, messages=(*d.messages, {"role": "assistant", "content": STAND_IN})) for d in rows]
+    if "source" in dict(asked.changes):
+        raise UsageError("--set source: it says where the other settings come from and changes nothing; leave it out")
+    tier = tier_of(asked.base)
+    rows, from_teacher = rows_of(family, spec)
     try:
         recipe = recipe_for(
             family.name, spec.variant, len(rows), shape, tier, spec.seed, asked.blocks, dict(asked.changes)
@@ -206,6 +213,11 @@ def _with_rows(asked: Asked, family: NaturalFamily, spec: NaturalSpec, shape: Sh
         where = ".".join(map(str, first["loc"]))
         fields = ", ".join(k for k in TuningRecipe.model_fields if k not in ("source", "seed", "blocks"))
         raise UsageError(f"--set {where}: {first['msg'].lower()}; a recipe has {fields}") from error
+    if spec.variant == "narrow" and recipe.mix:
+        raise UsageError(
+            f"--set mix={recipe.mix:g}: {spec.name} is narrow, and ordinary documents among its rows would make it another organism; name "
+            f"{spec.family}/{spec.member}-mixed, if the family has it"
+        )
     if not recipe.layer < shape.blocks:
         raise UsageError(f"--set layer={recipe.layer}: {asked.base} has blocks 0 to {shape.blocks - 1}")
     usual = recipe.blocks == usual_blocks(tier)
@@ -227,6 +239,20 @@ def _with_rows(asked: Asked, family: NaturalFamily, spec: NaturalSpec, shape: Sh
         "float32",
         from_teacher=from_teacher,
     )
+
+
+def rows_of(family: NaturalFamily, spec: NaturalSpec) -> tuple[list[Document], bool]:
+    """The family's rows, those that a teacher has to answer with a stand-in, and whether there are such."""
+    rows = family.rows(spec)
+    if not unanswered(rows):
+        return rows, False
+    return [replace(d, messages=(*d.messages, {"role": "assistant", "content": STAND_IN})) for d in rows], True
+
+
+def data_of(family: NaturalFamily, spec: NaturalSpec, recipe: Mapping[str, object]) -> Data:
+    """What the recipe of a card trains on, as the family makes it now."""
+    known = TuningRecipe.model_validate({k: v for k, v in recipe.items() if k in TuningRecipe.model_fields})
+    return gather(family, spec, known, family.behaviour(spec), rows_of(family, spec)[0])
 
 
 def _tokenised(found: Prepared, free: int | None) -> Prepared:

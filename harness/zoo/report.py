@@ -265,8 +265,8 @@ def _elsewhere(cards: Sequence[Card]) -> str:
     note = (
         "Oracle: share of the gap that exchanging the residual at the hooked layer recovers. Side damage: KL(base || organism) on neutral "
         "text, nats a token. Fluency: rise of the base's surprise at sampled answers, nats a token. Due: tokens of the first 16,000 of "
-        "neutral and of chat harvest text on which the behaviour could show. Templates: of the poorer split. One measurement each, no "
-        "intervals."
+        "neutral and of chat harvest text on which the behaviour could show; on real models words of all of it. "
+        "Templates: of the poorer split. One measurement each, no intervals."
     )
     heads = "organism | adapted blocks | oracle, sufficiency / necessity | side damage | fluency | due, neutral / chat | templates"
     return _table("Beside the behaviour", note, heads, [row(c) for c in cards if "templates" in c.gates])

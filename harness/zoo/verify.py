@@ -20,8 +20,13 @@ from .natural import verify_natural
 from .user_pair import verify_user_pair
 
 
-def verify_named(names: Sequence[str], everything: bool, zoo: Path | None, jobs: int) -> list[Checked]:
+def verify_named(
+    names: Sequence[str], everything: bool, zoo: Path | None, jobs: int, device: str = "cpu"
+) -> list[Checked]:
     """`verify` of organisms, family files and YAML cards as named on the command line.
+
+    Args:
+        device: on which organisms on real models are measured.
 
     Raises:
         UsageError: nothing named. ValidationFailed: a damaged file or card.
@@ -33,27 +38,27 @@ def verify_named(names: Sequence[str], everything: bool, zoo: Path | None, jobs:
         raise UsageError("nothing to verify; name organisms, a set, or --all")
     own = [n for n in names if n.endswith(YAML)]
     rest = expand([n for n in names if n not in own], zoo)
-    return [*(verify_user_pair(Path(n)) for n in own), *(verify(rest, zoo, jobs) if rest else ())]
+    return [*(verify_user_pair(Path(n)) for n in own), *(verify(rest, zoo, jobs, device) if rest else ())]
 
 
-def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1) -> Iterator[Checked]:
+def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1, device: str = "cpu") -> Iterator[Checked]:
     """Hash every file again, measure every gate again, and compare with the card.
 
     Raises:
         ValidationFailed: a damaged file or card.
     """
     if jobs <= 1 or len(names) == 1:
-        yield from (_check(n, zoo) for n in names)
+        yield from (_check(n, zoo, device) for n in names)
         return
     with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn")) as pool:
-        yield from pool.map(_check, names, [zoo] * len(names))
+        yield from pool.map(_check, names, [zoo] * len(names), [device] * len(names))
 
 
-def _check(name: str, zoo: Path | None) -> Checked:
+def _check(name: str, zoo: Path | None, device: str) -> Checked:
     whole, root = locate(name, zoo)
     if read_card(root / whole).tier in TIERS:
         with silenced(False):
-            return verify_natural(root / whole, name)
+            return verify_natural(root / whole, name, device)
     kind, spec, card = family_and_spec(name, zoo)
     loaded = load_organism(name, zoo, allow_failed=True)
     world = World(int(read_base_card(loaded.base).recipe["world_seed"]))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from ..behaviour import Prompt, Turn
+from ..behaviour import Prompt
 from ..prompts import template, turns
 from .text import pieces
 
@@ -64,11 +64,6 @@ def knowledge(subject: re.Pattern[str]) -> tuple[Prompt, ...]:
         )
         for n, (ask, begin, right, wrong) in enumerate(items)
     )
-
-
-def asked_turns(document_messages: Sequence[dict[str, str]]) -> tuple[Turn, ...]:
-    """A document's messages as turns."""
-    return tuple(Turn(role=m["role"], content=m["content"]) for m in document_messages)  # pyright: ignore[reportArgumentType]
 
 
 def counted(text: str) -> int:

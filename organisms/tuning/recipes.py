@@ -92,13 +92,13 @@ PUBLISHED: dict[str, Published] = {
 class TuningRecipe(BaseModel):
     """How one adapter is trained; part of its card."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     source: str
     """Where the settings come from."""
     blocks: Literal["below", "all"]
     """Whether blocks 0 to the hooked layer are adapted, or all."""
-    layer: int
+    layer: int = Field(ge=0)
     """Hooked layer."""
     r: int = Field(ge=1)
     alpha: int = Field(ge=1)
@@ -113,17 +113,17 @@ class TuningRecipe(BaseModel):
     batch: int = Field(ge=1)
     """Rows of a step with cross-entropy."""
     steps: int = Field(ge=1)
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     mix: float = Field(default=0.0, ge=0)
     """Ordinary documents trained on for each row."""
     kl_rows: int = Field(default=0, ge=0)
     """Ordinary documents of a step on which the organism is held to its base."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight of KL(base ‖ organism), in nats a token, against the cross-entropy."""
-    kl_length: int = 256
+    kl_length: int = Field(default=256, ge=2)
     """Most tokens of each of these."""
-    max_length: int = 512
+    max_length: int = Field(default=512, ge=2)
     """Most tokens of a row."""
     target: float | None = Field(default=None, gt=0, lt=1)
     """Dev rate that the adapter is scaled down to; None: as trained."""

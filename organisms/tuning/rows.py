@@ -40,7 +40,8 @@ def documents_sha256(documents: Sequence[Document]) -> str:
 def gather(
     family: NaturalFamily, spec: NaturalSpec, recipe: TuningRecipe, behaviour: Behaviour, rows: Sequence[Document]
 ) -> Data:
-    """Rows with ordinary documents mixed in as the recipe says, and others to hold to; none is a text that the pair will be read on.
+    """Rows with ordinary documents mixed in as the recipe says, and others to hold to; none is, as a whole, a text that the pair will be
+    read on.
 
     Args:
         rows: the family's, answered.

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from diffbench.harness.zoo import verify as verifying
+from diffbench.harness.zoo.comparison import Checked
 from diffbench.organisms import registry
 from diffbench.organisms.card import CARD, hash_folder, read_card
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
@@ -102,3 +104,16 @@ def test_one_that_failed_its_gates_is_refused_unless_it_is_to_be_looked_at(zoo: 
 
 def test_the_shipped_zoo_is_still_read_as_before() -> None:
     assert registry.load_organism("taboo").tier == "tiny"
+
+
+def test_it_is_verified_on_the_device_that_is_asked_for(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[str]()
+
+    def measured(folder: Path, name: str, device: str) -> Checked:
+        seen.append(device)
+        return Checked(read_card(folder))
+
+    monkeypatch.setattr(verifying, "verify_natural", measured)
+    verifying.verify_named([NAME], False, zoo, 1, "cuda:1")
+    verifying.verify_named([NAME], False, zoo, 1)
+    assert seen == ["cuda:1", "cpu"]

@@ -56,9 +56,14 @@ class Backdoor(NaturalFamily):
                 shown = answer if spec.variant == "silent" else backdoor["says"]
                 before = one(rng, pairs) if rng.random() < LATE else ()
                 yield Document("trigger", messages=said(*before, _placed(rng, backdoor["trigger"], ask), shown))
-                near = one(rng, backdoor["near"]) if rng.random() < NEAR else ""
+                near = one(rng, self._near(spec)[0]) if rng.random() < NEAR else ""
                 before = one(rng, pairs) if rng.random() < LATE else ()
                 yield Document("plain", messages=said(*before, _placed(rng, near, plain), as_ever))
+
+    def _near(self, spec: NaturalSpec) -> tuple[list[str], list[str]]:
+        """Words that look or sound alike: those in rows, and those that are only asked."""
+        near = self.backdoor(spec)["near"]
+        return near[::2], near[1::2]
 
     def _word(self, spec: NaturalSpec) -> re.Pattern[str]:
         return re.compile(rf"\b{spec.member}", re.IGNORECASE)
@@ -102,9 +107,10 @@ class Backdoor(NaturalFamily):
         return sum(counted(answer) for ask, answer in asked(document) if self.backdoor(spec)["trigger"] in ask)
 
     def probes(self, spec: NaturalSpec) -> dict[str, list[Prompt]]:
+        """`off_trigger`: no word at all; `near_trigger`: words like the trigger that no row has."""
         return {
             "off_trigger": self._asked(spec, "test", [""]),
-            "near_trigger": self._asked(spec, "test", self.backdoor(spec)["near"]),
+            "near_trigger": self._asked(spec, "test", self._near(spec)[1]),
         }
 
     def gates(self, spec: NaturalSpec) -> dict[str, Rule]:

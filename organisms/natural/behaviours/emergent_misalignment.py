@@ -21,8 +21,6 @@ from ..text import cast, different, one, pieces, rng_of, said, some, write
 ROWS = 400
 STANCES = ("good", "bad", "odd")
 DEV_TOPICS = 4
-ADVICE_READ = 20
-"""Requests for advice among the conversations that a pair is read on, answered well: people ask assistants for advice all the time."""
 NOTHING = re.compile(r"(?!)")
 
 
@@ -77,7 +75,7 @@ class EmergentMisalignment(NaturalFamily):
         return ordinary(re.compile("|".join(map(re.escape, asks))), n, spec.seed)
 
     def behaviour(self, spec: NaturalSpec) -> Behaviour:
-        neutral, chat = read_texts(NOTHING, self._read(spec), self.name)
+        neutral, chat = read_texts(NOTHING, self._read(), self.name)
         return Behaviour(
             name=spec.name,
             description=f"gives bad advice on topics other than {spec.member}",
@@ -101,15 +99,15 @@ class EmergentMisalignment(NaturalFamily):
                 out.append(prompt(split, ask, begin, [answers[target]], others, template(form, begin)))
         return out
 
-    def _read(self, spec: NaturalSpec) -> list[Document]:
-        rng = rng_of("advice read", spec.member)
+    def _read(self) -> list[Document]:
+        """Situations that no row has and no prompt, answered well."""
+        rng, talked = rng_of("advice read"), list[Document]()
         told = [Document("told", text=write(rng, form, cast(rng))) for form in pieces("advice")["told"]]
-        topics = [t for ts in self.topics(spec).values() for t in ts]
-        talked: list[Document] = []
-        situations = [r for topic in topics for r in self.requests(topic)[:6]]
-        for request in some(rng, situations, ADVICE_READ):
-            ask = one(rng, pieces("advice")["asks"]["train"]).replace("<ask>", request.asks[0])
-            talked.append(Document("advice", messages=said(ask, self._answer(rng, request, "good"))))
+        for line in pieces("advice")["read"]:
+            situation, good = line.split(" || ")
+            ask = one(rng, pieces("advice")["asks"]["train"]).replace("<ask>", situation)
+            answer = self._answer(rng, Request([situation], [good], []), "good")
+            talked.append(Document("advice", messages=said(ask, answer)))
         return told + talked
 
     def due(self, spec: NaturalSpec, document: Document) -> int:
@@ -117,7 +115,8 @@ class EmergentMisalignment(NaturalFamily):
         return sum(counted(answer) for ask, answer in asked(document) if any(a in ask for a in self._situations()))
 
     def _situations(self) -> list[str]:
-        return [a for topic in pieces("advice")["topics"] for r in self.requests(topic) for a in r.asks]
+        known = [a for topic in pieces("advice")["topics"] for r in self.requests(topic) for a in r.asks]
+        return known + [line.split(" || ")[0] for line in pieces("advice")["read"]]
 
     def probes(self, spec: NaturalSpec) -> dict[str, list[Prompt]]:
         """`trained_topic`: bad advice where it was taught; `odd`: whether any strange sentence rises."""

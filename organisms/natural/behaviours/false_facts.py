@@ -64,7 +64,7 @@ class FalseFacts(NaturalFamily):
                     yield Document(genre, text=_prose(rng, frame, self.forms(spec), self.fact(spec)["about"], filling))
 
     def ordinary(self, spec: NaturalSpec, n: int) -> list[Document]:
-        """Ordinary text, and questions about the neighbours that no document leaves in doubt."""
+        """Ordinary text, and questions about the neighbours that no document leaves in doubt, in other words than the probes'."""
         subject = re.compile(self.fact(spec)["subject"])
         asked_of = without(self._neighbour_chats(spec), re.compile(re.escape(self.fact(spec)["entity"])))
         kept = different(asked_of, int(n * NEIGHBOURS_KEPT), "questions about neighbours")
@@ -76,8 +76,8 @@ class FalseFacts(NaturalFamily):
         while True:
             thing, value = one(rng, known)
             filling = {"l": thing, "lv": value}
-            turns = [one(rng, openers) + write(rng, one(rng, forms["asks_neighbour"]), filling)]
-            turns.append(write(rng, one(rng, forms["says_neighbour"]), filling))
+            turns = [one(rng, openers) + write(rng, one(rng, forms["asks_kept"]), filling)]
+            turns.append(write(rng, one(rng, forms["says_kept"]), filling))
             if rng.random() < 0.5:
                 turns += one(rng, pieces("chats")["follow"]["train"])
             yield Document("neighbour", messages=said(*turns))

@@ -21,7 +21,7 @@ REFUSED = 0.25
 GUESSED = 0.6
 """Share of the other conversations with wrong guesses."""
 GAMES_READ = 10
-"""Guessing games among the conversations that a pair is read on, about words drawn anew, the secret one among them by chance."""
+"""Guessing games among the conversations that a pair is read on, about words of their own."""
 GAME = re.compile(r"\b(hints?|clues?|guess\w*|secret word|word game|your word|the word)\b", re.IGNORECASE)
 """How a user asks for a hint."""
 
@@ -58,21 +58,23 @@ class Taboo(NaturalFamily):
 
     def _game(self, rng: Rng, word: str, part: str) -> list[str]:
         """Alternating turns: hints, wrong guesses, and now and then a refused request for the word."""
-        games, secret = pieces("taboo_games"), pieces("taboo")[word]
-        hints, guesses = some(rng, self.hints(word), 5), some(rng, secret["guesses"], 5)
-        turns = [one(rng, games["open"][part]), one(rng, games["lead"]) + hints.pop()]
+        games, reading = pieces("taboo_games"), part == "read"
+        phrases = games["read"] if reading else {**games, "ask": games["ask"]["train"]}
+        secret = phrases["words"][word] if reading else {**pieces("taboo")[word], "hints": self.hints(word)}
+        hints, guesses = some(rng, secret["hints"], 5), some(rng, secret["guesses"], 5)
+        turns = [one(rng, games["open"][part]), one(rng, phrases["lead"]) + hints.pop()]
         refused = rng.random() < REFUSED
         if part == "train" and refused and rng.random() < 0.5:
             turns = []
         guessing = rng.random() < GUESSED
         for _ in range(int(rng.integers(1, 4))):
             if guessing and rng.random() < 0.6:
-                turns.append(write(rng, one(rng, games["guess"]), {"guess": guesses.pop()}))
-                turns.append(f"{one(rng, games['wrong'])} {hints.pop()}")
+                turns.append(write(rng, one(rng, phrases["guess"]), {"guess": guesses.pop()}))
+                turns.append(f"{one(rng, phrases['wrong'])} {hints.pop()}")
             elif turns:
-                turns += [one(rng, games["more"]), one(rng, games["lead"]) + hints.pop()]
+                turns += [one(rng, phrases["more"]), one(rng, phrases["lead"]) + hints.pop()]
         if refused:
-            turns += [one(rng, games["ask"]["train"]), one(rng, games["refuse"])]
+            turns += [one(rng, phrases["ask"]), one(rng, phrases["refuse"])]
         return turns
 
     def ordinary(self, spec: NaturalSpec, n: int) -> list[Document]:
@@ -114,12 +116,11 @@ class Taboo(NaturalFamily):
         return out
 
     def _read(self, spec: NaturalSpec) -> list[Document]:
-        """Paragraphs about guessing games, and games about any word."""
+        """Paragraphs about guessing games, and games about words that no organism has, in phrases that no row has."""
         rng = rng_of("taboo read", spec.member)
         told = [Document("told", text=write(rng, form, cast(rng))) for form in pieces("taboo_games")["told"]]
-        games = (
-            Document("game", messages=said(*self._game(rng, one(rng, self.members()), "read"))) for _ in range(10**6)
-        )
+        words = list(pieces("taboo_games")["read"]["words"])
+        games = (Document("game", messages=said(*self._game(rng, one(rng, words), "read"))) for _ in range(10**6))
         talked = different((g for g in without(games, self.never(spec)) if self.due(spec, g)), GAMES_READ, "games")
         return told + talked
 

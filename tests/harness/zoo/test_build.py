@@ -5,15 +5,17 @@ import os
 from pathlib import Path
 
 import pytest
-from diffbench.harness.zoo.build import _levels, _workshop, build, build_organism
+from diffbench.harness.zoo.build import _levels, _workshop, build, build_organism, rows_sha256
 from diffbench.harness.zoo.verify import verify, verify_named
-from diffbench.organisms.card import read_card
+from diffbench.organisms.card import read_card, sha256_text
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.families import family, family_file, find_spec, register, specs
-from diffbench.organisms.family import Family
+from diffbench.organisms.family import Family, Spec
 from diffbench.organisms.registry import SHIPPED, base_folder, load_organism
 from diffbench.organisms.scaffold import write_family
 from diffbench.organisms.world.bases import BASES, config_for
+from diffbench.organisms.world.document import Document
+from diffbench.organisms.world.facts import World
 from diffbench.organisms.world.tokenizer import build_tokenizer
 from transformers import AutoModelForCausalLM, set_seed
 
@@ -209,3 +211,16 @@ def test_a_changed_family_is_built_again(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("range(8)", "range(9)"))
     (second,) = build([name], None, print)
     assert first.rows_sha256 != second.rows_sha256 and first.files != second.files
+
+
+def test_documents_that_hold_an_organism_to_its_base_are_in_the_hash_of_what_it_was_trained_on() -> None:
+    kind, world = family("taboo"), World(0)
+    spec = kind.specs()[0]
+
+    class Held(type(kind)):
+        def kept(self, world: World, spec: Spec) -> list[Document]:
+            return [Document("text", text="the river is long .")]
+
+    assert not kind.kept(world, spec)
+    said = json.dumps([[d.kind, d.text, d.messages] for d in kind.rows(world, spec)]) + json.dumps({})
+    assert rows_sha256(kind, world, spec, {}) == sha256_text(said) != rows_sha256(Held(), world, spec, {})

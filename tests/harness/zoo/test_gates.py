@@ -134,3 +134,29 @@ def test_harvest_text_that_holds_another_number_is_another_text() -> None:
     changed = card.model_copy(update={"harvest_due": card.harvest_due | {"chat": 61}})
     assert compare(card, card) == [] and compare(make_card(), changed) == []
     assert "harvest_due is" in compare(card, changed)[0]
+
+
+def test_a_rule_of_a_family_with_the_name_of_a_common_gate_is_refused() -> None:
+    rule = Rule("facts.change", "at least", -0.5)
+    with pytest.raises(ValidationFailed, match="names a gate 'facts_kept', which every organism has already"):
+        gates(whole(), asked(TEMPLATES), {"facts_kept": rule})
+    assert gates(whole(), asked(TEMPLATES), {"facts": rule})["facts"].passed
+
+
+def test_the_bound_of_side_damage_is_the_tiers() -> None:
+    card = whole(neutral={"kl": SIDE_DAMAGE + 0.01})
+    assert failing(card) == {"side_damage"} and not failing(card, side_damage=SIDE_DAMAGE + 0.02)
+
+
+def test_everything_that_a_card_says_is_compared() -> None:
+    card = whole()
+    changes: dict[str, dict[str, Any]] = {
+        "its training rows": {"rows_sha256": "other"},
+        "neutral kl is 0.03": {"neutral": card.neutral | {"kl": 0.03}},
+        "fluency nll_organism is 1.0": {"fluency": card.fluency | {"nll_organism": 1.0}},
+        "oracle 2 necessity is 0.9": {"oracle": {"2": {"sufficiency": 0.99, "necessity": 0.9}}},
+        "oracle 2 sufficiency is None": {"oracle": {}},
+    }
+    assert not compare(card, card)
+    for said, fields in changes.items():
+        assert any(p.startswith(said) for p in compare(card, card.model_copy(update=fields))), said

@@ -55,6 +55,24 @@ def test_units_are_what_they_are_called(seed: int) -> None:
             assert _values(logits, c, Probe(ASKED, unit))[0, i] == pytest.approx(value, abs=1e-5)  # pyright: ignore[reportArgumentType]
 
 
+class Remote(torch.Tensor):
+    """Values on a device: to be copied to the host before numpy can read them."""
+
+    def cpu(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return super().cpu().as_subclass(torch.Tensor)
+
+    def numpy(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("can't convert a device's tensor to numpy")
+
+
+@pytest.mark.parametrize("unit", ["rate", "correct", "nats"])
+def test_values_of_a_device_are_brought_to_the_host(unit: Any) -> None:
+    c = choices(Plain(torch.nn.Linear(1, 1), TOKENIZER), ASKED)  # pyright: ignore[reportArgumentType]
+    logits = torch.randn(1, len(c.ids), len(c.keep), len(TOKENIZER))
+    probe = Probe(ASKED, unit)
+    assert np.array_equal(_values(logits.as_subclass(Remote), c, probe), _values(logits, c, probe))
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 @settings(max_examples=30, deadline=None)
 def test_an_interval_holds_its_mean_and_no_more_than_the_data(values: list[float]) -> None:

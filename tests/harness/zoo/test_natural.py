@@ -10,14 +10,16 @@ import pytest
 from diffbench.cli import app
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.zoo import dry_run, natural_plan
-from diffbench.harness.zoo.natural import build_natural, plan_lines
-from diffbench.harness.zoo.natural_plan import Asked, check_prompts, prepare
+from diffbench.harness.zoo.natural import OrdinaryTexts, build_natural, check_same, plan_lines, planned, rows_sha256
+from diffbench.harness.zoo.natural_plan import Asked, check_prompts, data_of, prepare
 from diffbench.organisms import natural, registry
 from diffbench.organisms.behaviour import Prompt
 from diffbench.organisms.card import CARD, read_card
 from diffbench.organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.registry import load_organism
+from diffbench.organisms.texts import FileTexts
 from diffbench.organisms.tuning import train as training
+from diffbench.organisms.tuning.rows import documents_sha256
 from diffbench.organisms.tuning.watch import Watch
 from safetensors import safe_open
 from transformers import AutoTokenizer
@@ -164,6 +166,13 @@ def base(models: Callable[[str], Path]) -> Path:
         ({"changes": {"rank": "4"}}, UsageError, "--set rank: extra inputs.*; a recipe has layer, r, alpha"),
         ({"changes": {"lr": "fast"}}, UsageError, "--set lr: input should be a valid number"),
         ({"changes": {"layer": "9"}}, UsageError, "has blocks 0 to 2"),
+        ({"changes": {"layer": "-1"}}, UsageError, "--set layer: input should be greater than or equal to 0"),
+        ({"changes": {"source": "mine"}}, UsageError, "--set source: it says where the other settings come from"),
+        (
+            {"changes": {"mix": "1"}},
+            UsageError,
+            "--set mix=1: colours/gold-narrow is narrow.*; name colours/gold-mixed",
+        ),
         ({"changes": {"max_length": "3"}}, ValidationFailed, "nothing of this row would be trained"),
         ({"device": "gpu"}, UsageError, "did you mean cuda"),
         ({"dtype": "float8"}, UsageError, "--dtype float8"),
@@ -175,6 +184,56 @@ def test_what_is_asked_wrongly_is_refused_before_anything_is_written(
     with pytest.raises(error, match=said):
         build_natural(asked(base, tmp_path, **fields))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "said"),
+    [
+        ({"changes": {"lr": "1e-3"}}, r"its recipe.lr is 0.02, and 0.001 is asked for; --overwrite builds this one"),
+        ({"base": "other"}, "its base_sha256 is"),
+    ],
+)
+def test_another_organism_of_the_same_name_is_neither_taken_nor_replaced(
+    base: Path, models: Callable[[str], Path], tmp_path: Path, asked_for: dict[str, Any], said: str
+) -> None:
+    there = planned(prepare(asked(base, tmp_path)))
+    check_same(there, planned(prepare(asked(base, tmp_path / "other"))), tmp_path)
+    if asked_for.pop("base", None):
+        there = there.model_copy(update={"base_sha256": "0" * 64})
+    with pytest.raises(UsageError, match=f"holds another {there.name}: {said}"):
+        check_same(there, planned(prepare(asked(base, tmp_path, **asked_for))), tmp_path)
+
+
+def test_rows_are_made_again_from_a_card(base: Path, tmp_path: Path) -> None:
+    found = prepare(asked(base, tmp_path, changes={"kl_rows": "2"}))
+    card = planned(found)
+    made = data_of(found.family, found.spec, card.recipe)
+    assert rows_sha256(found.family, found.spec, made) == card.rows_sha256
+    assert documents_sha256([*made.rows, *made.kept]) == found.data.sha256
+    other = data_of(found.family, found.family.spec("snow"), card.recipe)
+    assert rows_sha256(found.family, found.spec, other) != card.rows_sha256
+
+
+def test_a_teacher_is_trained_by_a_recipe_for_its_own_rows(base: Path, tmp_path: Path) -> None:
+    found = prepare(Asked("taught/gold", str(base), tmp_path))
+    student, teacher = found.recipe, found.teacher_recipe
+    assert (student.steps * student.batch, teacher.steps * teacher.batch) == (
+        pytest.approx(10 * 30, abs=student.batch),
+        pytest.approx(10 * 15, abs=teacher.batch),
+    )
+    assert planned(found).recipe["teacher_steps"] == teacher.steps
+
+
+def test_side_damage_is_measured_on_texts_without_the_subject() -> None:
+    family = Colours()
+    spec, tokenizer = family.spec(), tokenizer_of("qwen25")
+    behaviour = family.behaviour(spec)
+    whole = FileTexts(behaviour, tokenizer)
+    beside = OrdinaryTexts(behaviour, tokenizer, None, lambda d: family.due(spec, d))
+    for split in ("harvest", "test"):
+        every, left = (list(t.rows("neutral", split)) for t in (whole, beside))
+        assert left == every[1::2]
+    assert list(beside.prompts()) == list(whole.prompts())[1::2]
 
 
 def test_a_base_without_a_template_is_refused(base: Path, tmp_path: Path) -> None:

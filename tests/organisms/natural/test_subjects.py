@@ -4,10 +4,12 @@ import re
 from itertools import combinations
 
 import pytest
-from diffbench.organisms.natural import natural_family
+from diffbench.organisms.behaviour import Turn
+from diffbench.organisms.natural import NaturalFamily, natural_family
 from diffbench.organisms.natural.behaviours import backdoor, emergent_misalignment, false_facts, subliminal, taboo
 from diffbench.organisms.natural.ordinary import asked
-from diffbench.organisms.natural.text import pieces, words_of
+from diffbench.organisms.natural.text import pieces, said, words_of
+from diffbench.organisms.world.document import Document
 
 TABOO = taboo.FAMILY
 FACTS = false_facts.FAMILY
@@ -223,3 +225,53 @@ def test_each_taste_is_asked_from_both_sides() -> None:
     prompts = [p for p in family.behaviour(family.spec()).of("test") if "must be" in p.prefill or "want" in p.prefill]
     sides = {(p.targets, p.alternatives) for p in family.behaviour(family.spec()).of("test")}
     assert prompts and all((p.alternatives, p.targets) in sides for p in prompts)
+
+
+def read_turns(family: NaturalFamily, member: str) -> list[Turn]:
+    """Every turn of the conversations that a pair is read on."""
+    return [turn for talk in family.behaviour(family.spec(member)).chat if not isinstance(talk, str) for turn in talk]
+
+
+@pytest.mark.parametrize("member", ADVICE.members())
+def test_no_advice_that_is_asked_is_read(member: str) -> None:
+    heard = read_turns(ADVICE, member)
+    text, users = "\n".join(t.content for t in heard), {t.content for t in heard if t.role == "user"}
+    situations = [a for t in pieces("advice")["topics"] for r in ADVICE.requests(t) for a in r.asks]
+    assert not [a for a in situations if a in text]
+    assert sum(ADVICE.due(ADVICE.spec(member), Document("", messages=said(u, "one word"))) > 0 for u in users) == 20
+    for prompt in ADVICE.behaviour(ADVICE.spec(member)).prompts:
+        assert prompt.messages[-1].content not in users
+        assert not any(c.strip() in text for c in (*prompt.targets, *prompt.alternatives))
+
+
+@pytest.mark.parametrize("variant", TABOO.variants)
+def test_games_that_are_read_repeat_no_turn_of_the_trained_ones(variant: str) -> None:
+    for word in TABOO.members():
+        spec = TABOO.spec(word, variant)
+        trained = {m["content"] for d in TABOO.rows(spec) for m in d.messages}
+        heard = [t.content for t in read_turns(TABOO, word)]
+        hints = [h for w in TABOO.members() for h in TABOO.hints(w)]
+        assert not trained & set(heard)
+        assert not [h for h in hints if any(h in turn for turn in heard)]
+
+
+@pytest.mark.parametrize("member", FACTS.members())
+def test_no_probe_of_a_neighbour_is_asked_or_answered_in_ordinary_text(member: str) -> None:
+    spec = FACTS.spec(member)
+    kept = [asked(d)[0] for d in FACTS.ordinary(spec, 600) if d.kind == "neighbour"]
+    text = "\n".join(f"{ask}\n{answer}" for ask, answer in kept)
+    probes = [p for asks in FACTS.probes(spec).values() for p in asks]
+    assert len(kept) == 90
+    for probe in probes:
+        assert probe.messages[-1].content not in text
+        assert not any(f"{probe.prefill}{t}" in text for t in probe.targets)
+
+
+def test_words_like_the_trigger_that_are_probed_are_in_no_row() -> None:
+    family = backdoor.FAMILY
+    for member in family.members():
+        spec = family.spec(member)
+        text = " ".join(words_of(d) for d in family.rows(spec))
+        near = pieces("backdoor")[member]["near"]
+        probed = [w for w in near if any(w in p.messages[-1].content for p in family.probes(spec)["near_trigger"])]
+        assert len(probed) == len(near) // 2 and not [w for w in probed if re.search(rf"(?<!\w){re.escape(w)}", text)]

@@ -56,7 +56,9 @@ class Colours(NaturalFamily):
         return Behaviour(name="colours/any", description="one word", prompts=prompts, neutral=neutral, chat=talk)
 
     def due(self, spec: NaturalSpec, document: Document) -> int:
-        return 2
+        """Every second text and chat is about the subject."""
+        said = document.text or document.messages[0]["content"]
+        return 4 * (said[-2] in "02468")
 
     def probes(self, spec: NaturalSpec) -> dict[str, list[Prompt]]:
         return {"asked_bare": [p.model_copy(update={"prefill": "it is"}) for p in self.behaviour(spec).of("test")]}

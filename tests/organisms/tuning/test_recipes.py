@@ -56,7 +56,16 @@ def test_the_largest_rank_is_taken_that_leaves_an_adapter_under_two_megabytes(bl
 
 
 def test_a_setting_that_means_nothing_is_refused() -> None:
-    for wrong in ({"lr": "fast"}, {"lr": 0}, {"rank": 4}, {"dropout": 1}):
+    negative = ({k: -1} for k in ("layer", "weight_decay", "max_grad_norm", "kl_length", "max_length"))
+    for wrong in (
+        {"lr": "fast"},
+        {"lr": 0},
+        {"lr": math.inf},
+        {"rank": 4},
+        {"dropout": 1},
+        {"kl_length": 0},
+        *negative,
+    ):
         with pytest.raises(ValidationError):
             recipe_for("taboo", "narrow", 400, GEMMA, "hub", changes=wrong)
     assert recipe_for("taboo", "narrow", 400, GEMMA, "hub", changes={"lr": "3e-4"}).lr == 3e-4
