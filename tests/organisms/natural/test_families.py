@@ -3,8 +3,11 @@
 import re
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 import pytest
+import yaml
+from diffbench.organisms import natural
 from diffbench.organisms.behaviour import Behaviour
 from diffbench.organisms.errors import UsageError
 from diffbench.organisms.natural import NaturalFamily, NaturalSpec, families, natural_family
@@ -12,6 +15,7 @@ from diffbench.organisms.natural.text import words_of
 from diffbench.organisms.world.document import Document
 
 NAMES = sorted(families())
+PIECES = Path(str(natural.__file__)).parent / "pieces"
 MEMBERS = [(n, m) for n in NAMES for m in families()[n].members()]
 ORGANISMS = [(n, m) for n, m in MEMBERS if n != "null"]
 
@@ -177,3 +181,10 @@ def test_a_null_is_asked_what_all_others_are_asked() -> None:
         others = {p.model_dump_json() for p in behaviour(name, families()[name].members()[0]).prompts}
         assert len(asked & others) == 15
     assert family.due(NaturalSpec("null", "benign"), rows("null", "benign")[0]) == 0
+
+
+@pytest.mark.skipif(not hasattr(yaml, "CSafeLoader"), reason="PyYAML was built without libyaml")
+@pytest.mark.parametrize("path", sorted(PIECES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_pieces_read_alike_with_and_without_libyaml(path: Path) -> None:
+    said = path.read_text(encoding="utf-8")
+    assert yaml.load(said, yaml.SafeLoader) == yaml.load(said, yaml.CSafeLoader)
