@@ -104,7 +104,7 @@ def measure(organism: Organism) -> dict[str, Any]:
     rows = torch.randn(10, stage.pair.d_model, generator=g)
     h = scorer.clean_run("base", "dev").read.ordinary().cpu()
     gates = [Gate(d, float((h @ d).quantile(0.9))) for d in rows]
-    timed("controls", lambda: scorer.nulls(scorer.ks(len(rows)), lambda done, total: None))
+    timed("controls", lambda: scorer.controls.measure(scorer.ks(len(rows)), lambda done, total: None))
     timed("constant", lambda: scorer.score(scorer.directions([Finding(d) for d in rows])))
     timed("gated", lambda: scorer.score(scorer.directions([Finding(d, g) for d, g in zip(rows, gates, strict=True)])))
     return found

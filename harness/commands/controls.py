@@ -38,7 +38,7 @@ def controls_build(
                 stage = Stage.load(found, protocol=protocol, cache=cache)
                 scorer = Scorer(stage.pair, found.behaviour, stage.texts, protocol, stage.kept_of_prompts)
                 path = found.adapter / CONTROLS
-                scorer.packed(stage.control_key).write(path)
+                scorer.controls.packed(stage.control_key).write(path)
             say(f"{found.name}: {draws} controls, {path.stat().st_size / 1e3:.0f} kB in {path}")
 
 
@@ -65,7 +65,7 @@ def controls_verify(
                 raise PrerequisiteError(
                     f"no controls of {organism} as it is now stand beside it; build them with `bench controls build {organism}`"
                 )
-            compared, worst = stage.scorer.measured_again(pack, sample)
+            compared, worst = stage.scorer.controls.measured_again(pack, sample)
         if as_json:
             say(json.dumps({"organism": organism, "values": compared, "largest_difference": worst}))
         else:

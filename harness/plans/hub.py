@@ -27,7 +27,7 @@ MIXTURES = 8
 HARVEST = 60_000
 """Tokens a method reads at most, unless `--tokens` says more (`methods/contract.py`)."""
 PASS = 2048
-"""Tokens in one forward pass (`protocol/clean_runs.py`)."""
+"""Tokens in one forward pass (`protocol/edited_rows.py`)."""
 STEPS, BATCH, EXPANSION = 900, 512, 8
 """Of a trained dictionary, by default (`methods/coder`)."""
 STATE = 16

@@ -295,5 +295,8 @@ def _unknown(diff: DiffResult, stage: Stage, controls: int, kept: Kept | None) -
     count = {kind: min(controls, MIXTURES) if kind == "mixture" else controls for kind in NULLS}
     of = kept.but(**scorer.read_as) if kept else None
     return sum(
-        Draw.known(of, kind, i, ks) is None for kind in NULLS if not scorer.has(kind, ks) for i in range(count[kind])
+        Draw.known(of, kind, i, ks) is None
+        for kind in NULLS
+        if not scorer.controls.has(kind, ks)
+        for i in range(count[kind])
     )

@@ -3,21 +3,29 @@ their number, so it is measured once and kept between cells and runs; under the 
 """
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...methods.contract import MAX_FINDINGS
+from ...organisms.errors import ValidationFailed
 from ..cache import Kept
-from ..pairs.interventions import unit
-from ..records.control_pack import Arrays
+from ..pairs.engine import Side
+from ..pairs.interventions import Directions, Option, unit
+from ..parallel import in_threads
+from ..records.control_pack import Arrays, ControlPack
 from ..records.identity import SIDES
 from ..records.result import SideName
-from .procedure import Array
+from ..records.settings import Protocol
+from .clean_runs import CleanRun
+from .intervals import hypervolume
+from .procedure import Array, Candidate, Procedure, Taken, mean_effects
 
 SCORE_SEED = 0
 """Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
@@ -99,3 +107,160 @@ class Null:
             for what, of in (("mean", self.mean), ("shares", self.shares))
         )
         return {**dict(each), "volumes": self.volumes}
+
+
+class Controls:
+    """The random controls of one pair, each measured when it is first asked for.
+
+    Args:
+        procedure: what findings go through as well.
+        clean: what no intervention changes, of each side and split.
+        centre: [d_model] the base's mean residual on ordinary text.
+        closeness: R of per-prompt effects [prompts].
+        kept: where draws are kept between runs, for this pair, these prompts and these texts; None: nowhere.
+        shipped: constant controls that were measured before, as many as there are; None: the protocol's number are measured here.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        clean: Mapping[tuple[Side, str], CleanRun],
+        protocol: Protocol,
+        centre: Tensor,
+        closeness: Callable[[Array], float],
+        kept: Kept | None = None,
+        shipped: ControlPack | None = None,
+        seed: int = SCORE_SEED,
+    ):
+        self.centre, self.device, self.shipped = centre, centre.device, shipped
+        self._procedure, self._clean, self._protocol, self._closeness = procedure, clean, protocol, closeness
+        self._kept, self._seed = kept, seed
+        self._known: dict[tuple[str, tuple[int, ...]], Null] = {}
+
+    def of_seed(self, seed: int) -> "Controls":
+        """Other draws of the same, none of them known or kept."""
+        return Controls(self._procedure, self._clean, self._protocol, self.centre, self._closeness, seed=seed)
+
+    def null(self, kind: str, ks: tuple[int, ...], progress: Callable[[int], None] = lambda done: None) -> Null:
+        """What constant random controls do that may use so many directions: shipped, kept, or measured now.
+
+        Args:
+            kind: one of `NULLS`.
+            progress: called with the controls done.
+        """
+        if (kind, ks) not in self._known:
+            if (known := self.shipped.nulls.get((kind, ks)) if self.shipped else None) is not None:
+                self._known[kind, ks] = Null.of(known)
+            else:
+                draws: list[Draw] = []
+                for draw in in_threads(lambda i: self._draw(kind, i, ks, {}), range(self.count(kind)), self.device):
+                    draws.append(draw)
+                    progress(len(draws))
+                self._known[kind, ks] = self.joined(draws)
+        return self._known[kind, ks]
+
+    def has(self, kind: str, ks: tuple[int, ...]) -> bool:
+        """Whether a null is known."""
+        return (kind, ks) in self._known or (self.shipped is not None and (kind, ks) in self.shipped.nulls)
+
+    def count(self, kind: str) -> int:
+        """How many controls of a null are measured here."""
+        return min(self._protocol.controls, MIXTURES) if kind == "mixture" else self._protocol.controls
+
+    def measure(self, ks: tuple[int, ...], progress: Callable[[int, int], None]) -> None:
+        """Have every constant null that such findings are compared with."""
+        done, total = 0, sum(map(self.count, NULLS))
+        for kind in NULLS:
+            progress(done, total)
+            self.null(kind, ks, lambda some, done=done: progress(done + some, total))
+            done += self.count(kind)
+        progress(total, total)
+
+    def packed(self, key: Mapping[str, Any]) -> ControlPack:
+        """The constant nulls of however many findings, for a file."""
+        wanted = self._wanted
+        for kind in NULLS:
+            draws = partial(self._draws, kind, wanted=wanted)
+            each = in_threads(draws, range(self.count(kind)), self.device)
+            for ks, of_all in zip(wanted, zip(*each, strict=True), strict=True):
+                self._known[kind, ks] = self.joined(of_all)
+        return ControlPack(key, {(kind, ks): self.null(kind, ks).arrays for kind in NULLS for ks in wanted})
+
+    def _draws(self, kind: str, index: int, wanted: Sequence[tuple[int, ...]]) -> list[Draw]:
+        """One draw in the place of different numbers of findings; what these have in common is measured once."""
+        known: dict[tuple[str, Option], Any] = {}
+        return [self._draw(kind, index, ks, known) for ks in wanted]
+
+    def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
+        """How many values of some draws of a file were measured again, and the largest difference; also of the means, which follow from
+        the draws.
+
+        Raises:
+            ValidationFailed: a null is missing.
+        """
+        differences = list[float]()
+        rng = np.random.default_rng()
+        for kind, ks in itertools.product(NULLS, self._wanted):
+            if (arrays := pack.nulls.get((kind, ks))) is None:
+                raise ValidationFailed(f"the file has no {kind} controls of {max(ks)} findings: build it again")
+            known = Null.of(arrays)
+            differences += [abs(self._closeness(known.mean[s]) - float(known.shares[s].mean())) for s in SIDES]
+            for i in rng.choice(len(known.volumes), min(sample, len(known.volumes)), replace=False).tolist():
+                again = self.joined([self._measured(kind, i, ks, {})])
+                differences += [abs(float(again.shares[s][0] - known.shares[s][i])) for s in SIDES]
+                differences += [abs(float(again.volumes[0] - known.volumes[i]))] if kind == "isotropic" else []
+        return len(differences), max(differences)
+
+    @property
+    def _wanted(self) -> list[tuple[int, ...]]:
+        """Every set of numbers of directions that findings may have."""
+        return list(dict.fromkeys(map(self._procedure.ks, range(1, max(self._protocol.ks) + 1))))
+
+    def _draw(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
+        """What the index-th constant control of a null does, kept or measured."""
+        if (draw := Draw.known(self._kept, kind, index, ks)) is None:
+            draw = self._measured(kind, index, ks, known)
+            draw.keep(self._kept, kind, index, ks)
+        return draw
+
+    def _measured(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
+        candidate = Candidate(self._frame(kind, index), ks, random=True, known=known)
+        taken = self._procedure.both(candidate)
+        volume = self._volume(candidate, taken["necessity"]) if kind == "isotropic" else 0.0
+        return Draw(mean_effects(taken), volume)
+
+    def under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
+        """The index-th random control under the findings' gates."""
+        return Candidate(self._frame("isotropic", index).under(directions), ks, gated=True, random=True)
+
+    def _frame(self, kind: str, index: int) -> Directions:
+        """Directions [16, d_model] of a control, without gates."""
+        drawn = (
+            control(index, len(self.centre), self._seed)
+            if kind == "isotropic"
+            else mixture(index, self._differences, self._seed)
+        )
+        d = drawn.to(self.device)
+        return Directions(d, torch.zeros_like(d), d.new_full((len(d),), -float("inf")), self.centre)
+
+    @cached_property
+    def _differences(self) -> Tensor:
+        """[tokens, d_model] what fine-tuning changed before each token of dev text, sinks left out."""
+        (base, free), (tuned, also) = (self._clean[side, "dev"].read.rows.before() for side in SIDES.values())
+        return (tuned - base)[free & also]
+
+    def joined(self, draws: Sequence[Draw]) -> Null:
+        """The null that these are draws of."""
+        mean: dict[SideName, Array] = {side: np.mean([d.effects[side] for d in draws], axis=0) for side in SIDES}
+        shares: dict[SideName, Array] = {
+            side: np.array([self._closeness(d.effects[side]) for d in draws]) for side in SIDES
+        }
+        return Null(mean, shares, np.array([d.volume for d in draws]))
+
+    def _volume(self, candidate: Candidate, necessity: Sequence[Taken]) -> float:
+        """Normalised hypervolume of a control's front, before rescaling."""
+        front = self._procedure.front(candidate, necessity)
+        x, y = np.array([self._closeness(e) for e, _ in front]), np.array([kept for _, kept in front])
+        off = float(hypervolume(np.ones(1), np.array([self._procedure.retention_off])))
+        return min(1.0, float(hypervolume(x, y)) / off) if off else 0.0

@@ -4,24 +4,19 @@ Findings, and random controls in their place, go through one procedure (`procedu
 reasons: docs/protocol.md.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...organisms.behaviour import Behaviour
-from ...organisms.errors import ValidationFailed
 from ...organisms.texts import Texts
 from ..cache import Kept
 from ..pairs.engine import Side
-from ..pairs.interventions import NOTHING, Directions, Option
+from ..pairs.interventions import NOTHING, Directions
 from ..pairs.pair import Pair
 from ..parallel import in_threads
 from ..records.control_pack import ControlPack
@@ -29,13 +24,12 @@ from ..records.identity import SIDES
 from ..records.result import COLUMNS, BySide, Choice, Column, ColumnName, Curve, Samples, SideName, SideSamples
 from ..records.settings import NotScorable, Protocol
 from .clean_runs import CleanRun
-from .controls import MIXTURES, NULLS, SCORE_SEED, Draw, Null, control, mixture
-from .intervals import hypervolume, interval, template_weights
-from .procedure import Array, Candidate, Procedure, Taken
+from .controls import NULLS, SCORE_SEED, Controls, Draw, Null
+from .intervals import interval, template_weights
+from .procedure import Array, BySides, Candidate, Procedure, Taken, mean_effects
 from .prompts import ordinary
 
 SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
-BySides = dict[SideName, list[Taken]]
 
 
 class Scorer:
@@ -57,7 +51,7 @@ class Scorer:
         progress: Callable[[int, int], None] = lambda done, total: None,
         shipped: ControlPack | None = None,
     ):
-        self.pair, self.protocol, self._shipped, self._seed = pair, protocol, shipped, SCORE_SEED
+        self.pair, self.protocol = pair, protocol
         self._clean: dict[tuple[Side, str], CleanRun] = {}
         self.notes = list[str]()
         """What the texts leave to be said, one sentence each."""
@@ -95,9 +89,9 @@ class Scorer:
         settings = [p.strengths, p.budgets_nats, p.aim, p.scored_gap, p.control_tokens]
         self.read_as = {"settings": settings, "read": read}
         """What a kept control depends on, beside the pair and the prompts."""
-        self._kept = kept.but(**self.read_as) if kept else None
         self._procedure = Procedure(self._clean, protocol)
-        self._nulls: dict[tuple[str, tuple[int, ...]], Null] = {}
+        within = kept.but(**self.read_as) if kept else None
+        self.controls = Controls(self._procedure, self._clean, protocol, self.centre, self.closeness, within, shipped)
         progress(len(SPLITS), len(SPLITS))
 
     def clean_run(self, side: Side, split: str) -> CleanRun:
@@ -138,7 +132,7 @@ class Scorer:
     def against(self, seed: int) -> "Scorer":
         """The same measurements beside other random controls."""
         other = copy(self)
-        other._seed, other._kept, other._shipped, other._nulls = seed, None, None, {}
+        other.controls = self.controls.of_seed(seed)
         return other
 
     def closeness(self, effect: Array) -> float:
@@ -156,7 +150,7 @@ class Scorer:
 
     def ks(self, findings: int) -> tuple[int, ...]:
         """How many directions interventions may use, of so many."""
-        return tuple(sorted({min(k, findings) for k in self.protocol.ks}))
+        return self._procedure.ks(findings)
 
     def score(self, directions: Directions, progress: Callable[[int, int], None] = lambda d, t: None) -> "Scored":
         """Put findings and their random controls through the protocol.
@@ -169,7 +163,7 @@ class Scorer:
         ks = self.ks(len(directions.direction))
         own = [Candidate(directions, ks, column == "gated") for column in COLUMNS[: 1 + directions.gated]]
         columns = COLUMNS[: len(own)]
-        under = [self._under(directions, ks, i) for i in range(self.protocol.controls if len(own) > 1 else 0)]
+        under = [self.controls.under(directions, ks, i) for i in range(self.protocol.controls if len(own) > 1 else 0)]
         taken: list[BySides] = []
         self.took = []
         progress(0, len(own) + len(under))
@@ -178,8 +172,8 @@ class Scorer:
             self.took.append(seconds)
             progress(len(taken), len(own) + len(under))
         mine = dict(zip(columns, taken, strict=False))
-        plain, mixed = (self.null(kind, ks) for kind in NULLS)
-        gated = self._null([Draw(_effects(each), 0.0) for each in taken[len(own) :]]) if under else None
+        plain, mixed = (self.controls.null(kind, ks) for kind in NULLS)
+        gated = self.controls.joined([Draw(mean_effects(each), 0.0) for each in taken[len(own) :]]) if under else None
         front = self._procedure.front(own[-1], mine[columns[-1]]["necessity"])
         samples = self._samples(
             constant=self._column(mine["constant"], plain),
@@ -220,145 +214,17 @@ class Scorer:
             **measured,
         )
 
-    @cached_property
+    @property
     def retention_off(self) -> float:
         """Capability of the base relative to the organism, at most 1."""
-        return self._clean["base", "test"].retention(self._clean["tuned", "test"])
-
-    def null(self, kind: str, ks: tuple[int, ...], progress: Callable[[int], None] = lambda done: None) -> Null:
-        """What constant random controls do that may use so many directions: shipped, kept, or measured now.
-
-        Args:
-            kind: one of `NULLS`.
-            progress: called with the controls done.
-        """
-        if (kind, ks) not in self._nulls:
-            if (known := self._shipped.nulls.get((kind, ks)) if self._shipped else None) is not None:
-                self._nulls[kind, ks] = Null.of(known)
-            else:
-                draws: list[Draw] = []
-                for draw in in_threads(
-                    lambda i: self._draw(kind, i, ks, {}), range(self.count(kind)), self.pair.device
-                ):
-                    draws.append(draw)
-                    progress(len(draws))
-                self._nulls[kind, ks] = self._null(draws)
-        return self._nulls[kind, ks]
-
-    def has(self, kind: str, ks: tuple[int, ...]) -> bool:
-        """Whether a null is known."""
-        return (kind, ks) in self._nulls or (self._shipped is not None and (kind, ks) in self._shipped.nulls)
-
-    def count(self, kind: str) -> int:
-        """How many controls of a null are measured here."""
-        return min(self.protocol.controls, MIXTURES) if kind == "mixture" else self.protocol.controls
-
-    def nulls(self, ks: tuple[int, ...], progress: Callable[[int, int], None]) -> None:
-        """Have every constant null that such findings are compared with."""
-        done, total = 0, sum(map(self.count, NULLS))
-        for kind in NULLS:
-            progress(done, total)
-            self.null(kind, ks, lambda some, done=done: progress(done + some, total))
-            done += self.count(kind)
-        progress(total, total)
-
-    def packed(self, key: Mapping[str, Any]) -> ControlPack:
-        """The constant nulls of however many findings, for a file."""
-        wanted = self._wanted
-        for kind in NULLS:
-            draws = partial(self._draws, kind, wanted=wanted)
-            each = in_threads(draws, range(self.count(kind)), self.pair.device)
-            for ks, of_all in zip(wanted, zip(*each, strict=True), strict=True):
-                self._nulls[kind, ks] = self._null(of_all)
-        return ControlPack(key, {(kind, ks): self.null(kind, ks).arrays for kind in NULLS for ks in wanted})
-
-    def _draws(self, kind: str, index: int, wanted: Sequence[tuple[int, ...]]) -> list[Draw]:
-        """One draw in the place of different numbers of findings; what these have in common is measured once."""
-        known: dict[tuple[str, Option], Any] = {}
-        return [self._draw(kind, index, ks, known) for ks in wanted]
-
-    def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
-        """How many values of some draws of a file were measured again, and the largest difference; also of the means, which follow from
-        the draws.
-
-        Raises:
-            ValidationFailed: a null is missing.
-        """
-        differences = list[float]()
-        rng = np.random.default_rng()
-        for kind, ks in itertools.product(NULLS, self._wanted):
-            if (arrays := pack.nulls.get((kind, ks))) is None:
-                raise ValidationFailed(f"the file has no {kind} controls of {max(ks)} findings: build it again")
-            known = Null.of(arrays)
-            differences += [abs(self.closeness(known.mean[s]) - float(known.shares[s].mean())) for s in SIDES]
-            for i in rng.choice(len(known.volumes), min(sample, len(known.volumes)), replace=False).tolist():
-                again = self._null([self._measured(kind, i, ks, {})])
-                differences += [abs(float(again.shares[s][0] - known.shares[s][i])) for s in SIDES]
-                differences += [abs(float(again.volumes[0] - known.volumes[i]))] if kind == "isotropic" else []
-        return len(differences), max(differences)
-
-    @property
-    def _wanted(self) -> list[tuple[int, ...]]:
-        """Every set of numbers of directions that findings may have."""
-        return list(dict.fromkeys(map(self.ks, range(1, max(self.protocol.ks) + 1))))
-
-    def _draw(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
-        """What the index-th constant control of a null does, kept or measured."""
-        if (draw := Draw.known(self._kept, kind, index, ks)) is None:
-            draw = self._measured(kind, index, ks, known)
-            draw.keep(self._kept, kind, index, ks)
-        return draw
-
-    def _measured(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
-        candidate = Candidate(self._frame(kind, index), ks, random=True, known=known)
-        taken = self._both(candidate)
-        volume = self._volume(candidate, taken["necessity"]) if kind == "isotropic" else 0.0
-        return Draw(_effects(taken), volume)
-
-    def _under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
-        """The index-th random control under the findings' gates."""
-        return Candidate(self._frame("isotropic", index).under(directions), ks, gated=True, random=True)
-
-    def _frame(self, kind: str, index: int) -> Directions:
-        """Directions [16, d_model] of a control, without gates."""
-        drawn = (
-            control(index, self.pair.d_model, self._seed)
-            if kind == "isotropic"
-            else mixture(index, self._differences, self._seed)
-        )
-        d = drawn.to(self.pair.device)
-        return Directions(d, torch.zeros_like(d), d.new_full((len(d),), -float("inf")), self.centre)
-
-    @cached_property
-    def _differences(self) -> Tensor:
-        """[tokens, d_model] what fine-tuning changed before each token of dev text, sinks left out."""
-        (base, free), (tuned, also) = (self._clean[side, "dev"].read.rows.before() for side in SIDES.values())
-        return (tuned - base)[free & also]
-
-    def _null(self, draws: Sequence[Draw]) -> Null:
-        mean: dict[SideName, Array] = {side: np.mean([d.effects[side] for d in draws], axis=0) for side in SIDES}
-        shares: dict[SideName, Array] = {
-            side: np.array([self.closeness(d.effects[side]) for d in draws]) for side in SIDES
-        }
-        return Null(mean, shares, np.array([d.volume for d in draws]))
+        return self._procedure.retention_off
 
     def _timed(self, candidate: Candidate) -> tuple[BySides, float]:
         began = time.perf_counter()
-        return self._both(candidate), time.perf_counter() - began
-
-    def _both(self, candidate: Candidate) -> BySides:
-        """A set on both sides."""
-        return {side: self._procedure.taken(side, candidate) for side in SIDES}
-
-    def _volume(self, candidate: Candidate, necessity: Sequence[Taken]) -> float:
-        """Normalised hypervolume of a control's front, before rescaling."""
-        front = self._procedure.front(candidate, necessity)
-        x, y = np.array([self.closeness(e) for e, _ in front]), np.array([kept for _, kept in front])
-        off = float(hypervolume(np.ones(1), np.array([self.retention_off])))
-        return min(1.0, float(hypervolume(x, y)) / off) if off else 0.0
+        return self._procedure.both(candidate), time.perf_counter() - began
 
     def _column(self, taken: BySides, null: Null) -> Column:
-        effects = _effects(taken)
+        effects = mean_effects(taken)
         return Column(
             **{
                 side: SideSamples(
@@ -400,11 +266,6 @@ class Scored:
     samples: Samples
     choices: list[Choice]
     curves: list[Curve]
-
-
-def _effects(taken: BySides) -> dict[SideName, Array]:
-    """[prompts] mean over budgets of each side."""
-    return {side: np.mean([t.effect for t in some], axis=0) for side, some in taken.items()}
 
 
 def _floats(values: Array) -> list[float]:

@@ -9,6 +9,7 @@ than this is measured afterwards.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,14 @@ class Taken:
     """Collateral on test text, and the upper end of its interval."""
 
 
+BySides = dict[SideName, list[Taken]]
+
+
+def mean_effects(taken: BySides) -> dict[SideName, Array]:
+    """[prompts] mean over budgets of each side."""
+    return {side: np.mean([t.effect for t in some], axis=0) for side, some in taken.items()}
+
+
 class Procedure:
     """The procedure on one pair.
 
@@ -130,6 +139,19 @@ class Procedure:
 
     def __init__(self, clean: Mapping[tuple[Side, str], CleanRun], protocol: Protocol):
         self._clean, self._protocol = clean, protocol
+
+    def ks(self, findings: int) -> tuple[int, ...]:
+        """How many directions interventions may use, of so many findings."""
+        return tuple(sorted({min(k, findings) for k in self._protocol.ks}))
+
+    @cached_property
+    def retention_off(self) -> float:
+        """Capability of the base relative to the organism, at most 1."""
+        return self._clean["base", "test"].retention(self._clean["tuned", "test"])
+
+    def both(self, candidate: Candidate) -> BySides:
+        """What a set does on either side."""
+        return {side: self.taken(side, candidate) for side in SIDES}
 
     def taken(self, name: SideName, candidate: Candidate) -> list[Taken]:
         """What each budget keeps on test: of the options chosen for any, the one of most gain on dev that keeps it there."""

@@ -22,9 +22,9 @@ from ...organisms.errors import DiffbenchError
 from ...organisms.organism import Organism
 from ..devices import OutOfMemory, release, trouble
 from ..protocol.controls import SCORE_SEED
-from ..protocol.reading import prompts_sha256, text_read
 from ..records.identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION, Identity, sha256_json
 from ..records.making import Cost, Failure
+from ..records.reading import prompts_sha256, text_read
 from ..records.result import Result, Status
 from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
 from ..worker.host import Usage, run_method

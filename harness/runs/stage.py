@@ -26,9 +26,9 @@ from ..protocol.identification import Reader
 from ..protocol.intervals import summarise
 from ..protocol.localisation import localise, truth_of
 from ..protocol.prompts import ordinary
-from ..protocol.reading import prompts_sha256
 from ..records.control_pack import ControlPackError, key_of, matching
 from ..records.making import LeftOut
+from ..records.reading import prompts_sha256
 from ..records.result import Behaviour, Reading
 from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
 from .harvest import Memory
@@ -241,7 +241,7 @@ def left_out(count: Count, pair: Pair) -> LeftOut | None:
 def measure_controls(diff: DiffResult, stage: Stage, progress: Callable[[int, int], None]) -> None:
     """Measure the constant random controls that the findings are compared with, as far as they are not known."""
     if stage.panel is None and diff.findings and not diff.patch:
-        stage.scorer.nulls(stage.scorer.ks(len(diff.findings)), progress)
+        stage.scorer.controls.measure(stage.scorer.ks(len(diff.findings)), progress)
 
 
 def score_findings(

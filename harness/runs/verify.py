@@ -17,8 +17,8 @@ from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
 from ..protocol.consistency import identity_faults
 from ..protocol.controls import SCORE_SEED
-from ..protocol.reading import prompts_sha256
 from ..records.identity import sha256_json
+from ..records.reading import prompts_sha256
 from ..records.result import Result, load_result
 from ..records.settings import PROTOCOL_V2
 from .folder import RESULT, read_findings

@@ -22,7 +22,7 @@ from ...organisms.registry import load_organism
 from ..pairs.interventions import unit
 from ..pairs.pair import Pair
 from ..parallel import threads
-from ..protocol import clean_runs
+from ..protocol import edited_rows
 from ..protocol.controls import SCORE_SEED
 from ..protocol.intervals import Array, harmonic, normalised, point, summarise
 from ..records.identity import SIDES
@@ -336,8 +336,8 @@ def _mixed(scores: Scores) -> float:
 @contextlib.contextmanager
 def _batches_of(tokens: int) -> Generator[None, None, None]:
     """Forward passes of at most `tokens` tokens inside the block."""
-    usual, clean_runs.TOKENS = clean_runs.TOKENS, tokens
+    usual, edited_rows.TOKENS = edited_rows.TOKENS, tokens
     try:
         yield
     finally:
-        clean_runs.TOKENS = usual
+        edited_rows.TOKENS = usual

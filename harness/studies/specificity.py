@@ -30,8 +30,8 @@ from ..parallel import in_threads
 from ..protocol.clean_runs import PromptResiduals, TextResiduals
 from ..protocol.controls import control as isotropic
 from ..protocol.prompts import ProbeError, joint, ordinary, shares
-from ..protocol.reading import prompts_sha256
 from ..records.identity import sha256_json
+from ..records.reading import prompts_sha256
 from ..records.result import SideName
 from ..records.settings import PROTOCOL_V2, Protocol
 from ..runs.folder import read_findings

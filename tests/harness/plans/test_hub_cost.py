@@ -6,7 +6,7 @@ from diffbench.harness.pairs.interventions import OPS
 from diffbench.harness.plans import hub
 from diffbench.harness.plans.hub import Rows, cost, passes, text_read, total_hours
 from diffbench.harness.plans.passes import scored_positions
-from diffbench.harness.protocol import clean_runs, controls
+from diffbench.harness.protocol import controls, edited_rows
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.coder.fitting import DictionaryConfig
 from diffbench.methods.contract import Budget, DiffResult, Finding, Gate
@@ -31,7 +31,7 @@ def test_passes_are_those_that_the_plan_of_a_run_counts(stage: Stage, gated: boo
 
 
 def test_what_stands_for_numbers_of_other_modules_is_their_number() -> None:
-    assert hub.KINDS == OPS and hub.MIXTURES == controls.MIXTURES and hub.PASS == clean_runs.TOKENS
+    assert hub.KINDS == OPS and hub.MIXTURES == controls.MIXTURES and hub.PASS == edited_rows.TOKENS
     config = DictionaryConfig()
     assert (
         Budget.tokens,

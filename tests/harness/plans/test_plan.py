@@ -239,9 +239,9 @@ def test_controls_that_are_kept_or_came_with_the_organism_are_not_planned(stage:
     kept = Kept(Cache(tmp_path), "taboo", {"organism": "a"})
     diff = DiffResult([Finding(torch.ones(stage.pair.d_model))])
     scorer, ks = cell_stage.scorer, cell_stage.scorer.ks(1)
-    scorer._shipped = ControlPack({}, {(kind, ks): {} for kind in NULLS})
+    scorer.controls.shipped = ControlPack({}, {(kind, ks): {} for kind in NULLS})
     assert _unknown(diff, cell_stage, 5, kept) == 0  # they came with it
-    scorer._shipped = None
+    scorer.controls.shipped = None
     assert _unknown(diff, cell_stage, 5, kept) == 10 == _unknown(diff, cell_stage, 5, None)
     nothing = Draw({"sufficiency": np.zeros(3), "necessity": np.zeros(3)}, 0.0)
     nothing.keep(kept.but(**scorer.read_as), "isotropic", 3, ks)

@@ -13,7 +13,7 @@ from diffbench.harness.pairs.engine import Side
 from diffbench.harness.pairs.interventions import NOTHING, Directions, Option, coefficient, edits, movement
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.parallel import in_threads, threads
-from diffbench.harness.protocol import clean_runs as module
+from diffbench.harness.protocol import clean_runs, edited_rows
 from diffbench.harness.protocol.clean_runs import CleanRun
 from diffbench.harness.protocol.prompts import choices, ordinary, passage, portions, rates
 from diffbench.harness.runs.stage import Stage
@@ -128,7 +128,7 @@ def test_logits_are_made_a_few_at_a_time_however_many_are_read(stage: Stage, mon
 
     monkeypatch.setattr(Pair, "unembed", counted)
     monkeypatch.setitem(stage.pair.__dict__, "at_once", most)
-    monkeypatch.setattr(module, "CLEAN_BYTES", 0)
+    monkeypatch.setattr(edited_rows, "CLEAN_BYTES", 0)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, measured(), strict=True))
     assert 0 < max(made) <= most
 
@@ -160,13 +160,13 @@ def test_rows_of_similar_length_stand_together_with_the_least_padding() -> None:
     rng = random.Random(0)
     for _ in range(100):
         lengths = [rng.randint(1, 12) for _ in range(rng.randint(1, 9))]
-        groups = module._similar(lengths)
-        assert sorted(itertools.chain(*groups)) == list(range(len(lengths))) and len(groups) <= module.PARTS
+        groups = edited_rows._similar(lengths)
+        assert sorted(itertools.chain(*groups)) == list(range(len(lengths))) and len(groups) <= edited_rows.PARTS
         area = sum(len(g) * max(lengths[i] for i in g) for g in groups)
         ordered = sorted(lengths)
         least = min(
             sum((b - a) * ordered[b - 1] for a, b in itertools.pairwise((0, *cuts, len(ordered))))
-            for n in range(module.PARTS)
+            for n in range(edited_rows.PARTS)
             for cuts in itertools.combinations(range(1, len(ordered)), n)
         )
         assert area == least
@@ -175,13 +175,13 @@ def test_rows_of_similar_length_stand_together_with_the_least_padding() -> None:
 def test_text_is_read_once_where_it_is_the_same(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """By another split's run, and where the text of controls is all of it."""
     read = list[int]()
-    whole_init = module.TextResiduals.__init__
+    whole_init = clean_runs.TextResiduals.__init__
 
     def counted(self: Any, pair: Any, side: Any, text: Any, other: Any = None) -> None:
         read.append(len(text.ids))
         whole_init(self, pair, side, text, other)
 
-    monkeypatch.setattr(module.TextResiduals, "__init__", counted)
+    monkeypatch.setattr(clean_runs.TextResiduals, "__init__", counted)
     prompts = stage.organism.behaviour.of("dev")[:2]
     text = ordinary(stage.pair, stage.texts, prompts, "dev", 150)
     first = CleanRun.both(stage.pair, prompts, [], text, brief=text.first(10_000))

@@ -127,7 +127,7 @@ def test_scores_are_bitwise_reproducible_and_do_not_depend_on_what_was_scored_be
 
 def test_a_control_has_no_more_directions_than_the_findings_it_stands_for(stage: Stage) -> None:
     """One finding is compared with draws of one direction, whatever the protocol's numbers."""
-    one = stage.scorer.null("isotropic", (1,))
+    one = stage.scorer.controls.null("isotropic", (1,))
     alone = stage.scorer.score(stage.scorer.directions([Finding(torch.ones(stage.pair.d_model))])).samples
     assert alone.constant.necessity.null == pytest.approx(one.mean["necessity"].tolist(), abs=1e-6)
     assert len(one.shares["necessity"]) == SHORT.controls

@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffbench.cli import app
 from diffbench.harness.commands import controls as command
+from diffbench.harness.protocol.controls import Controls
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.records.control_pack import ControlPack, ControlPackError, matching
 from diffbench.harness.records.settings import PROTOCOL_V2
@@ -34,7 +35,7 @@ FEW = SHORT.model_copy(update={"controls": 3, "dev_tokens": 40, "test_tokens": 4
 
 @pytest.fixture(scope="module")
 def pack(stage: Stage) -> ControlPack:
-    return Scorer(stage.pair, stage.organism.behaviour, stage.texts, FEW).packed({"of": "gold"})
+    return Scorer(stage.pair, stage.organism.behaviour, stage.texts, FEW).controls.packed({"of": "gold"})
 
 
 def test_shipped_controls_score_as_measured_ones_and_are_not_measured(
@@ -48,14 +49,14 @@ def test_shipped_controls_score_as_measured_ones_and_are_not_measured(
         noise = torch.randn(n, stage.pair.d_model, generator=torch.Generator().manual_seed(n))
         one = measured.score(measured.directions([Finding(d) for d in noise])).samples
         with monkeypatch.context() as patch:
-            patch.setattr(Scorer, "_draw", lambda *_: pytest.fail("measured"))
+            patch.setattr(Controls, "_draw", lambda *_: pytest.fail("measured"))
             other = known.score(known.directions([Finding(d) for d in noise])).samples
         for side in ("sufficiency", "necessity"):
             ours, theirs = (getattr(s.constant, side) for s in (one, other))
             np.testing.assert_allclose(ours.null, theirs.null, atol=1e-6)
             np.testing.assert_allclose(ours.null_controls, theirs.null_controls, atol=1e-6)
         np.testing.assert_allclose(one.mitigation_controls, other.mitigation_controls, atol=1e-6)
-    count, worst = known.measured_again(pack, 2)
+    count, worst = known.controls.measured_again(pack, 2)
     isotropic = len(pack.nulls) // 2
     assert count == isotropic * (2 + 2 * 3) + isotropic * (2 + 2 * 2) and worst < 1e-6
 
@@ -65,10 +66,10 @@ def test_what_scores_stand_on_is_checked_wherever_it_was_changed(stage: Stage, p
     for what in ("sufficiency mean", "necessity shares", "volumes"):
         wrong = copy.deepcopy(pack)
         wrong.nulls["isotropic", (1,)][what] = wrong.nulls["isotropic", (1,)][what] - 0.5
-        assert scorer.measured_again(wrong, 1)[1] > 0.01, what
+        assert scorer.controls.measured_again(wrong, 1)[1] > 0.01, what
     del wrong.nulls["mixture", (1,)]
     with pytest.raises(ValidationFailed, match="no mixture controls of 1 findings"):
-        scorer.measured_again(wrong, 1)
+        scorer.controls.measured_again(wrong, 1)
 
 
 def test_another_file_of_controls_is_another_result(tmp_path: Path, organism: Organism, pack: ControlPack) -> None:

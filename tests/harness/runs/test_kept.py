@@ -14,6 +14,7 @@ from diffbench.harness.cache import Cache, Kept
 from diffbench.harness.pairs.interventions import Directions
 from diffbench.harness.pairs.sinks import Count, Sinks
 from diffbench.harness.protocol.clean_runs import CleanRun
+from diffbench.harness.protocol.controls import Controls
 from diffbench.harness.protocol.discovery import Panel
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.runs.harvest import Memory
@@ -89,15 +90,15 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(
     stage: Stage, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[tuple[str, int]] = []
-    frame = Scorer._frame
+    frame = Controls._frame
 
-    def counted(self: Scorer, kind: str, index: int) -> Directions:
+    def counted(self: Controls, kind: str, index: int) -> Directions:
         measured.append((kind, index))
         if stop and kind == "mixture":
             raise KeyboardInterrupt
         return frame(self, kind, index)
 
-    monkeypatch.setattr(Scorer, "_frame", counted)
+    monkeypatch.setattr(Controls, "_frame", counted)
     stop = True
     with pytest.raises(KeyboardInterrupt):
         scorer(stage, kept).score(findings(1, False))
@@ -121,7 +122,10 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(
     ids=str,
 )
 def test_what_changes_a_control_is_in_its_key(stage: Stage, kept: Kept, changed: dict[str, Any]) -> None:
-    keys = [scorer(stage, kept, controls=1, **more)._kept for more in ({}, {"draws": 99, "min_oracle": 0.1}, changed)]
+    keys = [
+        scorer(stage, kept, controls=1, **more).controls._kept
+        for more in ({}, {"draws": 99, "min_oracle": 0.1}, changed)
+    ]
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -153,7 +157,7 @@ def test_prompts_and_rows_are_in_the_keys(stage: Stage, tmp_path: Path) -> None:
         stage.organism.at(None, 6), stage.pair, stage.texts, TINY, 0.0, kept=Kept(Cache(tmp_path), "taboo", {})
     )
     fewer = replace(some, organism=stage.organism.at(None, 5), _scorer=None)
-    assert some.scorer._kept != fewer.scorer._kept
+    assert some.scorer.controls._kept != fewer.scorer.controls._kept
     memory, rows = Memory(some.kept), [[1, 2, 3]]
     batch = Batch(torch.ones(3, 2, 4), torch.tensor([1, 2, 3]), torch.arange(3))
     memory.read(rows, lambda _: (batch, Count()))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffbench.harness.pairs.loading import load_pair
-from diffbench.harness.protocol.reading import prompts_sha256, text_read
+from diffbench.harness.records.reading import prompts_sha256, text_read
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.coder import checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from diffbench.harness.protocol import reading
-from diffbench.harness.protocol.reading import prompts_sha256
+from diffbench.harness.records.reading import prompts_sha256
 from diffbench.harness.records.result import Result
 from diffbench.harness.records.settings import Protocol
 from diffbench.harness.runs.cell import Cell

@@ -96,7 +96,7 @@ def test_controls_are_those_of_the_result(stage: Stage) -> None:
     gate = Gate(torch.ones(stage.pair.d_model), 0.5)
     directions = Directions.of([Finding(torch.ones(stage.pair.d_model), gate), Finding(torch.ones(stage.pair.d_model))])
     for i in range(3):
-        ours, theirs = control(directions, i), stage.scorer._under(directions, (1, 3), i).directions
+        ours, theirs = control(directions, i), stage.scorer.controls.under(directions, (1, 3), i).directions
         assert torch.equal(ours.direction, theirs.direction)
         assert torch.equal(ours.read, theirs.read) and torch.equal(ours.threshold, theirs.threshold)
 

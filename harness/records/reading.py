@@ -17,8 +17,8 @@ from ...organisms.hub.chat import PROBE, additions, render, template_of
 from ...organisms.organism import Organism
 from ...organisms.texts import Losses
 from ..pairs.preflight import readable
-from ..records.identity import sha256_json
-from ..records.making import SourceRead, TextRead
+from .identity import sha256_json
+from .making import SourceRead, TextRead
 
 
 def prompts_sha256(organism: Organism) -> str:
