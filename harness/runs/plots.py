@@ -66,9 +66,9 @@ def dose_response(result: Result, figure: "Figure") -> None:
     gain.set_ylim(top=1.08)
     gain.set_ylabel("share of the gap closed")
     rate.set_ylabel("behaviour rate")
-    handles, labels = panels[0, 1].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    named = {label: handle for handle, label in zip(*panels[0, 1].get_legend_handles_labels(), strict=True)}
+    if named:
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
     figure.suptitle(
         f"{result.identity.method} on {result.identity.organism}, seed {result.identity.seeds['method']}: dev prompts",
         fontsize=11,
@@ -93,7 +93,8 @@ def _line(axes: Any, curve: Curve, values: list[float]) -> None:
 
 def _ring(axes: Any, choice: Choice) -> None:
     at = max(choice.dev_kl_nats, FLOOR), choice.dev_gain
-    axes.plot(*at, "o", ms=9, mfc="none", mec="0.2" if choice.gated else "0.6", mew=0.9, clip_on=False)
+    name = f"chosen for a budget{', gated' if choice.gated else ''}"
+    axes.plot(*at, "o", ms=9, mfc="none", mec="0.2" if choice.gated else "0.6", mew=0.9, label=name, clip_on=False)
 
 
 def _level(axes: Any, at: float, name: str, dash: tuple[int, int]) -> None:
