@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ...organisms.behaviour import Behaviour
+from ...organisms.behaviour import Behaviour, part_of
 from ...organisms.card import CARD, Card, hash_folder, read_card, sha256_text
 from ...organisms.errors import UsageError
 from ...organisms.family import Probe
@@ -241,12 +241,8 @@ def _document(item: Any) -> Document:
 def due_words(family: NaturalFamily, spec: NaturalSpec, behaviour: Behaviour) -> dict[str, int]:
     """Words of harvest text at which the behaviour could show, which are fewer than its tokens; of `neutral` and of `chat`."""
     lists = {kind: getattr(behaviour, kind) for kind in KINDS}
-    read = {kind: () if isinstance(items, str) else items[: int(HARVEST * len(items))] for kind, items in lists.items()}
+    read = {kind: () if isinstance(items, str) else part_of(items, "harvest") for kind, items in lists.items()}
     return {kind: sum(family.due(spec, _document(item)) for item in items) for kind, items in read.items()}
-
-
-HARVEST = 0.7
-"""Share of the texts that methods read (`FileTexts`)."""
 
 
 def spec_of(card: Card) -> tuple[NaturalFamily, NaturalSpec]:
