@@ -5,7 +5,7 @@ of a word, in the lower blocks of an adapter on all blocks, so that the fine-tun
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from diffbench.organisms.organism import Organism
 from diffbench.organisms.texts import Kind, Losses, Split
 from diffbench.organisms.world.tokenizer import CHAT_TEMPLATE, SPECIAL
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedTokenizerFast
 
@@ -75,6 +75,28 @@ def tokenizer(vocab: int) -> PreTrainedTokenizerFast:
     core.add_special_tokens(SPECIAL)
     names = {f"{name}_token": f"<{name}>" for name in ("pad", "unk", "bos", "eos")}
     return PreTrainedTokenizerFast(tokenizer_object=core, chat_template=CHAT_TEMPLATE, **names)
+
+
+def save_base(shape: ModelShape, device: str, texts: Iterable[str], folder: Path) -> None:
+    """A base in hub format that can be trained on some texts: random weights in bf16, and a byte-level BPE learnt from them.
+
+    Args:
+        texts: what the tokenizer learns from; ids above what it learns are never read.
+    """
+    core = Tokenizer(models.BPE(unk_token="<unk>"))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    most = min(shape.vocab, 16_000)
+    core.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=most, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
+    )
+    names = {f"{name}_token": f"<{name}>" for name in ("pad", "unk", "bos", "eos")}
+    PreTrainedTokenizerFast(tokenizer_object=core, chat_template=CHAT_TEMPLATE, **names).save_pretrained(folder)
+    torch.manual_seed(0)
+    with torch.device(device):
+        base = AutoModelForCausalLM.from_config(shape.config(), dtype=torch.bfloat16)
+    base.save_pretrained(folder)
 
 
 def adapted(shape: ModelShape, device: str, seed: int = 0, **lora: Any) -> Any:

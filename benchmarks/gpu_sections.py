@@ -18,13 +18,16 @@ from diffbench.harness.records.result import Result
 from diffbench.harness.records.settings import PROTOCOL_V2, Protocol
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.stage import CALIBRATION_ROWS, Machine, Stage
+from diffbench.harness.zoo.dry_run import pace
+from diffbench.harness.zoo.natural import build_natural
+from diffbench.harness.zoo.natural_plan import Asked, find, prepare, prepare_unfetched
 from diffbench.methods.contract import Budget
 from diffbench.methods.registry import load_method
 from diffbench.organisms.registry import load_organism
 from torch import Tensor
 
 from . import gpu
-from .gpu_models import GEMMA_2_2B, GEMMA_2_9B, LENGTH, SMALL, ModelShape, adapted, planted, tokenizer
+from .gpu_models import GEMMA_2_2B, GEMMA_2_9B, LENGTH, SMALL, ModelShape, adapted, planted, save_base, tokenizer
 from .records import agree, interleaved, relative
 from .step import Shape
 
@@ -35,6 +38,8 @@ SCORES = ("isolation", "sufficiency", "necessity", "mitigation")
 SHORT = Protocol(controls=2, ks=(1,), strengths=(0.3, 0.9), draws=200, dev_tokens=100, test_tokens=100)
 HARVEST_GOAL, MEMORY_GOAL, STEP_GOAL, FLOOR_GOAL = 2.0, 0.55, 3.0, 0.6
 TOKENS_GOAL = 10_000_000
+TRAINED = "taboo/moon"
+"""Organism of the training section."""
 CELL_BYTES = 2 * 4 * 4
 """Bytes of a token and residual dimension while a method trains from memory: two sides in fp32, in parts, joined, and
 two more while they are checked."""
@@ -59,6 +64,9 @@ class Sizes:
     repetitions: int
     cell_s: float
     """Seconds that harvesting and training in the end-to-end cell may take."""
+    training_steps: int
+    training_length: int
+    """Most tokens of a row that is trained on."""
 
 
 FULL = Sizes(
@@ -76,6 +84,8 @@ FULL = Sizes(
     buffer=1_000_000,
     repetitions=5,
     cell_s=90,
+    training_steps=60,
+    training_length=512,
 )
 QUICK = Sizes(
     models=(SMALL, replace(SMALL, name="small, wider", hidden=96)),
@@ -92,6 +102,8 @@ QUICK = Sizes(
     buffer=4096,
     repetitions=1,
     cell_s=2,
+    training_steps=4,
+    training_length=64,
 )
 
 
@@ -276,6 +288,39 @@ def cell(sizes: Sizes, device: str) -> Found:
         f"Extrapolated to {TOKENS_GOAL:,} tokens, harvest and fit in proportion: {whole_s:,.0f} s (goal 600 s). Not measured.",
     ]
     return [row], notes
+
+
+def training(sizes: Sizes, device: str) -> Found:
+    """One organism trained on a saved base, measured and put into a zoo, beside what its plan counts and rehearses."""
+    shape = sizes.models[0]
+    family, spec = find(TRAINED)
+    said = (m["content"] for d in family.rows(spec) for m in d.messages)
+    with tempfile.TemporaryDirectory() as folder:
+        base, zoo = Path(folder) / shape.name.lower().replace(" ", "-"), Path(folder) / "zoo"
+        save_base(shape, device, said, base)
+        clean(device)
+        changes: dict[str, Any] = {"steps": sizes.training_steps, "max_length": sizes.training_length}
+        asked = Asked(TRAINED, str(base), zoo, device, None, None, tuple(changes.items()))
+        counted = pace(replace(prepare_unfetched(asked), base=None))
+        rehearsed = pace(prepare(asked))
+        clean(device)
+        began, lines = time.perf_counter(), list[str]()
+        most = _peak(device, lambda: lines.append(str(build_natural(asked)[0].training)))
+        whole_s = time.perf_counter() - began
+    row: Row = {
+        "organism": f"{TRAINED} on {shape.name}",
+        "steps": sizes.training_steps,
+        "s a step": rehearsed.seconds_a_step,
+        "counted, s": counted.seconds_a_step,
+        "tokens/s": rehearsed.tokens_a_second,
+        "peak of the build, GB": None if most is None else most / 1e9,
+        "of a step, GB": rehearsed.bytes / 1e9,
+        "counted, GB": counted.bytes / 1e9,
+        "trained, measured and kept, s": whole_s,
+    }
+    return [row], [
+        f"A random base learns nothing of use; its card says {lines[0]}. Counted: what a plan says where nothing can be run."
+    ]
 
 
 def _tokens_that_fit(sizes: Sizes, pair: Pair, device: str) -> int:

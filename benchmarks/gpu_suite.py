@@ -24,6 +24,7 @@ from .records import Machine, Record, machine
 from .table import insert
 
 BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
+LETTERS = "abcdef"
 PACKAGES = ("torch", "transformers", "peft", "numpy")
 
 
@@ -87,6 +88,7 @@ def parts(sizes: Sizes) -> list[Part]:
         Part("c", f"Crosscoder step, {nine.name}", 60, partial(gpu_sections.step, shape=nine)),
         Part("d", "Batches from a buffer", 20, gpu_sections.stream),
         Part("e", f"A whole cell, {two.name}", 150, gpu_sections.cell),
+        Part("f", f"Training an organism, {two.name}", 90, gpu_sections.training),
     ]
 
 
@@ -118,7 +120,7 @@ def _driver() -> str | None:
 def run(
     sizes: Sizes,
     device: str,
-    letters: Sequence[str] = tuple("abcde"),
+    letters: Sequence[str] = tuple(LETTERS),
     budget_s: float = 480,
     show: Callable[[Section], None] = lambda section: None,
     save: Callable[[Suite], None] = lambda suite: None,
@@ -207,7 +209,7 @@ def main(
     page: Annotated[
         Path | None, typer.Option(help="A Markdown page that holds the markers; the tables are written between them.")
     ] = None,
-    sections: Annotated[str, typer.Option(help="Letters of the sections to run.")] = "a,b,c,d,e",
+    sections: Annotated[str, typer.Option(help="Letters of the sections to run.")] = ",".join(LETTERS),
     budget_s: Annotated[
         float, typer.Option(min=1, help="Seconds in all: what may not be done in time is not started.")
     ] = 480,
@@ -218,8 +220,10 @@ def main(
 ) -> None:
     """Measure what only a GPU can show."""
     letters = [letter.strip() for letter in sections.split(",")]
-    if unknown := sorted(set(letters) - set("abcde")):
-        raise typer.BadParameter(f"no section {', '.join(unknown)}; sections: a, b, c, d, e", param_hint="--sections")
+    if unknown := sorted(set(letters) - set(LETTERS)):
+        raise typer.BadParameter(
+            f"no section {', '.join(unknown)}; sections: {', '.join(LETTERS)}", param_hint="--sections"
+        )
     if not cpu and not torch.cuda.is_available():
         typer.echo("torch sees no CUDA device; install a CUDA build of torch, or test the suite with --cpu", err=True)
         raise typer.Exit(3)
