@@ -182,7 +182,7 @@ def _arguments(job: Job, steps: int | None) -> Any:
     recipe, cuda = job.recipe, job.device.startswith("cuda")
     rows = recipe.batch + (recipe.kl_rows if job.kept else 0)
     if cuda:
-        torch.cuda.set_device(job.device)
+        torch.cuda.set_device(torch.device(job.device).index or 0)
     arguments = SFTConfig(
         output_dir=str(job.work),
         max_steps=steps or recipe.steps,

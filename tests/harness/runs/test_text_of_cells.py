@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffbench.harness.protocol import reading
+from diffbench.harness.records import reading
 from diffbench.harness.records.reading import prompts_sha256
 from diffbench.harness.records.result import Result
 from diffbench.harness.records.settings import Protocol

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffbench.cli import app
 from diffbench.harness.pairs.interventions import Edits
-from diffbench.harness.protocol import effects
+from diffbench.harness.protocol import controls
 from diffbench.harness.protocol.clean_runs import CleanRun
 from diffbench.harness.records.settings import Protocol
 from diffbench.harness.runs.stage import Stage
@@ -111,14 +111,14 @@ def test_a_rate_without_a_ceiling_is_found(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_controls_that_do_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effects, "control", lambda index, d_model, seed: torch.zeros(16, d_model))
+    monkeypatch.setattr(controls, "control", lambda index, d_model, seed: torch.zeros(16, d_model))
     assert "random controls: spread of their effects" in failed(selftest._random(subject()))
 
 
 @pytest.mark.slow
 def test_controls_that_are_the_truth_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     truth = subject().truth.direction
-    monkeypatch.setattr(effects, "control", lambda index, d_model, seed: truth.expand(16, -1))
+    monkeypatch.setattr(controls, "control", lambda index, d_model, seed: truth.expand(16, -1))
     broken = subject()
     assert "truth: isolation" in failed(selftest._truth(broken))
     assert "random: sufficiency" in failed(selftest._random(broken))
