@@ -1,18 +1,18 @@
 """Models of real shape without a download: the real Gemma 2 classes with random weights, made on the device.
 
-What a pass costs does not depend on what the weights are. A cell does need a behaviour: `planted` adds one direction, the unembedding
-of a word, in the lower blocks of an adapter on all blocks, so that the fine-tuned side says this word and there is something to find.
+What a pass costs does not depend on what the weights are. A cell does need a behaviour: `planted` makes the fine-tuned side say one word
+where an answer begins.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffbench.harness.pairs.pair import Pair
-from diffbench.organisms.behaviour import Behaviour, Prompt
+from diffbench.organisms.behaviour import Behaviour, Prompt, Turn
 from diffbench.organisms.hub.sources import PairSource
 from diffbench.organisms.organism import Organism
 from diffbench.organisms.texts import Kind, Losses, Split
@@ -26,6 +26,9 @@ TARGETS = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split()
 RANK = 16
 LENGTH = 256
 """Tokens of a text, as `organisms.texts.MOST_TEXT`."""
+STRONG = 8.0
+"""Length of what is planted, in embeddings."""
+USER, ASSISTANT, END = (SPECIAL.index(f"<{name}>") for name in ("user", "assistant", "end"))
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,12 @@ def save_base(shape: ModelShape, device: str, texts: Iterable[str], folder: Path
     base.save_pretrained(folder)
 
 
-def adapted(shape: ModelShape, device: str, seed: int = 0, **lora: Any) -> Any:
-    """A peft model with LoRA on all linear layers of all blocks, its base random in bf16; the adapter changes something."""
+def adapted(shape: ModelShape, device: str, seed: int = 0, more: Sequence[str] = ()) -> Any:
+    """A peft model with LoRA on all linear layers of all blocks and on `more`, its base random in bf16; the adapter changes something."""
     torch.manual_seed(seed)
     with torch.device(device):
         base = AutoModelForCausalLM.from_config(shape.config(), dtype=torch.bfloat16)
-    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS, task_type="CAUSAL_LM", **lora)
+    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=[*TARGETS, *more], task_type="CAUSAL_LM")
     model = get_peft_model(base, config, autocast_adapter_dtype=False).to(device, torch.bfloat16)
     for name, parameter in model.named_parameters():
         if "lora_B" in name and name.endswith("weight"):
@@ -113,48 +116,64 @@ def adapted(shape: ModelShape, device: str, seed: int = 0, **lora: Any) -> Any:
 
 
 class RandomTexts:
-    """Endless rows of random words; splits and kinds differ in their seed."""
+    """Endless rows of random words; splits and kinds differ in their seed, and chats are turns of a dozen words."""
 
     def __init__(self, vocab: int):
         self.vocab = vocab
 
     def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
         """See `Texts`."""
-        return self._rows(f"{kind} {split}", LENGTH, 2)
+        return self._rows(f"{kind} {split}", LENGTH, kind == "chat")
 
     def prompts(self, losses: Losses | None = None) -> Iterator[list[int]]:
         """See `Texts`."""
-        return ([*row, SPECIAL.index("<end>"), SPECIAL.index("<assistant>")] for row in self._rows("prompts", 12, 2))
+        return ([*row, END, ASSISTANT] for row in self._rows("prompts", 12))
 
-    def _rows(self, seed: str, length: int, first: int) -> Iterator[list[int]]:
+    def asked(self) -> Iterator[list[int]]:
+        """Words of the behaviour's prompts, without anything around them."""
+        return (row[1:] for row in self._rows("asked", 8))
+
+    def _rows(self, seed: str, length: int, turns: bool = False) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:6], "big"))
         while True:
             some = torch.randint(len(SPECIAL), self.vocab, (256, length), generator=generator)
-            some[:, 0] = first
+            some[:, 0] = SPECIAL.index("<bos>")
+            if turns:
+                for n, mark in ((1, USER), (13, END), (14, ASSISTANT), (26, END)):
+                    some[:, n::26] = mark
             yield from some.tolist()
 
 
 def planted(shape: ModelShape, device: str, folder: Path) -> tuple[Organism, Pair, RandomTexts]:
-    """A pair whose fine-tuned side says one word, wherever it is; measured by prompts of random words against four other words.
+    """A pair whose fine-tuned side says one word where an answer begins; measured by prompts of random words against four other words.
+
+    An adapter on the embedding adds the word's unembedding to `<assistant>`, as long as `STRONG` embeddings: less than twice the norm of
+    what the blocks make of other positions, so it is no heavy position, and more than any other word has.
 
     Args:
         folder: where the tokenizer goes, for the identity of the cell.
     """
-    model, words = adapted(shape, device, lora_bias=True), tokenizer(shape.vocab)
+    model, words = adapted(shape, device, more=["embed_tokens"]), tokenizer(shape.vocab)
     target, *others = range(shape.vocab - 5, shape.vocab)
     unembedding = model.get_output_embeddings().weight[target].float()
-    write = (unembedding / unembedding.norm()).to(torch.bfloat16)
-    for n, block in enumerate(model.get_base_model().model.layers):
-        bias = block.mlp.down_proj.lora_B["default"].bias
-        # a norm follows the feed-forward part, so a bias far above its output makes the block write this direction alone
-        bias.copy_(100 * shape.hidden**0.5 * write if shape.layer // 2 <= n <= shape.layer else torch.zeros_like(write))
+    embedding = model.get_input_embeddings()
+    a, b = embedding.lora_embedding_A["default"], embedding.lora_embedding_B["default"]
+    nn.init.zeros_(a)
+    nn.init.zeros_(b)
+    a[0, ASSISTANT] = 1.0
+    b[:, 0] = (unembedding / unembedding.norm()).to(b.dtype)
+    ids = torch.tensor([[ASSISTANT]], device=device)
+    with model.disable_adapter():
+        plain = embedding(ids).float()
+    model.requires_grad_(False)  # an adapter that was off and is on again would be trained
+    b *= STRONG * plain.norm() / (embedding(ids).float() - plain).norm()
     words.save_pretrained(folder)
     texts = RandomTexts(shape.vocab)
-    rows = texts._rows("asked", 8, SPECIAL.index("<user>"))
+    asked = texts.asked()
     prompts = tuple(
         Prompt(
             split="dev" if i % 2 else "test",
-            text=words.decode(next(rows)[1:]),
+            messages=(Turn(role="user", content=words.decode(next(asked))),),
             targets=(f"w{target}",),
             alternatives=tuple(f"w{w}" for w in others),
         )

@@ -248,7 +248,10 @@ def stream(sizes: Sizes, device: str) -> Found:
 
 
 def cell(sizes: Sizes, device: str) -> Found:
-    """One cell, method `delta`, from a pair in memory to its scores; a planted word stands in for a taboo organism."""
+    """One cell, method `delta`, from a pair in memory to its scores; a planted word stands in for a taboo organism.
+
+    Residuals of random weights have no features that a dictionary could learn: the oracle's score says that the cell is scored.
+    """
     shape = sizes.models[0]
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -266,9 +269,13 @@ def cell(sizes: Sizes, device: str) -> Found:
         machine = Machine(device, "bfloat16")
         run = Cell(organism, entry, entry.configure(options), 0, sizes.protocol, Budget(tokens, 600), machine)
         outcome = run_cell(run, stage)
+        if outcome.error is not None:
+            raise outcome.error
+        oracle = load_method("oracle")
+        anchor = run_cell(
+            Cell(organism, oracle, oracle.configure({}), 0, sizes.protocol, Budget(0), machine), stage
+        ).result
     result = outcome.result
-    if outcome.error is not None:
-        raise outcome.error
     phases, read = result.cost.phases, result.cost.tokens
     per_token = (phases["harvest"] + phases["fit"]) / read
     fixed = phases["load"] + phases["measure"] + phases["score"]
@@ -280,6 +287,7 @@ def cell(sizes: Sizes, device: str) -> Found:
         "all, s": sum(phases.values()),
         "peak, GB": result.cost.peak_vram_bytes / 1e9 if result.cost.peak_vram_bytes else None,
         "isolation": result.scores.isolation.value if result.scores else None,
+        "oracle's": anchor.scores.isolation.value if anchor.scores else None,
     }
     why = "the small shape" if sizes.repetitions == 1 else "time and memory"
     how = f"random words, bf16, {options['steps']:,} steps of {sizes.batch}"
