@@ -26,8 +26,8 @@ TARGETS = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split()
 RANK = 16
 LENGTH = 256
 """Tokens of a text, as `organisms.texts.MOST_TEXT`."""
-STRONG = 8.0
-"""Length of what is planted, in embeddings."""
+STRONG = 1.3
+"""Length of what is planted, in norms of the residual where it is looked for."""
 USER, ASSISTANT, END = (SPECIAL.index(f"<{name}>") for name in ("user", "assistant", "end"))
 
 
@@ -147,8 +147,8 @@ class RandomTexts:
 def planted(shape: ModelShape, device: str, folder: Path) -> tuple[Organism, Pair, RandomTexts]:
     """A pair whose fine-tuned side says one word where an answer begins; measured by prompts of random words against four other words.
 
-    An adapter on the embedding adds the word's unembedding to `<assistant>`, as long as `STRONG` embeddings: less than twice the norm of
-    what the blocks make of other positions, so it is no heavy position, and more than any other word has.
+    An adapter on the embedding adds the word's unembedding to `<assistant>`, `STRONG` times as long as the residual at the hooked block:
+    more than any other word has, and no heavy position.
 
     Args:
         folder: where the tokenizer goes, for the identity of the cell.
@@ -163,10 +163,12 @@ def planted(shape: ModelShape, device: str, folder: Path) -> tuple[Organism, Pai
     a[0, ASSISTANT] = 1.0
     b[:, 0] = (unembedding / unembedding.norm()).to(b.dtype)
     ids = torch.tensor([[ASSISTANT]], device=device)
-    with model.disable_adapter():
+    pair = Pair(model, words, shape.layer)
+    with pair.side("base"):
         plain = embedding(ids).float()
-    model.requires_grad_(False)  # an adapter that was off and is on again would be trained
-    b *= STRONG * plain.norm() / (embedding(ids).float() - plain).norm()
+    with pair.side("tuned"):
+        added = embedding(ids).float() - plain
+    b.data *= STRONG * pair.residuals(ids, "base").norm() / added.norm()
     words.save_pretrained(folder)
     texts = RandomTexts(shape.vocab)
     asked = texts.asked()
@@ -190,4 +192,4 @@ def planted(shape: ModelShape, device: str, folder: Path) -> tuple[Organism, Pai
         make_texts=lambda _: texts,
         source={"base": f"random weights, shape of {shape.name}"},
     )
-    return organism, Pair(model, words, shape.layer), texts
+    return organism, pair, texts

@@ -81,13 +81,13 @@ def parts(sizes: Sizes) -> list[Part]:
     """All sections; what matters most to later work first within the time."""
     two, nine = sizes.models
     return [
-        Part("a", "Scores of the embedded tier, device against processor", 75, gpu_sections.scores),
-        Part("b", f"Harvest, {two.name}", 30, partial(gpu_sections.harvest, shape=two)),
-        Part("b", f"Harvest, {nine.name}", 60, partial(gpu_sections.harvest, shape=nine)),
-        Part("c", f"Crosscoder step, {two.name}", 40, partial(gpu_sections.step, shape=two)),
-        Part("c", f"Crosscoder step, {nine.name}", 60, partial(gpu_sections.step, shape=nine)),
-        Part("d", "Batches from a buffer", 20, gpu_sections.stream),
-        Part("e", f"A whole cell, {two.name}", 150, gpu_sections.cell),
+        Part("a", "Scores of the embedded tier, device against processor", 80, gpu_sections.scores),
+        Part("b", f"Harvest, {two.name}", 20, partial(gpu_sections.harvest, shape=two)),
+        Part("b", f"Harvest, {nine.name}", 30, partial(gpu_sections.harvest, shape=nine)),
+        Part("c", f"Crosscoder step, {two.name}", 30, partial(gpu_sections.step, shape=two)),
+        Part("c", f"Crosscoder step, {nine.name}", 40, partial(gpu_sections.step, shape=nine)),
+        Part("d", "Batches from a buffer", 10, gpu_sections.stream),
+        Part("e", f"A whole cell, {two.name}", 160, gpu_sections.cell),
         Part("f", f"Training an organism, {two.name}", 90, gpu_sections.training),
     ]
 

@@ -6,6 +6,7 @@ from itertools import cycle
 
 import torch
 from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
+from diffbench.methods.coder.training import move
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -49,10 +50,7 @@ def sparse_step(
         nonlocal since_N, first
         x_BD = next(stream)
         out = coder.losses(x_BD, objective or Objective())
-        optimiser.zero_grad()
-        out.loss.backward()
-        nn.utils.clip_grad_norm_(coder.parameters(), CLIP)
-        optimiser.step()
+        move(coder, optimiser, out.loss, CLIP)
         coder.update_threshold(out.lowest_G, first=first)
         since_N = torch.where(out.fired_N, 0, since_N + len(x_BD))
         first = False

@@ -22,7 +22,7 @@ import torch
 from diffbench.harness.terminal import say
 from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
 from diffbench.methods.coder.stream import TURN, Stream
-from diffbench.methods.coder.training import Held
+from diffbench.methods.coder.training import Held, move
 from diffbench.methods.contract import Batch, Text
 from torch import Tensor
 
@@ -53,10 +53,7 @@ def trainer(coder: SparseCoder, batches: Iterator[Tensor]) -> Callable[[], None]
 
     def step() -> None:
         out = coder.losses(coder.normalise(next(batches)), Objective())
-        optimiser.zero_grad()
-        out.loss.backward()
-        torch.nn.utils.clip_grad_norm_(coder.parameters(), 1.0)
-        optimiser.step()
+        move(coder, optimiser, out.loss, 1.0)
         coder.update_threshold(out.lowest_G, first=False)
 
     return step

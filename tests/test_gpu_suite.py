@@ -88,14 +88,17 @@ def test_without_a_gpu_it_says_what_to_do(
     with pytest.raises(typer.Exit) as stopped:
         gpu_suite.main(tmp_path / "gpu.json", None, "a", 480, False, "cuda")
     assert stopped.value.exit_code == 3 and "--cpu" in capsys.readouterr().err
-    with pytest.raises(typer.BadParameter, match="no section z; sections: a, b, c, d, e"):
+    with pytest.raises(typer.BadParameter, match="no section z; sections: a, b, c, d, e, f"):
         gpu_suite.main(tmp_path / "gpu.json", None, "a,z", 480, True, "cuda")
 
 
 @pytest.mark.slow
 def test_the_whole_suite_runs_at_small_shapes() -> None:
     suite = gpu_suite.run(QUICK, "cpu")
-    assert [s.letter for s in suite.sections] == list("abbccde")
-    assert [s.reason for s in suite.sections] == [None] * 7
-    cell = suite.sections[-1].rows[0]
-    assert isinstance(cell["tokens"], int) and cell["tokens"] > 0 and "Extrapolated" in suite.sections[-1].notes[1]
+    assert [s.letter for s in suite.sections] == list("abbccdef")
+    assert [s.reason for s in suite.sections] == [None] * 8
+    cell = suite.sections[-2].rows[0]
+    assert isinstance(cell["tokens"], int) and cell["tokens"] > 0 and "Extrapolated" in suite.sections[-2].notes[1]
+    assert cell["oracle's"] == pytest.approx(1, abs=0.05)
+    trained = suite.sections[-1].rows[0]
+    assert trained["steps"] == QUICK.training_steps and float(trained["s a step"] or 0) > 0

@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Generator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,8 @@ WINDOWS = ("sliding_window", "attention_chunk_size")
 """Names in a config of how far a position sees in some of the blocks; a tree says it sees to its beginning."""
 ENOUGH = 16
 """Matrix products of fewer rows take other ways through a library: a number must not depend on what is computed beside it."""
-ANSWERS = 256
-"""Most rows that are written at a time."""
+ANSWERS = {"cpu": 256, "accelerator": 1024}
+"""Most rows that are written at a time: an accelerator takes as long for a token of a few rows as of many."""
 ANSWER_BYTES = {"cpu": 2**28, "accelerator": 2**33}
 """Most bytes of keys and values that these may hold."""
 LOGIT_BYTES = {"cpu": 2**24, "accelerator": 2**29}
@@ -215,10 +215,19 @@ class Pair:
             return [grown(rows, [i]) for i in range(len(rows))]
         return planted(rows, self.worth)
 
+    @property
+    def _kind(self) -> Literal["cpu", "accelerator"]:
+        return "cpu" if self.device.type == "cpu" else "accelerator"
+
+    @property
+    def answers_at_once(self) -> int:
+        """Most rows that `generate` writes at a time."""
+        return ANSWERS[self._kind]
+
     @cached_property
     def at_once(self) -> int:
         """How many positions' logits are made at a time, so that they fit into `LOGIT_BYTES`."""
-        most = LOGIT_BYTES["cpu" if self.device.type == "cpu" else "accelerator"]
+        most = LOGIT_BYTES[self._kind]
         return max(1, most // (4 * self.vocab_size))
 
     @torch.inference_mode()
@@ -291,8 +300,8 @@ class Pair:
         if seed is not None:
             torch.manual_seed(seed)
         longest = max(map(len, prompts), default=0) + max_new_tokens
-        most = ANSWER_BYTES["cpu" if self.device.type == "cpu" else "accelerator"]
-        at_once = max(1, min(ANSWERS, most // (longest * self._answer_bytes)))
+        most = ANSWER_BYTES[self._kind]
+        at_once = max(1, min(self.answers_at_once, most // (longest * self._answer_bytes)))
         for start in range(0, len(order), at_once):
             batch = order[start : start + at_once]
             length = self._check_fits([prompts[i] for i in batch], max_new_tokens)

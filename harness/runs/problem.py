@@ -313,7 +313,7 @@ class Problem:
         and none is answered twice."""
         prompts = self._texts.prompts(self.losses)
         round_ = 0
-        while some := list(islice(prompts, 256)):
+        while some := list(islice(prompts, self._pair.answers_at_once)):
             if skip >= 2 * len(some):
                 skip, round_ = skip - 2 * len(some), round_ + 1
                 continue

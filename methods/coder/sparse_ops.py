@@ -2,8 +2,9 @@
 
 The idea: a BatchTopK step touches only k of n latents per token, so after the one dense encode product everything else
 (decode, gradients of the codes, gradients of both weight matrices) is a sum over active (token, latent) pairs.
-`F.embedding_bag` is that sum: over pairs sorted by token it decodes, sorted by latent it makes a weight gradient.
-No kernel of our own, deterministic, and equal to dense autograd (tested by gradcheck in float64).
+`F.embedding_bag` is that sum: over pairs sorted by token it decodes, sorted by latent it makes a weight gradient. On CUDA, where it
+waits for one small read after another, a product with a compressed sparse matrix is. No kernel of our own, deterministic on a CPU, and
+equal to dense autograd (tested by gradcheck in float64).
 
 Shape letters: B tokens, N latents, D width, A active pairs.
 """
@@ -100,12 +101,26 @@ class Products:
 def _sum_by_latent(values_A: Tensor, rows_BD: Tensor, pairs: Pairs) -> Tensor:
     """Σ_t values_tj · rows_t for every latent j: [N, D]."""
     order, tokens, begins = pairs.by_latent
-    return F.embedding_bag(tokens, rows_BD, begins, mode="sum", per_sample_weights=values_A.index_select(0, order))
+    return _sums(tokens, rows_BD, begins, values_A.index_select(0, order))
 
 
 def _sum_by_token(values_A: Tensor, rows_ND: Tensor, pairs: Pairs) -> Tensor:
     """Σ_j values_tj · rows_j for every token t: [B, D]."""
-    return F.embedding_bag(pairs.latents, rows_ND, pairs.token_offsets, mode="sum", per_sample_weights=values_A)
+    return _sums(pairs.latents, rows_ND, pairs.token_offsets, values_A)
+
+
+def _sums(which_A: Tensor, rows_RD: Tensor, begins: Tensor, weights_A: Tensor) -> Tensor:
+    """Weighted sums of rows, one for each run of pairs: [len(begins), D]."""
+    if rows_RD.is_cuda:
+        return sparse_product(which_A, rows_RD, begins, weights_A)
+    return F.embedding_bag(which_A, rows_RD, begins, mode="sum", per_sample_weights=weights_A)
+
+
+def sparse_product(which_A: Tensor, rows_RD: Tensor, begins: Tensor, weights_A: Tensor) -> Tensor:
+    """What `F.embedding_bag` sums, as the product of a sparse matrix of weights and the rows."""
+    bounds = F.pad(begins, (0, 1), value=len(which_A)).int()
+    shape = len(begins), len(rows_RD)
+    return torch.sparse_csr_tensor(bounds, which_A.int(), weights_A, shape, check_invariants=False) @ rows_RD
 
 
 class _Read(torch.autograd.Function):

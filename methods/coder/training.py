@@ -158,7 +158,8 @@ def train(
         begin -= report.seconds
     dead = _dead(coder, since_N, dead_tokens) if report.steps else []
 
-    with source.draw(config.batch, config.steps, seed, report.steps, saved.position if saved else None) as draw:
+    at = saved.position if saved else None
+    with fast_products(source.device), source.draw(config.batch, config.steps, seed, report.steps, at) as draw:
         if not warm and not report.steps:
             _normalise(coder, draw.sample(), config.batch)
         for step, h_B2d in zip(range(report.steps, config.steps), draw.batches, strict=False):
@@ -168,14 +169,10 @@ def train(
             rise = min(1.0, (step + 1) / warmup)
             optimiser.param_groups[0]["lr"] = lr * min(rise, (config.steps - step) / decay)
             out = coder.losses(x_BD, replace(objective, l1=objective.l1 * rise), dead, schedule.k_factor(step))
-            optimiser.zero_grad()
-            out.loss.backward()  # pyright: ignore[reportUnknownMemberType]
-            coder.project_gradients()
-            torch.nn.utils.clip_grad_norm_(coder.parameters(), config.clip)
-            optimiser.step()
+            move(coder, optimiser, out.loss, config.clip)
             coder.update_threshold(out.lowest_G, first=step == 0 and not warm)
             since_N += config.batch
-            since_N[out.fired_N] = 0
+            since_N.masked_fill_(out.fired_N, 0)
 
             done = step + 1
             if done % CHECK_EVERY and done < config.steps:
@@ -202,6 +199,41 @@ def train(
             "activations; the learning rate or the price of the codes is too high, or k too small; lower them, or train longer"
         )
     return report
+
+
+def move(coder: SparseCoder, optimiser: torch.optim.Adam, loss: Tensor, clip: float) -> None:
+    """One step of the optimiser along a loss, its gradients rescaled if their norm is above `clip`.
+
+    Args:
+        optimiser: fused; on an accelerator it rescales while it reads them, which spares a pass over all of them.
+    """
+    optimiser.zero_grad()
+    loss.backward()  # pyright: ignore[reportUnknownMemberType]
+    coder.project_gradients()
+    if loss.is_cuda:
+        rescale_in_step(optimiser, clip)
+    else:
+        torch.nn.utils.clip_grad_norm_(coder.parameters(), clip)
+    optimiser.step()
+
+
+def rescale_in_step(optimiser: torch.optim.Adam, clip: float) -> None:
+    """What `clip_grad_norm_` does, left to the next step of a fused optimiser, by what a loss scaler tells it to divide by."""
+    parameters = optimiser.param_groups[0]["params"]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    optimiser.grad_scale = (norm / clip).clamp_min(1)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def fast_products(device: torch.device) -> Generator[None]:
+    """On an accelerator, fp32 products of TF32 operands (10 bits), as published runs train: twice as fast a step at d 2304."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _normalise(coder: SparseCoder, sample_T2d: Tensor, batch: int) -> None:

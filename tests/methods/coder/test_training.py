@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffbench.methods.coder import checkpoint
 from diffbench.methods.coder.sparse_coder import Group, Objective, SparseCoder
-from diffbench.methods.coder.training import CHECK_EVERY, Schedule, TrainConfig, TrainingError, train
+from diffbench.methods.coder.training import CHECK_EVERY, Schedule, TrainConfig, TrainingError, rescale_in_step, train
 from torch import Tensor
 
 from ..fakes import planted
@@ -139,3 +139,25 @@ def test_a_warm_start_keeps_what_was_fitted(residuals: Tensor) -> None:
     mean, scale = coder.mean_D.clone(), coder.scale.clone()
     report = train(coder, residuals + 1, SHORT, TOPK, warm=True)
     assert torch.equal(coder.mean_D, mean) and torch.equal(coder.scale, scale) and report.steps == 40
+
+
+@pytest.mark.parametrize("clip", [0.1, 1e6])
+def test_gradients_rescaled_in_the_step_move_weights_as_clipped_ones_do(clip: float) -> None:
+    """What an accelerator does; both sides of the bound."""
+    torch.manual_seed(0)
+    ways = [[torch.nn.Parameter(torch.ones(5, 3)), torch.nn.Parameter(torch.ones(4))] for _ in range(2)]
+    optimisers = [
+        torch.optim.Adam(ways[0], lr=0.1, eps=0.1, fused=True),
+        torch.optim.Adam(ways[1], lr=0.1, eps=0.1, fused=True),
+    ]
+    for _ in range(3):
+        for shape_of, other in zip(*ways, strict=True):
+            shape_of.grad = torch.randn_like(shape_of)
+            other.grad = shape_of.grad.clone()
+        torch.nn.utils.clip_grad_norm_(ways[0], clip)
+        rescale_in_step(optimisers[1], clip)
+        for optimiser in optimisers:
+            optimiser.step()
+    for clipped, rescaled in zip(*ways, strict=True):
+        torch.testing.assert_close(rescaled, clipped)
+        assert (clipped != 1).all()
