@@ -83,8 +83,8 @@ FULL = Sizes(
     k=100,
     buffer=1_000_000,
     repetitions=5,
-    cell_s=90,
-    training_steps=60,
+    cell_s=60,
+    training_steps=30,
     training_length=512,
 )
 QUICK = Sizes(
@@ -275,7 +275,8 @@ def cell(sizes: Sizes, device: str) -> Found:
         anchor = run_cell(
             Cell(organism, oracle, oracle.configure({}), 0, sizes.protocol, Budget(0), machine), stage
         ).result
-    result = outcome.result
+    assert outcome.diff is not None
+    result, told = outcome.result, outcome.diff.diagnostics
     phases, read = result.cost.phases, result.cost.tokens
     per_token = (phases["harvest"] + phases["fit"]) / read
     fixed = phases["load"] + phases["measure"] + phases["score"]
@@ -285,6 +286,8 @@ def cell(sizes: Sizes, device: str) -> Found:
         "tokens": read,
         **{f"{name}, s": phases[name] for name in ("load", "measure", "harvest", "fit", "score")},
         "all, s": sum(phases.values()),
+        "training, s": told["seconds"],
+        "of it waiting for text, s": told.get("stream", {}).get("waited_s"),
         "peak, GB": result.cost.peak_vram_bytes / 1e9 if result.cost.peak_vram_bytes else None,
         "isolation": result.scores.isolation.value if result.scores else None,
         "oracle's": anchor.scores.isolation.value if anchor.scores else None,
