@@ -35,6 +35,18 @@ def saved(model: Any, folder: Path) -> bytes:
     return (folder / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_device_without_an_index_is_the_first(
+    device: str, index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    chosen = list[Any]()
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    training._arguments(Job(tmp_path, [], [], RECIPE, tmp_path, device), 1)
+    assert chosen == [index]
+
+
 @pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_bytes(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
