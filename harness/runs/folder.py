@@ -83,7 +83,7 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
             except BaseException:
                 old.rename(folder)
                 raise
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
         else:
             scratch.rename(folder)
     except (OSError, SafetensorError) as error:
