@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -52,10 +53,7 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
     Raises:
         PrerequisiteError: the disk refuses; nothing half-written stays behind.
     """
-    scratch: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with _replacing(folder) as scratch:
         (scratch / LOG).write_text(log_text)
         if diff is not None and diff.findings:
             save_file(
@@ -70,6 +68,23 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
             save_file({k: v.detach().cpu().contiguous() for k, v in diff.dictionary.items()}, scratch / DICTIONARY)
         if result.curves:
             plots.save(result, scratch)
+
+
+def put_run(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a run folder from its files, as another machine made them; else as `write_run`."""
+    with _replacing(folder) as scratch:
+        for name, data in files.items():
+            (scratch / Path(name).name).write_bytes(data)
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Generator[Path, None, None]:
+    """An empty folder that is put in the place of a run folder when the block has filled it."""
+    scratch: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        yield scratch
         for path in scratch.iterdir():
             path.chmod(public_mode())
             with path.open("rb") as file:

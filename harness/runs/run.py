@@ -3,7 +3,7 @@
 import itertools
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,7 +122,7 @@ def run(
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
             scratch = plan.work(id_)
-            known = _finished(plan, cell, folder, id_)
+            known = finished_before(plan, cell, id_)
 
             def waiting(cell: Cell = cell, at: int = index) -> None:
                 watch.cell(cell, at, len(plan.cells))
@@ -131,7 +131,7 @@ def run(
             with claimed(scratch, known is None, waiting) as mine:
                 if mine:
                     tidy(folder)
-                    known = known or _finished(plan, cell, folder, id_)
+                    known = known or finished_before(plan, cell, id_)
                 result = known or pair.run(cell, index, layer, folder, scratch, log_text)
             watch.done(cell, result, folder, cached=known is not None)
             yield result
@@ -212,20 +212,30 @@ def _tell(outcome: Outcome) -> None:
         log.error("cell failed", exc_info=outcome.error)
 
 
-def _finished(plan: Plan, cell: Cell, folder: Path, id_: str) -> Result | None:
+def finished_before(plan: Plan, cell: Cell, id_: str) -> Result | None:
     """The result of a cell that was run before; numbers do not depend on the backend, but a second opinion is one only if it is formed."""
-    known = finished(folder / RESULT, id_) if cell.method.whole and not plan.overwrite else None
+    if plan.overwrite or not cell.method.whole:
+        return None
+    known = finished(run_folder(plan.out, cell.organism.name, cell.method.name, id_) / RESULT, id_)
     return known if known is not None and known.provenance.backend == cell.machine.backend else None
 
 
 def exit_code(results: Iterable[Result]) -> int:
-    """1 if a cell failed, 4 if a pair of the user's own can be scored at no layer, else 0 (a null has no oracle, and that is no fault)."""
-    found = list(results)
-    if any(r.status not in ("ok", "not_applicable") for r in found):
+    """Of a run with these results; see `exit_code_of`."""
+    return exit_code_of((r.status, r.identity.pair, "organism" in r.provenance.source) for r in results)
+
+
+def exit_code_of(cells: Iterable[tuple[str, Hashable, bool]]) -> int:
+    """1 if a cell failed, 4 if a pair of the user's own can be scored at no layer, else 0 (a null has no oracle, and that is no fault).
+
+    Args:
+        cells: status, pair, and whether the pair is not the user's own.
+    """
+    found = list(cells)
+    if any(status not in ("ok", "not_applicable") for status, _, _ in found):
         return 1
-    scored = {r.identity.pair for r in found if r.status == "ok"}
-    own = {r.identity.pair for r in found if "organism" not in r.provenance.source}
-    return 4 if own - scored else 0
+    scored = {pair for status, pair, _ in found if status == "ok"}
+    return 4 if {pair for _, pair, named in found if not named} - scored else 0
 
 
 def _broken(
