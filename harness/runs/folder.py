@@ -1,7 +1,7 @@
 """A run folder: `result.json`, `findings.safetensors`, `dictionary.safetensors`, dose-response plot, log.
 
 It is written beside its final place and renamed into it when complete, so a run folder that exists is whole. What a killed writer left
-behind is finished or cleared away when the cell is asked for again (`tidy`).
+behind is finished or cleared away when the cell is asked for again (`tidy`); whoever writes a cell has claimed it (`harness/claims.py`).
 """
 
 import contextlib
@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
@@ -28,8 +27,6 @@ RESULT, FINDINGS, DICTIONARY, LOG = "result.json", "findings.safetensors", "dict
 
 OLD = ".old"
 """Ending of the hidden name of a folder that is being replaced."""
-ABANDONED_S = 3600
-"""Age of scratch that no living writer can still be busy with; a folder is written in seconds."""
 
 
 def run_folder(out: Path, organism: str, method: str, id_: str) -> Path:
@@ -112,7 +109,7 @@ def _replacing(folder: Path) -> Generator[Path, None, None]:
 
 
 def tidy(folder: Path) -> None:
-    """Finish the replacement of a run folder that a kill interrupted, and clear away scratch that is long abandoned.
+    """Finish the replacement of a run folder that a kill interrupted, and clear away what killed writers left; for who has the cell.
 
     Between the two renames of a replacement neither folder stands at its place; the new one was whole by then, and takes it.
     """
@@ -121,11 +118,8 @@ def tidy(folder: Path) -> None:
             new = old.with_name(old.name.removesuffix(OLD))
             if not folder.exists():
                 (new if (new / RESULT).is_file() else old).rename(folder)
-            for left in (new, old):
-                shutil.rmtree(left, ignore_errors=True)
-        for scratch in folder.parent.glob(f".{folder.name}.*"):
-            if time.time() - scratch.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(scratch, ignore_errors=True)
+        for left in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def read_findings(folder: Path) -> DiffResult:
