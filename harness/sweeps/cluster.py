@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
@@ -28,6 +28,8 @@ from .share import Ran, Share, Stopped
 
 log = logging.getLogger(__name__)
 GIB = 2**30
+ENDING_S = 5.0
+"""Longest that idle actors may take to clear away what they left."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Remote:
     def __init__(self, file: dict[str, Any], threads: int, folder: str, command: list[str]):
         self._file, self._threads, self._folder, self._command = file, threads, folder, command
         self._share: Share | None = None
+        self._out = Path()
 
     def start(self) -> str | Stopped:
         """Make ready; the name of its machine."""
@@ -119,8 +122,8 @@ class Remote:
             sys.argv = self._command
             torch.set_num_threads(self._threads)
             silenced(False).__enter__()
-            out = Path(tempfile.mkdtemp(prefix="diffbench-sweep-"))
-            self._share = Share(RunFile.model_validate(self._file), False, collect_log(False), out=out)
+            self._out = Path(tempfile.mkdtemp(prefix="diffbench-sweep-"))
+            self._share = Share(RunFile.model_validate(self._file), False, collect_log(False), out=self._out)
         except Exception as error:
             return Stopped.by(error)
         return socket.gethostname()
@@ -136,6 +139,10 @@ class Remote:
             return ran, files
         except Exception as error:
             return Stopped.by(error)
+
+    def end(self) -> None:
+        """Leave nothing on its machine."""
+        rmtree(self._out, ignore_errors=True)
 
 
 @dataclass
@@ -164,19 +171,25 @@ class Cluster:
         self._found = list[News]()
         self._claims = dict[str, ExitStack]()
         """Ids of cells that are this sweep's, as long as they run."""
+        self._aside = ExitStack()
 
     def __enter__(self) -> "Cluster":
+        self._aside.enter_context(redirect_stdout(sys.stderr))  # where Ray tells of lost machines
         for _ in range(self._jobs):
             self._start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """End the actors; what they had in hand is not kept."""
+        ends = [a.handle.end.remote() for a in self._actors.values() if a.ready and a.number is None]
+        if ends:
+            self._ray.wait(ends, num_returns=len(ends), timeout=ENDING_S)
         for actor in self._actors.values():
             self._ray.kill(actor.handle)
         for id_ in list(self._claims):
             self._release(id_)
         self._ray.shutdown()
+        self._aside.close()
 
     def idle(self) -> Sequence[int]:
         """Actors that wait for a cell."""

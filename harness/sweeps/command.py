@@ -1,6 +1,7 @@
 """`bench sweep`: parse, plan, sweep, print."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -268,9 +269,8 @@ def _run(work: "Work", plan: "Plan", engine: "Engine", retries: int, quiet: bool
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with SweepDisplay(plan, quiet) as shown:
-            for each in sweep(work, plan.todo, engine, shown, retries):
-                ended.append(each)
+        with SweepDisplay(plan, quiet) as shown, closing(sweep(work, plan.todo, engine, shown, retries)) as running:
+            ended.extend(running)
     except KeyboardInterrupt as interrupt:
         done = sum(e.ran.good for e in ended)
         raise KeyboardInterrupt(

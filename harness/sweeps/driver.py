@@ -6,7 +6,7 @@ it, and what a lost process had in hand goes back into the order; so a sweep may
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,7 +77,7 @@ def sweep(
     shown: Shown,
     retries: int,
     now: Callable[[], float] = time.monotonic,
-) -> Iterator[Ended]:
+) -> Generator[Ended, None, None]:
     """Run cells of a plan, yielding each when it is in the store.
 
     Args:

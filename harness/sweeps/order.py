@@ -1,7 +1,7 @@
 """Which cell a process runs next.
 
 The idea: a pair is loaded and measured once if one process runs all of its cells, so a process stays with its pair, then takes one that
-nobody has, and only at the end, when every pair has somebody, helps with the pair that has most cells left.
+nobody has, the one of most cells first, and only at the end, when every pair has somebody, helps where most is left.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -46,17 +46,17 @@ class Order:
             now: in seconds.
             free: whether no other sweep is running a cell; one that is busy is asked about again after `AGAIN_S`.
         """
-        for group in self._ranked(process):
-            for cell in list(group.cells):
-                if self._not_before.get(cell, now) > now:
-                    continue
-                if free(cell):
-                    self._move(process, group)
-                    group.cells.remove(cell)
-                    return cell
-                self._not_before[cell] = now + AGAIN_S
-                group.elsewhere += 1
-        return None
+        while True:
+            ready = ((g, c) for g in self._ranked(process) for c in g.cells if self._not_before.get(c, now) <= now)
+            group, cell = next(ready, (None, None))
+            if group is None or cell is None:
+                return None
+            if free(cell):
+                self._move(process, group)
+                group.cells.remove(cell)
+                return cell
+            self._not_before[cell] = now + AGAIN_S
+            group.elsewhere += 1
 
     def back(self, cell: int) -> None:
         """A cell has to be run after all: it is the first of its pair's."""
