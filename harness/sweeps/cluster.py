@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 GIB = 2**30
 ENDING_S = 5.0
 """Longest that idle actors may take to clear away what they left."""
+ANSWER_S = 10.0
+"""Longest that a cluster may take to answer."""
+LAST = Path("/tmp/ray/ray_current_cluster")
+"""Where `ray start` writes down the address of a cluster, and `ray stop` removes it."""
 
 
 @dataclass(frozen=True)
@@ -308,22 +312,28 @@ def connected(address: str | None) -> Any:
         raise PrerequisiteError(
             "Ray is not installed here; `pip install 'diffbench[ray]'`, here and on every machine of the cluster, or leave out --engine ray"
         ) from error
-    where = address or "auto"
+    where, named = _address(address)
     try:
-        ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False)
+        if where is not None:
+            host, _, port = where.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()  # Ray itself tries for minutes
+        ray.init(address=address or "auto", logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # Ray has no one error for it
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        named = (
-            f"at {address}"
-            if address
-            else f"at {os.environ['RAY_ADDRESS']}"
-            if "RAY_ADDRESS" in os.environ
-            else "on this machine"
-        )
         raise PrerequisiteError(
             f"no Ray cluster answers {named} ({first}); start one (`ray start --head`), or name one with --address HOST:PORT or RAY_ADDRESS"
         ) from error
     return ray
+
+
+def _address(given: str | None) -> tuple[str | None, str]:
+    """Where a cluster is looked for, as far as that is known, and in words."""
+    if where := given or os.environ.get("RAY_ADDRESS"):
+        return (None if where == "auto" else where), f"at {where}"
+    with suppress(OSError):
+        where = LAST.read_text().strip()
+        return where, f"at {where}, which was the last that was started on this machine"
+    return None, "on this machine"
 
 
 def machines(ray: Any) -> list[dict[str, float]]:

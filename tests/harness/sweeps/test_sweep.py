@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 from diffbench.harness.records.result import load_result
+from diffbench.harness.sweeps import cluster, processes
 from diffbench.harness.sweeps import plan as plans
-from diffbench.harness.sweeps import processes
 from diffbench.harness.sweeps.cluster import GIB, Need
 from diffbench.organisms.errors import PrerequisiteError
 
@@ -84,20 +84,25 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert "pip install 'diffbench[ray]'" in said
 
 
-def test_a_cluster_that_does_not_answer_is_named_with_what_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_does_not_answer_is_named_with_what_starts_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def refuse(**options: object) -> None:
         raise ConnectionError("\ncould not find any running Ray instance")
 
+    asked = ("-m", "random", "-o", PAIR, "--engine", "ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=refuse))
-    said = sweep("-m", "random", "-o", PAIR, "--engine", "ray", code=3)
+    monkeypatch.setattr(cluster, "LAST", tmp_path / "none")
+    said = sweep(*asked, code=3)
     assert (
         "no Ray cluster answers on this machine (could not find any running Ray instance); start one (`ray start"
         in said
     )
-    assert "answers at node:6379" in sweep(
-        "-m", "random", "-o", PAIR, "--engine", "ray", "--address", "node:6379", code=3
-    )
+    assert "answers at 127.0.0.1:1 (" in sweep(*asked, "--address", "127.0.0.1:1", code=3)
+    assert "answers at not-an-address (" in sweep(*asked, "--address", "not-an-address", code=3)
+    (tmp_path / "none").write_text("127.0.0.1:1\n")
+    assert "answers at 127.0.0.1:1, which was the last that was started on this machine" in sweep(*asked, code=3)
 
 
 def test_room_on_a_cluster_is_that_of_its_machines_one_by_one() -> None:
@@ -182,7 +187,7 @@ def test_a_crash_costs_one_cell_and_a_damaged_pair_its_own(tmp_path: Path) -> No
 CRASH = """
 import os, signal
 from benchmarks.sweeps import fake
-from diffbench.harness.sweeps import processes
+from diffbench.harness.sweeps import cluster, processes
 
 def crash(cell, *rest):
     if cell.seed == 3:
