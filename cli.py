@@ -160,7 +160,7 @@ def run(
     verbose: VerboseFlag = False,
     debug: Debug = False,
 ) -> None:
-    """Run methods on organisms and score what they find. Finished cells are not run again."""
+    """Run methods on organisms and score what they find. Finished cells are not run again. For very many: `bench sweep`."""
     with handled(debug):
         from .harness.commands.cells import carry_out, save_layers, show_records
         from .harness.commands.recall import note_of, recall, remember

@@ -229,12 +229,17 @@ def _sweep(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from ..runs.folder import check_writable
+    from ..commands.cells import save_layers
+    from ..records.result import load_result
+    from ..runs.folder import RESULT, check_writable
     from ..runs.run import exit_code_of
     from . import display
 
     if dry_run:
-        say(json.dumps(plan.data(), indent=1)) if as_json else show(display.plan_table(plan))
+        if as_json:
+            say(json.dumps(plan.data(), indent=1))
+        else:
+            show(display.plan_table(plan))
         plan.check()
         return
     plan.check()
@@ -247,6 +252,8 @@ def _sweep(
         say(json.dumps(display.outcome_data(plan, ended), indent=1))
     else:
         say(display.outcome(plan, ended))
+    if len(settings.file.layer) > 1:
+        save_layers([load_result(Path(e.ran.folder) / RESULT) for e in ended if e.ran.good], settings.out)
     for name, why in settings.left_out.items():
         say(f"error: {name} was left out: {why}", err=True)
     code = exit_code_of((e.ran.status, e.ran.pair, e.ran.zoo) for e in ended)

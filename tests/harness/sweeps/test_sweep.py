@@ -138,13 +138,13 @@ def test_a_sweep_has_the_cells_of_a_run(tmp_path: Path) -> None:
     asked = ("-m", "random,mean_diff", "-o", PAIR, "--limit", "9")
     rows = json.loads(bench("sweep", *asked, "--seeds", "2", "--jobs", "2", "--json", "-q"))
     assert [r["status"] for r in rows] == ["ok"] * 3
-    bench_ = [str(Path(sys.executable).with_name("bench")), "run", *asked, "--seed", "0,1", "--json"]
-    again = subprocess.run([*bench_, "--out", "other"], capture_output=True, text=True, check=True)
+    run = [sys.executable, "-c", "from diffbench.cli import main; main()", "run", *asked, "--seed", "0,1"]
+    again = subprocess.run([*run, "--out", "other", "--json"], capture_output=True, text=True, check=True)
     apart = {r["id"]: r["scores"] for r in json.loads(again.stdout)}
     assert {r["id"]: load_result(Path(r["folder"]) / "result.json").scores for r in rows} == {
         id_: load_result(next(Path("other").rglob(f"{id_[:12]}/result.json"))).scores for id_ in apart
     }
-    said = subprocess.run(bench_, capture_output=True, text=True, check=True).stderr
+    said = subprocess.run(run, capture_output=True, text=True, check=True).stderr
     assert said.count("finished before") == 3
     assert "3 cells: 3 ok; 0 of them run now" in sweep(*asked, "--seeds", "2", "--jobs", "2")
 
