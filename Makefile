@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-all table bench peers gpu-suite lint format clean
+.PHONY: demo test test-all table bench sweeps peers gpu-suite lint format clean
 
 demo: $(STAMP)
 	$(BIN)/bench run --method delta --organism taboo
@@ -26,6 +26,12 @@ table: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run --out docs/performance.json
 	$(BIN)/python -m benchmarks.table docs/performance.json
+	$(BIN)/python -m benchmarks.sweeps.speed
+
+# What kills at random moments and rivals on one store cost a sweep (docs/sweeps.md): nothing. Half an hour.
+sweeps: $(STAMP)
+	$(BIN)/python -m benchmarks.sweeps.kills --kills 200
+	$(BIN)/python -m benchmarks.sweeps.store --processes 8
 
 # What only a GPU can show, in at most eight minutes; `--cpu` in place of `--page …` tests the suite itself.
 gpu-suite: $(STAMP)

@@ -46,6 +46,7 @@ from .harness.options import (
     TunedOption,
     VerboseFlag,
 )
+from .harness.sweeps import command as sweeps
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
 
@@ -67,6 +68,7 @@ app.add_typer(results.app, name="results")
 app.add_typer(dictionary.app, name="dictionary")
 app.command()(score.score)
 app.command()(mitigate.mitigate)
+app.command()(sweeps.sweep)
 
 
 class SchemaName(StrEnum):
@@ -158,7 +160,7 @@ def run(
     verbose: VerboseFlag = False,
     debug: Debug = False,
 ) -> None:
-    """Run methods on organisms and score what they find. Finished cells are not run again."""
+    """Run methods on organisms and score what they find. Finished cells are not run again. For very many: `bench sweep`."""
     with handled(debug):
         from .harness.commands.cells import carry_out, save_layers, show_records
         from .harness.commands.recall import note_of, recall, remember

@@ -59,13 +59,13 @@ def say(text: object, err: bool = False) -> None:
     typer.echo(plain(text), err=err)
 
 
-def show(renderable: Any) -> None:
-    """To stdout; as wide as the terminal, or 160 columns into a pipe. Text is never read as markup, nor its controls obeyed."""
+def show(renderable: Any, err: bool = False) -> None:
+    """To stdout or stderr; as wide as the terminal, or 160 columns into a pipe. Text is never read as markup, nor its controls obeyed."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(stderr=err)
     width = None if console.is_terminal else 160
-    Console(width=width, markup=False, emoji=False, highlight=False).print(_Plain(renderable))
+    Console(stderr=err, width=width, markup=False, emoji=False, highlight=False).print(_Plain(renderable))
 
 
 class _Plain:

@@ -157,15 +157,18 @@ class Settings:
         return plan(organisms, self.methods, f.seed, f.out, overwrite, **chosen)
 
 
-def asked(config: Path | None, given: dict[str, Any]) -> RunFile:
+def asked(config: Path | None, given: dict[str, Any], here: bool = True) -> RunFile:
     """A run file merged with the options that were given (None means not given).
+
+    Args:
+        here: whether cells will run on this machine, so that their device has to be here.
 
     Raises:
         UsageError: unknown options, no method, contradictory options.
     """
     values = _read(config) if config else {}
     assignments = given.pop("set") or []
-    file = run_file(values | given_options(given))
+    file = run_file(values | given_options(given), here)
     if not file.method:
         raise UsageError(f"no method given; use -m NAME with one of {', '.join(BUILTIN)} or a file.py")
     options = {name: dict(chosen) for name, chosen in file.set.items()}
@@ -208,8 +211,8 @@ def names_of_methods(file: RunFile) -> list[str]:
     return list(dict.fromkeys([*file.method, *(SWEPT if len(file.layer) > 1 else ())]))
 
 
-def run_file(values: dict[str, Any]) -> RunFile:
-    """Options of a run, checked.
+def run_file(values: dict[str, Any], here: bool = True) -> RunFile:
+    """Options of a run, checked; the device only if it is to be `here`.
 
     Raises:
         UsageError: an unknown option, a value of the wrong kind, options that contradict each other.
@@ -222,7 +225,7 @@ def run_file(values: dict[str, Any]) -> RunFile:
         if first["type"] == "extra_forbidden":
             raise unknown("run option", name, list(RunFile.model_fields)) from error
         raise UsageError(f"option {name}: {first['msg']} (given: {first.get('input')!r})") from error
-    if file.device != "cpu":
+    if file.device != "cpu" and here:
         from ..pairs.preflight import check_device
 
         check_device(file.device)

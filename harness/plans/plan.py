@@ -18,12 +18,10 @@ from ...methods.coder.stream import STORED_BYTES
 from ...methods.saes import SAEConfig
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ..pairs.preflight import free_on, free_on_host
-from ..records.result import finished
 from ..runs.cell import Cell, peak_rss_bytes
-from ..runs.folder import RESULT, run_folder
 from ..runs.harvest import MEMORY_BYTES
 from ..runs.run import Plan as Work
-from ..runs.run import Watcher
+from ..runs.run import Watcher, finished_before
 from ..runs.stage import Stage
 from .passes import scored_positions
 from .rehearsal import Rehearsal, rehearse, small
@@ -171,14 +169,14 @@ def forecast(work: Work, watch: Watcher) -> Plan:
         for cell in group:
             index += 1
             layer = cell.organism.layer if stage is None else stage.pair.layer
-            if layer is not None and _finished(work, cell, layer):
+            if layer is not None and finished_before(work, cell, cell.identity(layer).id()):
                 found.cells.append(_named(cell, finished=True))
                 continue
             if stage is None:
                 watch.loading(cell.organism.name)
                 stage = Stage.load(cell.organism, cell.machine, cell.protocol, cell.drops, work.cache)
                 little = small(stage)
-                if _finished(work, cell, stage.pair.layer):
+                if finished_before(work, cell, cell.identity(stage.pair.layer).id()):
                     found.cells.append(_named(cell, finished=True))
                     continue
             assert little is not None
@@ -267,15 +265,6 @@ def _check_dictionary(cell: Cell, stage: Stage, free: int) -> None:
 def _named(cell: Cell, **fields: Any) -> CellPlan:
     o = cell.organism
     return CellPlan(organism=o.name, layer=o.layer, method=cell.method.name, seed=cell.seed, **fields)
-
-
-def _finished(work: Work, cell: Cell, layer: int) -> bool:
-    """Whether a run would find this cell finished."""
-    if work.overwrite or not cell.method.whole:
-        return False
-    id_ = cell.identity(layer).id()
-    known = finished(run_folder(work.out, cell.organism.name, cell.method.name, id_) / RESULT, id_)
-    return known is not None and known.provenance.backend == cell.machine.backend
 
 
 def _resident() -> int:

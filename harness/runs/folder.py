@@ -1,7 +1,7 @@
 """A run folder: `result.json`, `findings.safetensors`, `dictionary.safetensors`, dose-response plot, log.
 
 It is written beside its final place and renamed into it when complete, so a run folder that exists is whole. What a killed writer left
-behind is finished or cleared away when the cell is asked for again (`tidy`).
+behind is finished or cleared away when the cell is asked for again (`tidy`); whoever writes a cell has claimed it (`harness/claims.py`).
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-import time
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -27,8 +27,6 @@ RESULT, FINDINGS, DICTIONARY, LOG = "result.json", "findings.safetensors", "dict
 
 OLD = ".old"
 """Ending of the hidden name of a folder that is being replaced."""
-ABANDONED_S = 3600
-"""Age of scratch that no living writer can still be busy with; a folder is written in seconds."""
 
 
 def run_folder(out: Path, organism: str, method: str, id_: str) -> Path:
@@ -52,10 +50,7 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
     Raises:
         PrerequisiteError: the disk refuses; nothing half-written stays behind.
     """
-    scratch: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with _replacing(folder) as scratch:
         (scratch / LOG).write_text(log_text)
         if diff is not None and diff.findings:
             save_file(
@@ -70,6 +65,23 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
             save_file({k: v.detach().cpu().contiguous() for k, v in diff.dictionary.items()}, scratch / DICTIONARY)
         if result.curves:
             plots.save(result, scratch)
+
+
+def put_run(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a run folder from its files, as another machine made them; else as `write_run`."""
+    with _replacing(folder) as scratch:
+        for name, data in files.items():
+            (scratch / Path(name).name).write_bytes(data)
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Generator[Path, None, None]:
+    """An empty folder that is put in the place of a run folder when the block has filled it."""
+    scratch: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        yield scratch
         for path in scratch.iterdir():
             path.chmod(public_mode())
             with path.open("rb") as file:
@@ -83,7 +95,7 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
             except BaseException:
                 old.rename(folder)
                 raise
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
         else:
             scratch.rename(folder)
     except (OSError, SafetensorError) as error:
@@ -97,7 +109,7 @@ def write_run(folder: Path, result: Result, diff: DiffResult | None, log_text: s
 
 
 def tidy(folder: Path) -> None:
-    """Finish the replacement of a run folder that a kill interrupted, and clear away scratch that is long abandoned.
+    """Finish the replacement of a run folder that a kill interrupted, and clear away what killed writers left; for who has the cell.
 
     Between the two renames of a replacement neither folder stands at its place; the new one was whole by then, and takes it.
     """
@@ -106,11 +118,8 @@ def tidy(folder: Path) -> None:
             new = old.with_name(old.name.removesuffix(OLD))
             if not folder.exists():
                 (new if (new / RESULT).is_file() else old).rename(folder)
-            for left in (new, old):
-                shutil.rmtree(left, ignore_errors=True)
-        for scratch in folder.parent.glob(f".{folder.name}.*"):
-            if time.time() - scratch.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(scratch, ignore_errors=True)
+        for left in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def read_findings(folder: Path) -> DiffResult:

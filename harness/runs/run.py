@@ -3,7 +3,7 @@
 import itertools
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +14,13 @@ from ...methods.entry import MethodEntry
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ...organisms.organism import Organism
 from ..cache import Cache
+from ..claims import claimed
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
 from ..records.result import Result, finished
 from ..worker.limits import LostDevice
 from ..worker.servers import server
-from .cell import Cell, run_cell, unloaded
+from .cell import Cell, Outcome, run_cell, unloaded
 from .folder import RESULT, run_folder, tidy, write_run
 from .stage import Stage
 
@@ -69,6 +70,10 @@ class Plan:
     cache: Cache | None = None
     """Where what is measured of pairs is kept between runs; None: nowhere."""
 
+    def work(self, id_: str) -> Path:
+        """Where a cell works until its folder is written; the process that runs it holds it."""
+        return self.out / ".work" / id_[:12]
+
 
 def plan(
     organisms: Sequence[Organism],
@@ -92,92 +97,145 @@ def plan(
     return Plan(cells, out, overwrite, once, cache)
 
 
-def run(plan: Plan, watch: Watcher, log_text: Callable[[], str]) -> Iterator[Result]:
+def run(
+    plan: Plan, watch: Watcher, log_text: Callable[[], str], cells: Iterable[Cell] | None = None
+) -> Iterator[Result]:
     """Run a plan, yielding each cell's result once its folder is on disk.
 
     A failed cell is saved with its reason and does not stop the others, and so are all cells of a pair that does not load.
+    A cell that another process is running is waited for, and what that one saved is taken.
     KeyboardInterrupt passes through and says what is kept: finished cells, and what the current one has trained.
+
+    Args:
+        cells: those of the plan that are wanted, as they come; a pair stays loaded until one of another pair comes. Default: all.
     """
     for device in {c.machine.device for c in plan.cells}:
         check_device(device)
     index = 0
     failed: dict[str, DeviceFailed] = {}
     # by object, not by name: pairs that share a behaviour file share its name
-    for _, group in itertools.groupby(plan.cells, key=lambda c: id(c.organism)):
-        stage: Stage | None = None
-        broken: DiffbenchError | None = None
+    for _, group in itertools.groupby(plan.cells if cells is None else cells, key=lambda c: id(c.organism)):
+        pair = _Pair(plan, watch, failed)
         for cell in group:
             index += 1
-            layer = stage.pair.layer if stage else cell.organism.layer
-            dead = failed.get(cell.machine.device)
-            try:
-                if layer is None and broken is None and dead is None:
-                    stage = stage or _load(cell, watch, plan.cache)
-                    layer = stage.pair.layer
-            except UNLOADED as error:
-                broken = _broken(error, cell, failed)
+            layer = pair.layer(cell)
             id_ = cell.identity(layer or 0).id()
             folder = run_folder(plan.out, cell.organism.name, cell.method.name, id_)
-            tidy(folder)
-            known = finished(folder / RESULT, id_) if cell.method.whole and not plan.overwrite else None
-            # numbers do not depend on the backend, but a second opinion is one only if it is formed
-            if known is not None and known.provenance.backend == cell.machine.backend:
-                watch.done(cell, known, folder, cached=True)
-                yield known
-                continue
-            if dead is not None:
-                result = unloaded(cell, layer or 0, dead, "not_run").result
-                watch.done(cell, result, folder, cached=False)
-                yield result
-                continue
+            scratch = plan.work(id_)
+            known = finished_before(plan, cell, id_)
+
+            def waiting(cell: Cell = cell, at: int = index) -> None:
+                watch.cell(cell, at, len(plan.cells))
+                watch.progress("wait", 0, 1)
+
+            with claimed(scratch, known is None, waiting) as mine:
+                if mine:
+                    tidy(folder)
+                    known = known or finished_before(plan, cell, id_)
+                result = known or pair.run(cell, index, layer, folder, scratch, log_text)
+            watch.done(cell, result, folder, cached=known is not None)
+            yield result
+
+
+class _Pair:
+    """The cells of one organism in a row: it is loaded when one of them first needs it, and once.
+
+    Args:
+        failed: devices that this process can run nothing more on; added to.
+    """
+
+    def __init__(self, plan: Plan, watch: Watcher, failed: dict[str, DeviceFailed]):
+        self._plan, self._watch, self._failed = plan, watch, failed
+        self._stage: Stage | None = None
+        self._broken: DiffbenchError | None = None
+        self._dead: DeviceFailed | None = None
+        """Of the device of the cell that is at hand, before it."""
+
+    def layer(self, cell: Cell) -> int | None:
+        """Where a cell is diffed; None: the pair does not load, or its device failed, before that was known."""
+        self._dead = self._failed.get(cell.machine.device)
+        if cell.organism.layer is None and self._dead is None:
+            self._load(cell)
+        return self._stage.pair.layer if self._stage else cell.organism.layer
+
+    def run(
+        self, cell: Cell, index: int, layer: int | None, folder: Path, scratch: Path, log_text: Callable[[], str]
+    ) -> Result:
+        """A cell's result, saved.
+
+        Args:
+            scratch: checkpoints of a killed cell: the next run goes on from them; methods see the path, so it does not name the organism.
+        """
+        if self._dead is not None:
+            return unloaded(cell, layer or 0, self._dead, "not_run").result
+        stage = self._load(cell)
+        self._watch.cell(cell, index, len(self._plan.cells))
+        if stage is None:
+            assert self._broken is not None
+            log.error("%s does not load", cell.organism.name, exc_info=self._broken)
+            result = unloaded(cell, layer or 0, self._broken).result
+            if layer is not None:
+                write_run(folder, result, None, log_text())
+            return result
+        log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
+        try:
+            outcome = run_cell(cell, stage, self._watch.progress, scratch)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(_kept(self._plan, cell, index - 1, scratch)) from interrupt
+        _tell(outcome)
+        if isinstance(outcome.error, DeviceFailed):
+            self._failed[cell.machine.device] = outcome.error
+        write_run(folder, outcome.result, outcome.diff, log_text())
+        if cell.machine.device not in self._failed and not isinstance(outcome.error, LostDevice):
+            shutil.rmtree(scratch, ignore_errors=True)
+        return outcome.result
+
+    def _load(self, cell: Cell) -> Stage | None:
+        """The loaded pair; None: it does not load."""
+        if self._stage is None and self._broken is None:
             try:
-                stage = stage or (_load(cell, watch, plan.cache) if broken is None else None)
+                self._stage = _load(cell, self._watch, self._plan.cache)
             except UNLOADED as error:
-                broken = _broken(error, cell, failed)
-            watch.cell(cell, index, len(plan.cells))
-            if stage is None:
-                assert broken is not None
-                log.error("%s does not load", cell.organism.name, exc_info=broken)
-                outcome = unloaded(cell, layer or 0, broken)
-                if layer is not None:
-                    write_run(folder, outcome.result, None, log_text())
-                watch.done(cell, outcome.result, folder, cached=False)
-                yield outcome.result
-                continue
-            log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
-            # checkpoints of a killed cell: the next run goes on from them; methods see the path, so it does not name the organism
-            scratch = plan.out / ".work" / id_[:12]
-            try:
-                outcome = run_cell(cell, stage, watch.progress, scratch)
-            except KeyboardInterrupt as interrupt:
-                raise KeyboardInterrupt(_kept(plan, cell, index - 1, scratch)) from interrupt
-            cost = outcome.result.cost
-            log.info(
-                "%s: %s, %d tokens, seconds %s", outcome.result.id[:12], outcome.result.status, cost.tokens, cost.phases
-            )
-            if outcome.result.left_out is not None:
-                log.info("%s", outcome.result.left_out.sentence)
-            for sentence in outcome.result.text.sentences if outcome.result.text else []:
-                log.warning("%s", sentence)
-            if outcome.error is not None:
-                log.error("cell failed", exc_info=outcome.error)
-            if isinstance(outcome.error, DeviceFailed):
-                failed[cell.machine.device] = outcome.error
-            write_run(folder, outcome.result, outcome.diff, log_text())
-            if cell.machine.device not in failed and not isinstance(outcome.error, LostDevice):
-                shutil.rmtree(scratch, ignore_errors=True)
-            watch.done(cell, outcome.result, folder, cached=False)
-            yield outcome.result
+                self._broken = _broken(error, cell, self._failed)
+        return self._stage
+
+
+def _tell(outcome: Outcome) -> None:
+    """What became of a cell, in the log."""
+    result = outcome.result
+    log.info("%s: %s, %d tokens, seconds %s", result.id[:12], result.status, result.cost.tokens, result.cost.phases)
+    if result.left_out is not None:
+        log.info("%s", result.left_out.sentence)
+    for sentence in result.text.sentences if result.text else []:
+        log.warning("%s", sentence)
+    if outcome.error is not None:
+        log.error("cell failed", exc_info=outcome.error)
+
+
+def finished_before(plan: Plan, cell: Cell, id_: str) -> Result | None:
+    """The result of a cell that was run before; numbers do not depend on the backend, but a second opinion is one only if it is formed."""
+    if plan.overwrite or not cell.method.whole:
+        return None
+    known = finished(run_folder(plan.out, cell.organism.name, cell.method.name, id_) / RESULT, id_)
+    return known if known is not None and known.provenance.backend == cell.machine.backend else None
 
 
 def exit_code(results: Iterable[Result]) -> int:
-    """1 if a cell failed, 4 if a pair of the user's own can be scored at no layer, else 0 (a null has no oracle, and that is no fault)."""
-    found = list(results)
-    if any(r.status not in ("ok", "not_applicable") for r in found):
+    """Of a run with these results; see `exit_code_of`."""
+    return exit_code_of((r.status, r.identity.pair, "organism" in r.provenance.source) for r in results)
+
+
+def exit_code_of(cells: Iterable[tuple[str, Hashable, bool]]) -> int:
+    """1 if a cell failed, 4 if a pair of the user's own can be scored at no layer, else 0 (a null has no oracle, and that is no fault).
+
+    Args:
+        cells: status, pair, and whether the pair is not the user's own.
+    """
+    found = list(cells)
+    if any(status not in ("ok", "not_applicable") for status, _, _ in found):
         return 1
-    scored = {r.identity.pair for r in found if r.status == "ok"}
-    own = {r.identity.pair for r in found if "organism" not in r.provenance.source}
-    return 4 if own - scored else 0
+    scored = {pair for status, pair, _ in found if status == "ok"}
+    return 4 if {pair for _, pair, named in found if not named} - scored else 0
 
 
 def _broken(

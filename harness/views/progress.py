@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..runs.run import Plan
 
 PHASES = {
+    "wait": ("waiting for another process that runs this cell", ""),
     "load": ("loading the pair", ""),
     "measure": ("measuring the pair", "sets"),
     "harvest neutral": ("reading neutral text", "tokens"),
