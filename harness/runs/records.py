@@ -72,13 +72,18 @@ def records(path: Path) -> Generator[Record, None, None]:
     Raises:
         PrerequisiteError: there is nothing at `path`.
     """
+    for found in record_files(path):
+        yield from (_packed(found) if found.name.endswith(PACKED) else [_record(found, lambda f=found: load_result(f))])
+
+
+def record_files(path: Path) -> list[Path]:
+    """The file at `path`, or every `result.json` and pack below it in path order; raises as `records`."""
     if not path.exists():
         raise PrerequisiteError(f"there is no {path}; give a run folder, or the folder that `bench run --out` wrote to")
-    for found in [path] if path.is_file() else sorted([*path.rglob(RESULT_FILE), *path.rglob(f"*{PACKED}")]):
-        if not any(part.startswith(".") for part in found.relative_to(path).parts):
-            yield from (
-                _packed(found) if found.name.endswith(PACKED) else [_record(found, lambda f=found: load_result(f))]
-            )
+    if not path.is_dir():
+        return [path]
+    found = sorted([*path.rglob(RESULT_FILE), *path.rglob(f"*{PACKED}")])
+    return [f for f in found if not any(part.startswith(".") for part in f.relative_to(path).parts)]
 
 
 def _packed(path: Path) -> Generator[Record, None, None]:
