@@ -15,9 +15,10 @@ from .render import sinks_kept
 
 def listing(found: Sequence[Record]) -> Table:
     """One line a run folder."""
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     for name in ("organism", "layer", "method", "seed", "status", "isolation", "id"):
-        table.add_column(name, justify="right" if name in ("layer", "seed", "isolation") else "left")
+        whole = name in ("isolation", "id", "layer", "seed")
+        table.add_column(name, justify="right" if name in ("layer", "seed") else "left", overflow="fold", no_wrap=whole)
     for line in listing_data(found):
         value, low, high = line["isolation"]
         table.add_row(
@@ -47,7 +48,7 @@ def listing_data(found: Sequence[Record]) -> list[dict[str, Any]]:
             else [None] * 3,
             "limit": r.identity.limit,
             "id": r.id,
-            "folder": str(record.path.parent),
+            "folder": record.where,
         }
         for record in found
         if (r := record.result) is not None and not record.problems
@@ -113,14 +114,16 @@ def diff_data(found: Difference) -> dict[str, Any]:
 
 def validation(checked: Sequence[Record]) -> str:
     """One line a record; plain text, so that a reason is never wrapped."""
-    return "\n".join(f"{r.path}: {'; '.join(r.problems) or 'valid'}" for r in checked)
+    return "\n".join(
+        f"{r.where if r.line is not None else r.path}: {'; '.join(r.problems) or 'valid'}" for r in checked
+    )
 
 
 def validation_data(checked: Sequence[Record]) -> list[dict[str, Any]]:
     """`validation` as plain values."""
     return [
         {
-            "path": str(r.path),
+            "path": r.where if r.line is not None else str(r.path),
             "ok": not r.problems,
             "id": r.result.id if r.result else None,
             "problems": list(r.problems),

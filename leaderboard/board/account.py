@@ -54,9 +54,7 @@ def _failures(row: CellRow) -> Iterator[FailureRow]:
         yield FailureRow(row.organism, row.method, "", "not_run", f"no result found for {count(holes, 'seed')}")
 
 
-def missing(
-    rows: Mapping[str, Sequence[CellRow]], inside: Sequence[str], cells: Sequence[Cell]
-) -> tuple[Missing, ...]:
+def missing(rows: Mapping[str, Sequence[CellRow]], inside: Sequence[str], cells: Sequence[Cell]) -> tuple[Missing, ...]:
     """Cells that take a headline away, and anchors that the organisms `inside` lack; those of one command together."""
     wanted: dict[tuple[str, tuple[int, ...], str], dict[str, list[str]]] = {}
     for label, of in rows.items():

@@ -174,13 +174,9 @@ def _load(sources: Path | Sequence[Path], ask: Ask) -> Loaded:
     if not loaded.cells and loaded.problems:
         first = loaded.problems[0]
         raise ValidationFailed(f"none of {len(loaded.problems)} result files can be used; {first.path}: {first.reason}")
-    for what, wanted, value in (
-        ("method seed", ask.method_seeds, lambda c: c.identity.seeds["method"]),
-        ("tier", ask.tiers, lambda c: c.identity.tier),
-        ("layer", None if ask.layer is None else [ask.layer], lambda c: c.identity.layer),
-    ):
-        loaded = _only(loaded, what, wanted, value)
-    return loaded
+    loaded = _only(loaded, "method seed", ask.method_seeds, lambda c: c.identity.seeds["method"])
+    loaded = _only(loaded, "tier", ask.tiers, lambda c: c.identity.tier)
+    return _only(loaded, "layer", None if ask.layer is None else [ask.layer], lambda c: c.identity.layer)
 
 
 def _only(loaded: Loaded, what: str, wanted: Collection[object] | None, value: Callable[[Cell], object]) -> Loaded:

@@ -82,7 +82,9 @@ class Cell:
         return self.load()
 
     @classmethod
-    def of(cls, result: Result, sha256: str | None = None, where: str = "", load: Callable[[], Result] | None = None) -> Self:
+    def of(
+        cls, result: Result, sha256: str | None = None, where: str = "", load: Callable[[], Result] | None = None
+    ) -> Self:
         """The cell of a record. Without `load` it holds the record; without `sha256` that is taken of its content."""
         r, p = result, result.provenance
         scored = r.samples is not None
@@ -98,7 +100,9 @@ class Cell:
             scores={s: _numbers(getattr(r.scores, s)) for s in RECORDED} if r.scores else {},
             points=point_scores(r.samples) if r.samples else None,
             prompts=len(shares),
-            templates=len({t for t, s in zip(r.samples.templates, r.samples.scored, strict=True) if s}) if r.samples else 0,
+            templates=len({t for t, s in zip(r.samples.templates, r.samples.scored, strict=True) if s})
+            if r.samples
+            else 0,
             gap=float(np.mean(shares)) if shares else None,
             controls=scored and r.scores is not None and r.scores.sufficiency_constant.p_random is not None,
             findings=counted(r),
@@ -123,7 +127,11 @@ class Cell:
 
     def data(self) -> dict[str, Any]:
         """As JSON, without what says where it lies."""
-        whole = {name: getattr(self, name) for name in self.__slots__ if name not in (*MODELS, "where", "load", "made", "scores")}
+        whole = {
+            name: getattr(self, name)
+            for name in self.__slots__
+            if name not in (*MODELS, "where", "load", "made", "scores")
+        }
         models = {name: None if (m := getattr(self, name)) is None else m.model_dump(mode="json") for name in MODELS}
         scores = {name: list(numbers.values()) for name, numbers in self.scores.items()}
         made = [getattr(self.made, name) for name in Origin.__slots__]
@@ -132,7 +140,9 @@ class Cell:
     @classmethod
     def kept(cls, data: Mapping[str, Any], where: str, load: Callable[[], Result]) -> Self:
         """What `data` gave."""
-        models = {name: None if data[name] is None else kind.model_validate(data[name]) for name, kind in MODELS.items()}
+        models = {
+            name: None if data[name] is None else kind.model_validate(data[name]) for name, kind in MODELS.items()
+        }
         scores = {name: dict(zip(NUMBERS, row, strict=True)) for name, row in data["scores"].items()}
         points = None if data["points"] is None else tuple(data["points"])
         given = {**data, **models, "scores": scores, "points": points, "made": Origin(*data["made"])}

@@ -28,7 +28,9 @@ def resolve(cells: Sequence[Cell]) -> tuple[list[Cell], list[SetAside], list[Pro
     """The cells that count, those that another one stands for, and those of another protocol."""
     kept, problems = _one_protocol(cells)
     kept, old = _newest(kept, _place, _measurement, "made on other weights, prompts or controls")
-    kept, older = _newest(kept, _same_cell, lambda c: (c.identity.code_sha256, c.identity.method_version), "made by other source")
+    kept, older = _newest(
+        kept, _same_cell, lambda c: (c.identity.code_sha256, c.identity.method_version), "made by other source"
+    )
     return kept, [*old, *older], problems
 
 
@@ -61,7 +63,9 @@ def _newest(
         if version(cell) == version(best):
             kept.append(cell)
         else:
-            said = f"{why} than {cell_name(best)}, which is newer ({best.made.finished_utc}, was {cell.made.finished_utc})"
+            said = (
+                f"{why} than {cell_name(best)}, which is newer ({best.made.finished_utc}, was {cell.made.finished_utc})"
+            )
             aside.append(SetAside(cell.where, cell_name(cell), said))
     return kept, aside
 

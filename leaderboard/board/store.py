@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...harness.records.result import MOST_RECORD, Result, load_result
-from ...harness.runs.packs import MOST_PACKED, PACKED, lines, outcome
+from ...harness.runs.packs import MOST_PACKED, PACKED, findings_path, lines, outcome
 from ...harness.runs.records import FINDINGS_FILE, RESULT_FILE, Record, findings_faults, record_files, records
 from ...methods.registry import is_given
 from ...organisms.errors import PrerequisiteError
@@ -108,7 +108,10 @@ def _one_name(cells: Sequence[Cell]) -> tuple[list[Cell], list[Problem]]:
             continue
         other = f"{'findings' if given else 'a method'} with access {access}"
         problems.append(
-            Problem(c.where, f"identity.method {c.identity.method!r} is taken by {other}; give this one another name and run it again")
+            Problem(
+                c.where,
+                f"identity.method {c.identity.method!r} is taken by {other}; give this one another name and run it again",
+            )
         )
     return kept, problems
 
@@ -152,8 +155,8 @@ def _digest(file: Path) -> list[str] | None:
     """Name and hashes of what is read of a record's file; None where it cannot be."""
     try:
         own = hashlib.sha256(read_bytes(file, max(MOST_PACKED, MOST_RECORD))).hexdigest()
-        beside = file.parent / FINDINGS_FILE
-        found = file.name == RESULT_FILE and beside.is_file()
+        beside = findings_path(file) if file.name.endswith(PACKED) else file.parent / FINDINGS_FILE
+        found = (file.name == RESULT_FILE or file.name.endswith(PACKED)) and beside.is_file()
         return [file.parent.name, file.name, own, hashlib.sha256(beside.read_bytes()).hexdigest() if found else ""]
     except (OSError, ValueError):
         return None

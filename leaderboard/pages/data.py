@@ -143,12 +143,12 @@ def _contrasts(table: Table, method: str) -> Iterator[tuple[str, Any]]:
 def _record(c: Cell, label: str) -> dict[str, Any]:
     i, f, cost, made = c.identity, c.false_discovery, c.cost, c.made
     line: dict[str, Any] = {
-        **{"organism": i.organism, "method": label, "seed": i.seeds["method"], "status": c.status, "id": c.id},
-        **{"reason": c.reason, "failure": c.failure},
-        **{"access": i.access, "tier": i.tier, "layer": i.layer, "dtype": i.dtype, "sinks": i.sinks},
-        **{"method_version": i.method_version, "code_sha256": i.code_sha256, "organism_sha256": i.organism_sha256},
-        **{"config": json.dumps(i.config, sort_keys=True), "budget": json.dumps(i.budget, sort_keys=True)},
-        **{"prompts": c.prompts, "templates": c.templates, "gap": c.gap},
+        "organism": i.organism, "method": label, "seed": i.seeds["method"], "status": c.status, "id": c.id,
+        "reason": c.reason, "failure": c.failure,
+        "access": i.access, "tier": i.tier, "layer": i.layer, "dtype": i.dtype, "sinks": i.sinks,
+        "method_version": i.method_version, "code_sha256": i.code_sha256, "organism_sha256": i.organism_sha256,
+        "config": json.dumps(i.config, sort_keys=True), "budget": json.dumps(i.budget, sort_keys=True),
+        "prompts": c.prompts, "templates": c.templates, "gap": c.gap,
     }
     for score, numbers in c.scores.items():
         line |= {score if name == "value" else f"{score}_{name}": numbers[name] for name in NUMBERS}
@@ -161,4 +161,8 @@ def _record(c: Cell, label: str) -> dict[str, Any]:
         line |= {f"identified_{k}": read and read.value, f"identified_{k}_p": read and read.p}
     line |= {"findings": c.findings, "findings_sha256": c.findings_sha256, "first_finding_reads": c.reads_as}
     line |= {n: getattr(cost, n) for n in ("wall_s", "cpu_s", "tokens", "peak_rss_bytes", "peak_vram_bytes")}
-    return line | {n: getattr(made, n) for n in ("diffbench", "commit", "cpu", "device", "finished_utc")} | {"path": c.where}
+    return (
+        line
+        | {n: getattr(made, n) for n in ("diffbench", "commit", "cpu", "device", "finished_utc")}
+        | {"path": c.where}
+    )

@@ -74,7 +74,12 @@ def _tables(table: Table) -> Iterable[tuple[str, str]]:
     main = [h for s in MAIN for h in (score_head(s), RANK_HEADS.get(s)) if h]
     other = [*map(score_head, rest), "Access", "Organisms", "Seeds", "Cells", "Wall s"]
     yield "-overall", _longtable(OVERALL_HEADS, ["Method", *main], rows, table.header, "overall", {complete})
-    yield "-more", _longtable(OVERALL_HEADS, ["Method", *other], rows, "The same methods: other scores and sizes.", "more", {complete})
+    yield (
+        "-more",
+        _longtable(
+            OVERALL_HEADS, ["Method", *other], rows, "The same methods: other scores and sizes.", "more", {complete}
+        ),
+    )
     for i, each in enumerate(verdicts(table).lists, 1):
         lines = [contrast_cells(o, each.named, LATEX) for o in each.outcomes]
         said = f"{each.title}. {' '.join(each.said)} {CONTRAST_NOTE}"

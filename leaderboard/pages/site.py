@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from ...harness.escape import html as escape
 from ..statistics.contrasts import Outcome
 from ..statistics.null_adjusted import SHOWN
-from ..statistics.rows import CONSTANT, SORT_KEY, CellRow, FindingRow, MethodRow, Place, Row, Table, count
+from ..statistics.rows import CONSTANT, SORT_KEY, CellRow, FindingRow, MethodRow, Place, Row, Table
 from .cells import (
     CELL_HEADS,
     FINDING_HEADS,

@@ -1,8 +1,9 @@
 """Markdown of a table. Pure functions: the same table gives the same bytes."""
 
+import re
 from collections.abc import Sequence
 
-from ...harness.escape import md, plain
+from ...harness.escape import md
 from ..board.resolve import RULE
 from ..statistics.rows import Table
 from .cells import (
@@ -33,7 +34,7 @@ def to_markdown(table: Table) -> str:
     parts += [f"## Anchors\n\n{ANCHOR_NOTE}\n\n{anchors}"] * bool(table.anchors)
     for head, lines in (
         ("Not counted", [f"{md(o)}: {md(scores)}: {md(why)}" for o, scores, why in not_counted(table)]),
-        ("Missing", [f"{md(m.reason)}: `{plain(m.command)}`" for m in table.missing]),
+        ("Missing", [f"{md(m.reason)}: {_code(m.command)}" for m in table.missing]),
         ("Set aside", [f"{md(a.path)}: {md(a.cell)}: {md(a.reason)}" for a in table.set_aside]),
         ("Files that could not be used", [f"{md(p.path)}: {md(p.reason)}" for p in table.problems]),
     ):
@@ -63,6 +64,11 @@ def verdicts_markdown(table: Table) -> str:
         rows = [contrast_cells(o, each.named, MARKDOWN) for o in each.outcomes]
         parts += [f"### {md(each.title)}", *map(md, each.said), markdown_table(CONTRAST_HEADS, rows).rstrip()]
     return "\n\n".join([*parts, *([md(CONTRAST_NOTE)] if found.lists else [])]) + "\n"
+
+
+def _code(command: str) -> str:
+    """A command to be copied, where it holds nothing that Markdown could read."""
+    return f"`{command}`" if re.fullmatch(r"[\w ./,='-]+", command) else md(command)
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

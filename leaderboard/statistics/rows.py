@@ -1,7 +1,7 @@
 """What a table holds: plain records that the renderers print and that become data frames."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
@@ -80,7 +80,7 @@ class CellRow(Row):
     """The records behind the row, by seed."""
     not_counted: Mapping[str, str]
     """Scores that no mean over organisms counts, and why (`grid`); they are no method's doing."""
-    false_discovery: Estimate = Estimate()
+    false_discovery: Estimate = field(default_factory=Estimate)
     """On a null, where there is no score to give: share of the findings with p < `ALPHA`, as in `FindingRow`."""
 
     @property
@@ -102,7 +102,9 @@ class CellRow(Row):
         """What mixtures of differences would get on a side, by the zero and the one of the row's own records."""
         at = [c.scores[score] for c in self.cells if c.scores and score in SIDES]
         at = [n for n in at if n["p_random"] is not None and n["mixture"] is not None]
-        means = [sum(n[what] or 0.0 for n in at) / len(at) for what in ("mixture", "null", "oracle")] if at else [0.0] * 3
+        means = (
+            [sum(n[what] or 0.0 for n in at) / len(at) for what in ("mixture", "null", "oracle")] if at else [0.0] * 3
+        )
         zero = max(means[1], 0.0)
         return (means[0] - zero) / (means[2] - zero) if at and means[2] > zero else None
 
@@ -110,7 +112,13 @@ class CellRow(Row):
         """As in `Row`, led by the organism."""
         sizes = {"seeds": self.seeds, "prompts": self.prompts, "templates": self.templates}
         null = dict(zip(FALSE_DISCOVERY, self.false_discovery, strict=True))
-        return {"organism": self.organism} | super().columns() | null | sizes | {"not_counted": ", ".join(self.not_counted)}
+        return (
+            {"organism": self.organism}
+            | super().columns()
+            | null
+            | sizes
+            | {"not_counted": ", ".join(self.not_counted)}
+        )
 
 
 @dataclass(frozen=True)

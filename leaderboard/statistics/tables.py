@@ -159,17 +159,19 @@ class _Kept:
 
     def intervals(
         self, organism: str, groups: Mapping[str, Sequence[Cell]], whole: bool
-    ) -> tuple[dict[str, dict[str, Estimate]], dict[str, Spread]]:
+    ) -> tuple[Mapping[str, Mapping[str, Estimate]], dict[str, Spread]]:
         """Scores with intervals by method; and the draws of all of them, if they are wanted as a `whole`."""
         keys = {m: ".".join(c.sha256 for c in own) for m, own in groups.items()}
         known: dict[str, list[list[float | None]]] = self.keep.get("intervals", organism, self.draws, self.seed) or {}
         new = {m: own for m, own in groups.items() if whole or keys[m] not in known}
         spread = organism_draws({m: [c.result for c in own] for m, own in new.items()}, organism, self.draws, self.seed)
-        fresh = {keys[m]: [list(e) for e in _estimates(_points(groups[m]), s.drawn).values()] for m, s in spread.items()}
+        fresh = {
+            keys[m]: [list(e) for e in _estimates(_points(groups[m]), s.drawn).values()] for m, s in spread.items()
+        }
         if fresh.keys() - known.keys():
             self.keep.put(known | fresh, "intervals", organism, self.draws, self.seed)
         known |= fresh
-        ends = {m: dict(zip(SCORES, (Estimate(*e) for e in known[k]), strict=True)) for m, k in keys.items()}
+        ends = {m: {str(s): Estimate(*e) for s, e in zip(SCORES, known[k], strict=True)} for m, k in keys.items()}
         return ends, spread
 
 
