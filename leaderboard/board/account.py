@@ -66,8 +66,11 @@ def missing(rows: Mapping[str, Sequence[CellRow]], inside: Sequence[str], cells:
                 asks = (_options(label, example), absent, "no headline without")
                 wanted.setdefault(asks, {}).setdefault(_called(example), []).append(row.organism)
     on: dict[str, set[str]] = {}
-    for c in cells:
-        on.setdefault(c.identity.method, set()).add(c.identity.organism)
+    for method, organism in [
+        *((c.identity.method, c.identity.organism) for c in cells),
+        *((called.removeprefix("-m "), o) for of in wanted.values() for called, names in of.items() for o in names),
+    ]:
+        on.setdefault(method, set()).add(organism)
     for anchor in ANCHORS:
         if lacking := [o for o in inside if o not in on.get(anchor, set())]:
             wanted.setdefault(("", (0,), "an anchor of every table"), {})[f"-m {anchor}"] = lacking

@@ -143,12 +143,26 @@ def _contrasts(table: Table, method: str) -> Iterator[tuple[str, Any]]:
 def _record(c: Cell, label: str) -> dict[str, Any]:
     i, f, cost, made = c.identity, c.false_discovery, c.cost, c.made
     line: dict[str, Any] = {
-        "organism": i.organism, "method": label, "seed": i.seeds["method"], "status": c.status, "id": c.id,
-        "reason": c.reason, "failure": c.failure,
-        "access": i.access, "tier": i.tier, "layer": i.layer, "dtype": i.dtype, "sinks": i.sinks,
-        "method_version": i.method_version, "code_sha256": i.code_sha256, "organism_sha256": i.organism_sha256,
-        "config": json.dumps(i.config, sort_keys=True), "budget": json.dumps(i.budget, sort_keys=True),
-        "prompts": c.prompts, "templates": c.templates, "gap": c.gap,
+        "organism": i.organism,
+        "method": label,
+        "seed": i.seeds["method"],
+        "status": c.status,
+        "id": c.id,
+        "reason": c.reason,
+        "failure": c.failure,
+        "access": i.access,
+        "tier": i.tier,
+        "layer": i.layer,
+        "dtype": i.dtype,
+        "sinks": i.sinks,
+        "method_version": i.method_version,
+        "code_sha256": i.code_sha256,
+        "organism_sha256": i.organism_sha256,
+        "config": json.dumps(i.config, sort_keys=True),
+        "budget": json.dumps(i.budget, sort_keys=True),
+        "prompts": c.prompts,
+        "templates": c.templates,
+        "gap": c.gap,
     }
     for score, numbers in c.scores.items():
         line |= {score if name == "value" else f"{score}_{name}": numbers[name] for name in NUMBERS}

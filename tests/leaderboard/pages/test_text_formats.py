@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from diffbench.harness.escape import tex
 from diffbench.leaderboard.pages.cells import CELL_HEADS, OVERALL_HEADS, number
+from diffbench.leaderboard.pages.data import to_csv, to_json
 from diffbench.leaderboard.pages.latex import LONGEST, TABCOLSEP, TEXTWIDTH, broken, to_latex, widths
 from diffbench.leaderboard.pages.site import to_html
 from diffbench.leaderboard.pages.svg import dose_response
-from diffbench.leaderboard.pages.data import to_csv, to_json
 from diffbench.leaderboard.pages.text_formats import md, to_markdown
 from diffbench.leaderboard.statistics.null_adjusted import SCORES, SHOWN
 from diffbench.leaderboard.statistics.rows import Problem, Table

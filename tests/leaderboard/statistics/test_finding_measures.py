@@ -4,9 +4,9 @@ import pytest
 from diffbench.harness.records.result import Identification, Identified, Localisation, Located, Result
 from diffbench.leaderboard.board.resolve import MixedResultsError
 from diffbench.leaderboard.pages.cells import FINDING_HEADS
+from diffbench.leaderboard.pages.data import to_csv
 from diffbench.leaderboard.pages.latex import to_latex
 from diffbench.leaderboard.pages.site import to_html
-from diffbench.leaderboard.pages.data import to_csv
 from diffbench.leaderboard.pages.text_formats import to_markdown
 from diffbench.leaderboard.statistics.rows import Table
 from diffbench.leaderboard.statistics.tables import build_table
