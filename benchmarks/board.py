@@ -44,6 +44,9 @@ def main(
     folder: Annotated[
         Path | None, typer.Option(help="Where records and what is kept of them stay; default: nowhere.")
     ] = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Do not time the first build; make what it keeps quickly.")
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Records and what is kept of them are there: build twice more.")
     ] = False,

@@ -1,4 +1,4 @@
-"""Of several records of one cell one counts, by a stated rule, and what loses is named; what cannot be chosen is refused with what to do."""
+"""Of several records of one cell one counts, by a stated rule, and what loses is named; what nobody can choose is refused."""
 
 import json
 from pathlib import Path
