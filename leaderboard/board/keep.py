@@ -13,9 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ...harness.files import atomic_write_text
+from ...harness.files import atomic_write_text, tables_folder
 from ...harness.records.identity import sha256_json
-from ...organisms.hub.pretrained import cache_folder
 
 MOST_BYTES = 2 * 10**9
 """Size that the folder is kept below; the least recently written entries go."""
@@ -29,7 +28,7 @@ class Keep:
     """Entries of one kind of table work; `on` False keeps and finds nothing."""
 
     def __init__(self, on: bool = True):
-        self.folder, self._on, self._written = cache_folder() / "tables", on, 0
+        self.folder, self._on, self._written = tables_folder(), on, 0
 
     def get(self, *key: Any) -> Any:
         """What is kept under a key, or None."""
