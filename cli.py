@@ -49,6 +49,7 @@ from .harness.options import (
 from .harness.sweeps import command as sweeps
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
+from .leaderboard.export import results_export
 
 if TYPE_CHECKING:
     from .harness.runs.run import Plan as RunPlan
@@ -64,6 +65,7 @@ app.add_typer(controls.app, name="controls")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(methods.app, name="methods")
 app.add_typer(leaderboard.app, name="leaderboard")
+results.app.command("export")(results_export)
 app.add_typer(results.app, name="results")
 app.add_typer(dictionary.app, name="dictionary")
 app.command()(score.score)
@@ -232,7 +234,7 @@ def _forecast(plan: "RunPlan", quiet: bool, as_json: bool) -> None:
 
 @app.command()
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, packs, or folders of them.")],
     organism: Annotated[
         str | None,
         typer.Option("-o", "--organism", help="What they were run on, if not in the zoo: my.py:member or my.yaml."),
@@ -247,42 +249,33 @@ def verify(
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
-    """Score the saved findings of run folders again and refuse a result that claims something else (exit 4).
+    """Score the saved findings of records again, at any depth and in packs, a line a record; exit 4 if one claims something else.
 
     A record never decides what is loaded: only organisms of the zoo are taken from it, a pair of your own is named here.
     """
     with handled(debug):
         from .harness.commands.settings import named_organism
-        from .harness.runs.verify import verify as check
+        from .harness.store.verifying import verify_all
         from .harness.views import render
-        from .organisms.errors import ValidationFailed
+        from .organisms.errors import PrerequisiteError, ValidationFailed
 
         own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour, "texts": texts}
         named = named_organism(organism, own, allow_other_base)
-        bad: list[Path] = []
-        for folder in folders:
-            with silenced(False):
-                outcome = check(folder, named)
+        asked, bad, unasked = 0, list[str](), 0
+        for checked in verify_all(folders, named):
             if as_json:
-                say(
-                    json.dumps(
-                        {
-                            "folder": str(folder),
-                            "ok": outcome.ok,
-                            "compared": outcome.compared,
-                            "differences": outcome.differences,
-                            "unknown": outcome.unknown,
-                        }
-                    )
-                )
+                say(json.dumps(checked.data()))
             else:
-                show(render.verification(folder, outcome))
-            if not outcome.ok:
-                bad.append(folder)
+                show(render.verification(checked))
+            asked, unasked = asked + 1, unasked + (checked.outcome is None and not checked.refused)
+            bad += [checked.where] * checked.bad
         if bad:
             raise ValidationFailed(
-                f"{len(bad)} of {len(folders)} run folders do not say what their findings score: {', '.join(map(str, bad))}"
+                f"{len(bad)} of {asked} records do not say what their findings score: {', '.join(bad[:5])}"
+                + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
             )
+        if asked == unasked:
+            raise PrerequisiteError(f"none of {asked} records can be verified; see above")
 
 
 @app.command()

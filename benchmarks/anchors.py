@@ -52,7 +52,7 @@ def markdown(rows: dict[str, dict[str, CellRow]]) -> str:
     lines = [" | ".join(head), " | ".join(["---"] * len(head))]
     held = [0, 0, 0]
     for name, of in rows.items():
-        oracle = of["oracle"].cells[0]
+        oracle = of["oracle"].cells[0].result
         assert oracle.scores and oracle.behaviour
         shares = [oracle.scores.sufficiency.raw, oracle.scores.necessity.raw]
         supervised, random = of["supervised"].scores["isolation"], of["random"].scores["adjusted"]

@@ -8,6 +8,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from ..organisms.hub.pretrained import cache_folder
+
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, creating its folder. On any error the old file stays and no temporary file is left."""
@@ -35,3 +37,8 @@ def public_mode() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return 0o666 & ~mask
+
+
+def tables_folder() -> Path:
+    """Where intervals of tables are kept (`leaderboard/board/keep.py`); everything in it can be drawn again."""
+    return cache_folder() / "tables"

@@ -41,5 +41,5 @@ def unknown(kind: str, name: str, valid: Sequence[str]) -> UsageError:
     """`no method 'dleta'; did you mean 'delta'? Methods: …`."""
     close = difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    kinds = kind.replace(" of ", "s of ", 1) if " of " in kind else f"{kind}s"
+    kinds = kind.replace(" of ", "s of ", 1) if " of " in kind else kind + ("es" if kind.endswith("s") else "s")
     return UsageError(f"no {kind} {name!r}; {hint}{kinds}: {', '.join(valid)}")

@@ -1,7 +1,9 @@
 """`bench cache`: what is kept on disk of measured pairs, and how to get rid of it."""
 
 import json
+import shutil
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +24,7 @@ def cache_show(as_json: JsonFlag = False, debug: Debug = False) -> None:
         from rich.table import Table
 
         from ..cache import Cache, Stored
+        from ..files import tables_folder
 
         cache = Cache.of_user()
         groups: dict[tuple[str, str, str], list[Stored]] = {}
@@ -34,7 +37,9 @@ def cache_show(as_json: JsonFlag = False, debug: Debug = False) -> None:
                 | {"bytes": sum(e.bytes for e in group), "last_used_unix": max(e.used for e in group)}
                 for (pair, sha, kind), group in sorted(groups.items())
             ]
-            say(json.dumps({"folder": str(cache.folder), "most_bytes": cache.most_bytes, "kept": kept}, indent=1))
+            tables = {"folder": str(tables_folder()), "bytes": _size(tables_folder())}
+            about = {"folder": str(cache.folder), "most_bytes": cache.most_bytes, "kept": kept, "tables": tables}
+            say(json.dumps(about, indent=1))
             return
         if groups:
             table = Table("pair", "sha256", "kind", "entries", "MB", "last used")
@@ -43,6 +48,8 @@ def cache_show(as_json: JsonFlag = False, debug: Debug = False) -> None:
                 table.add_row(pair or "unreadable", sha[:12], kind, str(len(group)), f"{size:.1f}", ago)
             show(table)
         say(f"{total / 1e9:.2f} of at most {cache.most_bytes / 1e9:g} GB in {cache.folder}")
+        if size := _size(tables_folder()):
+            say(f"{size / 1e9:.2f} GB of intervals of tables in {tables_folder()}")
 
 
 @app.command("clear")
@@ -61,6 +68,7 @@ def cache_clear(
     with handled(debug):
         from ...organisms.errors import UsageError
         from ..cache import Cache, Stored
+        from ..files import tables_folder
 
         if everything == any(given is not None for given in (pair, kind, older_than)):
             raise UsageError("say what is to go: --all, or some of --pair, --kind and --older-than")
@@ -77,7 +85,13 @@ def cache_clear(
             return pair == name or (len(pair) >= 6 and sha.startswith(pair))
 
         gone = cache.clear(chosen)
+        if everything:
+            shutil.rmtree(tables_folder(), ignore_errors=True)
         say(f"removed {len(gone)} entries, {sum(s.bytes for s in gone) / 1e6:.1f} MB, of {cache.folder}")
+
+
+def _size(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*.json"))
 
 
 def _ago(seconds: float) -> str:

@@ -8,20 +8,60 @@ import typer
 
 from ..terminal import Debug, JsonFlag, RunsArgument, handled, say, show, silenced
 
-app = typer.Typer(no_args_is_help=True, help="Run folders: list, show, diff, validate, pack, specificity.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Records in run folders and packs: list, show, diff, validate, fetch, merge, pack, export, specificity.",
+)
+Places = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Folders of run folders or packs, one or several.  [default: runs]", show_default=False),
+]
+LookedIn = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Folders to look in.  [default: runs and leaderboard/published]", show_default=False),
+]
+Selector = Annotated[
+    str, typer.Argument(help="Run folder, id or the start of one, or ORGANISM+METHOD[+SEED].", metavar="RECORD")
+]
+MethodOption = Annotated[
+    str | None, typer.Option("-m", "--method", help="Only these methods: comma list of names and patterns.")
+]
+OrganismOption = Annotated[
+    str | None, typer.Option("-o", "--organism", help="Only these organisms: comma list of names, patterns and sets.")
+]
+SeedOption = Annotated[str | None, typer.Option("--seed", help="Only these method seeds: comma list.")]
+StatusOption = Annotated[
+    str | None, typer.Option("--status", help="Only these: ok, failed, oom, timeout, not_applicable, not_run.")
+]
+TierOption = Annotated[str | None, typer.Option("--tier", help="Only these: tiny, small, hub.")]
+
+
+def where(places: list[Path] | None) -> list[Path]:
+    """Where records are looked for."""
+    return places or [Path("runs")]
 
 
 @app.command("list")
-def results_list(runs: RunsArgument = Path("runs"), as_json: JsonFlag = False, debug: Debug = False) -> None:
-    """One line a run folder: organism, method, seed, status, isolation with its interval, id."""
+def results_list(
+    places: Places = None,
+    method: MethodOption = None,
+    organism: OrganismOption = None,
+    seed: SeedOption = None,
+    status: StatusOption = None,
+    tier: TierOption = None,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """One line a record: organism, method, seed, status, isolation with its interval, id."""
     with handled(debug):
-        from ..runs.records import records
+        from ..store.selection import Filter, stored
         from ..views.results import listing, listing_data
 
-        found = list(records(runs))
+        wanted = Filter.of(method, organism, seed, status, tier)
+        found = [r for r in stored(where(places)) if r.result is None or wanted.takes(r.result)]
         for record in found:
             for problem in record.problems:
-                say(f"left out: {record.path}: {problem}", err=True)
+                say(f"left out: {record.where}: {problem}", err=True)
         if as_json:
             say(json.dumps(listing_data(found), indent=1))
         else:
@@ -30,16 +70,19 @@ def results_list(runs: RunsArgument = Path("runs"), as_json: JsonFlag = False, d
 
 @app.command("show")
 def results_show(
-    folder: Annotated[Path, typer.Argument(help="Run folder.")],
+    selector: Selector,
+    places: LookedIn = None,
     as_json: JsonFlag = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also a line for each number.")] = False,
     debug: Debug = False,
 ) -> None:
     """One result: identity, what was found in words and numbers, what its findings read as, cost."""
     with handled(debug):
-        from ..runs.records import read_run
+        from ..store.selection import find
 
-        result = read_run(folder)
+        record = find(selector, places)
+        result = record.result
+        assert result is not None
         if as_json:
             say(result.model_dump_json(indent=1))
         else:
@@ -47,35 +90,41 @@ def results_show(
             from ..views.results import head
 
             show(head(result))
-            show(render.results([result], [folder], verbose))
+            show(render.results([result], [Path(record.where)], verbose))
 
 
 @app.command("diff")
 def results_diff(
-    first: Annotated[Path, typer.Argument(help="Run folder.")],
-    second: Annotated[Path, typer.Argument(help="Run folder.")],
+    first: Selector,
+    second: Selector,
+    places: LookedIn = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
     """Which identity fields of two results differ, and their scores side by side."""
     with handled(debug):
-        from ..runs.records import difference, read_run
+        from ..runs.records import difference
+        from ..store.selection import find
         from ..views.results import diff, diff_data
 
-        found = difference(read_run(first), read_run(second))
+        a, b = find(first, places), find(second, places)
+        assert a.result and b.result
+        found = difference(a.result, b.result)
         if as_json:
             say(json.dumps(diff_data(found), indent=1))
         else:
-            show(diff((first, second), found))
+            show(diff((Path(a.where), Path(b.where)), found))
 
 
 @app.command("validate")
 def results_validate(
-    paths: Annotated[list[Path], typer.Argument(help="Run folders, folders of them, or result.json files alone.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Run folders, packs, folders of them, or result.json files alone.")
+    ],
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
-    """Check schema, id, scores against samples, and the files of run folders; exit 4 with every reason."""
+    """Check schema, id, scores against samples, and the files of run folders and packs; a line a record, exit 4 with every reason."""
     with handled(debug):
         from ...organisms.errors import ValidationFailed
         from ..runs.records import validate
@@ -89,26 +138,68 @@ def results_validate(
             )
 
 
+@app.command("fetch")
+def results_fetch(
+    selector: Selector,
+    places: LookedIn = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the run folder.")] = Path("fetched"),
+    debug: Debug = False,
+) -> None:
+    """Make the run folder of one record, with its findings, from a pack or another folder."""
+    with handled(debug):
+        from ..store.moving import place
+        from ..store.selection import find
+
+        say(place(find(selector, places), out))
+
+
+@app.command("merge")
+def results_merge(
+    places: Annotated[list[Path], typer.Argument(help="Folders of run folders or packs.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the run folders; what is there is kept.")],
+    method: MethodOption = None,
+    organism: OrganismOption = None,
+    seed: SeedOption = None,
+    status: StatusOption = None,
+    tier: TierOption = None,
+    first_wins: Annotated[
+        bool, typer.Option("--first-wins", help="Of a cell with two outcomes take that of the place named first.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Put the records of several places into one folder of run folders, each cell once; nothing is written if two contradict."""
+    with handled(debug):
+        from ..store.moving import merge
+        from ..store.selection import Filter, stored
+
+        wanted = Filter.of(method, organism, seed, status, tier)
+        found = [r for r in stored(places) if r.result is None or wanted.takes(r.result)]
+        folders = merge(found, out, first_wins)
+        say(f"{len(folders)} records in {out}, of {len(found)} that were found")
+
+
 @app.command("pack")
 def results_pack(
-    runs: RunsArgument = Path("runs"),
+    places: Places = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of packs; records that are there already are kept.")
     ] = Path("leaderboard/published"),
+    method: MethodOption = None,
+    organism: OrganismOption = None,
+    seed: SeedOption = None,
+    status: StatusOption = None,
+    tier: TierOption = None,
     debug: Debug = False,
 ) -> None:
-    """Put every record below a folder into one compressed file an organism, for publishing; tables are built from packs as well."""
+    """Put every record, and its findings, into compressed files an organism, for publishing; tables are built from packs as well."""
     with handled(debug):
-        from ...organisms.errors import ValidationFailed
         from ..runs.packs import pack
-        from ..runs.records import records
+        from ..store.moving import packable
+        from ..store.selection import Filter, stored
 
-        found = list(records(runs))
-        if bad := [r for r in found if r.problems]:
-            raise ValidationFailed(
-                f"{bad[0].path}: {bad[0].problems[0]} ({len(bad)} of {len(found)} records are not valid; nothing was written)"
-            )
-        for path in pack([r.result for r in found if r.result], out):
+        wanted = Filter.of(method, organism, seed, status, tier)
+        found = [r for r in stored(where(places)) if r.result is None or wanted.takes(r.result)]
+        for path in pack(*packable(found, out)):
             say(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
 
 

@@ -1,12 +1,18 @@
-"""Packs: all records of an organism in one file, for publishing. A table is built from packs as from run folders.
+"""Packs: all records of an organism in one file, and their findings in another, for publishing. A table is built from packs as from
+run folders.
 
 A record holds its per-prompt samples, so thousands of records as files of their own weigh more than a repository should; the records
-of one organism share most of their numbers (the oracle's samples, the random controls'), which xz finds.
+of one organism share most of their numbers (the oracle's samples, the random controls'), which xz finds. Findings are kept byte for
+byte, a line a record, so that their hash stays the one that was scored.
 """
 
+import base64
+import hashlib
 import json
 import lzma
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,7 +21,7 @@ from ...organisms.hub.files import read_bytes
 from ..files import atomic_write_bytes
 from ..records.result import Result
 
-PACKED = ".jsonl.xz"
+PACKED, PACKED_FINDINGS = ".jsonl.xz", ".findings.xz"
 MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000
 """Bytes of a pack, bytes and records in it: a file of 150 kB may unpack to a gigabyte."""
 MEMORY = 2**27
@@ -54,10 +60,38 @@ def outcome(result: Result) -> tuple[object, ...]:
     return r.status, r.scores, r.samples, r.false_discovery, r.localisation, r.identification
 
 
-def pack(results: list[Result], out: Path) -> list[Path]:
+def findings_beside(path: Path) -> dict[str, bytes]:
+    """The findings files of a pack's records by id, from the file beside it; empty if there is none.
+
+    Raises:
+        ValueError: as `lines`, or a line that is not findings with their hash. OSError: not to be read.
+    """
+    beside = findings_path(path)
+    found = dict[str, bytes]()
+    for line in lines(beside) if beside.exists() else ():
+        try:
+            row: dict[str, Any] = json.loads(line)
+            id_, data = str(row["id"]), base64.b64decode(row["findings"], validate=True)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{beside.name}: a line that is not findings ({type(error).__name__}): fetch it again"
+            ) from error
+        found[id_] = data
+    return found
+
+
+def findings_path(path: Path) -> Path:
+    """The file of findings beside a pack."""
+    return path.with_name(path.name.removesuffix(PACKED) + PACKED_FINDINGS)
+
+
+def pack(results: list[Result], out: Path, findings: Mapping[str, bytes] | None = None) -> list[Path]:
     """Add records to the packs in a folder: one file an organism, records by method, seeds and id; the same records give the same bytes.
 
     A record that is there already is kept if it says the same.
+
+    Args:
+        findings: findings files by id of their record; they stand in a file beside the pack, with those that are there.
 
     Raises:
         ValidationFailed: two records of one cell with different numbers, or a damaged pack; nothing was written then.
@@ -80,11 +114,28 @@ def pack(results: list[Result], out: Path) -> list[Path]:
                 f"{path} holds the cell {result.id[:12]} of {result.identity.method} with other numbers; on one machine a cell is "
                 "deterministic, so one was edited or made on another: keep one"
             )
+    texts = dict[Path, str]()
     for path, of in files.items():
         ordered = sorted(of.values(), key=lambda r: (r.identity.method, sorted(r.identity.seeds.items()), r.id))
-        text = "".join(json.dumps(r.model_dump(mode="json"), separators=(",", ":")) + "\n" for r in ordered)
+        texts[path] = "".join(json.dumps(r.model_dump(mode="json"), separators=(",", ":")) + "\n" for r in ordered)
+        known_findings = _findings_of(path) | {id_: f for id_, f in (findings or {}).items() if id_ in of}
+        rows = [_packed_findings(r.id, known_findings[r.id]) for r in ordered if r.id in known_findings]
+        texts |= {findings_path(path): "".join(rows)} if rows else {}
+    for path, text in texts.items():
         atomic_write_bytes(path, lzma.compress(text.encode(), preset=9))
-    return list(files)
+    return list(texts)
+
+
+def _packed_findings(id_: str, data: bytes) -> str:
+    row = {"id": id_, "sha256": hashlib.sha256(data).hexdigest(), "findings": base64.b64encode(data).decode()}
+    return json.dumps(row, separators=(",", ":")) + "\n"
+
+
+def _findings_of(path: Path) -> dict[str, bytes]:
+    try:
+        return findings_beside(path)
+    except (OSError, ValueError) as error:
+        raise ValidationFailed(f"the pack {path} cannot be added to: {reason(error)}") from error
 
 
 def _read(path: Path) -> list[Result]:

@@ -7,8 +7,9 @@ counted. Whether the findings really score that much is `verify`'s question, whi
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,14 +17,17 @@ from safetensors import SafetensorError, safe_open
 
 from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
+from ...organisms.hub.files import read_bytes
 from ...organisms.registry import organism_names
 from ..protocol.consistency import TOLERANCE, counted, fault
 from ..records.result import SCORES, V1, Result, load_result
-from .packs import PACKED, lines, reason
+from .packs import PACKED, findings_beside, lines, reason
 
 RESULT_FILE = "result.json"
 FINDINGS_FILE = "findings.safetensors"
 LOG_FILE = "run.log"
+MOST_FINDINGS = 2**25
+"""Bytes of a findings file: 16 directions with gates of the widest model there is have 9 MiB."""
 MOST_DAMAGED = 20
 """Damaged records of one pack that are listed before the rest of it is given up."""
 Scored = tuple[float | None, float | None, float | None]
@@ -37,6 +41,17 @@ class Record:
     path: Path
     result: Result | None
     problems: tuple[str, ...]
+    line: int | None = None
+    """Which record of a pack it is; None: it is a file of its own."""
+    findings: bytes | None = None
+    """The findings file that a pack holds of it."""
+
+    @property
+    def where(self) -> str:
+        """Where it lies: its run folder or file, or its pack and the start of its id."""
+        if self.line is not None:
+            return f"{self.path}:{self.result.id[:12]}" if self.result else f"{self.path}:{self.line + 1}"
+        return str(self.path.parent if self.path.name == RESULT_FILE else self.path)
 
 
 @dataclass(frozen=True)
@@ -64,28 +79,42 @@ class Difference:
         )
 
 
-def records(path: Path) -> Generator[Record, None, None]:
+def records(path: Path, judge: bool = True) -> Generator[Record, None, None]:
     """The records at `path` (a file), or of every `result.json` and pack below it in path order, each judged by itself alone.
+
+    Without `judge` only their form is looked at, which is quick: enough to find one, which is then judged (`judged`).
 
     Folders whose name begins with a dot are the scratch of a run that was killed, and are passed over.
 
     Raises:
         PrerequisiteError: there is nothing at `path`.
     """
+    for found in record_files(path):
+        if found.name.endswith(PACKED):
+            yield from _packed(found, judge)
+        else:
+            yield _record(found, lambda f=found: load_result(f), judge)
+
+
+def record_files(path: Path) -> list[Path]:
+    """The file at `path`, or every `result.json` and pack below it in path order; raises as `records`."""
     if not path.exists():
         raise PrerequisiteError(f"there is no {path}; give a run folder, or the folder that `bench run --out` wrote to")
-    for found in [path] if path.is_file() else sorted([*path.rglob(RESULT_FILE), *path.rglob(f"*{PACKED}")]):
-        if not any(part.startswith(".") for part in found.relative_to(path).parts):
-            yield from (
-                _packed(found) if found.name.endswith(PACKED) else [_record(found, lambda f=found: load_result(f))]
-            )
+    if not path.is_dir():
+        return [path]
+    found = sorted([*path.rglob(RESULT_FILE), *path.rglob(f"*{PACKED}")])
+    return [f for f in found if not any(part.startswith(".") for part in f.relative_to(path).parts)]
 
 
-def _packed(path: Path) -> Generator[Record, None, None]:
+def _packed(path: Path, judge: bool) -> Generator[Record, None, None]:
     damaged = 0
     try:
-        for line in lines(path):
-            record = _record(path, lambda text=line: Result.model_validate_json(text))
+        beside = findings_beside(path)
+        for n, line in enumerate(lines(path)):
+            record = replace(_record(path, lambda text=line: Result.model_validate_json(text), judge), line=n)
+            if record.result is not None and (found := beside.get(record.result.id)) is not None:
+                wrong = packed_faults(found, record.result) if judge else []
+                record = replace(record, findings=found, problems=(*record.problems, *wrong))
             yield record
             if record.problems == (V1,):
                 return  # and so are the others of that pack
@@ -96,12 +125,19 @@ def _packed(path: Path) -> Generator[Record, None, None]:
         yield Record(path, None, (reason(error),))
 
 
-def _record(path: Path, load: Callable[[], Result]) -> Record:
+def judged(record: Record) -> Record:
+    """A record that was found without being judged, with what is wrong with it."""
+    wrong = fault(record.result) if record.result and not record.problems else None
+    beside = packed_faults(record.findings, record.result) if record.findings and record.result else []
+    return replace(record, problems=(*record.problems, *([wrong] if wrong else []), *beside))
+
+
+def _record(path: Path, load: Callable[[], Result], judge: bool) -> Record:
     try:
         result = load()
     except (OSError, ValueError) as error:
         return Record(path, None, (reason(error).removeprefix(f"{path} "),))
-    wrong = fault(result)
+    wrong = fault(result) if judge else None
     return Record(path, result, (wrong,) if wrong else ())
 
 
@@ -121,7 +157,7 @@ def validate(paths: Sequence[Path]) -> list[Record]:
         for r in below:
             whole = path.is_dir() and r.path.name == RESULT_FILE
             files = file_faults(r.path.parent, r.result) if whole and r.result else []
-            checked.append(Record(r.path, r.result, (*r.problems, *files)))
+            checked.append(replace(r, problems=(*r.problems, *files)))
     return checked
 
 
@@ -206,6 +242,21 @@ def findings_faults(folder: Path, result: Result) -> list[str]:
     if not faults and result.findings_sha256 not in (None, sha256):
         faults.append(f"{FINDINGS_FILE} has other bytes than the ones that were scored: it was edited")
     return faults
+
+
+def findings_of(record: Record) -> bytes | None:
+    """The findings file of a record, from its pack or from beside it; None if there is none. Its faults become the record's."""
+    beside = record.path.parent / FINDINGS_FILE
+    if record.line is not None or record.path.name != RESULT_FILE or not beside.is_file():
+        return record.findings
+    return read_bytes(beside, MOST_FINDINGS)
+
+
+def packed_faults(findings: bytes, result: Result) -> list[str]:
+    """Why findings that a pack holds are not those of their record; empty if they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / FINDINGS_FILE).write_bytes(findings)
+        return findings_faults(Path(folder), result)
 
 
 def _scored(result: Result, name: str) -> Scored:

@@ -17,7 +17,7 @@ from . import cell, layers
 if TYPE_CHECKING:  # a list must not wait for torch
     from ...methods.entry import MethodEntry
     from ...organisms.world.document import Document
-    from ..runs.verify import Verification
+    from ..store.verifying import Checked
     from ..studies.check_method import Report as MethodReport
     from ..studies.doctor import Finding
     from ..zoo.examples import Example
@@ -231,18 +231,17 @@ def method_check(report: "MethodReport") -> Table:
     return table
 
 
-def verification(folder: Path, outcome: "Verification") -> RenderableType:
-    """Whether a run folder says what its findings score."""
-    if outcome.ok:
-        return Text("\n".join([f"{folder}: {outcome.compared} values agree", *(f"  {u}" for u in outcome.unknown)]))
-    table = Table(
-        title=f"{folder}: {len(outcome.differences)} of {outcome.compared} values differ", title_justify="left"
-    )
-    for name in ("value", "claimed", "found"):
-        table.add_column(name)
+def verification(checked: "Checked") -> RenderableType:
+    """A line: whether a record says what its findings score; where it does not, the first values that differ below it."""
+    outcome = checked.outcome
+    if outcome is None or outcome.ok:
+        return Text(checked.line, style="red" if checked.refused else "")
+    table = Table(box=None, pad_edge=False)
+    for name in ("  value", "claimed", "found"):
+        table.add_column(name, overflow="fold")
     for where, claimed, found in outcome.differences[:10]:
-        table.add_row(where, str(claimed), str(found))
-    return table
+        table.add_row(f"  {where}", str(claimed), str(found))
+    return Group(Text(checked.line, style="red"), table)
 
 
 def doctor(report: "Sequence[Finding]") -> Table:

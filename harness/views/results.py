@@ -15,9 +15,10 @@ from .render import sinks_kept
 
 def listing(found: Sequence[Record]) -> Table:
     """One line a run folder."""
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     for name in ("organism", "layer", "method", "seed", "status", "isolation", "id"):
-        table.add_column(name, justify="right" if name in ("layer", "seed", "isolation") else "left")
+        whole = name in ("isolation", "id", "layer", "seed")
+        table.add_column(name, justify="right" if name in ("layer", "seed") else "left", overflow="fold", no_wrap=whole)
     for line in listing_data(found):
         value, low, high = line["isolation"]
         table.add_row(
@@ -47,7 +48,7 @@ def listing_data(found: Sequence[Record]) -> list[dict[str, Any]]:
             else [None] * 3,
             "limit": r.identity.limit,
             "id": r.id,
-            "folder": str(record.path.parent),
+            "folder": record.where,
         }
         for record in found
         if (r := record.result) is not None and not record.problems
@@ -72,26 +73,26 @@ def head(result: Result) -> Text:
 
 def diff(names: tuple[Path, Path], found: Difference) -> RenderableType:
     """Identity fields that differ, scores side by side, and what else may explain a contradiction."""
-    heads = tuple(map(str, names))
-    parts: list[RenderableType] = []
+    heads = ("first", "second")
+    parts: list[RenderableType] = [Text(f"{head}: {name}") for head, name in zip(heads, names, strict=True)]
     if found.same_identity:
-        parts.append(Text("same identity"))
+        parts.append(Text("\nsame identity"))
     else:
         n = len(found.identity)
-        parts.append(_pairs(f"identity: {n} field{' differs' if n == 1 else 's differ'}", heads, found.identity))
-    scores = Table(title="scores", title_justify="left")
+        parts.append(_pairs(f"\nidentity: {n} field{' differs' if n == 1 else 's differ'}", heads, found.identity))
+    scores = Table(title="\nscores", title_justify="left", box=None, pad_edge=False)
     for name in ("score", *heads, "second − first"):
         scores.add_column(name, justify="left" if name == "score" else "right", overflow="fold")
     for name, (a, b) in found.scores.items():
         change = "–" if a[0] is None or b[0] is None else f"{b[0] - a[0]:+.3f}"
         scores.add_row(name, *(_score(s) for s in (a, b)), change)
-    parts += [Text(f"status: {found.status[0]} | {found.status[1]}"), scores]
+    parts += [Text(f"\nstatus: {found.status[0]} | {found.status[1]}"), scores]
     if found.provenance:
-        parts.append(_pairs("made differently (no part of the identity)", heads, found.provenance))
+        parts.append(_pairs("\nmade differently (no part of the identity)", heads, found.provenance))
     if found.contradiction:
         parts.append(
             Text(
-                "the same cell with different outcomes: on one machine a cell is deterministic, so one was edited or made on another; "
+                "\nthe same cell with different outcomes: on one machine a cell is deterministic, so one was edited or made on another; "
                 "`bench verify` says which one its findings support",
                 style="red",
             )
@@ -113,14 +114,16 @@ def diff_data(found: Difference) -> dict[str, Any]:
 
 def validation(checked: Sequence[Record]) -> str:
     """One line a record; plain text, so that a reason is never wrapped."""
-    return "\n".join(f"{r.path}: {'; '.join(r.problems) or 'valid'}" for r in checked)
+    return "\n".join(
+        f"{r.where if r.line is not None else r.path}: {'; '.join(r.problems) or 'valid'}" for r in checked
+    )
 
 
 def validation_data(checked: Sequence[Record]) -> list[dict[str, Any]]:
     """`validation` as plain values."""
     return [
         {
-            "path": str(r.path),
+            "path": r.where if r.line is not None else str(r.path),
             "ok": not r.problems,
             "id": r.result.id if r.result else None,
             "problems": list(r.problems),
@@ -130,7 +133,7 @@ def validation_data(checked: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _pairs(title: str, heads: tuple[str, ...], rows: dict[str, tuple[Any, Any]]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("field", *heads):
         table.add_column(name, overflow="fold")
     for name, values in rows.items():

@@ -1,7 +1,7 @@
-"""From a folder of runs to files: load, tabulate, render, write. The command line only prints what comes back."""
+"""From places that hold records to files: load, tabulate, render, write. The command line only prints what comes back."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
@@ -9,21 +9,50 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 from ...harness.files import atomic_write_text
 from ...harness.records.result import Result
 from ...methods.catalogue import BUILTIN
-from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
+from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed, unknown
+from ..pages.data import to_csv, to_json
 from ..pages.latex import to_latex
 from ..pages.site import to_html
-from ..pages.text_formats import to_csv, to_markdown
+from ..pages.text_formats import to_markdown
 from ..statistics.power import Components, components
-from ..statistics.rows import SORT_KEY, Table
+from ..statistics.rows import SORT_KEY, Problem, Table, count
 from ..statistics.tables import DRAWS, build_table
-from .store import Loaded, Problem, load_results
+from .cell import Cell
+from .keep import Keep
+from .store import Loaded, load, narrowed
 
-RENDERERS: Mapping[str, Callable[[Table, Sequence[Problem]], str]] = {
-    "md": lambda table, problems: to_markdown(table, problems),
-    "tex": lambda table, _: to_latex(table),
-    "csv": lambda table, _: to_csv(table),
-    "html": lambda table, problems: to_html(table, problems),
+NAME = "leaderboard"
+Files = Mapping[str, str]
+"""File name → text."""
+RENDERERS: Mapping[str, Callable[[Table], Files]] = {
+    "md": lambda table: {f"{NAME}.md": to_markdown(table)},
+    "tex": lambda table: {f"{NAME}{name}.tex": text for name, text in to_latex(table).items()},
+    "csv": lambda table: {f"{NAME}{name}.csv": text for name, text in to_csv(table).items()},
+    "html": lambda table: {f"{NAME}.html": to_html(table)},
+    "json": lambda table: {f"{NAME}.json": to_json(table)},
 }
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a table is to stand on."""
+
+    organisms: Sequence[str] | None = None
+    """The set, whole; None: every organism that is found."""
+    organism_set: str = "as found"
+    """What it is called."""
+    method_seeds: Collection[int] | None = None
+    tiers: Collection[str] | None = None
+    layer: int | None = None
+    """Only cells of these; None: of all."""
+    key: str = SORT_KEY
+    """The score to sort and compare by."""
+    draws: int = DRAWS
+    seed: int = 0
+    """Of the bootstrap."""
+    pairs: bool = False
+    """Whether pairs of methods are compared."""
+    keep: Keep = field(default_factory=Keep)
 
 
 @dataclass(frozen=True)
@@ -33,8 +62,11 @@ class Built:
     paths: tuple[Path, ...]
     """In the order of the formats asked for."""
     table: Table
-    problems: tuple[Problem, ...]
-    """Files that were left out, with their reasons: print them."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Files that were left out, with their reasons: print them."""
+        return self.table.problems
 
     @property
     def overall(self) -> pd.DataFrame:
@@ -43,68 +75,79 @@ class Built:
 
 
 def build(
-    runs: Path,
+    sources: Path | Sequence[Path],
     out: Path,
     formats: Sequence[str] = tuple(RENDERERS),
-    organisms: Sequence[str] | None = None,
-    organism_set: str = "as found",
-    draws: int = DRAWS,
-    seed: int = 0,
-    method_seeds: Sequence[int] | None = None,
+    ask: Ask | None = None,
+    strict: bool = False,
 ) -> Built:
-    """Write `leaderboard.<format>` into `out` for each format of md, tex, csv, html; see `tabulate` for the rest.
+    """Write the files of each format into `out`; the same records give the same bytes, in whatever order and from however many places.
 
     Everything is rendered before anything is written, and each file is replaced in one step.
 
+    Args:
+        strict: refuse a table that lacks a cell or an anchor, or from which a record was left out.
+
     Raises:
-        UsageError: an unknown format.
-        PrerequisiteError, MixedResultsError: from `load_results` and `build_table`.
+        UsageError: an unknown format. ValidationFailed: not as `strict` wants it; no file was written.
+        Others as `tabulate`.
     """
-    for name in formats:
-        if name not in RENDERERS:
-            raise unknown("format", name, list(RENDERERS))
-    table, problems = tabulate(runs, organisms, organism_set, draws, seed, method_seeds=method_seeds)
-    texts = {out / f"leaderboard.{name}": RENDERERS[name](table, problems) for name in formats}
+    check_format(formats, list(RENDERERS))
+    table = tabulate(sources, ask)
+    if strict:
+        check_complete(table)
+    texts = {out / file: text for name in formats for file, text in RENDERERS[name](table).items()}
     for path, text in texts.items():
         atomic_write_text(path, text)
-    return Built(tuple(texts), table, problems)
+    return Built(tuple(texts), table)
 
 
-def markdown(
-    runs: Path,
-    organisms: Sequence[str] | None = None,
-    organism_set: str = "as found",
-    draws: int = DRAWS,
-    seed: int = 0,
-    method_seeds: Sequence[int] | None = None,
-) -> str:
+def check_complete(table: Table) -> None:
+    """Refuse a table from which anything was left out, or that lacks cells or anchors: `ValidationFailed` with the first of each."""
+    wrong = [f"{p.path}: {p.reason}" for p in table.problems] + [f"{m.reason}: {m.command}" for m in table.missing]
+    if wrong:
+        raise ValidationFailed(
+            f"{count(len(table.problems), 'record')} cannot be used and {count(len(table.missing), 'command')} would make what is missing; "
+            f"first: {wrong[0]}. Nothing was written; leave --strict away for a table without them"
+        )
+
+
+def markdown(sources: Path | Sequence[Path], ask: Ask | None = None) -> str:
     """The tables as `leaderboard.md` would hold them, nothing written. Raises as `build` does."""
-    return to_markdown(*tabulate(runs, organisms, organism_set, draws, seed, method_seeds=method_seeds))
+    return to_markdown(tabulate(sources, ask))
 
 
-def tabulate(
-    runs: Path,
-    organisms: Sequence[str] | None = None,
-    organism_set: str = "as found",
-    draws: int = DRAWS,
-    seed: int = 0,
-    key: str = SORT_KEY,
-    method_seeds: Sequence[int] | None = None,
-) -> tuple[Table, tuple[Problem, ...]]:
-    """The table of every run below a folder (or of these method seeds), sorted and compared by the score `key`, and the files left out.
+def tabulate(sources: Path | Sequence[Path], ask: Ask | None = None) -> Table:
+    """The table of every record in some places, sorted and compared by a score, with what was left out.
 
-    `seed` is the bootstrap's; see `build_table` for the rest.
+    Raises:
+        PrerequisiteError, ValidationFailed, MixedResultsError: from `load` and `build_table`.
     """
-    loaded = _load(runs, method_seeds)
-    known = settled(loaded.results)
-    return build_table(loaded.results, organisms, organism_set, draws, seed, key, known), loaded.problems
+    ask = ask or Ask()
+    loaded = _load(sources, ask)
+    return replace(
+        build_table(
+            loaded.cells,
+            ask.organisms,
+            ask.organism_set,
+            ask.draws,
+            ask.seed,
+            ask.key,
+            settled(loaded.cells),
+            pairs=ask.pairs,
+            keep=ask.keep,
+        ),
+        problems=loaded.problems,
+        set_aside=loaded.set_aside,
+    )
 
 
-def settled(results: Iterable[Result]) -> frozenset[str]:
+def settled(results: Iterable[Result | Cell]) -> frozenset[str]:
     """Methods that draw nothing, as their records say, or the built-in method where they do not."""
     said: dict[str, set[bool | None]] = {}
     for r in results:
-        said.setdefault(r.identity.method, set()).add(r.provenance.stochastic)
+        stochastic = r.made.stochastic if isinstance(r, Cell) else r.provenance.stochastic
+        said.setdefault(r.identity.method, set()).add(stochastic)
     return frozenset(m for m, answers in said.items() if not any(_built_in(m) if a is None else a for a in answers))
 
 
@@ -113,35 +156,43 @@ def _built_in(method: str) -> bool:
     return BUILTIN[method].stochastic if method in BUILTIN else True
 
 
-def power(
-    runs: Path,
-    organisms: Sequence[str] | None = None,
-    organism_set: str = "as found",
-    score: str = SORT_KEY,
-    method_seeds: Sequence[int] | None = None,
-) -> tuple[Components, tuple[Problem, ...]]:
-    """Variance components of a score over every run below a folder (or of these method seeds), and the files left out."""
-    loaded = _load(runs, method_seeds)
-    return components(loaded.results, organisms, organism_set, score), loaded.problems
+def power(sources: Path | Sequence[Path], ask: Ask | None = None) -> tuple[Components, tuple[Problem, ...]]:
+    """Variance components of a score over every record in some places, and the files left out."""
+    ask = ask or Ask()
+    loaded = _load(sources, ask)
+    return components(loaded.cells, ask.organisms, ask.organism_set, ask.key), loaded.problems
 
 
-def _load(runs: Path, method_seeds: Sequence[int] | None) -> Loaded:
-    """Every usable result below a folder, or those of some method seeds.
+def _load(sources: Path | Sequence[Path], ask: Ask) -> Loaded:
+    """Every usable cell in some places, or those that were asked for.
 
     Raises:
         ValidationFailed: there are files, and none can be used.
-        PrerequisiteError: no result has one of the seeds.
+        PrerequisiteError: no cell is of what was asked for.
     """
-    loaded = load_results(runs)
-    if not loaded.results and loaded.problems:
+    loaded = load([sources] if isinstance(sources, Path) else sources, ask.keep)
+    if not loaded.cells and loaded.problems:
         first = loaded.problems[0]
         raise ValidationFailed(f"none of {len(loaded.problems)} result files can be used; {first.path}: {first.reason}")
-    if method_seeds is None:
+    loaded = _only(loaded, "method seed", ask.method_seeds, lambda c: c.identity.seeds["method"])
+    loaded = _only(loaded, "tier", ask.tiers, lambda c: c.identity.tier)
+    return _only(loaded, "layer", None if ask.layer is None else [ask.layer], lambda c: c.identity.layer)
+
+
+def _only(loaded: Loaded, what: str, wanted: Collection[object] | None, value: Callable[[Cell], object]) -> Loaded:
+    if wanted is None:
         return loaded
-    kept = tuple(r for r in loaded.results if r.identity.seeds["method"] in method_seeds)
-    if not kept:
-        there = sorted({r.identity.seeds["method"] for r in loaded.results})
-        raise PrerequisiteError(
-            f"no result has method seed {', '.join(map(str, method_seeds))}; there are {', '.join(map(str, there))}"
-        )
-    return replace(loaded, results=kept)
+    kept = narrowed(loaded, lambda c: value(c) in wanted)
+    if not kept.cells:
+        there = sorted({str(value(c)) for c in loaded.cells})
+        raise PrerequisiteError(f"no result has {what} {', '.join(map(str, wanted))}; there are {', '.join(there)}")
+    return kept
+
+
+def check_format(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raises `UsageError` for a format that there is not."""
+    for name in names:
+        if name not in known:
+            raise unknown("format", name, known)
+    if not names:
+        raise UsageError(f"--format names nothing; formats: {', '.join(known)}")

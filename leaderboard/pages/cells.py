@@ -33,13 +33,13 @@ FINDING_HEADS = (
     "Reading, 1",
     "Reading, 10",
 )
-CELL_HEADS = ("Organism", "Method", *SCORE_HEADS, "Seeds", "Cells", "Wall s")
+CELL_HEADS = ("Organism", "Method", *SCORE_HEADS, "False discoveries", "Seeds", "Cells", "Wall s")
 
 
 class Dialect(NamedTuple):
     """How a format writes plain text and a score."""
 
-    text: Callable[[str], str]
+    text: Callable[[object], str]
     score: Callable[[Estimate], str]
 
 
@@ -97,7 +97,7 @@ def cell_cells(row: CellRow, to: Dialect) -> list[str]:
     """One per-organism row, in the order of `CELL_HEADS`."""
     lead, trail = [row.organism, marked(row)], [str(row.seeds), statuses(row), number(row.wall_s, 1)]
     scores = [f"({to.score(e)})" if bracketed(row, s) else to.score(e) for s in SHOWN for e in [row.scores[s]]]
-    return [*map(to.text, lead), *scores, *map(to.text, trail)]
+    return [*map(to.text, lead), *scores, to.score(row.false_discovery), *map(to.text, trail)]
 
 
 def bracketed(row: Row, score: str) -> bool:

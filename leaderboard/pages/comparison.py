@@ -1,13 +1,16 @@
 """What `bench leaderboard compare` prints: the contrasts with their verdicts, then every pair of methods without one."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ...harness.escape import md
+from ...organisms.errors import unknown
+from ..statistics.contrasts import Contrast, Outcome, outcomes, values_of
 from ..statistics.rows import Estimate, Pair, Table
 from .cells import Dialect, marked, place_text, score_head
 from .text_formats import MARKDOWN, markdown_table, verdicts_markdown
-from .verdicts import verdicts_data
+from .verdicts import verdicts, verdicts_data
 
 PAIR_HEADS = ("Higher", "Lower", "Difference", "On this set")
 
@@ -85,3 +88,76 @@ def _pairs(table: Table) -> Iterator[tuple[Pair, Estimate | None]]:
     """Each pair with its difference on this very set, where that is known."""
     here = {(pair.better, pair.worse): pair.difference for pair in table.here}
     return ((pair, here.get((pair.better, pair.worse))) for pair in table.pairs)
+
+
+TWO_HEADS = ("Organism", "Difference")
+
+
+@dataclass(frozen=True)
+class TwoMethods:
+    """Two methods on the organisms that both have a score on and that count."""
+
+    first: str
+    second: str
+    score: str
+    organisms: tuple[tuple[str, Estimate, Estimate], ...]
+    """Organism and the score of each."""
+    outcome: Outcome
+    """Of the one contrast between them, which no list corrects."""
+    registered: bool
+    """Whether this contrast is one that was written down before."""
+
+    @property
+    def said(self) -> str:
+        """The difference in one sentence, and what may be made of it."""
+        asked = (
+            "It stands in the verdicts."
+            if self.registered
+            else "Nobody wrote this comparison down before: it is no verdict."
+        )
+        above = sum((a.value or 0.0) > (b.value or 0.0) for _, a, b in self.organisms)
+        return (
+            f"{self.first} less {self.second}, mean over families: {self.outcome.said}. {self.first} is above on {above} of "
+            f"{len(self.organisms)} organisms. {asked}"
+        )
+
+
+def two_methods(table: Table, first: str, second: str) -> TwoMethods:
+    """Compare two rows of a table by its key.
+
+    Raises:
+        UsageError: no such row.
+    """
+    names = [row.method for row in table.overall]
+    for name in (first, second):
+        if name not in names:
+            raise unknown("method", name, names)
+    rows = {(row.method, row.organism): row.scores[table.key] for row in table.cells}
+    on = [(o, rows[first, o], rows[second, o]) for o in table.counted[table.key]]
+    both = tuple((o, a, b) for o, a, b in on if a.value is not None and b.value is not None)
+    (outcome,) = outcomes([Contrast(first, second, table.key)], values_of(table))
+    asked = {(o.contrast.method, o.contrast.against) for each in verdicts(table).lists for o in each.outcomes}
+    return TwoMethods(first, second, table.key, both, outcome, bool(asked & {(first, second), (second, first)}))
+
+
+def two_rows(two: TwoMethods, to: Dialect) -> list[list[str]]:
+    """One line an organism, largest difference first."""
+    lines = sorted(two.organisms, key=lambda x: -abs((x[1].value or 0.0) - (x[2].value or 0.0)))
+    return [
+        [to.text(o), to.score(a), to.score(b), to.text(f"{(a.value or 0.0) - (b.value or 0.0):+.2f}")]
+        for o, a, b in lines
+    ]
+
+
+def two_data(two: TwoMethods) -> dict[str, Any]:
+    """As plain values."""
+    o = two.outcome
+    return {
+        "first": two.first,
+        "second": two.second,
+        "score": two.score,
+        "organisms": [{"organism": n, "first": a._asdict(), "second": b._asdict()} for n, a, b in two.organisms],
+        "families": o.families,
+        "p": o.p,
+        "registered": two.registered,
+    } | o.difference._asdict()

@@ -6,13 +6,10 @@ without which the page still says everything.
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from ...harness.escape import html as escape
-from ..board.store import Problem
 from ..statistics.contrasts import Outcome
 from ..statistics.null_adjusted import SHOWN
-from ..statistics.rows import CONSTANT, SORT_KEY, CellRow, FindingRow, MethodRow, Place, Row, Table, count
+from ..statistics.rows import CONSTANT, SORT_KEY, CellRow, FindingRow, MethodRow, Place, Row, Table
 from .cells import (
     CELL_HEADS,
     FINDING_HEADS,
@@ -31,7 +28,7 @@ from .cells import (
 )
 from .legend import PARENTHESES, finding_note, not_counted, notes_of
 from .style import CSS, JS
-from .svg import dose_response, interval_bar, mixture_score
+from .svg import dose_response, interval_bar
 from .verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_cells, verdicts
 
 HOW_TO_READ = (
@@ -39,15 +36,17 @@ HOW_TO_READ = (
     "base and taken out of the fine-tuned model, and a score says what share of the way they go. Bars show it with its 95&nbsp;% "
     "interval, on a scale with ticks at 0 and at 1; what these are stands below the table."
 )
+MOST_PANELS = 2000
+"""Cells of a page that still draws dose-response curves: each is some kilobytes, and needs its whole record."""
 SWATCH = '<svg viewBox="0 0 26 8" aria-hidden="true"><line class="{op}" x1="0" x2="26" y1="4" y2="4"/></svg>'
 HTML = Dialect(escape, estimate_text)
 LEGEND = (("add", "add to the base"), ("subtract", "subtract"), ("ablate", "ablate"))
 
 
-def to_html(table: Table, problems: Sequence[Problem] = ()) -> str:
-    """The whole page. `problems` are files that could not be used, listed with their reasons."""
+def to_html(table: Table) -> str:
+    """The whole page."""
     organisms = "".join(_organism(table, name, opened=i == 0) for i, name in enumerate(table.organisms))
-    failures = _failures(table, problems)
+    failures = _failures(table)
     protocol = [
         ("Protocol", f"{table.protocol}, settings {table.protocol_sha256}"),
         ("Organism set", f"{table.organism_set}: {', '.join(table.organisms)}"),
@@ -155,6 +154,7 @@ def _organism(table: Table, organism: str, opened: bool) -> str:
             [
                 _name(row),
                 *(_score(row, s) for s in SHOWN),
+                _td(estimate_text(row.false_discovery), row.false_discovery.value),
                 _td(str(row.seeds), row.seeds),
                 _status(row),
                 _td(number(row.wall_s, 1), row.wall_s),
@@ -162,7 +162,7 @@ def _organism(table: Table, organism: str, opened: bool) -> str:
         )
         for row in rows
     ]
-    panels = "".join(map(_panel, rows))
+    panels = "".join(map(_panel, rows)) if len(table.cells) <= MOST_PANELS else ""
     legend = "".join(f'<span class="k">{SWATCH.format(op=op)}{text}</span>' for op, text in LEGEND)
     curves = (
         "<h3>Dose and response</h3><p class='soft'>Share of the gap between the two models that is closed on dev prompts as the "
@@ -188,52 +188,36 @@ def _scale(table: Table, organism: str) -> str:
 
 
 def _panel(row: CellRow) -> str:
-    cell = next((c for c in row.cells if c.curves and c.behaviour), None)
-    if cell is None or cell.behaviour is None:
+    cell = next((c for c in row.cells if c.status == "ok" and c.points), None)
+    result = cell and cell.result
+    if result is None or not result.curves or result.behaviour is None:
         return ""
-    drawing = dose_response(
-        f"{row.method} on {row.organism}", cell.curves, cell.behaviour.b0_dev, cell.behaviour.b1_dev
-    )
+    b = result.behaviour
+    drawing = dose_response(f"{row.method} on {row.organism}", result.curves, b.b0_dev, b.b1_dev)
     return f"<figure><figcaption>{escape(row.method)} {_tag(row)}</figcaption>{drawing}</figure>"
 
 
 def _cost(table: Table) -> str:
     """Medians over the finished cells of each method."""
     lines: list[str] = []
-    for method in table.overall:
-        costs = [c.cost for row in table.cells if row.method == method.method for c in row.cells if c.status == "ok"]
-        if not costs:
-            continue
-        wall, cpu, tokens = (float(np.median([getattr(c, f) for c in costs])) for f in ("wall_s", "cpu_s", "tokens"))
-        peak = max(c.peak_rss_bytes for c in costs) / 2**30
-        vram = max((c.peak_vram_bytes for c in costs if c.peak_vram_bytes is not None), default=None)
-        names = dict.fromkeys(p for c in costs for p in c.phases)
-        phases = ", ".join(f"{p} {np.median([c.phases.get(p, 0.0) for c in costs]):.1f}" for p in names)
-        numbers = [_td(f"{v:,.{d}f}", v) for v, d in ((wall, 1), (cpu, 1), (tokens, 0), (peak, 2))]
+    names = {row.method: row for row in table.overall}
+    for c in table.costs:
+        peak, vram = c.peak_rss_bytes / 2**30, c.peak_vram_bytes
+        numbers = [_td(f"{v:,.{d}f}", v) for v, d in ((c.wall_s, 1), (c.cpu_s, 1), (c.tokens, 0), (peak, 2))]
         numbers.append(_td("–") if vram is None else _td(f"{vram / 2**30:.2f}", vram))
-        lines.append(_tr([_name(method), *numbers, _td(escape(phases), phases)]))
+        phases = ", ".join(f"{name} {wall_s:.1f}" for name, wall_s in c.phases.items())
+        lines.append(_tr([_name(names[c.method]), *numbers, _td(escape(phases), phases)]))
     heads = ("Method", "Wall s", "CPU s", "Tokens", "Peak RAM GiB", "Peak VRAM GiB", "Phases, s")
     return _table("Cost per cell: medians, peaks are the largest", heads, lines)
 
 
-def _failures(table: Table, problems: Sequence[Problem]) -> str:
-    """Every cell that is not ok, every hole and every unusable file, with its reason."""
-    lines: list[str] = []
-    for row in table.cells:
-        for c in row.cells:
-            if c.status != "ok":
-                error = f"{c.failure.type}: {c.failure.message}" if c.failure else ""
-                reason = " · ".join(filter(None, (c.reason, error))) or "no reason recorded"
-                lines.append(
-                    _failure(row.organism, row.method, str(c.identity.seeds.get("method", "")), c.status, reason)
-                )
-        holes = row.counts.get("not_run", 0) - sum(c.status == "not_run" for c in row.cells)
-        if holes:
-            lines.append(
-                _failure(row.organism, row.method, "", "not_run", f"no result found for {count(holes, 'seed')}")
-            )
-    lines += [_failure("", p.path, "", "unusable file", p.reason) for p in problems]
-    heads = ("Organism", "Method or file", "Seed", "Status", "Reason")
+def _failures(table: Table) -> str:
+    """Every cell that is not ok, every hole, every unusable file and every record that another stands for, with its reason."""
+    lines = [_failure(f.organism, f.method, f.seed, f.status, f.reason) for f in table.failures]
+    lines += [_failure("", a.path, "", "set aside", f"{a.cell}: {a.reason}") for a in table.set_aside]
+    lines += [_failure("", p.path, "", "unusable file", p.reason) for p in table.problems]
+    lines += [_failure("", m.command, "", "missing", m.reason) for m in table.missing]
+    heads = ("Organism", "Method, file or command", "Seed", "Status", "Reason")
     return _table("Cells without a score and files that could not be used", heads, lines) if lines else "<p>None.</p>"
 
 
@@ -283,5 +267,5 @@ def _score(row: Row, name: str) -> str:
     value, _, rest = estimate_text(row.scores[name]).partition(" ")
     text = f"{value} <small>{rest}</small>"
     text = f"({text})" if bracketed(row, name) else text
-    mixture = mixture_score(row, name) if isinstance(row, CellRow) else None
+    mixture = row.mixture(name) if isinstance(row, CellRow) else None
     return _td(text + interval_bar(name, row.scores[name], row.kind, mixture), row.scores[name].value)

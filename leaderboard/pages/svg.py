@@ -8,12 +8,9 @@ Colours come from the page's style by class; every drawing carries its numbers a
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from ...harness.escape import html as escape
-from ...harness.protocol.intervals import normalised
 from ...harness.records.result import Curve
-from ..statistics.rows import CellRow, Estimate
+from ..statistics.rows import Estimate
 from .cells import estimate_text, number
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 230, 140, 20, 8, 42, 26
@@ -52,21 +49,6 @@ def interval_bar(name: str, estimate: Estimate, kind: str, mixture: float | None
         f'<line class="base" x1="2" x2="118" y1="6" y2="6"/>{tick(0, 1)}{tick(1, 1)}{second}'
         f'<g class="{kind.split()[0]}">{ends}<circle cx="{x(value)}" cy="6" r="2.6"/></g></svg>'
     )
-
-
-def mixture_score(row: CellRow, name: str) -> float | None:
-    """What mixtures of differences would score on a side by the zero and the one of the row's own records."""
-    if name not in ("sufficiency", "necessity"):
-        return None
-    found = [getattr(c.scores, name) for c in row.cells if c.scores]
-    at = [s.anchors for s in found if s.p_random is not None and s.anchors.mixture is not None]
-    if not at:
-        return None
-    mixture, null, oracle = (
-        np.array([[getattr(a, what) for a in at]]).mean(1) for what in ("mixture", "null", "oracle")
-    )
-    score = float(normalised(mixture, null, oracle)[0])
-    return None if np.isnan(score) else score
 
 
 def dose_response(title: str, curves: Sequence[Curve], b0: float, b1: float) -> str:

@@ -1,11 +1,10 @@
-"""Markdown and CSV of a table. Pure functions: the same table gives the same bytes."""
+"""Markdown of a table. Pure functions: the same table gives the same bytes."""
 
-import csv
-import io
+import re
 from collections.abc import Sequence
 
-from ...harness.escape import csv_field, md
-from ..board.store import Problem
+from ...harness.escape import md
+from ..board.resolve import RULE
 from ..statistics.rows import Table
 from .cells import (
     ANCHOR_HEADS,
@@ -18,7 +17,6 @@ from .cells import (
     estimate_text,
     finding_cells,
     overall_cells,
-    statuses,
 )
 from .legend import ANCHOR_NOTE, PARENTHESES, finding_note, not_counted, notes_of
 from .verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_cells, verdicts
@@ -26,18 +24,23 @@ from .verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_cells, verdicts
 MARKDOWN = Dialect(md, estimate_text)
 
 
-def to_markdown(table: Table, problems: Sequence[Problem] = ()) -> str:
-    """All tables, GitHub flavour, what does not count, and the files that could not be used."""
+def to_markdown(table: Table) -> str:
+    """All tables, GitHub flavour, and what does not count, was left out or is missing."""
     cells = markdown_table(CELL_HEADS, [cell_cells(row, MARKDOWN) for row in table.cells])
     anchors = markdown_table(ANCHOR_HEADS, [anchor_cells(row, MARKDOWN) for row in table.anchors])
-    cells += f"\n## Anchors\n\n{ANCHOR_NOTE}\n\n{anchors}" if table.anchors else ""
-    out = "".join(f"- {md(organism)}: {md(scores)}: {md(why)}\n" for organism, scores, why in not_counted(table))
-    cells += f"\n## Not counted\n\n{out}" if out else ""
-    other = f"## Beyond isolation\n\n{finding_markdown(table)}\n" if table.finding_measures else ""
-    unusable = "".join(f"- {md(problem.path)}: {md(problem.reason)}\n" for problem in problems)
-    unusable = f"\n## Files that could not be used\n\n{unusable}" if problems else ""
-    whole = f"{overall_markdown(table)}\n## Verdicts\n\n{verdicts_markdown(table)}\n{other}"
-    return f"# Leaderboard\n\n{whole}## By organism\n\n{PARENTHESES}\n\n{cells}{unusable}"
+    parts = ["# Leaderboard", overall_markdown(table), f"## Verdicts\n\n{verdicts_markdown(table)}"]
+    parts += [f"## Beyond isolation\n\n{finding_markdown(table)}"] * bool(table.finding_measures)
+    parts += [f"## By organism\n\n{PARENTHESES}\n\n{cells}"]
+    parts += [f"## Anchors\n\n{ANCHOR_NOTE}\n\n{anchors}"] * bool(table.anchors)
+    for head, lines in (
+        ("Not counted", [f"{md(o)}: {md(scores)}: {md(why)}" for o, scores, why in not_counted(table)]),
+        ("Missing", [f"{md(m.reason)}: {_code(m.command)}" for m in table.missing]),
+        ("Set aside", [f"{md(a.path)}: {md(a.cell)}: {md(a.reason)}" for a in table.set_aside]),
+        ("Files that could not be used", [f"{md(p.path)}: {md(p.reason)}" for p in table.problems]),
+    ):
+        listed = [RULE] * (head == "Set aside") + ["\n".join(f"- {line}" for line in lines)]
+        parts += ["\n\n".join([f"## {head}", *listed])] * bool(lines)
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def overall_markdown(table: Table) -> str:
@@ -63,21 +66,9 @@ def verdicts_markdown(table: Table) -> str:
     return "\n\n".join([*parts, *([md(CONTRAST_NOTE)] if found.lists else [])]) + "\n"
 
 
-def to_csv(table: Table) -> str:
-    """One row per organism × method × score, full precision; empty where there is no value. `not_counted`: why a value is in no mean."""
-    out = io.StringIO()
-    lead = ("organism", "method", "kind", "access", "score", "value", "ci_low", "ci_high")
-    sizes = ("seeds", "prompts", "templates", "cells", "wall_s", "not_counted")
-    basis = ("protocol", "protocol_sha256", "organism_set", "bootstrap_draws", "bootstrap_seed")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(lead + sizes + basis)
-    for row in table.cells:
-        # a tier is one of five words; as text, `+generations` would no longer be the one of the records
-        who = (csv_field(row.organism), csv_field(row.method), row.kind, row.access)
-        size = (row.seeds, row.prompts, row.templates, statuses(row), row.wall_s)
-        on = (*map(csv_field, (table.protocol, table.protocol_sha256, table.organism_set)), table.draws, table.seed)
-        writer.writerows((*who, s, *e, *size, row.not_counted.get(s), *on) for s, e in row.scores.items())
-    return out.getvalue()
+def _code(command: str) -> str:
+    """A command to be copied, where it holds nothing that Markdown could read."""
+    return f"`{command}`" if re.fullmatch(r"[\w ./,='-]+", command) else md(command)
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

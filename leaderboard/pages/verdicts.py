@@ -5,6 +5,7 @@ A sentence leads with what could be decided at all: with few families no contras
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ...organisms.errors import UsageError
@@ -64,6 +65,7 @@ class Verdicts:
     lists: tuple[Answered, ...]
 
 
+@lru_cache(maxsize=4)
 def verdicts(table: Table) -> Verdicts:
     """The lists that can be answered; a table by another score than the pre-registered one has none."""
     if table.key != SORT_KEY:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from ...harness.records.result import ALPHA, FalseDiscovery, Result
+from ...harness.records.result import ALPHA, FalseDiscovery
+from ..board.cell import Cell
 from .grid import Grid
 from .resample import headline
 from .rows import Estimate, FindingRow
@@ -30,7 +31,7 @@ def _row(grid: Grid) -> FindingRow:
     return FindingRow(
         method=grid.method,
         kind=grid.kind,
-        false_discovery=_share(tested),
+        false_discovery=false_share(tested),
         findings=sum(len(t.p) for t in tested),
         nulls=len(tested),
         expected=tested[0].expected if tested else None,
@@ -40,7 +41,7 @@ def _row(grid: Grid) -> FindingRow:
     )
 
 
-def _share(tested: Sequence[FalseDiscovery]) -> Estimate:
+def false_share(tested: Sequence[FalseDiscovery]) -> Estimate:
     """Share of all findings on all nulls that are called causally active, with its Clopper-Pearson interval."""
     p = [p for test in tested for p in test.p]
     if not p:
@@ -49,16 +50,16 @@ def _share(tested: Sequence[FalseDiscovery]) -> Estimate:
     return Estimate(found.statistic, *found.proportion_ci())
 
 
-def _mean(grid: Grid, value: Callable[[Result], float | None], least: float) -> Estimate:
+def _mean(grid: Grid, value: Callable[[Cell], float | None], least: float) -> Estimate:
     """As a headline: over families, of the mean over organisms of the mean over seeds; from `least` to 1."""
     values = {o: [v for c in own if (v := value(c)) is not None] for o, own in grid.cells.items()}
     means = {o: float(np.mean(v)) for o, v in values.items() if v}
     return headline(means, (least, 1.0)) if means else Estimate()
 
 
-def _located(cell: Result, k: int) -> float | None:
+def _located(cell: Cell, k: int) -> float | None:
     return next((at.cos for at in cell.localisation.at if at.k == k), None) if cell.localisation else None
 
 
-def _identified(cell: Result, k: int) -> float | None:
+def _identified(cell: Cell, k: int) -> float | None:
     return next((at.value for at in cell.identification.at if at.k == k), None) if cell.identification else None

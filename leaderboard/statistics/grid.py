@@ -9,10 +9,11 @@ what no direction can do at this layer says nothing of who looks for it. Where n
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from ...harness.records.result import Result
+from ..board.cell import Cell
 from .labels import row_labels
 from .null_adjusted import SCORES
 from .rows import FAILURES, KINDS, STATUSES, Kind, Standing
@@ -39,9 +40,9 @@ class Grid:
 
     method: str
     access: str
-    cells: dict[str, tuple[Result, ...]]
+    cells: dict[str, tuple[Cell, ...]]
     """By organism, all of the set."""
-    scored: dict[str, tuple[Result, ...]]
+    scored: dict[str, tuple[Cell, ...]]
     """Those that carry a score."""
     inapplicable: frozenset[str]
     """Organisms that are outside the set for every method."""
@@ -78,10 +79,15 @@ class Grid:
             return {"not_applicable": len(cells)} if cells else {}
         counts = Counter[str](map(status, cells))
         if not counts["not_applicable"]:
-            counts["not_run"] += len({seed(c) for own in self.cells.values() for c in own} - set(map(seed, cells)))
+            counts["not_run"] += len(self.all_seeds - set(map(seed, cells)))
         return {s: counts[s] for s in STATUSES if counts[s]}
 
-    @property
+    @cached_property
+    def all_seeds(self) -> frozenset[str]:
+        """Of any organism."""
+        return frozenset(seed(c) for own in self.cells.values() for c in own)
+
+    @cached_property
     def standing(self) -> Standing:
         """Whether the row has a headline, and whether it is ranked."""
         counts = [self.counts(organism) for organism in self.cells]
@@ -91,38 +97,45 @@ class Grid:
         return "ranked" if self.kind == "method" and whole else "unranked"
 
 
-def grids(results: Sequence[Result], names: Sequence[str]) -> list[Grid]:
+def grids(results: Sequence[Cell], names: Sequence[str]) -> list[Grid]:
     """One grid per row label, by label, over the organisms `names`."""
     labels = row_labels(results)
-    nowhere = frozenset(o for o in names if _inapplicable([r for r in results if r.identity.organism == o]))
+    by_organism: dict[str, list[Cell]] = {o: [] for o in names}
+    by_label: dict[str, dict[str, list[Cell]]] = {}
+    for r in results:
+        if (o := r.identity.organism) in by_organism:
+            by_organism[o].append(r)
+        by_label.setdefault(labels[r.id], {}).setdefault(o, []).append(r)
+    nowhere = frozenset(o for o, own in by_organism.items() if _inapplicable(own))
     unsolvable, found = _unsolvable(results, labels), list[Grid]()
-    for label in sorted(set(labels.values())):
-        own = [r for r in results if labels[r.id] == label]
-        cells = {o: tuple(r for r in own if r.identity.organism == o) for o in names}
+    for label in sorted(by_label):
+        own = by_label[label]
+        cells = {o: tuple(own.get(o, ())) for o in names}
         scored = {
             o: tuple(c for c in cells[o] if status(c) in ("ok", *FAILURES)) if o not in nowhere else () for o in names
         }
-        found.append(Grid(label, own[0].provenance.access, cells, scored, nowhere, unsolvable))
+        access = next(iter(own.values()))[0].identity.access
+        found.append(Grid(label, access, cells, scored, nowhere, unsolvable))
     return found
 
 
-def untried(results: Sequence[Result], names: Sequence[str]) -> tuple[str, ...]:
+def untried(results: Sequence[Cell], names: Sequence[str]) -> tuple[str, ...]:
     """Organisms of `names` with a score that no directions fitted on labels were tried on: they count everywhere."""
     tried = {r.identity.organism for r in results if r.identity.method == LABELLED and r.scores}
     scored = {r.identity.organism for r in results if r.scores}
     return tuple(o for o in names if o in scored - tried)
 
 
-def _unsolvable(results: Sequence[Result], labels: Mapping[str, str]) -> Reasons:
+def _unsolvable(results: Sequence[Cell], labels: Mapping[str, str]) -> Reasons:
     """By the best row of `LABELLED` on each organism, the mean over its seeds; a failed cell says nothing."""
-    rows: dict[str, dict[str, list[Result]]] = {}
+    rows: dict[str, dict[str, list[Cell]]] = {}
     for r in results:
         if r.identity.method == LABELLED and r.scores:
             rows.setdefault(r.identity.organism, {}).setdefault(labels[r.id], []).append(r)
     reasons: dict[str, dict[str, str]] = {score: {} for score in SCORES}
     for organism, of in rows.items():
         reached = {
-            side: max(float(np.mean([getattr(r.scores, side).value or 0.0 for r in own])) for own in of.values())
+            side: max(float(np.mean([r.scores[side]["value"] or 0.0 for r in own])) for own in of.values())
             for side in {side for sides in PARTS.values() for side in sides}
         }
         for score, sides in PARTS.items():
@@ -132,17 +145,17 @@ def _unsolvable(results: Sequence[Result], labels: Mapping[str, str]) -> Reasons
     return reasons
 
 
-def status(cell: Result) -> str:
+def status(cell: Cell) -> str:
     """The record's status; a cell that ran but has nothing to score (a null organism) is not applicable."""
-    return "not_applicable" if cell.status == "ok" and cell.samples is None else cell.status
+    return "not_applicable" if cell.status == "ok" and cell.points is None else cell.status
 
 
-def seed(cell: Result) -> str:
+def seed(cell: Cell) -> str:
     """What tells cells of one method on one organism apart."""
-    return repr(sorted(cell.identity.seeds.items()))
+    return ",".join(f"{name}={n}" for name, n in sorted(cell.identity.seeds.items()))
 
 
-def _inapplicable(cells: Sequence[Result]) -> bool:
+def _inapplicable(cells: Sequence[Cell]) -> bool:
     """Whether an organism has no scale: somebody found it not applicable, and nobody scored on it."""
     found = set(map(status, cells))
     return "not_applicable" in found and "ok" not in found

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from ...harness.records.result import Result
 from ...methods.registry import GIVEN, is_given
+from ..board.cell import Cell
 
 PUBLISHED: Mapping[str, Mapping[str, object]] = {"logit_diff": {"rank": "rate"}}
 """Method → options whose default departs from its paper's, at the paper's value (why: docs/tuning.md). What depends on a model's
@@ -25,17 +26,20 @@ def as_published(method: str) -> str:
     return f"{method}@published" if method in PUBLISHED else method
 
 
-def row_labels(results: Sequence[Result]) -> dict[str, str]:
+def row_labels(results: Sequence[Result | Cell]) -> dict[str, str]:
     """Row label by result id."""
     forms: dict[str, list[Form]] = {}
+    of: dict[str, tuple[str, Form]] = {}
     for result in results:
-        known, form = forms.setdefault(_name(result), []), _form(result)
+        name = _name(result)
+        known, form = forms.setdefault(name, []), _form(result)
         if form not in known:
             known.append(form)
-    return {r.id: _label(name, _form(r), forms[name]) for r in results for name in [_name(r)]}
+        of[result.id] = name, form
+    return {id_: _label(name, form, forms[name]) for id_, (name, form) in of.items()}
 
 
-def _name(result: Result) -> str:
+def _name(result: Result | Cell) -> str:
     """The method's, with what follows from the configuration."""
     identity = result.identity
     published = PUBLISHED.get(identity.method)
@@ -44,7 +48,7 @@ def _name(result: Result) -> str:
     )
 
 
-def _form(result: Result) -> Form:
+def _form(result: Result | Cell) -> Form:
     identity = result.identity
     budget = {f"budget.{k}": v for k, v in identity.budget.items()}
     version = GIVEN.strip() if is_given(identity.method_version) else identity.method_version

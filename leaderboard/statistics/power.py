@@ -35,6 +35,7 @@ from scipy import optimize, stats
 from ...harness.protocol.intervals import Array, point_weights
 from ...harness.records.result import Result, Samples
 from ...organisms.errors import PrerequisiteError
+from ..board.cell import Cell
 from .grid import Grid, status
 from .null_adjusted import SCORES, table_draws
 from .resample import LEVELS, clusters, shares
@@ -148,7 +149,7 @@ def noncentrality(df: float, alpha: float = ALPHA) -> float:
 
 
 def components(
-    results: Sequence[Result],
+    results: Sequence[Result] | Sequence[Cell],
     organisms: Sequence[str] | None = None,
     organism_set: str = "as found",
     score: str = SORT_KEY,
@@ -264,16 +265,15 @@ def pseudo_values(samples: Samples, score: str) -> Array:
 def _block(compared: Sequence[Grid], organism: str, score: str) -> dict[str, Array]:
     """Method → [seeds, templates]; a failed cell is all zeros. Empty if no cell finished, or there is one template."""
     cells = {grid.method: grid.scored[organism] for grid in compared}
-    finished = (c.samples for own in cells.values() for c in own if status(c) == "ok" and c.samples)
-    templates = next((len(set(scored_templates(s))) for s in finished), 0)
+    templates = next((c.templates for own in cells.values() for c in own if status(c) == "ok"), 0)
     if templates < 2:
         return {}
-    return {
-        method: np.stack(
-            [pseudo_values(c.samples, score) if c.status == "ok" and c.samples else np.zeros(templates) for c in own]
-        )
-        for method, own in cells.items()
-    }
+    return {method: np.stack([_values(c, score, templates) for c in own]) for method, own in cells.items()}
+
+
+def _values(cell: Cell, score: str, templates: int) -> Array:
+    samples = cell.result.samples if cell.status == "ok" else None
+    return pseudo_values(samples, score) if samples else np.zeros(templates)
 
 
 def _residual(table: Array) -> Array:

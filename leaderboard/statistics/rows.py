@@ -1,12 +1,13 @@
 """What a table holds: plain records that the renderers print and that become data frames."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
-from ...harness.records.result import Result, Samples
+from ...harness.records.result import Samples
+from ..board.cell import Cell
 
 SORT_KEY = "isolation"
 """The score a table is sorted and ranked by unless another is asked for."""
@@ -19,6 +20,7 @@ FAILURES = ("failed", "oom", "timeout")
 STATUSES = ("ok", *FAILURES, "not_applicable", "not_run")
 
 SIDES = ("sufficiency", "necessity")
+FALSE_DISCOVERY = ("false_discovery", "false_discovery_low", "false_discovery_high")
 Kind = Literal["method", "upper bound", "anchor"]
 KINDS: Mapping[str, Kind] = {"anchor": "anchor", "supervised": "upper bound"}
 """By access tier; every other tier is a method that is ranked."""
@@ -74,10 +76,12 @@ class CellRow(Row):
     """One organism × method. Intervals: seed → templates, prompts and controls."""
 
     organism: str
-    cells: tuple[Result, ...]
+    cells: tuple[Cell, ...]
     """The records behind the row, by seed."""
     not_counted: Mapping[str, str]
     """Scores that no mean over organisms counts, and why (`grid`); they are no method's doing."""
+    false_discovery: Estimate = field(default_factory=Estimate)
+    """On a null, where there is no score to give: share of the findings with p < `ALPHA`, as in `FindingRow`."""
 
     @property
     def seeds(self) -> int:
@@ -87,17 +91,34 @@ class CellRow(Row):
     @property
     def prompts(self) -> int:
         """Scored test prompts, 0 if no cell finished."""
-        return max((sum(c.samples.scored) for c in self.cells if c.samples), default=0)
+        return max((c.prompts for c in self.cells), default=0)
 
     @property
     def templates(self) -> int:
         """Templates of these prompts."""
-        return max((len(set(scored_templates(c.samples))) for c in self.cells if c.samples), default=0)
+        return max((c.templates for c in self.cells), default=0)
+
+    def mixture(self, score: str) -> float | None:
+        """What mixtures of differences would get on a side, by the zero and the one of the row's own records."""
+        at = [c.scores[score] for c in self.cells if c.scores and score in SIDES]
+        at = [n for n in at if n["p_random"] is not None and n["mixture"] is not None]
+        means = (
+            [sum(n[what] or 0.0 for n in at) / len(at) for what in ("mixture", "null", "oracle")] if at else [0.0] * 3
+        )
+        zero = max(means[1], 0.0)
+        return (means[0] - zero) / (means[2] - zero) if at and means[2] > zero else None
 
     def columns(self) -> dict[str, object]:
         """As in `Row`, led by the organism."""
         sizes = {"seeds": self.seeds, "prompts": self.prompts, "templates": self.templates}
-        return {"organism": self.organism} | super().columns() | sizes | {"not_counted": ", ".join(self.not_counted)}
+        null = dict(zip(FALSE_DISCOVERY, self.false_discovery, strict=True))
+        return (
+            {"organism": self.organism}
+            | super().columns()
+            | null
+            | sizes
+            | {"not_counted": ", ".join(self.not_counted)}
+        )
 
 
 @dataclass(frozen=True)
@@ -170,6 +191,60 @@ class AnchorRow:
 
 
 @dataclass(frozen=True)
+class CostRow:
+    """What a finished cell of one method costs: medians, and the largest peaks."""
+
+    method: str
+    kind: Kind
+    wall_s: float
+    cpu_s: float
+    tokens: float
+    peak_rss_bytes: int
+    peak_vram_bytes: int | None
+    phases: Mapping[str, float]
+    """Median wall seconds by phase."""
+
+
+@dataclass(frozen=True)
+class FailureRow:
+    """Cells without a score, and why."""
+
+    organism: str
+    method: str
+    seed: str
+    """Empty where it stands for seeds that were not run."""
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that is not a usable result."""
+
+    path: str
+    """As the user would find it, with forward slashes."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A record that is in order and does not count, because another record of the same cell does."""
+
+    path: str
+    cell: str
+    """`organism/method/id12`."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Cells that a table lacks, and the command that makes them."""
+
+    command: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two ranked methods on the same organisms, prompts and draws."""
 
@@ -181,9 +256,9 @@ class Pair:
     """Two-sided, of no difference, of this pair alone: nothing corrects it for how many pairs there are, so it is no verdict."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
-    """Everything the renderers print."""
+    """The one data model of a board: every format renders this, and computes nothing of its own."""
 
     overall: tuple[MethodRow, ...]
     """By the sort key, highest first; rows without a headline last."""
@@ -199,6 +274,11 @@ class Table:
     """Methods with anything measured beside the scores, in the order of `overall`."""
     anchors: tuple[AnchorRow, ...]
     """By organism, then side."""
+    costs: tuple[CostRow, ...]
+    """Methods with a finished cell, in the order of `overall`."""
+    failures: tuple[FailureRow, ...]
+    """In the order of `cells`."""
+    missing: tuple[Missing, ...]
     organisms: tuple[str, ...]
     inapplicable: tuple[str, ...]
     """Those of `organisms` that no method can be scored on; they are outside every mean."""
@@ -219,6 +299,9 @@ class Table:
     protocol_sha256: str
     draws: int
     seed: int
+    problems: tuple[Problem, ...] = ()
+    """Files that could not be used."""
+    set_aside: tuple[SetAside, ...] = ()
 
     @property
     def header(self) -> str:

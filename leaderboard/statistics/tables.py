@@ -16,14 +16,17 @@ from ...harness.protocol.consistency import fault
 from ...harness.protocol.intervals import Array, interval
 from ...harness.records.result import Result
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
-from ..board.store import cell_name, check_comparable, sort_key
+from ..board.account import costs, failures, missing
+from ..board.cell import Cell
+from ..board.keep import Keep
+from ..board.resolve import cell_name, check_comparable, sort_key
 from .compare import across, paired
-from .finding_measures import finding_measures
+from .finding_measures import false_share, finding_measures
 from .fixed_set import Noise, noise, on_this_set
 from .grid import Grid, grids, untried
 from .null_adjusted import SCORES
 from .ranks import places
-from .resample import Spread, cluster_draws, cluster_means, clusters, headline, organism_draws, point_scores, shares
+from .resample import Spread, cluster_draws, cluster_means, clusters, headline, organism_draws, shares
 from .rows import CONSTANT, FAILURES, SIDES, SORT_KEY, STATUSES, AnchorRow, CellRow, Estimate, MethodRow, Table
 
 DRAWS = 10_000
@@ -31,19 +34,22 @@ NOTHING = {name: Estimate() for name in SCORES}
 
 
 def build_table(
-    results: Sequence[Result],
+    results: Sequence[Result] | Sequence[Cell],
     organisms: Sequence[str] | None = None,
     organism_set: str = "as found",
     draws: int = DRAWS,
     seed: int = 0,
     key: str = SORT_KEY,
     settled: Collection[str] = (),
+    pairs: bool = True,
+    keep: Keep | None = None,
 ) -> Table:
     """Score every method over one organism set, sorted and compared by the score `key`.
 
     `organisms` is the frozen set. None takes every organism among the results, which is fit for one's own runs only: a
     result on one more organism then enlarges the set for everybody. A published table names its set. `settled` are methods
-    known to draw nothing, for which one method seed says all (`fixed_set`).
+    known to draw nothing, for which one method seed says all (`fixed_set`). Without `pairs` no two methods are compared, and
+    intervals that are in `keep` are not drawn again: most of the work of a table.
 
     Raises:
         UsageError, PrerequisiteError, ValidationFailed, MixedResultsError: as `chosen_grids`.
@@ -53,19 +59,20 @@ def build_table(
     seeds = {
         g.method: 1 if g.name in settled else g.seeds
         for g in found
-        if g.standing == "ranked" and (g.seeds > 1 or g.name in settled)
+        if pairs and g.standing == "ranked" and (g.seeds > 1 or g.name in settled)
     }
     unsolvable = found[0].unsolvable
     inside = [name for name in names if name not in found[0].inapplicable]
     counted = {score: tuple(o for o in inside if o not in unsolvable[score]) for score in SCORES}
     noises: list[Noise] = []
     alone: dict[str, dict[str, Array]] = {}
+    kept = _Kept(keep or Keep(on=False), draws, seed)
     for organism in names:  # one at a time, so that memory grows with the methods and not with the cells
-        spread = organism_draws(
-            {g.method: g.scored[organism] for g in found if organism in g.used}, organism, draws, seed
-        )
+        groups = {g.method: g.scored[organism] for g in found if organism in g.used}
+        whole = (seeds and organism in counted[key]) or any(counted[s] == (organism,) for s in (key, CONSTANT))
+        ends, spread = kept.intervals(organism, groups, bool(whole))
         for grid in found:
-            rows[grid.method].append(_cell_row(grid, organism, spread.get(grid.method)))
+            rows[grid.method].append(_cell_row(grid, organism, ends.get(grid.method)))
         if seeds and organism in counted[key]:
             templates = max(row[-1].templates for row in rows.values())
             noises.append(noise({m: spread[m] for m in seeds}, seeds, templates, SCORES.index(key)))
@@ -84,16 +91,22 @@ def build_table(
     ]
     known = {m: v for m, v in values[key].items() if m in seeds}
     weight = shares(counted[key])
+    cells = tuple(rows[row.method][i] for i in range(len(names)) for row in overall)
+    order = {row.method: i for i, row in enumerate(overall)}
+    on: dict[str, list[Cell]] = {}
+    for cell in chosen:
+        on.setdefault(cell.identity.organism, []).append(cell)
     return Table(
         overall=tuple(overall),
-        cells=tuple(rows[row.method][i] for i in range(len(names)) for row in overall),
-        pairs=paired(values[key], across(compared[key])),
+        cells=cells,
+        pairs=paired(values[key], across(compared[key])) if pairs else (),
         here=paired(known, on_this_set(noises, seeds, [weight[o] for o in counted[key]])),
         unknown_here=tuple(m for m in values[key] if m not in known),
-        finding_measures=tuple(
-            sorted(finding_measures(found), key=lambda r: [o.method for o in overall].index(r.method))
-        ),
-        anchors=tuple(row for name in inside for row in _anchors(chosen, name)),
+        finding_measures=tuple(sorted(finding_measures(found), key=lambda r: order[r.method])),
+        anchors=tuple(row for name in inside for row in _anchors(on.get(name, []), name)),
+        costs=costs(overall, rows),
+        failures=failures(cells),
+        missing=missing(rows, inside, chosen),
         organisms=tuple(names),
         inapplicable=tuple(name for name in names if name in found[0].inapplicable),
         counted=counted,
@@ -111,9 +124,11 @@ def build_table(
 
 
 def chosen_grids(
-    results: Sequence[Result], organisms: Sequence[str] | None, organism_set: str, key: str
-) -> tuple[list[str], list[Result], list[Grid]]:
-    """The names of the set, the results on it and the grid of each row label, everything that can be refused refused.
+    results: Sequence[Result] | Sequence[Cell], organisms: Sequence[str] | None, organism_set: str, key: str
+) -> tuple[list[str], list[Cell], list[Grid]]:
+    """The names of the set, the cells on it and the grid of each row label, everything that can be refused refused.
+
+    Cells come from `store.load`, which believes no record that contradicts itself; of records this is asked here.
 
     Raises:
         UsageError: no such score. PrerequisiteError: no results. MixedResultsError: they measured different things.
@@ -122,32 +137,65 @@ def chosen_grids(
     if key not in SCORES:
         raise unknown("score", key, SCORES)
     names = sorted(set(organisms) if organisms is not None else {r.identity.organism for r in results})
-    chosen = sorted((r for r in results if r.identity.organism in names), key=sort_key)
+    inside = set(names)
+    chosen = sorted((r for r in results if r.identity.organism in inside), key=sort_key)
     if not chosen:
         raise PrerequisiteError(
             f"no results on the organism set {organism_set!r} ({', '.join(names) or 'empty'}): run them first"
         )
     check_comparable(chosen)
     for result in chosen:
-        if (wrong := fault(result, redraw=False)) is not None:  # a table draws its own intervals
+        if isinstance(result, Result) and (wrong := fault(result, redraw=False)):  # a table draws its own intervals
             raise ValidationFailed(f"{cell_name(result)}: {wrong}")
-    return names, chosen, grids(chosen, names)
+    cells = [Cell.of(r, r.id) if isinstance(r, Result) else r for r in chosen]
+    return names, cells, grids(cells, names)
 
 
-def _cell_row(grid: Grid, organism: str, spread: Spread | None) -> CellRow:
-    """The row of one organism, given its [scores, draws]."""
-    cells, scored, counts = grid.cells[organism], grid.scored[organism], grid.counts(organism)
-    whole = spread is not None and "not_run" not in counts
+class _Kept:
+    """Intervals of the rows of one organism after another, drawn where they are not kept."""
+
+    def __init__(self, keep: Keep, draws: int, seed: int):
+        self.keep, self.draws, self.seed = keep, draws, seed
+
+    def intervals(
+        self, organism: str, groups: Mapping[str, Sequence[Cell]], whole: bool
+    ) -> tuple[Mapping[str, Mapping[str, Estimate]], dict[str, Spread]]:
+        """Scores with intervals by method; and the draws of all of them, if they are wanted as a `whole`."""
+        keys = {m: ".".join(c.sha256 for c in own) for m, own in groups.items()}
+        known: dict[str, list[list[float | None]]] = self.keep.get("intervals", organism, self.draws, self.seed) or {}
+        new = {m: own for m, own in groups.items() if whole or keys[m] not in known}
+        spread = organism_draws({m: [c.result for c in own] for m, own in new.items()}, organism, self.draws, self.seed)
+        fresh = {
+            keys[m]: [list(e) for e in _estimates(_points(groups[m]), s.drawn).values()] for m, s in spread.items()
+        }
+        if fresh.keys() - known.keys():
+            self.keep.put(known | fresh, "intervals", organism, self.draws, self.seed)
+        known |= fresh
+        ends = {m: {str(s): Estimate(*e) for s, e in zip(SCORES, known[k], strict=True)} for m, k in keys.items()}
+        return ends, spread
+
+
+def _points(cells: Sequence[Cell]) -> Array:
+    """Mean over seeds of the scores [scores]; a failed cell counts as 0, the null score."""
+    zero = (0.0,) * len(SCORES)
+    own = [cell.points if cell.status == "ok" and cell.points else zero for cell in cells]
+    return np.mean(np.array(own, dtype=np.float64), axis=0)
+
+
+def _cell_row(grid: Grid, organism: str, scores: Mapping[str, Estimate] | None) -> CellRow:
+    """The row of one organism, given its scores with their intervals."""
+    cells, counts = grid.cells[organism], grid.counts(organism)
     return CellRow(
         method=grid.method,
         kind=grid.kind,
         access=grid.access,
-        scores=_estimates(point_scores(scored), spread.drawn) if spread and whole else NOTHING,
+        scores=scores if scores and "not_run" not in counts else NOTHING,
         counts=counts,
         wall_s=_median_wall(cells),
         organism=organism,
         cells=cells,
         not_counted={s: reasons[organism] for s, reasons in grid.unsolvable.items() if organism in reasons},
+        false_discovery=false_share([c.false_discovery for c in cells if c.false_discovery]),
     )
 
 
@@ -192,20 +240,18 @@ def _by_organism(
     }
 
 
-def _anchors(results: Sequence[Result], organism: str) -> Iterator[AnchorRow]:
+def _anchors(on: Sequence[Cell], organism: str) -> Iterator[AnchorRow]:
     """Both sides of one organism, as all scored records say that have controls; how many findings a method has changes its controls."""
-    cells = [r for r in results if r.identity.organism == organism and r.scores and r.samples]
-    cells = [r for r in cells if r.scores and r.scores.sufficiency_constant.p_random is not None]
-    if not cells or not (samples := cells[0].samples):
+    cells = [c for c in on if c.scores and c.controls]
+    if not cells:
         return
     for side in SIDES:
-        anchors = [getattr(r.scores, f"{side}_constant").anchors.model_dump() for r in cells]
+        anchors = [c.scores[f"{side}_constant"] for c in cells]
         null, mixture, oracle = (_mean([a[name] for a in anchors]) for name in ("null", "mixture", "oracle"))
-        gap = float(np.mean(np.asarray(samples.gap)[np.asarray(samples.scored)]))
-        yield AnchorRow(organism, side, gap, null, None if np.isnan(mixture) else mixture, oracle)
+        yield AnchorRow(organism, side, cells[0].gap or 0.0, null, None if np.isnan(mixture) else mixture, oracle)
 
 
-def _median_wall(cells: Sequence[Result]) -> float | None:
+def _median_wall(cells: Sequence[Cell]) -> float | None:
     ran = [c.cost.wall_s for c in cells if c.status in ("ok", *FAILURES)]
     return float(np.median(ran)) if ran else None
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from diffbench.cli import app
 from diffbench.harness.records.result import Localisation, Located, Result
-from diffbench.leaderboard.board.store import MixedResultsError, check_comparable, load_results
+from diffbench.leaderboard.board.resolve import MixedResultsError, check_comparable
+from diffbench.leaderboard.board.store import load_results
 from diffbench.organisms.errors import PrerequisiteError
 from typer.testing import CliRunner
 

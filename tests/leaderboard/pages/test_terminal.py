@@ -1,13 +1,13 @@
 """A terminal of 80 columns shows whole names and whole columns, and says which columns it left out."""
 
 import io
+from dataclasses import replace
 
 import pytest
-from diffbench.leaderboard.board.store import Problem
 from diffbench.leaderboard.pages.cells import OVERALL_HEADS, overall_cells
-from diffbench.leaderboard.pages.terminal import LEAVE_OUT, TERMINAL, Fitting, comparison, leaderboard
+from diffbench.leaderboard.pages.terminal import LEAVE_OUT, TERMINAL, Chosen, Fitting, comparison, leaderboard
 from diffbench.leaderboard.statistics.contrasts import CONTROL
-from diffbench.leaderboard.statistics.rows import Table
+from diffbench.leaderboard.statistics.rows import Problem, Table
 from diffbench.leaderboard.statistics.tables import build_table
 from rich.console import Console, RenderableType
 
@@ -40,7 +40,10 @@ def shown(renderable: RenderableType, width: int) -> list[str]:
 
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_lines_fit_and_names_are_whole(table: Table, width: int) -> None:
-    for page in (leaderboard(table, [Problem("a/result.json", "damaged")]), comparison(table)):
+    for page in (
+        leaderboard(replace(table, problems=(Problem("a/result.json", "damaged"),)), Chosen(all=True)),
+        comparison(table),
+    ):
         lines = shown(page, width)
         assert max(map(len, lines)) <= width and not any("…" in line for line in lines)
         assert any(line.startswith("logit_diff@published ") for line in lines)

@@ -1,17 +1,21 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from diffbench.harness.escape import tex
-from diffbench.leaderboard.board.store import Problem
-from diffbench.leaderboard.pages.cells import number
-from diffbench.leaderboard.pages.latex import to_latex
+from diffbench.leaderboard.pages.cells import CELL_HEADS, OVERALL_HEADS, number
+from diffbench.leaderboard.pages.data import to_csv, to_json
+from diffbench.leaderboard.pages.latex import LONGEST, TABCOLSEP, TEXTWIDTH, broken, to_latex, widths
 from diffbench.leaderboard.pages.site import to_html
 from diffbench.leaderboard.pages.svg import dose_response
-from diffbench.leaderboard.pages.text_formats import md, to_csv, to_markdown
+from diffbench.leaderboard.pages.text_formats import md, to_markdown
 from diffbench.leaderboard.statistics.null_adjusted import SCORES, SHOWN
-from diffbench.leaderboard.statistics.rows import Table
+from diffbench.leaderboard.statistics.rows import Problem, Table
 from diffbench.leaderboard.statistics.tables import build_table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +23,7 @@ from hypothesis import strategies as st
 from ...factories import make_result
 
 NASTY = "<script>alert('x')</script>|a_b & 50% $x$ {#} \\cmd ~^ [l](u)"
-RENDERERS = [to_markdown, to_latex, to_csv, to_html]
+RENDERERS = [to_markdown, to_latex, to_csv, to_html, to_json]
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +81,37 @@ def test_markdown_marks_failures_and_draws_a_dash_for_missing_headlines(table: T
 
 
 def test_csv_holds_every_score_in_full_precision(table: Table) -> None:
-    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
-    assert len(rows) == len(table.cells) * len(SCORES)
-    for line, (cell, score) in zip(rows, ((c, s) for c in table.cells for s in SCORES), strict=True):
-        assert (line["organism"], line["method"], line["score"]) == (cell.organism, cell.method, score)
-        for column, expected in zip(("value", "ci_low", "ci_high"), cell.scores[score], strict=True):
-            assert (float(line[column]) if line[column] else None) == expected
-        assert line["protocol_sha256"] == table.protocol_sha256
+    found = to_csv(table)
+    for end, rows in (("", table.overall), ("-organisms", table.cells)):
+        lines = list(csv.DictReader(io.StringIO(found[end])))
+        for line, row in zip(lines, rows, strict=True):
+            assert line["method"] == row.method and line["protocol_sha256"] == table.protocol_sha256
+            for score in SCORES:
+                got = [float(x) if (x := line[score + e]) else None for e in ("", "_low", "_high")]
+                assert got == list(row.scores[score])
+    cells = [c for row in table.cells for c in row.cells]
+    lines = list(csv.DictReader(io.StringIO(found["-cells"])))
+    assert [line["id"] for line in lines] == [c.id for c in cells]
+    assert [line["isolation_ci_high"] for line in lines] == [
+        str(c.scores["isolation"]["ci_high"]) if c.scores else "" for c in cells
+    ]
+
+
+def test_no_field_of_a_csv_is_a_formula(nasty: Table) -> None:
+    evil = replace(
+        nasty,
+        overall=tuple(replace(r, method="=cmd|'/c calc'!A1", access="+generations") for r in nasty.overall),
+        cells=tuple(replace(r, method="@sum(1)", organism="-1+1") for r in nasty.cells),
+    )
+    for text in to_csv(evil).values():
+        for line in csv.reader(io.StringIO(text)):
+            assert not [f for f in line if f[:1] in "=+@" and f] and not [
+                f for f in line if f[:1] == "-" and not number_like(f)
+            ]
+
+
+def number_like(text: str) -> bool:
+    return re.fullmatch(r"-?[\d.]+(e-?\d+)?", text) is not None
 
 
 def balanced(text: str) -> bool:
@@ -106,13 +134,43 @@ def balanced(text: str) -> bool:
 
 def test_latex_is_balanced_and_every_row_has_every_column(table: Table, nasty: Table) -> None:
     for built in (table, nasty):
-        text = to_latex(built)
-        assert balanced(text)
-        for columns, body in re.findall(r"\\begin\{tabular\}\{(\w+)\}\n(.*?)\\end\{tabular\}", text, re.S):
-            rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-            assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in rows} == {len(columns)}
-    assert r"a\_b" in to_latex(table) and r"flaky\dag{}" in to_latex(table)
-    assert re.search(r"\.\d\d \{\\scriptsize \[\.\d\d, \.\d\d\]\}", to_latex(table))
+        for name, text in to_latex(built).items():
+            assert balanced(text.replace(r">{\raggedright\arraybackslash}", ""))
+            assert text.count(r"\begin{longtable}") == bool(name), "one table a file"
+            for columns, body in re.findall(
+                r"\\begin\{longtable\}\{@\{\}(.*)@\{\}\}\n(.*?)\\end\{longtable\}", text, re.S
+            ):
+                rows = [line for line in body.splitlines() if line.endswith(r"\\") and not line.startswith("\\caption")]
+                assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in rows} == {columns.count("pt}")}
+    whole = to_latex(table)
+    assert r"a\_b" in whole["-overall"] and r"flaky\dag{}" in whole["-overall"]
+    assert re.search(r"\.\d\d \\newline \{\\tiny \[\.\d\d, \.\d\d\]\}", whole["-overall"])
+
+
+@pytest.mark.parametrize("heads", [OVERALL_HEADS[:7], OVERALL_HEADS, CELL_HEADS[:7], CELL_HEADS])
+def test_columns_of_a_table_add_up_to_no_more_than_the_page(heads: tuple[str, ...]) -> None:
+    fits = sum(widths(heads)) + 2 * TABCOLSEP * len(heads) <= TEXTWIDTH
+    assert fits and (min(widths(heads)) > 20 or heads in (OVERALL_HEADS, CELL_HEADS)), "these two are never set whole"
+
+
+def test_a_long_name_is_whole_and_can_be_broken() -> None:
+    name = "a_method_" + "x" * 50 + "[k=32]"
+    text = broken(name)
+    assert text.replace("\\allowbreak{}", "").replace("\\_", "_") == name
+    assert max(len(part.replace("\\_", "_")) for part in text.split("\\allowbreak{}")) <= LONGEST + 1
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here; widths are counted above")
+@pytest.mark.slow
+def test_latex_is_set_without_a_line_that_is_too_wide(table: Table, nasty: Table, tmp_path: Path) -> None:
+    for built in (table, nasty):
+        for end, text in to_latex(built).items():
+            (tmp_path / f"leaderboard{end}.tex").write_text(text)
+        command = ["pdflatex", "-interaction=nonstopmode", "-no-shell-escape", "leaderboard.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+        said = (tmp_path / "leaderboard.log").read_text(errors="replace")
+        assert done.returncode == 0 and not re.search(r"(?m)^!", said), said[-2000:]
+        assert "Overfull" not in said
 
 
 @given(st.text())
@@ -130,14 +188,14 @@ def test_numbers_read_back(value: float) -> None:
 
 
 def test_html_loads_nothing_and_escapes_everything(table: Table, nasty: Table) -> None:
-    page = to_html(nasty, [Problem(NASTY, NASTY)])
+    page = to_html(replace(nasty, problems=(Problem(NASTY, NASTY),)))
     assert page.count("<script>") == 1 and "alert(&#x27;x&#x27;)" in page
     for text in (page, to_html(table)):
         assert not re.search(r"https?:|//[a-z]|@import|url\(|\ssrc=|<link|<iframe|<object", text, re.I)
 
 
 def test_html_tags_close_in_order(table: Table, nasty: Table) -> None:
-    for text in (to_html(table), to_html(nasty, [Problem(NASTY, NASTY)])):
+    for text in (to_html(table), to_html(replace(nasty, problems=(Problem(NASTY, NASTY),)))):
         body = re.sub(r"<(script|style)>.*?</\1>|<!DOCTYPE html>", "", text, flags=re.S)
         open_tags: list[str] = []
         for closing, name, _, void in re.findall(r"<(/?)([a-z0-9]+)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*?)(/?)>", body):
@@ -156,13 +214,13 @@ def test_html_is_accessible_and_complete(table: Table) -> None:
     assert bars == sum(
         s.value is not None for r in (*table.overall, *table.cells) for s in map(r.scores.__getitem__, SHOWN)
     )
-    assert drawings == sum(any(c.curves for c in r.cells) for r in table.cells)
+    assert drawings == sum(any(c.result.curves for c in r.cells) for r in table.cells)
     assert "loss is NaN at step 12" in page and "no result found for 1 seed" in page
 
 
 def test_a_curve_of_one_strength_is_a_dot(table: Table) -> None:
     """Ablation; a line through one point would be invisible. Half of a gap drawn from -.5 to 1 over 106 is at 8 + 106 / 3."""
-    curve = next(c for c in table.cells[0].cells[0].curves if c.op == "ablate")
+    curve = next(c for c in table.cells[0].cells[0].result.curves if c.op == "ablate")
     drawing = dose_response("a", [curve.model_copy(update={"gain": [0.5]})], 0.1, 0.9)
     assert re.search(r'<circle cx="[\d.]+" cy="43.3" r="3" class="ablate"', drawing) and "<polyline" not in drawing
     assert "at most .50 of the gap" in drawing

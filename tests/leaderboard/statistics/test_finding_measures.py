@@ -2,11 +2,12 @@
 
 import pytest
 from diffbench.harness.records.result import Identification, Identified, Localisation, Located, Result
-from diffbench.leaderboard.board.store import MixedResultsError
+from diffbench.leaderboard.board.resolve import MixedResultsError
 from diffbench.leaderboard.pages.cells import FINDING_HEADS
+from diffbench.leaderboard.pages.data import to_csv
 from diffbench.leaderboard.pages.latex import to_latex
 from diffbench.leaderboard.pages.site import to_html
-from diffbench.leaderboard.pages.text_formats import to_csv, to_markdown
+from diffbench.leaderboard.pages.text_formats import to_markdown
 from diffbench.leaderboard.statistics.rows import Table
 from diffbench.leaderboard.statistics.tables import build_table
 
@@ -66,7 +67,7 @@ def test_a_reading_without_a_value_leaves_the_mean() -> None:
 def test_nothing_measured_is_no_section() -> None:
     plain = table(make_result())
     assert plain.finding_measures == ()
-    assert "Beyond" not in to_markdown(plain) + to_html(plain) + to_latex(plain)
+    assert "Beyond" not in to_markdown(plain) + to_html(plain) and "-findings" not in to_latex(plain)
 
 
 def test_every_rendering_has_the_section_and_no_score_moves() -> None:
@@ -77,7 +78,7 @@ def test_every_rendering_has_the_section_and_no_score_moves() -> None:
     assert [r.method for r in both.finding_measures] == ["delta", "pca"]
     for text in (to_markdown(both), to_html(both)):
         assert all(head in text for head in FINDING_HEADS) and ".025" in text
-    assert r"\label{tab:beyond}" in to_latex(both) and to_csv(alone).count("\n") < to_csv(both).count("\n")
+    assert "-findings" in to_latex(both) and to_csv(alone)["-cells"].count("\n") < to_csv(both)["-cells"].count("\n")
     lines = [line for line in to_markdown(both).splitlines() if line.startswith("| delta | .00 [.00, ")]
     assert len(lines) == 1 and lines[0].count("|") == len(FINDING_HEADS) + 1
 
@@ -86,3 +87,18 @@ def test_one_cell_from_two_sources_counts_once_or_not_at_all() -> None:
     with pytest.raises(MixedResultsError, match="source"):
         table(make_result(), make_result(code_sha256="0" * 64))
     table(make_result(), make_result("pca", code_sha256="0" * 64), make_result(seed=1, code_sha256="1" * 64))
+
+
+def test_false_discoveries_stand_in_the_rows_of_nulls() -> None:
+    built = table(make_result(), null(NULLS[0], [0.025, 0.5]))
+    assert [(r.organism, r.false_discovery.value) for r in built.cells] == [
+        (NULLS[0], 0.5),
+        ("taboo/gold-narrow", None),
+    ]
+    row = next(
+        line
+        for line in to_markdown(built).splitlines()
+        if line.startswith(f"| {NULLS[0]} | delta |".replace("_", "\\_"))
+    )
+    assert "| .50 [.01, .99] |" in row
+    assert f"{NULLS[0]},delta" in to_csv(built)["-organisms"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from diffbench.harness.records.result import Result
-from diffbench.leaderboard.board.store import MixedResultsError, check_comparable
+from diffbench.leaderboard.board.resolve import MixedResultsError, check_comparable
 from diffbench.leaderboard.statistics import labels as rows
 from diffbench.leaderboard.statistics.labels import PUBLISHED, as_published, row_labels
 from diffbench.methods.registry import BUILTIN, load_method

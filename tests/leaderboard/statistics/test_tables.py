@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from diffbench.harness.protocol.intervals import bootstrap, interval
 from diffbench.harness.records.result import SCORES, Result, Status
-from diffbench.leaderboard.board.store import MixedResultsError
+from diffbench.leaderboard.board.resolve import MixedResultsError
 from diffbench.leaderboard.statistics.resample import clusters, family, headline, lineage, shares
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
