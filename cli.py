@@ -48,6 +48,7 @@ from .harness.options import (
 )
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
+from .leaderboard.submissions import commands as submissions
 
 if TYPE_CHECKING:
     from .harness.runs.run import Plan as RunPlan
@@ -67,6 +68,8 @@ app.add_typer(results.app, name="results")
 app.add_typer(dictionary.app, name="dictionary")
 app.command()(score.score)
 app.command()(mitigate.mitigate)
+app.command()(submissions.submit)
+leaderboard.app.command("add")(submissions.add)
 
 
 class SchemaName(StrEnum):
@@ -230,7 +233,7 @@ def _forecast(plan: "RunPlan", quiet: bool, as_json: bool) -> None:
 
 @app.command()
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or bundles of `bench submit`.")],
     organism: Annotated[
         str | None,
         typer.Option("-o", "--organism", help="What they were run on, if not in the zoo: my.py:member or my.yaml."),
@@ -255,6 +258,8 @@ def verify(
         from .harness.views import render
         from .organisms.errors import ValidationFailed
 
+        if not (folders := submissions.verify_bundles(folders, as_json)):
+            return
         own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour, "texts": texts}
         named = named_organism(organism, own, allow_other_base)
         bad: list[Path] = []

@@ -2,7 +2,8 @@
 
 The idea: the method runs as in a cell, in a process of its own, on a problem that records what it reaches for and keeps copies of what it
 was given; twice with one seed, once with another, and once where nothing changed. A warning is about what a method may do and its readers
-should know. Nothing is scored: a check says that a method is well behaved, not that it is good. What is recorded there is for its author: a cheat could change it, and would gain nothing.
+should know. Nothing is scored: a check says that a method is well behaved, not that it is good. What is recorded there is for its author:
+a cheat could change it, and would gain nothing.
 """
 
 import json
