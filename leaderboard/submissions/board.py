@@ -67,7 +67,8 @@ class Submission(Record):
     """Ids of its records."""
     notes: list[Said] = Field(default_factory=list[Said])
     """What a reader should know."""
-    verified: Verified
+    verified: list[Verified] = Field(min_length=1)
+    """Every time that it was, the first one first."""
 
 
 def submissions(board: Path) -> dict[str, Submission]:
@@ -118,6 +119,8 @@ def add(bundle: Bundle, board: Path, by: str, tell: Callable[[CheckedCell], None
         )
     results = [load_result(c.cell.folder / "result.json") for c in cells]
     note = _note(bundle, cells, _copies(results, on_board), by)
+    if before := known.get(note.card.name):
+        note.verified[:0] = before.verified
     pack(results, board)
     atomic_write_text(board / FOLDER / f"{note.card.name}.json", note.model_dump_json(indent=1) + "\n")
     return note
@@ -201,7 +204,7 @@ def _note(bundle: Bundle, cells: Sequence[CheckedCell], notes: list[str], by: st
         for o in (members(name) if name in sets() and sets()[name].organisms else [name])
     }
     on = sorted({c.cell.identity.organism for c in cells})
-    verified = Verified(
+    now = Verified(
         by=by,
         at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         diffbench=version("diffbench"),
@@ -221,5 +224,5 @@ def _note(bundle: Bundle, cells: Sequence[CheckedCell], notes: list[str], by: st
         seen_in_development=[o for o in on if o in developed],
         cells=sorted(c.cell.id for c in cells),
         notes=notes,
-        verified=verified,
+        verified=[now],
     )

@@ -66,7 +66,7 @@ def add(
         if as_json:
             say(note.model_dump_json(indent=1))
             return
-        v = note.verified
+        v = note.verified[-1]
         say(f"added {note.card.name}: {v.cells} cells verified, {v.values:,} values, by {v.by} on {v.cpu}")
         for line in note.notes:
             say(f"note: {line}")
