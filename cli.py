@@ -79,6 +79,7 @@ class SchemaName(StrEnum):
     behaviour = "behaviour"
     card = "card"
     dictionary = "dictionary"
+    method_card = "method-card"
 
 
 def _version(value: bool) -> None:
@@ -292,11 +293,19 @@ def verify(
 def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> None:
     """JSON Schema of a file diffbench reads or writes."""
     from .harness.records.result import Result
+    from .leaderboard.submissions.card import MethodCard
     from .methods.formats import DictionaryCard
     from .organisms.behaviour import Behaviour
     from .organisms.card import Card
 
-    model = {"result": Result, "behaviour": Behaviour, "card": Card, "dictionary": DictionaryCard}[name.value]
+    models = {
+        "result": Result,
+        "behaviour": Behaviour,
+        "card": Card,
+        "dictionary": DictionaryCard,
+        "method-card": MethodCard,
+    }
+    model = models[name.value]
     say(json.dumps(model.model_json_schema(), indent=2))
 
 

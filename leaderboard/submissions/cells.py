@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ...harness.protocol.consistency import counted
 from ...harness.records.identity import Identity
-from ...harness.records.result import Result
+from ...harness.records.result import MOST_RECORD, Result
 from ...harness.runs.folder import DICTIONARY, FINDINGS, RESULT, run_folder
-from ...harness.runs.records import findings_faults, records
+from ...harness.runs.packs import lines, reason
+from ...harness.runs.records import findings_faults, is_of_zoo, records
 from .bundle import RECORDS, Bundle, BundleError, findings_member
 
 AGAIN = "run the cell again and build the bundle again with `bench submit`"
@@ -28,6 +29,8 @@ class SubmittedCell:
     status: str
     reason: str | None
     stochastic: bool | None
+    of_zoo: bool
+    """Whether its organism is one that everybody has by name."""
     unpublished: str | None
     """Why no table takes it."""
     findings_sha256: str | None
@@ -53,6 +56,7 @@ def unpack(bundle: Bundle, folder: Path) -> list[SubmittedCell]:
     folder.mkdir(parents=True, exist_ok=True)
     packed = folder / RECORDS
     packed.write_bytes(bundle.read(RECORDS))
+    _check_lengths(bundle, packed)
     cells = list[SubmittedCell]()
     for number, record in enumerate(records(packed), 1):
         result = record.result
@@ -71,6 +75,21 @@ def unpack(bundle: Bundle, folder: Path) -> list[SubmittedCell]:
             "build the bundle again with `bench submit`",
         )
     return cells
+
+
+def _check_lengths(bundle: Bundle, packed: Path) -> None:
+    """Refuse a record that would take more memory than any has, before it is read."""
+    try:
+        longest = max((len(line), number) for number, line in enumerate(lines(packed), 1))
+    except ValueError as error:
+        raise BundleError(bundle.path, RECORDS, reason(error), AGAIN) from error
+    if longest[0] > MOST_RECORD:
+        raise BundleError(
+            bundle.path,
+            f"records, line {longest[1]}",
+            f"has {longest[0]:,} characters, a record at most {MOST_RECORD:,}",
+            AGAIN,
+        )
 
 
 def _members(bundle: Bundle, id_: str) -> Iterator[str]:
@@ -99,9 +118,16 @@ def _cell(bundle: Bundle, where: str, result: Result, folder: Path) -> Submitted
         raise BundleError(bundle.path, findings_member(result.id), f"{faults[0]} ({where})", AGAIN)
     if (place / DICTIONARY).exists():
         _check_dictionary(bundle, findings_member(result.id, "dictionary"), place / DICTIONARY)
-    said = result.provenance.stochastic
     return SubmittedCell(
-        place, result.id, i, result.status, result.reason, said, result.unpublished, result.findings_sha256
+        folder=place,
+        id=result.id,
+        identity=i,
+        status=result.status,
+        reason=result.reason,
+        stochastic=result.provenance.stochastic,
+        of_zoo=is_of_zoo(result),
+        unpublished=result.unpublished,
+        findings_sha256=result.findings_sha256,
     )
 
 

@@ -73,6 +73,12 @@ def _of_one(cell: SubmittedCell, name: str, access: str) -> Iterator[Fault]:
             f"is {i.protocol} ({i.protocol_sha256[:12]}): another protocol than {PROTOCOL[0]} ({PROTOCOL[1][:12]})",
             "run the cell with the published settings",
         )
+    if not cell.of_zoo:
+        yield (
+            f"{cell.name}: identity.organism",
+            "is no organism of the zoo by its name there, so nobody else could score the cell again",
+            "submit cells on organisms of `bench organisms list`",
+        )
     if cell.unpublished:
         yield (
             f"{cell.name}: identity",

@@ -83,6 +83,19 @@ def test_its_entry_point_is_its_class(importable: Path) -> None:
     assert (name, point.load().name) == ("my_mean2", "my_mean2")
 
 
+def test_installed_it_is_called_by_its_name(importable: Path) -> None:
+    """Its distribution, as an installer writes it."""
+    project = tomllib.loads((importable / "pyproject.toml").read_text())["project"]
+    info = importable / "my_mean2-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    ((group, points),) = project["entry-points"].items()
+    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    importlib.invalidate_caches()
+    entry = load_method("my_mean2")
+    assert (entry.name, entry.origin) == ("my_mean2", "package my-mean2 0.1.0")
+
+
 def test_an_existing_folder_a_built_in_name_and_a_module_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(UsageError, match="is there already"):

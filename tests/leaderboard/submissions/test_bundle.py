@@ -202,6 +202,16 @@ def test_records_that_unpack_to_a_gigabyte_are_refused(one: Path, tmp_path: Path
         check(open_bundle(bad.path), tmp_path / "cells")
 
 
+def test_a_record_that_would_take_gigabytes_is_refused_before_it_is_read(one: Path, tmp_path: Path) -> None:
+    """16 million numbers in 32 MB of text that pack into a few kB."""
+    there = open_bundle(one)
+    text = lzma.decompress(there.read(RECORDS)).rstrip()[:-1] + b',"claims":[' + b"1," * 2**24 + b"1]}\n"
+    files = {name: there.read(name) for name in there.manifest.members} | {RECORDS: lzma.compress(text, preset=0)}
+    bad = write_bundle(tmp_path / "long", CARD, None, files, "0")
+    with pytest.raises(BundleError, match=r"records, line 1: has 33,\d+,\d+ characters, a record at most 16,777,216"):
+        check(open_bundle(bad.path), tmp_path / "cells")
+
+
 def test_a_member_larger_than_any_is_refused_before_it_is_read(one: Path, tmp_path: Path) -> None:
     """The file is sparse: it says to hold 32 MiB of findings."""
     manifest = open_bundle(one).manifest
