@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from diffbench.harness.protocol.consistency import fault
+from diffbench.harness.records.result import Result
 from diffbench.leaderboard.submissions.bundle import ENDING, RECORDS, Manifest, findings_member, open_bundle
 from diffbench.leaderboard.submissions.card import read_card
 from diffbench.leaderboard.submissions.check import check
@@ -62,6 +64,14 @@ def leaves(tree: Any, lead: tuple[str | int, ...] = ()) -> Iterator[tuple[str | 
             yield from leaves(value, (*lead, key))
 
 
+def draw_leaf(tree: Any, data: st.DataObject) -> tuple[str | int, ...]:
+    """A leaf, drawn level by level: a long list is as likely as a single field beside it."""
+    if not tree or not isinstance(tree, dict | list):
+        return ()
+    key = data.draw(st.sampled_from(sorted(tree) if isinstance(tree, dict) else range(len(tree))))
+    return (key, *draw_leaf(tree[key], data))
+
+
 def nested(depth: int) -> Any:
     value: Any = 1
     for _ in range(depth):
@@ -93,7 +103,7 @@ def another(old: Any, data: st.DataObject) -> Any:
 
 def changed_record(row: dict[str, Any], data: st.DataObject) -> bool:
     """Edit one value of a record; returns whether that must be refused."""
-    place = data.draw(st.sampled_from(sorted(leaves(row), key=str)))
+    place = draw_leaf(row, data)
     holder: Any = row
     for key in place[:-1]:
         holder = holder[key]
@@ -137,9 +147,7 @@ def tried(one: Path, folder: Path, data: st.DataObject) -> None:
     files = {name: there.read(name) for name in there.manifest.members}
     about = there.manifest.model_dump(mode="json", exclude={"members"})
     must = False
-    kind = data.draw(
-        st.sampled_from(["bytes", "record", "record", "record", "text", "findings", "manifest", "members"])
-    )
+    kind = data.draw(st.sampled_from([*["record"] * 6, "bytes", "text", "findings", "manifest", "members"]))
     if kind == "bytes":
         raw = one.read_bytes()
         start = data.draw(st.integers(0, len(raw) - 1))
@@ -190,7 +198,36 @@ def tried(one: Path, folder: Path, data: st.DataObject) -> None:
     assert said or not must
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=QUIET, derandomize=True)
+def test_every_field_that_is_called_detectable_is_detected(one: Path) -> None:
+    """Each of them once, of long lists the first entry, by an edit that keeps its type and range."""
+    text = lzma.decompress(open_bundle(one).read(RECORDS)).decode()
+    tried_ = 0
+    for place in leaves(json.loads(text)):
+        if not DETECTABLE.fullmatch(".".join(map(str, place))) or (isinstance(place[-1], int) and place[-1]):
+            continue
+        row = json.loads(text)
+        holder = row
+        for key in place[:-1]:
+            holder = holder[key]
+        old = holder[place[-1]]
+        if isinstance(old, float) or old is None:
+            holder[place[-1]] = (old or 0.0) + (1e-3 if (old or 0.0) < 0.5 else -1e-3)
+        elif isinstance(old, int):
+            holder[place[-1]] = old + 1
+        else:
+            holder[place[-1]] = f"{old[1:]}{old[:1]}" if isinstance(old, str) else "x"
+        if holder[place[-1]] == old or place == ("findings_sha256",):  # which the findings beside it contradict
+            continue
+        tried_ += 1
+        try:
+            found = fault(Result.model_validate(row))
+        except ValueError as error:
+            found = str(error)
+        assert found, place
+    assert tried_ > 100
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=QUIET, derandomize=True)
 @given(st.data())
 def test_a_changed_bundle_is_refused_or_sound(one: Path, tmp_path: Path, data: st.DataObject) -> None:
     tried(one, tmp_path, data)
