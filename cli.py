@@ -50,6 +50,7 @@ from .harness.sweeps import command as sweeps
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
 from .leaderboard.export import results_export
+from .leaderboard.submissions import commands as submissions
 
 if TYPE_CHECKING:
     from .harness.runs.run import Plan as RunPlan
@@ -71,6 +72,8 @@ app.add_typer(dictionary.app, name="dictionary")
 app.command()(score.score)
 app.command()(mitigate.mitigate)
 app.command()(sweeps.sweep)
+app.command()(submissions.submit)
+leaderboard.app.command("add")(submissions.add)
 
 
 class SchemaName(StrEnum):
@@ -80,6 +83,7 @@ class SchemaName(StrEnum):
     behaviour = "behaviour"
     card = "card"
     dictionary = "dictionary"
+    method_card = "method-card"
 
 
 def _version(value: bool) -> None:
@@ -234,7 +238,9 @@ def _forecast(plan: "RunPlan", quiet: bool, as_json: bool) -> None:
 
 @app.command()
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders, packs, or folders of them.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Run folders, packs, folders of them, or bundles of `bench submit`.")
+    ],
     organism: Annotated[
         str | None,
         typer.Option("-o", "--organism", help="What they were run on, if not in the zoo: my.py:member or my.yaml."),
@@ -259,6 +265,8 @@ def verify(
         from .harness.views import render
         from .organisms.errors import PrerequisiteError, ValidationFailed
 
+        if not (folders := submissions.verify_bundles(folders, as_json)):
+            return
         own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour, "texts": texts}
         named = named_organism(organism, own, allow_other_base)
         asked, bad, unasked = 0, list[str](), 0
@@ -282,11 +290,19 @@ def verify(
 def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> None:
     """JSON Schema of a file diffbench reads or writes."""
     from .harness.records.result import Result
+    from .leaderboard.submissions.card import MethodCard
     from .methods.formats import DictionaryCard
     from .organisms.behaviour import Behaviour
     from .organisms.card import Card
 
-    model = {"result": Result, "behaviour": Behaviour, "card": Card, "dictionary": DictionaryCard}[name.value]
+    models = {
+        "result": Result,
+        "behaviour": Behaviour,
+        "card": Card,
+        "dictionary": DictionaryCard,
+        "method-card": MethodCard,
+    }
+    model = models[name.value]
     say(json.dumps(model.model_json_schema(), indent=2))
 
 

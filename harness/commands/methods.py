@@ -76,9 +76,11 @@ def methods_new(
     name: Annotated[str, typer.Argument(help="Name of the method: lower-case letters, digits, underscores.")],
     debug: Debug = False,
 ) -> None:
-    """Write NAME.py, a method file that works as it stands, to start from."""
+    """Write a package NAME/ to start from: a method that works as it stands, its entry point, its test and its card."""
     with handled(debug):
-        from ...methods.scaffold import write_method
+        from ...methods.scaffold import write_package
 
-        path = write_method(name, Path())
-        say(f"wrote {path}; next: bench methods check {path}")
+        path = write_package(name, Path())
+        for file in sorted(path.parent.iterdir()):
+            say(f"wrote {file}")
+        say(f"next: bench methods check {path}")

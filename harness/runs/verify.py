@@ -48,12 +48,28 @@ class Verification:
         return not self.differences
 
 
-def verify(folder: Path, organism: Organism | None = None) -> Verification:
+@dataclass
+class Loaded:
+    """The pair that was loaded last, for the next run folder on it."""
+
+    key: tuple[object, ...] = ()
+    stage: Stage | None = None
+
+    def get(self, organism: Organism, drops: bool) -> Stage:
+        """The organism's stage."""
+        key = (organism.name, organism.sha256, organism.layer, drops)
+        if self.stage is None or self.key != key:
+            self.key, self.stage = key, Stage.load(organism, "cpu", PROTOCOL_V2, drops)
+        return self.stage
+
+
+def verify(folder: Path, organism: Organism | None = None, loaded: Loaded | None = None) -> Verification:
     """Compare a run folder with a fresh scoring of its findings.
 
     Args:
         folder: a run folder.
         organism: what it was run on, where that is not an organism of the zoo: a record names nothing that is loaded.
+        loaded: keeps the pair between run folders; what is measured of it is then measured once.
 
     Raises:
         ValidationFailed: the record is damaged, or belongs to other weights, prompts or protocol than the ones here.
@@ -90,7 +106,7 @@ def verify(folder: Path, organism: Organism | None = None) -> Verification:
             raise ValidationFailed(
                 f"{folder}: {what} is {a} in the result and {b} here: another organism, protocol or version of diffbench"
             )
-    stage = Stage.load(organism, "cpu", protocol, identity.sinks == "drop")
+    stage = (loaded or Loaded()).get(organism, identity.sinks == "drop")
     if (stage.pair.layer, SCORE_SEED) != (result.identity.layer, result.identity.seeds["scores"]):
         raise ValidationFailed(f"{folder}: layer or scoring seed is not the one this organism is scored with")
     if faults := findings_faults(folder, result):

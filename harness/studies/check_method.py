@@ -1,8 +1,9 @@
 """`bench methods check`: what a method must do before its scores mean anything, tried on a small organism and on a null one.
 
 The idea: the method runs as in a cell, in a process of its own, on a problem that records what it reaches for and keeps copies of what it
-was given; twice with one seed, once with another, and once where nothing changed. Nothing is scored: a check says that a method is well
-behaved, not that it is good. What is recorded there is for its author: a cheat could change it, and would gain nothing.
+was given; twice with one seed, once with another, and once where nothing changed. A warning is about what a method may do and its readers
+should know. Nothing is scored: a check says that a method is well behaved, not that it is good. What is recorded there is for its author:
+a cheat could change it, and would gain nothing.
 """
 
 import json
@@ -32,7 +33,7 @@ TOLERANCE = 1e-6
 """Largest difference of two runs with one seed, relative to the larger of 1 and the largest entry."""
 
 
-OutcomeName = Literal["ok", "failed", "not run"]
+OutcomeName = Literal["ok", "warning", "failed", "not run"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,13 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether none failed; a check that could not run depends on one that failed."""
-        return all(c.outcome == "ok" for c in self.checks)
+        """Whether none failed, warnings or not; a check that could not run depends on one that failed."""
+        return all(c.outcome in ("ok", "warning") for c in self.checks)
+
+    @property
+    def warnings(self) -> int:
+        """How many checks warn."""
+        return sum(c.outcome == "warning" for c in self.checks)
 
     def data(self) -> dict[str, Any]:
         """As JSON."""
@@ -85,7 +91,17 @@ def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = 
     checks = [_about(entry)]
     config = _defaults(entry, checks)
     if config is None:
-        late = ("runs", "same seed", "another seed", "null organism", "access", "activations", "budget", "global state")
+        late = (
+            "runs",
+            "same seed",
+            "another seed",
+            "randomness",
+            "null organism",
+            "access",
+            "activations",
+            "budget",
+            "global state",
+        )
         return Report(entry.name, organism, [*checks, *(Check(n, "not run", "no options to run with") for n in late)])
 
     first, again, other = (_run(entry, config, stage, seed, budget) for seed in (0, 0, 1))
@@ -95,7 +111,8 @@ def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = 
         _outcome("runs", first.error, _summary(first)),
         _repeats(first, again),
         _seeds(entry, first, other),
-        _outcome("null organism", null.error, f"{NULL}: {_summary(null)}"),
+        _randomness(entry, first, other, _unique(runs, lambda r: r.seen.drew)),
+        _nothing(null),
         _outcome("access", "; ".join(_unique(runs, lambda r: r.seen.refused)), _access(entry, runs)),
         _outcome(
             "activations",
@@ -226,6 +243,41 @@ def _seeds(entry: MethodEntry, first: Run, other: Run) -> Check:
         return Check("another seed", "ok", "no findings to compare")
     cosine = torch.cosine_similarity(first.result.findings[0].direction, other.result.findings[0].direction, dim=0)
     return Check("another seed", "ok", f"cosine of the two first findings {float(cosine):.3f}")
+
+
+def _randomness(entry: MethodEntry, first: Run, other: Run, drew: list[str]) -> Check:
+    """Whatever a method draws is decided by its seed, and a method that draws nothing says so."""
+    if drew:
+        return Check(
+            "randomness",
+            "warning",
+            f"draws from the global generator of {' and '.join(drew)}, which no seed decides: the same cell gives other findings the next "
+            "time; draw from a generator seeded with problem.seed",
+        )
+    if first.result is None or other.result is None:
+        return Check("randomness", "not run", "a run failed")
+    if entry.stochastic and isinstance(_gap(first.result, other.result), float):
+        return Check(
+            "randomness",
+            "warning",
+            "another seed gives the same findings; say `stochastic = False`, and one seed is enough for a table",
+        )
+    return Check("randomness", "ok", "no draw that its seed does not decide")
+
+
+def _nothing(null: Run) -> Check:
+    """Where both models are the same, whatever is found is not there."""
+    if null.result is None:
+        return Check("null organism", "failed", null.error)
+    made_up = sum(bool(f.direction.any()) for f in null.result.findings)
+    if made_up:
+        return Check(
+            "null organism",
+            "warning",
+            f"{NULL}: {made_up} of {len(null.result.findings)} findings are not zero, and both models are the same: each is a false "
+            "discovery; return a zero direction where there is nothing",
+        )
+    return Check("null organism", "ok", f"{NULL}: {_summary(null)}")
 
 
 def _access(entry: MethodEntry, runs: list[Run]) -> str:

@@ -227,7 +227,12 @@ def method_check(report: "MethodReport") -> Table:
     for name in ("check", "outcome", "detail"):
         table.add_column(name)
     for c in report.checks:
-        table.add_row(c.name, c.outcome, Text(c.detail), style={"failed": "red", "not run": "dim"}.get(c.outcome))
+        table.add_row(
+            c.name,
+            c.outcome,
+            Text(c.detail),
+            style={"failed": "red", "warning": "yellow", "not run": "dim"}.get(c.outcome),
+        )
     return table
 
 

@@ -22,7 +22,7 @@ from ...methods.registry import from_source, load_method
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ..devices import DeviceFailed, OutOfMemory, trouble
 from .channel import MethodEnd
-from .recorded import RecordedProblem, restored
+from .recorded import RecordedProblem, generators, restored
 from .remote import RemoteProblem
 from .task import Source, Task
 
@@ -103,6 +103,7 @@ def _run(entry: MethodEntry, task: Task, channel: MethodEnd) -> tuple[dict[str, 
     seen = RecordedProblem(problem)
     words: dict[str, Any] = {}
     tensors = list[Tensor]()
+    before = generators()
     with restored() as changes:
         try:
             words, tensors = _words(_result(entry, config, seen, task.facts.d_model))
@@ -110,6 +111,7 @@ def _run(entry: MethodEntry, task: Task, channel: MethodEnd) -> tuple[dict[str, 
             traceback.print_exc()
             words = {"failed": _failure(error, entry, task.facts.device)}
     words["seen"] = {"used": sorted(seen.used), "refused": seen.refused, "changed": seen.changed, "state": changes}
+    words["seen"]["drew"] = [name for name, state in generators().items() if state != before[name]]
     return words, tensors
 
 

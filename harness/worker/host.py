@@ -80,6 +80,8 @@ class Seen(_Strict):
     """Handles whose tensors it changed in place."""
     state: list[str] = Field(default_factory=list[str])
     """Settings of the process that it changed."""
+    drew: list[str] = Field(default_factory=list[str])
+    """Global generators that it drew from and no seed decides."""
 
 
 class Reply(_Strict):

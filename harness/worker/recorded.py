@@ -1,6 +1,7 @@
 """A diff problem that remembers what a method did with it: handles called, things it may not have, tensors it changed."""
 
 import os
+import random
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -8,6 +9,7 @@ from inspect import isroutine
 from types import GeneratorType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +93,11 @@ def restored() -> Generator[list[str], None, None]:
             torch.use_deterministic_algorithms(before["deterministic algorithms"])
         torch.set_float32_matmul_precision(before["matmul precision"])
         os.chdir(before["working folder"])
+
+
+def generators() -> dict[str, object]:
+    """Where the global generators stand that nothing here seeds; torch's own is seeded with the problem's seed."""
+    return {"random": random.getstate(), "numpy.random": repr(np.random.get_state(legacy=False))}
 
 
 def _state() -> dict[str, Any]:

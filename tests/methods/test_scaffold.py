@@ -1,5 +1,10 @@
-"""The method file that `bench methods new` writes is a working method, and the first thing a user sees of the contract."""
+"""The package that `bench methods new` writes works as it stands: its method, its test, its entry point and its card."""
 
+import importlib
+import importlib.metadata
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +12,7 @@ import torch
 from diffbench.harness.studies.check_method import check_method
 from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import BUILTIN, load_method
-from diffbench.methods.scaffold import write_method
+from diffbench.methods.scaffold import FILES, write_package
 from diffbench.organisms.errors import UsageError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,8 +22,9 @@ from .fakes import FakeProblem, planted
 
 @pytest.fixture
 def written(tmp_path: Path) -> MethodEntry:
-    path = write_method("my_mean2", tmp_path)
-    assert path == tmp_path / "my_mean2.py"
+    path = write_package("my_mean2", tmp_path)
+    assert path == tmp_path / "my_mean2" / "my_mean2.py"
+    assert {p.name for p in path.parent.iterdir()} == {name.format(name="my_mean2") for name in FILES}
     return load_method(str(path))
 
 
@@ -51,14 +57,56 @@ def test_it_passes_the_check(written: MethodEntry) -> None:
     assert report.ok, report.checks
 
 
-def test_an_existing_file_and_a_built_in_name_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("mine")
+@pytest.fixture
+def importable(written: MethodEntry, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = Path(written.origin.removeprefix("file ")).parent
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    for name in ("my_mean2", "test_my_mean2"):
+        sys.modules.pop(name, None)
+
+
+def test_its_test_passes_and_fails_when_the_method_is_broken(importable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = importlib.import_module("test_my_mean2")
+    test.test_it_finds_a_planted_change()
+    test.test_it_finds_nothing_where_nothing_changed()
+    monkeypatch.setattr(test.Planted, "activations", lambda self, text, **_: iter(()))
+    with pytest.raises(AssertionError):
+        test.test_it_finds_a_planted_change()
+
+
+def test_its_entry_point_is_its_class(importable: Path) -> None:
+    project = tomllib.loads((importable / "pyproject.toml").read_text())
+    assert project["project"]["name"] == "my-mean2" and project["tool"]["setuptools"]["py-modules"] == ["my_mean2"]
+    ((name, where),) = project["project"]["entry-points"]["diffbench.methods"].items()
+    point = importlib.metadata.EntryPoint(name, where, "diffbench.methods")
+    assert (name, point.load().name) == ("my_mean2", "my_mean2")
+
+
+def test_installed_it_is_called_by_its_name(importable: Path) -> None:
+    """Its distribution, as an installer writes it."""
+    project = tomllib.loads((importable / "pyproject.toml").read_text())["project"]
+    info = importable / "my_mean2-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    ((group, points),) = project["entry-points"].items()
+    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    importlib.invalidate_caches()
+    entry = load_method("my_mean2")
+    assert (entry.name, entry.origin) == ("my_mean2", "package my-mean2 0.1.0")
+
+
+def test_an_existing_folder_a_built_in_name_and_a_module_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
     with pytest.raises(UsageError, match="is there already"):
-        write_method("mine", tmp_path)
-    assert (tmp_path / "mine.py").read_text() == "mine"
+        write_package("mine", tmp_path)
+    assert not list((tmp_path / "mine").iterdir())
     for name in BUILTIN:
         with pytest.raises(UsageError, match="is a built-in method"):
-            write_method(name, tmp_path)
+            write_package(name, tmp_path)
+    for name, why in (("json", "there is a module 'json' already"), ("class", "a word of Python's own")):
+        with pytest.raises(UsageError, match=why):
+            write_package(name, tmp_path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -67,5 +115,5 @@ def test_a_name_that_is_no_module_is_refused(tmp_path: Path, name: str) -> None:
     if name.isidentifier() and name.isascii() and name == name.lower() and name[0] != "_":
         return
     with pytest.raises(UsageError, match="is not a method name"):
-        write_method(name, tmp_path)
+        write_package(name, tmp_path)
     assert not list(tmp_path.iterdir())

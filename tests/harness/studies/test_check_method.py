@@ -29,6 +29,7 @@ CHECKS = {
     "runs",
     "same seed",
     "another seed",
+    "randomness",
     "null organism",
     "access",
     "activations",
@@ -61,13 +62,14 @@ def mean(problem: DiffProblem) -> Tensor:
 
 
 class Good:
-    """A mean difference and a seeded random direction."""
+    """A mean difference with seeded noise, as strong as the difference is."""
 
     access = "activations"
 
     def diff(self, problem: DiffProblem) -> DiffResult:
+        direction = mean(problem)
         noise = torch.randn(problem.d_model, generator=torch.Generator().manual_seed(problem.seed))
-        return DiffResult([Finding(mean(problem)), Finding(noise)])
+        return DiffResult([Finding(direction), Finding(direction.norm() * noise)])
 
 
 class Undocumented(Good):
@@ -80,6 +82,33 @@ class Required(Good):
         model_config = ConfigDict(use_attribute_docstrings=True)
         tokens: int
         """Has no default."""
+
+
+class Mean(Good):
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        return DiffResult([Finding(mean(problem))])
+
+
+class MakesUp(Good):
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        noise = torch.randn(6, problem.d_model, generator=torch.Generator().manual_seed(problem.seed))
+        return DiffResult([Finding(row) for row in noise])
+
+
+class Shuffles(Good):
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        import random
+
+        random.shuffle([1, 2, 3])
+        return super().diff(problem)
+
+
+class Samples(Good):
+    def diff(self, problem: DiffProblem) -> DiffResult:
+        import numpy as np
+
+        np.random.rand()
+        return super().diff(problem)
 
 
 class Raises(Good):
@@ -201,12 +230,28 @@ def test_misbehaviour_fails_its_own_check(cls: type[Any], check: str, words: str
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("cls", "check", "words"),
+    [
+        (MakesUp, "null organism", "6 of 6 findings are not zero, and both models are the same"),
+        (Shuffles, "randomness", "global generator of random, which no seed decides"),
+        (Samples, "randomness", "global generator of numpy.random"),
+        (Mean, "randomness", "say `stochastic = False`"),
+    ],
+)
+def test_what_a_method_may_do_and_its_readers_should_know_is_a_warning(cls: type[Any], check: str, words: str) -> None:
+    found = report(cls)
+    assert found.ok and found.warnings == 1
+    (warned,) = [c for c in found.checks if c.outcome == "warning"]
+    assert warned.name == check and words in warned.detail
+
+
 @pytest.mark.parametrize(("cls", "words"), [(Raises, "too few tokens"), (Patches, "only the oracle may")])
 def test_a_method_that_does_not_run_is_said_not_to(cls: type[Any], words: str) -> None:
     checks = report(cls)
     found = failed(checks)
     assert set(found) == {"runs", "null organism"} and words in found["runs"]
-    assert {c.name for c in checks.checks if c.outcome == "not run"} == {"same seed", "another seed"}
+    assert {c.name for c in checks.checks if c.outcome == "not run"} == {"same seed", "another seed", "randomness"}
 
 
 def test_what_a_method_leaves_in_its_class_does_not_reach_its_next_run() -> None:
@@ -239,12 +284,14 @@ def test_anchors_and_baselines_are_well_behaved(name: str) -> None:
 def test_the_command_prints_writes_json_and_exits_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()
-    assert "next: bench methods check late.py" in runner.invoke(app, ["methods", "new", "late"]).output
-    shown = runner.invoke(app, ["methods", "check", "late.py"])
-    assert shown.exit_code == 0 and ORGANISM in shown.output and NULL in shown.output and "failed" not in shown.output
-    source = (tmp_path / "late.py").read_text()
-    (tmp_path / "late.py").write_text(source.replace("problem.progress(", "batch.residuals.zero_(), problem.progress("))
-    told = runner.invoke(app, ["methods", "check", "late.py", "-o", "planted/owl-strong", "--json"])
+    assert "next: bench methods check late/late.py" in runner.invoke(app, ["methods", "new", "late"]).output
+    file = tmp_path / "late" / "late.py"
+    shown = runner.invoke(app, ["methods", "check", "late/late.py"])
+    assert shown.exit_code == 0 and ORGANISM in shown.output and NULL in shown.output
+    assert "failed" not in shown.output and "warning" not in shown.output
+    source = file.read_text()
+    file.write_text(source.replace("problem.progress(", "batch.residuals.zero_(), problem.progress("))
+    told = runner.invoke(app, ["methods", "check", "late/late.py", "-o", "planted/owl-strong", "--json"])
     data = json.loads(told.stdout)
     assert told.exit_code == 1 and (data["ok"], data["organism"]) == (False, "planted/owl-strong")
     assert {c["name"]: c["outcome"] for c in data["checks"]}["activations"] == "failed"

@@ -1,0 +1,112 @@
+"""`bench submit`, `bench leaderboard add`, and `bench verify` of bundles: parse, call, print."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...harness.terminal import Debug, JsonFlag, handled, say, silenced
+
+Board = Annotated[Path, typer.Option("--board", help="Folder of packs that the method is added to.")]
+PUBLISHED = Path("leaderboard/published")
+
+
+def submit(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of them.")],
+    card: Annotated[Path, typer.Option("--card", help="The method card, YAML; `bench methods new` writes one.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The bundle.  [default: NAME.bundle.safetensors]")] = None,
+    set_: Annotated[
+        str | None,
+        typer.Option("--set", help="Frozen set of organisms that the cells cover whole.", show_default=False),
+    ] = None,
+    no_dictionaries: Annotated[
+        bool, typer.Option("--no-dictionaries", help="Leave trained dictionaries out; nothing is scored with them.")
+    ] = False,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Build the bundle of a method's cells and check it; nothing is sent anywhere."""
+    with handled(debug):
+        from .build import build
+        from .bundle import ENDING
+        from .card import read_card
+
+        method = read_card(card)
+        path = out or Path(f"{method.name}{ENDING}")
+        bundle, cells = build(runs, method, path, set_, not no_dictionaries)
+        failed = sum(c.status != "ok" for c in cells)
+        if as_json:
+            data = {"bundle": str(path), "sha256": bundle.sha256, "cells": len(cells), "without_scores": failed}
+            say(json.dumps({**data, "bytes": path.stat().st_size}, indent=1))
+            return
+        say(f"{path}  {path.stat().st_size / 1e6:.2f} MB  {bundle.sha256[:12]}")
+        on = sorted({c.identity.organism for c in cells})
+        say(f"{len(cells)} cells of {method.name} on {len(on)} organisms: {', '.join(on)}")
+        if failed:
+            say(f"{failed} cells have no scores and count as null", err=True)
+        say(f"next: bench verify {path}")
+
+
+def add(
+    bundle: Annotated[Path, typer.Argument(help="NAME.bundle.safetensors.")],
+    by: Annotated[str, typer.Option("--by", envvar="BENCH_VERIFIED_BY", help="Who verifies it: a name or an address.")],
+    board: Board = PUBLISHED,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Score a bundle again, and add it to the board if every cell agrees; says who verified what, where and with what."""
+    with handled(debug), silenced(False), tempfile.TemporaryDirectory() as scratch:
+        from .board import FOLDER
+        from .board import add as add_to
+        from .bundle import open_bundle
+
+        note = add_to(open_bundle(bundle), board, by, lambda cell: say(cell.line, err=as_json), Path(scratch))
+        if as_json:
+            say(note.model_dump_json(indent=1))
+            return
+        v = note.verified[-1]
+        say(f"added {note.card.name}: {v.cells} cells verified, {v.values:,} values, by {v.by} on {v.cpu}")
+        for line in note.notes:
+            say(f"note: {line}")
+        if note.seen_in_development:
+            say(f"note: seen in development: {', '.join(note.seen_in_development)}")
+        say(
+            f"recorded in {board / FOLDER / note.card.name}.json; the board is rendered by: bench leaderboard build {board}"
+        )
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path is meant as a bundle: a file that is no record and no pack."""
+    return not path.is_dir() and path.suffix not in ("", ".json", ".xz")
+
+
+def verify_bundles(paths: list[Path], as_json: bool) -> list[Path]:
+    """Verify the bundles among some paths, a line a cell; returns the other paths.
+
+    Raises:
+        ValidationFailed: a bundle that is refused, or a cell that does not score what it says.
+    """
+    from ...organisms.errors import ValidationFailed
+    from .bundle import open_bundle
+    from .verification import verify_bundle
+
+    for path in filter(is_bundle, paths):
+        bundle, lines = open_bundle(path), 0
+        bad = list[str]()
+        with silenced(False):
+            for cell in verify_bundle(bundle):
+                say(json.dumps({"bundle": str(path), **cell.data()}) if as_json else cell.line)
+                lines += 1
+                bad += [] if cell.ok else [cell.cell.name]
+        if bad:
+            said = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+            raise ValidationFailed(
+                f"{path}: {len(bad)} of {lines} cells do not say what their findings score ({said}); run those cells again"
+            )
+        if not as_json:
+            say(
+                f"{path}: all {lines} cells verified; that {bundle.manifest.card.name} found them was not seen (docs/reliability.md)"
+            )
+    return [p for p in paths if not is_bundle(p)]
