@@ -45,6 +45,7 @@ def report() -> Report:
         return selftest.selftest(clone_effect, ORGANISMS[:1], protocol=TINY)
 
 
+@pytest.mark.slow
 def test_a_sound_instrument_passes_every_check(report: Report) -> None:
     assert not report.failed, report.failed
     assert len({c.name for c in report.checks}) == len(report.checks) >= 35
@@ -53,6 +54,7 @@ def test_a_sound_instrument_passes_every_check(report: Report) -> None:
     assert 0 < by_name["random controls: spread of their effects"].measured < 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_exits_with_4_if_a_check_fails(
     report: Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
