@@ -60,7 +60,7 @@ def results_export(
 
         chosen = Chosen(listed(method), listed(status))
         chosen.check(table)
-        for path in write(sheets(chosen.of(table)), out, names):
+        for path in write(sheets(table, chosen.methods(table), chosen.cells(table)), out, names):
             say(str(path))
 
 

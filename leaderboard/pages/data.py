@@ -17,7 +17,7 @@ from ..board.cell import NUMBERS, Cell
 from ..board.resolve import RULE
 from ..statistics.contrasts import CONTROL, SIMPLE
 from ..statistics.finding_measures import KS
-from ..statistics.rows import Estimate, MethodRow, Table
+from ..statistics.rows import CellRow, Estimate, MethodRow, Table
 from .legend import COLUMNS, not_counted, notes_of
 from .verdicts import TITLES, verdicts, verdicts_data
 
@@ -45,9 +45,16 @@ class Sheet(NamedTuple):
         return pd.DataFrame.from_records(list(self.rows), columns=list(self.heads)).infer_objects()
 
 
-def sheets(table: Table) -> dict[str, Sheet]:
-    """The three sheets, by what their file's name ends with."""
-    return {"": headline(table), ORGANISMS: by_organism(table), CELLS: by_cell(table)}
+def sheets(
+    table: Table, methods: Sequence[MethodRow] | None = None, cells: Sequence[CellRow] | None = None
+) -> dict[str, Sheet]:
+    """The three sheets, by what their file's name ends with; some rows only, where they are given: their numbers are the table's."""
+    rows = table.cells if cells is None else cells
+    return {
+        "": headline(table, table.overall if methods is None else methods),
+        ORGANISMS: by_organism(table, rows),
+        CELLS: by_cell(table, rows),
+    }
 
 
 def to_csv(table: Table) -> dict[str, str]:
@@ -55,20 +62,19 @@ def to_csv(table: Table) -> dict[str, str]:
     return {name: sheet.csv() for name, sheet in sheets(table).items()}
 
 
-def headline(table: Table) -> Sheet:
+def headline(table: Table, rows: Sequence[MethodRow]) -> Sheet:
     """A line a method: ranks, scores, contrasts, what is measured of its findings, cost, and what the table stands on."""
-    return _sheet([_method(table, row) for row in table.overall], table)
+    return _sheet([_method(table, row) for row in rows], table)
 
 
-def by_organism(table: Table) -> Sheet:
+def by_organism(table: Table, rows: Sequence[CellRow]) -> Sheet:
     """A line for each organism and method; on nulls the share of false discoveries."""
-    return _sheet([row.columns() for row in table.cells], table)
+    return _sheet([row.columns() for row in rows], table)
 
 
-def by_cell(table: Table) -> Sheet:
+def by_cell(table: Table, rows: Sequence[CellRow]) -> Sheet:
     """A line a record: identity, scores with intervals and anchors, findings, cost, and who made it."""
-    labels = {c.id: row.method for row in table.cells for c in row.cells}
-    return _sheet([_record(c, labels[c.id]) for row in table.cells for c in row.cells], table)
+    return _sheet([_record(c, row.method) for row in rows for c in row.cells], table)
 
 
 def to_json(table: Table) -> str:

@@ -5,7 +5,7 @@ line says which. A name that is wider than what is left is folded.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from rich.cells import cell_len
@@ -82,10 +82,6 @@ class Chosen:
     def cells(self, table: Table) -> list[CellRow]:
         """Rows by organism."""
         return [row for row in table.cells if self._shows(row)]
-
-    def of(self, table: Table) -> Table:
-        """The table with these rows only; no number of any of them changes."""
-        return replace(table, overall=tuple(self.methods(table)), cells=tuple(self.cells(table)))
 
     def check(self, table: Table) -> None:
         """Refuse an order that there is not, and methods that match none."""
