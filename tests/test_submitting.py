@@ -1,8 +1,10 @@
 """The way of a method of others as it is written down: the page's and the workflows' commands exist, and the example is what it says."""
 
 import importlib
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +81,40 @@ def test_a_workflow_gives_each_job_what_it_needs_and_puts_no_foreign_text_into_a
         assert "uses" in step or "run" in step
         if str(step.get("uses", "")).startswith("actions/checkout"):
             assert step["with"]["persist-credentials"] is False and "ref" not in step["with"]
+
+
+def test_the_step_that_takes_bundles_takes_their_bytes_and_nothing_else(tmp_path: Path) -> None:
+    """From a pull request with a bundle, a link, a name that a shell could read, a file elsewhere and a bundle that is on main."""
+    folder = tmp_path / "host" / "leaderboard" / "published" / "submissions"
+    folder.mkdir(parents=True)
+
+    def git(*words: str, at: Path = tmp_path / "host") -> None:
+        who = ("-c", "user.name=A", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
+        subprocess.run(["git", "-C", str(at), *who, *words], check=True, capture_output=True)
+
+    git("init")
+    (folder / "old.bundle.safetensors").write_text("old")
+    git("add", "-A")
+    git("commit", "-m", "base")
+    git("checkout", "-b", "theirs")
+    (folder / "new.bundle.safetensors").write_text("new")
+    (folder / "link.bundle.safetensors").symlink_to("/etc/passwd")
+    (folder / "a$(touch ran).bundle.safetensors").write_text("x")
+    (tmp_path / "host" / "conftest.py").write_text("x")
+    git("add", "-A")
+    git("commit", "-m", "theirs")
+    git("update-ref", "refs/pull/7/head", "theirs")
+    git("checkout", "main")
+    git("clone", "--depth", "1", (tmp_path / "host").as_uri(), str(tmp_path / "here"))
+    (script,) = [s["run"] for s in steps(WORKFLOWS[-1]) if str(s.get("name")).startswith("Take the bundles")]
+    environment = {**os.environ, "NUMBER": "7"}
+    subprocess.run(["bash", "-eo", "pipefail", "-c", script], cwd=tmp_path / "here", env=environment, check=True)
+    taken = {p.name: p.read_text() for p in (tmp_path / "here" / "incoming").iterdir() if not p.is_symlink()}
+    assert taken == {
+        "new.bundle.safetensors": "new",
+        "link.bundle.safetensors": "/etc/passwd",
+    }  # its text, not the file
+    assert not list(tmp_path.rglob("ran")) and not (tmp_path / "here" / "conftest.py").exists()
 
 
 def test_the_files_that_workflows_name_are_there_and_the_tables_have_the_head_they_look_for() -> None:

@@ -17,6 +17,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -105,14 +106,21 @@ class Bundle:
         Raises:
             BundleError: its bytes are not those that the manifest names.
         """
-        members = self.manifest.members
-        start = len(self.manifest.header) + sum(m.size for n, m in members.items() if n < name)
+        member = self.manifest.members[name]
         with self.path.open("rb") as file:
-            file.seek(start)
-            data = file.read(members[name].size)
-        if _sha256(data) != members[name].sha256:
+            file.seek(self.starts[name])
+            data = file.read(member.size)
+        if _sha256(data) != member.sha256:
             raise BundleError(self.path, name, "has other bytes than the manifest names", DAMAGED)
         return data
+
+    @cached_property
+    def starts(self) -> dict[str, int]:
+        """Where each member begins in the file."""
+        starts, at = dict[str, int](), len(self.manifest.header)
+        for name, member in sorted(self.manifest.members.items()):
+            starts[name], at = at, at + member.size
+        return starts
 
     @property
     def sha256(self) -> str:
