@@ -88,7 +88,7 @@ def one_life(args: list[str], out: Path, cache: Path, dice: random.Random, found
 
 def _writing(out: Path, before: dict[str, bytes]) -> bool:
     """Whether a sweep has saved a cell."""
-    return sum(1 for _ in out.glob("*/*/*/*/result.json")) > len(before)
+    return sum(1 for _ in out.glob("*/*/*/[!.]*/result.json")) > len(before)
 
 
 def kills(n: int, seeds: int, seed: int) -> Found:

@@ -279,13 +279,21 @@ def _run(work: "Work", plan: "Plan", engine: "Engine", retries: int, quiet: bool
         with SweepDisplay(plan, quiet) as shown, closing(sweep(work, plan.todo, engine, shown, retries)) as running:
             ended.extend(running)
     except KeyboardInterrupt as interrupt:
-        done = sum(e.ran.good for e in ended)
         raise KeyboardInterrupt(
-            f"{done} of {len(plan.cells)} cells are finished and kept in {plan.out}, and so is what the others have trained; the same "
-            "command goes on from here"
+            f"{_kept(work, ended)} of {len(plan.cells)} cells are finished and kept in {plan.out}, and so is what the others have "
+            "trained; the same command goes on from here"
         ) from interrupt
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _kept(work: "Work", ended: "list[Ended]") -> int:
+    """Cells that are finished, those among them that processes saved while they were stopped."""
+    from ..runs.run import finished_before
+
+    over = {e.number for e in ended}
+    rest = [(c, id_) for n, (c, id_) in enumerate(zip(work.plan.cells, work.ids, strict=True)) if id_ and n not in over]
+    return sum(e.ran.good for e in ended) + sum(finished_before(work.plan, c, id_) is not None for c, id_ in rest)
 
 
 def _planned(work: "Work", measured: Path | None, jobs: int, threads: int) -> "Plan":

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from diffbench.harness.records.result import load_result
 from diffbench.harness.sweeps import cluster, processes
@@ -156,14 +157,15 @@ def test_ctrl_c_keeps_what_is_finished_says_so_and_leaves_no_process(tmp_path: P
         fake.command("sweep", *asked), env=fake.environment(tmp_path / "cache"), stderr=subprocess.PIPE, text=True
     )
     until = time.monotonic() + 120
-    while len(list(tmp_path.glob("runs/*/*/*/*/result.json"))) < 5 and time.monotonic() < until:
+    while len(list(tmp_path.glob("runs/*/*/*/[!.]*/result.json"))) < 5 and time.monotonic() < until:
         time.sleep(0.05)
+    below = psutil.Process(started.pid).children(recursive=True)
     started.send_signal(signal.SIGINT)
     said = started.communicate(timeout=60)[1]
     assert started.returncode == 130 and "Traceback" not in said, said
-    kept = len(list(tmp_path.glob("runs/*/*/*/*/result.json")))
+    kept = len(list(tmp_path.glob("runs/*/*/*/[!.]*/result.json")))
     assert f"interrupted: {kept} of 300 cells are finished and kept in runs" in said and 5 <= kept < 300
-    assert not subprocess.run(["pgrep", "-s", str(started.pid)], capture_output=True, text=True).stdout
+    assert len(below) == 2 and not any(p.is_running() for p in below)
 
 
 @pytest.mark.slow
