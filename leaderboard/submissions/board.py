@@ -18,6 +18,7 @@ from ...harness.records.identity import Amount, Count, Hash, Line, Name, Record,
 from ...harness.records.result import Result, load_result
 from ...harness.runs.packs import pack, reason
 from ...harness.runs.provenance import cpu_name, git_state, package_versions
+from ...harness.runs.records import FINDINGS_FILE
 from ...harness.runs.verify import TOLERANCE
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import MOST_YAML, read_text
@@ -121,7 +122,8 @@ def add(bundle: Bundle, board: Path, by: str, tell: Callable[[CheckedCell], None
     note = _note(bundle, cells, _copies(results, on_board), by)
     if before := known.get(note.card.name):
         note.verified[:0] = before.verified
-    pack(results, board)
+    files = {r.id: c.cell.folder / FINDINGS_FILE for r, c in zip(results, cells, strict=True)}
+    pack(results, board, {id_: file.read_bytes() for id_, file in files.items() if file.is_file()})
     atomic_write_text(board / FOLDER / f"{note.card.name}.json", note.model_dump_json(indent=1) + "\n")
     return note
 
