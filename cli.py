@@ -16,6 +16,7 @@ from .harness.commands import (
     cache,
     controls,
     dictionary,
+    inspecting,
     methods,
     mitigate,
     organisms,
@@ -67,6 +68,8 @@ app.add_typer(results.app, name="results")
 app.add_typer(dictionary.app, name="dictionary")
 app.command()(score.score)
 app.command()(mitigate.mitigate)
+app.command("show")(inspecting.show_run)
+app.command("try")(inspecting.try_run)
 
 
 class SchemaName(StrEnum):

@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = ("organisms", "methods", "harness", "leaderboard", "api", "cli")
 """Top-level rooms, lowest first: a file imports from its own floor or a lower one."""
-STOREYS = ("pairs", "records", "protocol", "zoo", "worker", "runs", "plans", "studies", "views", "commands")
+STOREYS = (
+    "pairs",
+    "records",
+    "protocol",
+    "zoo",
+    "worker",
+    "runs",
+    "plans",
+    "studies",
+    "views",
+    "inspection",
+    "commands",
+)
 """Rooms of `harness/`, lowest first; its own files (`terminal`, `files`, `parallel`) stand below them all."""
 LISTS = ("organisms/families", "organisms/world", "harness/commands")
 """Rooms of like files, which may hold more than a dozen."""
