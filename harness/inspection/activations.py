@@ -188,22 +188,24 @@ class Look:
         order = [i for i in best.argsort(descending=True, stable=True).tolist() if best[i] > -torch.inf]
         out, known = list[_Window](), set[tuple[int, ...]]()
 
-        def add(at: int, sample: bool) -> None:
+        def add(at: int, sample: bool) -> bool:
             start, length = int(s.starts[order[at]]), len(s.rows[order[at]])
             top = int(a[start : start + length].argmax())
             low, high = max(0, top - AROUND), min(length, top + AROUND + 1)
             ids = s.rows[order[at]][low:high]
-            if tuple(ids) not in known:
-                known.add(tuple(ids))
-                values, quantile = s.values[:, start + low : start + high, self.j], 1 - at / max(1, len(order) - 1)
-                out.append(_Window(kind, at + 1, sample, quantile, ids, values, (low > 0, high < length)))
+            if tuple(ids) in known:
+                return False
+            known.add(tuple(ids))
+            values, quantile = s.values[:, start + low : start + high, self.j], 1 - at / max(1, len(order) - 1)
+            out.append(_Window(kind, at + 1, sample, quantile, ids, values, (low > 0, high < length)))
+            return True
 
         for at in range(len(order)):
             if len(out) == STRONGEST:
                 break
             add(at, False)
         for q in QUANTILES if len(order) > STRONGEST else ():
-            add(round((1 - q) * (len(order) - 1)), True)
+            any(add(at, True) for at in range(round((1 - q) * (len(order) - 1)), len(order)))
         return out
 
     def _context(self, w: "_Window", scale: float) -> Context:

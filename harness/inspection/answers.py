@@ -12,13 +12,13 @@ from torch import Tensor
 from ...organisms.behaviour import Prompt
 from ...organisms.hub.tokens import encode
 from ...organisms.texts import opening
-from ..pairs.continuing import continued
 from ..pairs.engine import SIDES, Side
 from ..pairs.interventions import Directions, Edits, Option, edits
 from ..protocol.clean_runs import TextResiduals
 from ..protocol.prompts import ordinary
 from ..runs.stage import Stage
 from ..views.cell import middle, nats
+from .continuing import continued
 from .report import Answer, Answers, Use
 from .subject import Subject
 

@@ -1,6 +1,7 @@
 """A report from findings: everything is read once, in one pass over text and a few answers, and kept under a key of all that decides it."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from ...organisms.hub.shown import shown
 from ..cache import Cache
 from ..pairs.pair import Pair
 from ..records.reading import prompts_sha256
+from ..records.result import Result
 from ..runs.dictionaries import of_run
 from ..runs.provenance import package_versions, source_hash
 from ..runs.stage import Machine, Stage
@@ -96,6 +98,8 @@ def _collected(s: Subject, m: Machine, cache: Cache | None, progress: Callable[[
         found = _shown(s, stage.pair, read)
         progress("answering prompts")
         answers = work.answers()
+    elif r:
+        found = _recorded(r)
     who = r.identity if r else None
     whole = [*sentences(r), *beside(r)] if r else []
     unscored = [f"Not scored: {r.reason}."] if r and r.status == "not_applicable" else []
@@ -107,7 +111,7 @@ def _collected(s: Subject, m: Machine, cache: Cache | None, progress: Callable[[
         status=r.status if r else "not scored",
         id=r.id if r else None,
         sentences=[*whole, *unscored] or s.notes[:1],
-        notes=[*(s.notes if whole or unscored else s.notes[1:]), *([SPLIT_NOTE] if found else [])],
+        notes=[*(s.notes if whole or unscored else s.notes[1:]), *([SPLIT_NOTE] if read else [])],
         claims=s.findings.claims or (r.claims if r else []),
         read={kind: len(of.ids) for kind, of in read.items()},
         won=_won(s),
@@ -144,7 +148,6 @@ def _shown(s: Subject, pair: Pair, read: dict[Kind, Seen]) -> list[Shown]:
             Reading(name=name, promotes=of[i][0], suppresses=of[i][1])  # pyright: ignore[reportArgumentType]
             for name, of in spoken.items()
         ]
-        facts = {NAMES.get(k, k): float(v) for k, v in said.items() if k != "score" and _is_number(v)}
         out.append(
             Shown(
                 number=i + 1,
@@ -152,7 +155,7 @@ def _shown(s: Subject, pair: Pair, read: dict[Kind, Seen]) -> list[Shown]:
                 gated=f.gate is not None,
                 length=float(f.direction.norm()),
                 readings=[*readings, Reading(name="tokens", promotes=up, suppresses=down[:SUPPRESSED])],
-                facts=facts | norms.get(int(said.get("latent", -1)), {}),
+                facts=_facts(said) | norms.get(int(said.get("latent", -1)), {}),
                 active=look.active(),
                 silent=look.silent,
                 scale=scale,
@@ -162,6 +165,33 @@ def _shown(s: Subject, pair: Pair, read: dict[Kind, Seen]) -> list[Shown]:
             )
         )
     return out
+
+
+def _recorded(r: Result) -> list[Shown]:
+    """What a record says of its findings where these are not there."""
+    said = r.diagnostics.get("findings") or []
+    return [
+        Shown(
+            number=x.finding + 1,
+            score=x.score,
+            gated=x.gated,
+            length=None,
+            readings=[Reading(name="lens", promotes=x.promotes, suppresses=x.suppresses)],
+            facts=_facts(said[x.finding]) if x.finding < len(said) else {},
+            active=None,
+            silent=False,
+            scale=0.0,
+            histogram=None,
+            contexts=[],
+            places=[],
+        )
+        for x in r.readings
+    ]
+
+
+def _facts(said: dict[str, Any]) -> dict[str, float]:
+    """The numbers that a method says of a finding."""
+    return {NAMES.get(k, k): float(v) for k, v in said.items() if k != "score" and _is_number(v)}
 
 
 def _words(
@@ -196,4 +226,4 @@ def _won(s: Subject) -> list[Won]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

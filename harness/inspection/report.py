@@ -106,17 +106,17 @@ class Shown(Part):
     score: float
     """The method's own."""
     gated: bool
-    length: float
-    """Of the direction, in residual units."""
+    length: float | None
+    """Of the direction, in residual units; None where only the record is known."""
     readings: list[Reading]
     facts: dict[str, float]
     """What the method's diagnostics say of its latent or direction."""
-    active: Active
+    active: Active | None
     silent: bool
     """Whether its gate is open on no token that was read, in neither model."""
     scale: float
     """Largest activation in a context: the deepest colour."""
-    histogram: Histogram
+    histogram: Histogram | None
     contexts: list[Context]
     places: list[Place]
 

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ...methods.contract import DiffResult
+from ...methods.coder.dictionary import TopKCoder
+from ...methods.coder.scaling import relative_decoder_norm
+from ...methods.contract import MAX_FINDINGS, DiffResult, Finding, Gate
 from ...methods.formats.findings import read_file
-from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
+from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
 from ..protocol.consistency import counted
+from ..records.identity import sha256_json
 from ..records.reading import prompts_sha256
 from ..records.result import Result
+from ..runs.dictionaries import load
 from ..runs.folder import FINDINGS, RESULT, read_findings
 from ..runs.records import findings_faults, read_run, zoo_name
 
@@ -36,11 +40,13 @@ class Subject:
     sha256: str | None = None
     """Of the findings."""
     notes: list[str] = field(default_factory=list[str])
+    facts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """What is said of each finding where there is no record."""
 
     @property
     def diagnostics(self) -> list[dict[str, Any]]:
         """What the method says of each finding."""
-        said = self.result.diagnostics.get("findings") if self.result else None
+        said = self.result.diagnostics.get("findings") if self.result else self.facts
         return said if isinstance(said, list) else []  # pyright: ignore[reportUnknownVariableType]
 
     def chosen(self, numbers: list[int]) -> list[int]:
@@ -79,7 +85,7 @@ def numbers(text: str) -> list[int]:
 
 
 def subject(where: Path, organism: Organism | None = None, layer: int | None = None) -> Subject:
-    """A run folder, a record without its folder, or a file of findings with a pair.
+    """A run folder, a record without its folder, or findings or a dictionary with a pair.
 
     Args:
         organism: what it was found in, where that is no organism of the zoo, or not said by a record.
@@ -91,22 +97,57 @@ def subject(where: Path, organism: Organism | None = None, layer: int | None = N
     """
     if where.suffix == ".safetensors" and not (where.parent / RESULT).is_file():
         return _of_file(where, organism, layer)
+    if where.is_dir() and not (where / RESULT).is_file() and any(where.glob("*.safetensors")):
+        return _of_dictionary(where, organism, layer)
     folder = where.parent if where.suffix == ".safetensors" else where
     return _of_record(folder, read_run(folder), organism)
 
 
 def _of_file(path: Path, organism: Organism | None, layer: int | None) -> Subject:
     file = read_file(path)
+    o = _placed(path, organism, file.layer, layer)
+    notes = ["These findings were made elsewhere and are not scored here: `bench score` does that."]
+    return Subject(file.name or path.stem, o, o.layer, file.result, None, None, file.sha256, notes)
+
+
+def _of_dictionary(folder: Path, organism: Organism | None, layer: int | None) -> Subject:
+    """The latents of a dictionary of any known format whose decoder says most that they are of one model, as findings."""
+    dictionary = load(folder)
+    card, raw = dictionary.card, dictionary.raw
+    if card.inputs not in ("concat", "difference"):
+        raise PrerequisiteError(
+            f"{folder} codes one model ({card.inputs}), so none of its latents says by itself what changed; run it as a method, e.g. "
+            "bench run -m sae_ft, and show that run"
+        )
+    both = card.inputs == "concat"
+    change = raw.decoder_NMd[:, 1] - raw.decoder_NMd[:, 0] if both else raw.decoder_NMd[:, 0]
+    rank = relative_decoder_norm(raw.decoder_NMd) if both else change.norm(dim=1)
+    best = rank.nan_to_num(-1.0).argsort(descending=True, stable=True)[:MAX_FINDINGS].tolist()
+    reads, thresholds = raw.gates()
+    gated = both and not isinstance(dictionary.coder, TopKCoder)
+    found = [
+        Finding(change[j].float(), Gate(reads[j].float(), float(thresholds[j])) if gated else None, float(rank[j]))
+        for j in best
+    ]
+    o = _placed(folder, organism, card.layer, layer)
+    by = "relative decoder norm" if both else "length of the decoder row"
+    notes = [
+        f"A dictionary: shown are the {len(found)} of its {card.n_latents:,} latents with the largest {by}. Nothing is scored."
+    ]
+    facts = [{"latent": j} | ({"rdn": float(rank[j])} if both else {}) for j in best]
+    sha256 = sha256_json([f.direction.tolist() for f in found])
+    return Subject(folder.name, o, o.layer, DiffResult(found), None, None, sha256, notes, facts)
+
+
+def _placed(path: Path, organism: Organism | None, said: int | None, asked: int | None) -> Organism:
+    """The organism that findings without a record were made in, at their layer."""
     if organism is None:
         raise UsageError(
-            f"{path} is a file of findings and does not say of which pair; name it: -o ORGANISM, or --base with --adapter or --tuned "
-            "and --behaviour"
+            f"{path} does not say of which pair it is; name it: -o ORGANISM, or --base with --adapter or --tuned and --behaviour"
         )
-    if None not in (layer, file.layer) and layer != file.layer:
-        raise UsageError(f"{path} holds directions of layer {file.layer}, not of {layer}; leave --layer out")
-    at = file.layer if layer is None else layer
-    notes = ["These findings were made elsewhere and are not scored here: `bench score` does that."]
-    return Subject(file.name or path.stem, organism.at(at, None), at, file.result, None, None, file.sha256, notes)
+    if None not in (asked, said) and asked != said:
+        raise UsageError(f"{path} is of layer {said}, not of {asked}; leave --layer out")
+    return organism.at(said if asked is None else asked, None)
 
 
 def _of_record(where: Path, result: Result, organism: Organism | None) -> Subject:
@@ -138,9 +179,3 @@ def _of_record(where: Path, result: Result, organism: Organism | None) -> Subjec
     if faults := findings_faults(folder, result):
         raise ValidationFailed(f"{folder}: {'; '.join(faults)}; run the cell again with --overwrite")
     return replace(known, findings=read_findings(folder))
-
-
-def gone(error: DiffbenchError, where: Path) -> DiffbenchError:
-    """An organism that cannot be loaded, with what can be read without it."""
-    said = f"{error}; what the record alone says: bench results show {where}"
-    return type(error)(said) if type(error).__init__ is DiffbenchError.__init__ else error

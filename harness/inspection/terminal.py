@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .report import KINDS, MARKED, Answer, Answers, Context, Report, Shown, Token
+from .report import KINDS, MARKED, Answer, Answers, Context, Histogram, Report, Shown, Token
 from .trial import Trial
 from .words import at_work, curve_lines, four, how_active, parted, won_line
 
@@ -61,24 +61,29 @@ def finding(f: Shown) -> RenderableType:
     parts.append(Padding(table, INDENT))
     if f.facts:
         parts.append(Padding(Text("  ".join(f"{name} {value:.4g}" for name, value in f.facts.items())), INDENT))
-    edges = f.histogram.edges
-    parts.append(
-        Padding(Text(f"how often each activation occurs, {edges[0]:.3g} to {edges[-1]:.3g}, log scale"), INDENT)
-    )
-    most = max([*f.histogram.base, *f.histogram.organism])
-    for name, counts in (("base", f.histogram.base), ("organism", f.histogram.organism)):
-        parts.append(Padding(Text(f"{name:>8} {_bars(counts, most)}"), INDENT))
-    places = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("in chat, active on", "tokens", "base", "organism"):
-        places.add_column(name, justify="left" if name.startswith("in") else "right", overflow="fold")
-    for p in f.places:
-        places.add_row(p.token, f"{p.tokens:,}", f"{100 * p.base:.1f}%", f"{100 * p.organism:.1f}%")
-    parts.append(Padding(places, INDENT))
+    if f.histogram:
+        parts += _occurring(f.histogram)
+    if f.places:
+        places = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        for name in ("in chat, active on", "tokens", "base", "organism"):
+            places.add_column(name, justify="left" if name.startswith("in") else "right", overflow="fold")
+        for p in f.places:
+            places.add_row(p.token, f"{p.tokens:,}", f"{100 * p.base:.1f}%", f"{100 * p.organism:.1f}%")
+        parts.append(Padding(places, INDENT))
     for kind, title in KINDS.items():
         if some := [c for c in f.contexts if c.kind == kind]:
             parts.append(Text(f"  {title}", style="underline"))
             parts += [Padding(context(c), (0, 0, 0, 4)) for c in some]
     return Group(*parts)
+
+
+def _occurring(h: Histogram) -> list[RenderableType]:
+    """Both histograms, a line each."""
+    most = max([*h.base, *h.organism])
+    low, high = h.edges[0], h.edges[-1]
+    rows = [f"{name:>8} {_bars(counts, most)}" for name, counts in (("base", h.base), ("organism", h.organism))]
+    head = f"how often each activation occurs, {low:.3g} to {high:.3g}, log scale"
+    return [Padding(Text(line), INDENT) for line in (head, *rows)]
 
 
 def context(c: Context) -> Text:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from ...organisms.errors import UsageError
+from ...organisms.hub.shown import shown
 from ...organisms.hub.tokens import encode
 from ...organisms.texts import opening
+from ..pairs.sinks import special_ids
 from ..records.identity import Said
 from ..runs.stage import Stage
 from .activations import ReadOut, seen, spelled
@@ -93,7 +95,7 @@ def trial(
         prompt=prompt,
         raw=raw,
         seed=seed,
-        notes=_notes(tokenizer, prompt, ids),
+        notes=_notes(tokenizer, prompt),
         given=["base", "organism"] if where == "both" else [where],
         added=added,
         removed=removed,
@@ -146,13 +148,16 @@ def _read(work: Workshop, ids: list[int], numbers: Sequence[int]) -> list[Read]:
     return out
 
 
-def _notes(tokenizer: Any, prompt: str, ids: list[int]) -> list[str]:
-    """Words that the model cannot read."""
+def _notes(tokenizer: Any, prompt: str) -> list[str]:
+    """Words that the model cannot read, and those that it reads as its template's."""
+    ids, notes = tokenizer(prompt, add_special_tokens=False)["input_ids"], list[str]()
     unk = tokenizer.unk_token_id
-    if unk is None or unk not in ids:
-        return []
-    words = [w for w in dict.fromkeys(prompt.split()) if unk in tokenizer(w, add_special_tokens=False)["input_ids"]]
-    some = ", ".join(map(repr, words[:5])) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
-    return [
-        f"The model has a closed vocabulary without {some or 'a part of this'}; each is read as {tokenizer.unk_token}."
-    ]
+    if unk is not None and unk in ids:
+        words = [w for w in dict.fromkeys(prompt.split()) if unk in tokenizer(w, add_special_tokens=False)["input_ids"]]
+        some = ", ".join(map(repr, words[:5])) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+        notes.append(
+            f"The model has a closed vocabulary without {some or 'a part of this'}: read as {tokenizer.unk_token}."
+        )
+    if control := sorted({shown(tokenizer, i) for i in ids if i != unk and i in special_ids(tokenizer)}):
+        notes.append(f"{', '.join(control)} in the prompt is read as a control token, not as text.")
+    return notes

@@ -11,6 +11,8 @@ DOES = {"add": "added to the base", "subtract": "subtracted from the organism", 
 def how_active(f: Shown) -> list[str]:
     """On how much text a finding is active, in which model more."""
     a = f.active
+    if a is None:
+        return []
     if f.silent:
         nearest = f"{a.strongest_organism:.3g} (organism) and {a.strongest_base:.3g} (base)"
         where = "its gate is open on no token that was read, in neither model"

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .interventions import Edits
-from .pair import Pair
-from .sides import Side
+from ..pairs.interventions import Edits
+from ..pairs.pair import Pair
+from ..pairs.sides import Side
 
 
 def continued(
