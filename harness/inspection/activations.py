@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ...methods.coder.analysis import template_tokens
 from ...methods.contract import Finding
-from ...organisms.hub.shown import shown, visible
+from ...organisms.hub.shown import shown
+from ..escape import plain
 from ..pairs.engine import SIDES
 from ..pairs.interventions import unit
 from ..pairs.pair import Pair
@@ -30,6 +31,8 @@ STRONGEST = 3
 QUANTILES = (0.9, 0.75, 0.5)
 """Where the others stand among the texts, by their strongest activation."""
 BINS = 24
+LINES = {ord("\n"): "\\n", ord("\t"): "\\t"}
+"""What begins a line or a column, as it is shown."""
 SHARE = 0.01
 """Without a gate a token is active if it is among this share of the strongest, in both models together."""
 
@@ -237,6 +240,6 @@ def spelled(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     for i, token in enumerate(ids):
         whole = str(tokenizer.decode(ids[: i + 1]))
         fits = whole.startswith(said) and "\ufffd" not in whole[len(said) :]
-        out.append(visible(whole[len(said) :]) if fits else shown(tokenizer, token))
+        out.append(plain(whole[len(said) :]).translate(LINES) if fits else shown(tokenizer, token))
         said = whole
     return out

@@ -21,11 +21,6 @@ def shown(tokenizer: Any, token: int) -> str:
     elif "\ufffd" in text or not text:
         raw = [_bytes().get(c) for c in piece]
         text = "".join(f"\\x{b:02x}" for b in raw if b is not None) if None not in raw and raw else piece
-    return visible(text)
-
-
-def visible(text: str) -> str:
-    """Text whose control characters and other invisible ones are written out, line breaks among them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -129,7 +129,7 @@ def test_tokens_spell_their_text_with_controls_written_out() -> None:
         def decode(self, ids: list[int]) -> str:
             return "".join(map(chr, ids))
 
-    assert spelled(Letters(), [97, 32, 10, 27, 98]) == ["a", " ", "\\n", "\\x1b", "b"]
+    assert spelled(Letters(), [97, 32, 10, 27, 98]) == ["a", " ", "\\n", "\\u001b", "b"]
 
 
 def test_shades_rise_with_activation_and_nothing_is_shaded_below_zero() -> None:
