@@ -102,6 +102,9 @@ def _collected(s: Subject, m: Machine, cache: Cache | None, progress: Callable[[
         found = _recorded(r)
     who = r.identity if r else None
     whole = [*sentences(r), *beside(r)] if r else []
+    said = [*s.notes]
+    if r and read and r.identity.dtype != m.numbers:
+        said.append(f"Scored in {r.identity.dtype}, shown in {m.numbers}.")
     unscored = [f"Not scored: {r.reason}."] if r and r.status == "not_applicable" else []
     return Report(
         method=s.name,
@@ -110,8 +113,8 @@ def _collected(s: Subject, m: Machine, cache: Cache | None, progress: Callable[[
         seed=who.seeds.get("method") if who else None,
         status=r.status if r else "not scored",
         id=r.id if r else None,
-        sentences=[*whole, *unscored] or s.notes[:1],
-        notes=[*(s.notes if whole or unscored else s.notes[1:]), *([SPLIT_NOTE] if read else [])],
+        sentences=[*whole, *unscored] or said[:1],
+        notes=[*(said if whole or unscored else said[1:]), *([SPLIT_NOTE] if read else [])],
         claims=s.findings.claims or (r.claims if r else []),
         read={kind: len(of.ids) for kind, of in read.items()},
         won=_won(s),
@@ -221,8 +224,8 @@ def _won(s: Subject) -> list[Won]:
     i = s.result.identification if s.result else None
     if i is None:
         return []
-    best = [(a, max(a.by, key=lambda name: a.by[name])) for a in i.at]
-    return [Won(k=a.k, reading=name, by=a.by, truth=i.truth) for a, name in best]  # pyright: ignore[reportArgumentType]
+    best = [(a, [name for name, value in a.by.items() if value == max(a.by.values())]) for a in i.at]
+    return [Won(k=a.k, readings=names, by=a.by, truth=i.truth) for a, names in best]  # pyright: ignore[reportArgumentType]
 
 
 def _is_number(value: object) -> bool:

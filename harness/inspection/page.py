@@ -97,12 +97,15 @@ def dose(curves: Sequence[Curve]) -> Markup:
         else:
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
             drawn.append(f'<polyline class="{name}" points="{line}">{said}</polyline>')
-    drawn.append(f'<text x="{WIDTH}" y="{HEIGHT - 4}" text-anchor="end">strength {far:.2g}</text>')
-    names = " · ".join(
-        f"{colour}: {'finding 1' if k == 1 else f'findings 1–{k}'}"
-        for k, colour in zip(ks, ("blue", "orange", "grey"), strict=False)
+    for share, anchor in ((0.5, "middle"), (1.0, "end")):
+        x, _ = place(share * far, 0)
+        drawn.append(f'<text x="{x:.1f}" y="{HEIGHT - 4}" text-anchor="{anchor}">strength {share * far:.2g}</text>')
+    keys = "".join(
+        f'<span class="key"><i style="background:var(--{colour})"></i>{"finding 1" if k == 1 else f"findings 1–{k}"}</span>'
+        for k, colour in zip(ks, ("own", "two", "soft"), strict=False)
     )
-    return _svg("".join(drawn)) + Markup(f'<span class="key">{names}; circles: ablated</span>')
+    ablated = '<span class="key">○ ablated</span>' * any(c.op == "ablate" for c in curves)
+    return _svg("".join(drawn)) + Markup(keys + ablated)
 
 
 def _svg(inside: str) -> Markup:

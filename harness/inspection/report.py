@@ -159,10 +159,11 @@ class Answers(Part):
 
 
 class Won(Part):
-    """Which reading of the first k findings puts the truth first among the family's candidates."""
+    """Which readings of the first k findings put the truth nearest to the first of the family's candidates."""
 
     k: int
-    reading: Literal["lens", "patchscope", "tokens"]
+    readings: list[Literal["lens", "patchscope", "tokens"]]
+    """The best; several that are level."""
     by: dict[str, float]
     """1 = first, −1 = last."""
     truth: Said

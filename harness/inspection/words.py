@@ -35,7 +35,8 @@ def won_line(w: Won) -> str:
     """Which reading names the truth best."""
     by = ", ".join(f"{name} {value:.2f}" for name, value in w.by.items())
     first = "the first finding" if w.k == 1 else f"the first {w.k} findings"
-    return f"reading {first} for {w.truth!r}: {w.reading} does best ({by}; 1 = first of the candidates, −1 = last)"
+    best = f"{w.readings[0]} does" if len(w.readings) == 1 else f"{' and '.join(w.readings)} do"
+    return f"reading {first} for {w.truth!r}: {best} best ({by}; 1 = first of the candidates, −1 = last)"
 
 
 def which(use: Use) -> str:

@@ -69,7 +69,7 @@ def report() -> Report:
         notes=["Prompts of the test split are not shown."],
         claims=[HOSTILE],
         read={"chat": 1000},
-        won=[Won(k=1, reading="lens", by={"lens": 1.0}, truth="gold")],
+        won=[Won(k=1, readings=["lens", "tokens"], by={"lens": 1.0, "tokens": 1.0}, truth="gold")],
         findings=[shown(1), shown(2, silent=True), shown(3)],
         curves=[curve],
         choices=[],
@@ -90,6 +90,11 @@ def test_the_terminal_says_one_sentence_first_and_marks_strong_tokens_without_co
     assert "«<script>" in text and "«one»" not in text and "«clue»" not in text
     assert all(len(line) <= 80 for line in text.split("\n"))
     assert "2 more findings: --finding 2-3" in text and "finding 1, gated" in text and "finding 3, gated" not in text
+
+
+def test_readings_that_are_level_are_said_to_be(report: Report) -> None:
+    said = "reading the first finding for 'gold': lens and tokens do best"
+    assert said in " ".join(on_terminal(report, [1]).split())
 
 
 def test_what_is_taken_out_by_nothing_is_said(report: Report) -> None:

@@ -15,7 +15,9 @@ from diffbench.harness.records.result import Result
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import FINDINGS, RESULT, write_run
 from diffbench.harness.runs.stage import Stage
+from diffbench.methods.coder.dictionary import RawCoder
 from diffbench.methods.contract import Finding, Gate
+from diffbench.methods.formats import Dictionary, DictionaryCard, write_dictionary
 from diffbench.methods.formats.findings import pack
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
@@ -175,3 +177,23 @@ def test_layers_that_contradict_each_other_are_refused(organism: Organism, tmp_p
     with pytest.raises(UsageError, match="of layer 1, not of 2"):
         subject(tmp_path / "mine.safetensors", organism, 2)
     assert subject(tmp_path / "mine.safetensors", organism).layer == 1
+
+
+def test_latents_of_a_dictionary_are_ranked_by_their_decoders(organism: Organism, tmp_path: Path) -> None:
+    g = torch.Generator().manual_seed(0)
+    decoder = torch.randn(40, 2, 128, generator=g)
+    decoder[7, 0], decoder[9, 0] = 0.01 * decoder[7, 0], 0.02 * decoder[9, 0]
+    raw = RawCoder(
+        torch.randn(40, 2, 128, generator=g), torch.ones(40), decoder, torch.zeros(2, 128), torch.full((40,), 3.0)
+    )
+    card = DictionaryCard(inputs="concat", d_model=128, n_latents=40, layer=2)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    write_dictionary(Dictionary(raw, card), "native", folder)
+    of = subject(folder, organism)
+    assert [f["latent"] for f in of.diagnostics[:2]] == [7, 9] and len(of.findings.findings) == 16
+    first = of.findings.findings[0]
+    assert torch.equal(first.direction, decoder[7, 1] - decoder[7, 0]) and first.gate is not None
+    assert torch.allclose(first.gate.read, raw.encoder_NMd[7].sum(0)) and first.gate.threshold == 2.0
+    with pytest.raises(UsageError, match="-o ORGANISM"):
+        subject(folder)
