@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..options import AdapterOption, BaseOption, BehaviourOption, OnOption, OtherBaseFlag, TextsOption, TunedOption
+from ..options import (
+    AdapterOption,
+    BaseOption,
+    BehaviourOption,
+    DeviceOption,
+    OnOption,
+    OtherBaseFlag,
+    TextsOption,
+    TunedOption,
+)
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 if TYPE_CHECKING:
@@ -42,6 +51,7 @@ def show_run(
     behaviour: BehaviourOption = None,
     texts: TextsOption = None,
     allow_other_base: OtherBaseFlag = False,
+    device: DeviceOption = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Collect anew, and keep nothing.")] = False,
     as_json: JsonFlag = False,
     debug: Debug = False,
@@ -60,7 +70,7 @@ def show_run(
             have = len(of.findings.findings)
             if have:
                 wanted = of.chosen([n for n in wanted if n <= have] if finding == "1-3" else wanted)
-            found = report(of, cache=None if no_cache else Cache.of_user(), progress=_tell)
+            found = report(of, _usable(device), None if no_cache else Cache.of_user(), _tell)
         if html is not None:
             from ..files import atomic_write_text
             from ..inspection.page import page
@@ -113,6 +123,7 @@ def try_run(
     behaviour: BehaviourOption = None,
     texts: TextsOption = None,
     allow_other_base: OtherBaseFlag = False,
+    device: DeviceOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -126,7 +137,7 @@ def try_run(
             from ..inspection.trial import trial
 
             of = _subject(run, organism, layer, own, allow_other_base)
-            found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed)
+            found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed, _usable(device))
         if as_json:
             say(found.model_dump_json(indent=1))
         else:
@@ -143,6 +154,15 @@ def _subject(
 
     named: Organism | None = named_organism(organism, own, allow_other_base)
     return subject(run, named, layer)
+
+
+def _usable(device: str | None) -> str:
+    """A device that is there."""
+    from ..pairs.preflight import check_device
+
+    if device not in (None, "cpu"):
+        check_device(device)
+    return device or "cpu"
 
 
 def _tell(what: str) -> None:

@@ -59,6 +59,7 @@ def trial(
     raw: bool,
     tokens: int,
     seed: int | None,
+    device: str = "cpu",
 ) -> Trial:
     """Ask both models.
 
@@ -70,6 +71,7 @@ def trial(
         raw: plain text to be continued; else a user's turn in chat.
         tokens: longest answer.
         seed: of the sampling; None: greedy.
+        device: where the models run.
 
     Raises:
         UsageError: an empty prompt, a finding that is not there, a strength that is none, gates that these findings do not have.
@@ -82,7 +84,7 @@ def trial(
     added, removed = planned(subject, findings, strength, gated)
     added, removed = (added if where != "organism" else None), (removed if where != "base" else None)
     drops = subject.result.identity.sinks == "drop" if subject.result else None
-    stage = Stage.load(subject.organism, "cpu", drops=drops)
+    stage = Stage.load(subject.organism, device, drops=drops)
     tokenizer = stage.pair.tokenizer
     ids = encode(tokenizer, prompt, True) if raw else opening(tokenizer, [{"role": "user", "content": prompt}])
     work = Workshop(stage, subject)
