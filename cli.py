@@ -16,6 +16,7 @@ from .harness.commands import (
     cache,
     controls,
     dictionary,
+    inspecting,
     methods,
     mitigate,
     organisms,
@@ -74,6 +75,8 @@ app.command()(mitigate.mitigate)
 app.command()(sweeps.sweep)
 app.command()(submissions.submit)
 leaderboard.app.command("add")(submissions.add)
+app.command("show")(inspecting.show_run)
+app.command("try")(inspecting.try_run)
 
 
 class SchemaName(StrEnum):

@@ -40,7 +40,8 @@ def results(found: Sequence[Result], folders: Sequence[Path], verbose: bool = Fa
         title = Text(
             "{0.method} on {0.organism}, seed {1}".format(found[0].identity, found[0].identity.seeds["method"])
         )
-        return Group(title, cell.view(found[0], verbose), *notes, Text(f"saved to {folders[0]}", style="dim"))
+        parts = [cell.view(found[0], verbose), *notes, Text(f"saved to {folders[0]}", style="dim")]
+        return Group(title, *parts, *inspecting(found[0], folders[0]))
     parts: list[RenderableType] = [layers.table(found) if layers.swept(found) else _score_table(found), *notes]
     swept = layers.swept(found)
     at = {id(r): f", layer {r.identity.layer}" * (r.identity.pair in swept) for r in found}
@@ -48,6 +49,14 @@ def results(found: Sequence[Result], folders: Sequence[Path], verbose: bool = Fa
     parts += [Text(f"{name}: {line}") for name, r in named for line in cell.beside(r)]
     parts += [Text(f"{name}: {r.status}: {r.reason}", style="red") for name, r in named if r.status != "ok"]
     return Group(*parts)
+
+
+def inspecting(result: Result, folder: Path) -> list[Text]:
+    """The commands that show what the findings are; none without findings."""
+    if result.findings_sha256 is None:
+        return []
+    lines = [f"look: bench show {folder}", f"ask:  bench try {folder} -p hello"]
+    return [Text(line, style="dim") for line in lines]
 
 
 def partial(found: Sequence[Result]) -> list[str]:

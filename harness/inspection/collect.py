@@ -1,0 +1,232 @@
+"""A report from findings: everything is read once, in one pass over text and a few answers, and kept under a key of all that decides it."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from ...organisms.errors import DiffbenchError
+from ...organisms.hub.asked import encode_prompt
+from ...organisms.hub.shown import shown
+from ..cache import Cache
+from ..pairs.pair import Pair
+from ..records.reading import prompts_sha256
+from ..records.result import Result
+from ..runs.dictionaries import of_run
+from ..runs.provenance import package_versions, source_hash
+from ..runs.stage import Machine, Stage
+from ..views.cell import beside, sentences
+from .activations import Look, ReadOut, Seen, seen, taken
+from .answers import PROMPTS, SEED, TOKENS, Workshop
+from .report import SPLIT_NOTE, VERSION, Kind, Reading, Report, Shown, Won
+from .subject import Subject
+
+TEXT_TOKENS = {"tiny": 10_000}
+OTHER_TOKENS = 4_000
+"""Tokens of neutral text, and as many of chat, on which activations are read."""
+PROMOTED, SUPPRESSED = 8, 5
+"""Tokens of a reading, as in a record."""
+NAMES = {
+    "latent": "latent",
+    "frequency": "frequency on the harvest",
+    "rdn": "relative decoder norm",
+    "decoder_cosine": "cosine of the two decoders",
+    "nu_error": "ν^ε",
+    "nu_reconstruction": "ν^r",
+    "beta_base": "β base",
+    "beta_ft": "β organism",
+    "mean_activation": "mean activation when active",
+    "max_activation": "largest activation",
+    "template_share": "share of its activation on template tokens",
+    "relative_norm": "length over the mean residual norm there",
+    "norm": "length of the difference",
+    "standard_error": "standard error",
+}
+"""Facts of a method's diagnostics that have a name of their own; others keep theirs."""
+
+
+def report(
+    subject: Subject,
+    machine: Machine | str = "cpu",
+    cache: Cache | None = None,
+    progress: Callable[[str], None] = lambda what: None,
+) -> Report:
+    """All that is known of a subject; taken from the cache if it is there."""
+    m = Machine(machine) if isinstance(machine, str) else machine
+    key = _key(subject, m)
+    if cache is not None and (entry := cache.get("report", VERSION, key)) is not None:
+        with contextlib.suppress(ValidationError):
+            return Report.model_validate(entry.facts)
+    found = _collected(subject, m, cache, progress)
+    if cache is not None:
+        cache.put("report", VERSION, key, {}, found.model_dump(mode="json"), subject.organism.name)
+    return found
+
+
+def _key(s: Subject, m: Machine) -> dict[str, Any]:
+    """Everything that decides a report."""
+    return {
+        "of": {"organism": s.organism.sha256},
+        "layer": s.layer,
+        "prompts": prompts_sha256(s.organism),
+        "result": s.result.model_dump(mode="json", exclude={"samples", "provenance", "cost"}) if s.result else s.name,
+        "findings": s.sha256,
+        "notes": s.notes,
+        "machine": [m.numbers, m.device],
+        "settings": [TEXT_TOKENS, OTHER_TOKENS, PROMPTS, SEED, TOKENS],
+        "code": source_hash(Path(__file__)),
+        "packages": package_versions() | {"diffbench": version("diffbench")},
+    }
+
+
+def _collected(s: Subject, m: Machine, cache: Cache | None, progress: Callable[[str], None]) -> Report:
+    r, found, read = s.result, list[Shown](), dict[Kind, Seen]()
+    answers, layer = None, s.layer
+    if s.findings.findings:
+        progress("loading the pair")
+        drops = r.identity.sinks == "drop" if r else None
+        stage = Stage.load(s.organism, m, drops=drops, cache=cache)
+        layer, work = stage.pair.layer, Workshop(stage, s)
+        progress("reading text")
+        read = _read(stage, ReadOut.of(s.findings.findings, work.centre))
+        progress("looking at findings")
+        found = _shown(s, stage.pair, read)
+        progress("answering prompts")
+        answers = work.answers()
+    elif r:
+        found = _recorded(r)
+    who = r.identity if r else None
+    whole = [*sentences(r), *beside(r)] if r else []
+    said = [*s.notes]
+    if r and read and r.identity.dtype != m.numbers:
+        said.append(f"Scored in {r.identity.dtype}, shown in {m.numbers}.")
+    unscored = [f"Not scored: {r.reason}."] if r and r.status == "not_applicable" else []
+    return Report(
+        method=s.name,
+        organism=s.organism.name,
+        layer=layer or 0,
+        seed=who.seeds.get("method") if who else None,
+        status=r.status if r else "not scored",
+        id=r.id if r else None,
+        sentences=[*whole, *unscored] or said[:1],
+        notes=[*(said if whole or unscored else said[1:]), *([SPLIT_NOTE] if read else [])],
+        claims=s.findings.claims or (r.claims if r else []),
+        read={kind: len(of.ids) for kind, of in read.items()},
+        won=_won(s),
+        findings=found,
+        curves=r.curves if r else [],
+        choices=r.choices if r else [],
+        answers=answers,
+    )
+
+
+def _read(stage: Stage, read_out: ReadOut) -> dict[Kind, Seen]:
+    """Activations on harvest text of both kinds, and on the dev prompts."""
+    tokens = TEXT_TOKENS.get(stage.organism.tier, OTHER_TOKENS)
+    tokenizer = stage.pair.tokenizer
+    asked = [encode_prompt(tokenizer, p).ids for p in stage.organism.behaviour.of("dev")]
+    rows: dict[Kind, list[list[int]]] = {
+        "neutral": taken(stage.texts.rows("neutral", "harvest"), tokens),
+        "chat": taken(stage.texts.rows("chat", "harvest"), tokens),
+        "prompts": asked,
+    }
+    return {kind: seen(stage.pair, some, read_out) for kind, some in rows.items() if some}
+
+
+def _shown(s: Subject, pair: Pair, read: dict[Kind, Seen]) -> list[Shown]:
+    directions = torch.stack([f.direction for f in s.findings.findings])
+    spoken = {name: _words(pair, of, directions) for name, of in (("lens", pair.lens), ("patchscope", pair.patchscope))}
+    norms, out = _decoder_norms(s), list[Shown]()
+    for i, f in enumerate(s.findings.findings):
+        look = Look(read, i, f.gate is not None, pair.tokenizer)
+        scale, contexts = look.contexts()
+        up, down = look.tokens(PROMOTED)
+        said = s.diagnostics[i] if i < len(s.diagnostics) else {}
+        readings = [
+            Reading(name=name, promotes=of[i][0], suppresses=of[i][1])  # pyright: ignore[reportArgumentType]
+            for name, of in spoken.items()
+        ]
+        out.append(
+            Shown(
+                number=i + 1,
+                score=f.score,
+                gated=f.gate is not None,
+                length=float(f.direction.norm()),
+                readings=[*readings, Reading(name="tokens", promotes=up, suppresses=down[:SUPPRESSED])],
+                facts=_facts(said) | norms.get(int(said.get("latent", -1)), {}),
+                active=look.active(),
+                silent=look.silent,
+                scale=scale,
+                histogram=look.histogram(),
+                contexts=contexts,
+                places=look.places(),
+            )
+        )
+    return out
+
+
+def _recorded(r: Result) -> list[Shown]:
+    """What a record says of its findings where these are not there."""
+    said = r.diagnostics.get("findings") or []
+    return [
+        Shown(
+            number=x.finding + 1,
+            score=x.score,
+            gated=x.gated,
+            length=None,
+            readings=[Reading(name="lens", promotes=x.promotes, suppresses=x.suppresses)],
+            facts=_facts(said[x.finding]) if x.finding < len(said) else {},
+            active=None,
+            silent=False,
+            scale=0.0,
+            histogram=None,
+            contexts=[],
+            places=[],
+        )
+        for x in r.readings
+    ]
+
+
+def _facts(said: dict[str, Any]) -> dict[str, float]:
+    """The numbers that a method says of a finding."""
+    return {NAMES.get(k, k): float(v) for k, v in said.items() if k != "score" and _is_number(v)}
+
+
+def _words(
+    pair: Pair, read: Callable[[torch.Tensor], torch.Tensor], directions: torch.Tensor
+) -> list[tuple[list[str], list[str]]]:
+    """Tokens that each direction promotes, and those that its opposite does; a zero direction says nothing."""
+    tops = [read(sign * directions).topk(most).indices.tolist() for sign, most in ((1, PROMOTED), (-1, SUPPRESSED))]
+    return [
+        tuple([shown(pair.tokenizer, t) for t in ids] if bool(d.any()) else [] for ids in pair_of)  # pyright: ignore[reportReturnType]
+        for d, *pair_of in zip(directions, *tops, strict=True)
+    ]
+
+
+def _decoder_norms(s: Subject) -> dict[int, dict[str, float]]:
+    """Latent → norms of its decoder rows in both models, where the run trained a dictionary on both."""
+    with contextlib.suppress(DiffbenchError):
+        if s.folder is not None and (raw := of_run(s.folder).raw).decoder_NMd.shape[1] == 2:
+            norms = raw.decoder_NMd.norm(dim=2)
+            wanted = {int(d["latent"]) for d in s.diagnostics if "latent" in d}
+            names = ("decoder norm, base", "decoder norm, organism")
+            return {j: dict(zip(names, norms[j].tolist(), strict=True)) for j in wanted}
+    return {}
+
+
+def _won(s: Subject) -> list[Won]:
+    """Which reading the record says came first."""
+    i = s.result.identification if s.result else None
+    if i is None:
+        return []
+    best = [(a, [name for name, value in a.by.items() if value == max(a.by.values())]) for a in i.at]
+    return [Won(k=a.k, readings=names, by=a.by, truth=i.truth) for a, names in best]  # pyright: ignore[reportArgumentType]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
