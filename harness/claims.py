@@ -14,7 +14,8 @@ from pathlib import Path
 def claimed(
     folder: Path, wait: bool = True, waiting: Callable[[], object] = lambda: None
 ) -> Generator[bool, None, None]:
-    """Hold a folder inside the block, whether this process could have it or not; it is made, and removed again if it is empty.
+    """Hold a folder inside the block, whether this process could have it or not; it is made, and removed again if it is empty, with a
+    hidden folder around it that nothing else is in.
 
     Where the file system knows no locks, every process is told that it has the folder.
 
@@ -29,6 +30,8 @@ def claimed(
         if file is not None:
             with suppress(OSError):
                 folder.rmdir()
+                if folder.parent.name.startswith("."):
+                    folder.parent.rmdir()
             os.close(file)
 
 
@@ -43,8 +46,8 @@ def is_claimed(folder: Path) -> bool:
 def _held(folder: Path, wait: bool, waiting: Callable[[], object]) -> int | None:
     """An open file that holds the lock; None: another process has it."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             file = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
             continue  # its holder has just removed it

@@ -150,7 +150,7 @@ def test_an_interrupt_says_what_is_kept_and_how_to_go_on(
 ) -> None:
     def interrupt(cell: Cell, stage: Stage, progress: Any, scratch: Path) -> None:
         if checkpoint:
-            scratch.mkdir(parents=True)
+            scratch.mkdir(parents=True, exist_ok=True)
             (scratch / "coder.safetensors").write_bytes(b"")
         raise KeyboardInterrupt
 

@@ -75,7 +75,7 @@ def test_diff_shows_scores_and_who_made_them(tmp_path: Path) -> None:
     assert [s[0] for s in data["scores"]["isolation"]] == [one.scores.isolation.value, two.scores.isolation.value]
     assert data["provenance"] == {"packages.torch": ["2.9.0", "2.10.0"]}
     text = bench("results", "diff", a, b)
-    assert "1 fields differ" not in text and "1 field differs" in text and "config.k" in text and "layer" not in text
+    assert "1 fields" not in text and "1 field differs" in text and "config.k" in text and "layer" not in text
     assert "same identity" in bench("results", "diff", a, a)
 
 
