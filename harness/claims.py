@@ -14,8 +14,7 @@ from pathlib import Path
 def claimed(
     folder: Path, wait: bool = True, waiting: Callable[[], object] = lambda: None
 ) -> Generator[bool, None, None]:
-    """Hold a folder inside the block, whether this process could have it or not; it is made, and removed again if it is empty, with a
-    hidden folder around it that nothing else is in.
+    """Hold a folder inside the block, whether this process could have it or not; it is made, and removed again if it is empty.
 
     Where the file system knows no locks, every process is told that it has the folder.
 
@@ -30,8 +29,6 @@ def claimed(
         if file is not None:
             with suppress(OSError):
                 folder.rmdir()
-                if folder.parent.name.startswith("."):
-                    folder.parent.rmdir()
             os.close(file)
 
 

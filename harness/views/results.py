@@ -132,13 +132,14 @@ def validation_data(checked: Sequence[Record]) -> list[dict[str, Any]]:
     ]
 
 
-def _pairs(title: str, heads: tuple[str, ...], rows: dict[str, tuple[Any, Any]]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+def _pairs(title: str, heads: tuple[str, ...], rows: dict[str, tuple[Any, Any]]) -> Group:
+    """A title, which as the table's own would be wrapped at its width, and a row a field."""
+    table = Table(box=None, pad_edge=False)
     for name in ("field", *heads):
         table.add_column(name, overflow="fold")
     for name, values in rows.items():
         table.add_row(name, *("–" if v is None else str(v) for v in values))
-    return table
+    return Group(Text(title), table)
 
 
 def _score(score: Scored) -> str:
