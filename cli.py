@@ -41,9 +41,11 @@ from .harness.options import (
     OverwriteFlag,
     QuietFlag,
     RemoteFlag,
+    SecondsOption,
     SinksOption,
     TextsOption,
     TierOption,
+    TokensOption,
     TunedOption,
     VerboseFlag,
 )
@@ -126,14 +128,8 @@ def run(
     out: OutOption = None,
     overwrite: OverwriteFlag = False,
     layer: LayersOption = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option("--tokens", help="Most tokens a method may read.  [default: 60000]", show_default=False),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", help="Wall clock a method may use.  [default: 600]", show_default=False),
-    ] = None,
+    tokens: TokensOption = None,
+    seconds: SecondsOption = None,
     limit: LimitOption = None,
     sinks: SinksOption = None,
     device: DeviceOption = None,

@@ -90,3 +90,10 @@ QuietFlag = Annotated[bool, typer.Option("-q", "--quiet", help="Only the table, 
 VerboseFlag = Annotated[
     bool, typer.Option("-v", "--verbose", help="Also show the log, and a line for each number of a cell.")
 ]
+TokensOption = Annotated[
+    int | None, typer.Option("--tokens", help="Most tokens a method may read.  [default: 60000]", show_default=False)
+]
+SecondsOption = Annotated[
+    float | None,
+    typer.Option("--seconds", help="Wall clock a method may use.  [default: 600]", show_default=False),
+]

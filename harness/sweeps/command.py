@@ -19,9 +19,11 @@ from ..options import (
     OutOption,
     OverwriteFlag,
     QuietFlag,
+    SecondsOption,
     SinksOption,
     TextsOption,
     TierOption,
+    TokensOption,
 )
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
@@ -64,14 +66,8 @@ def sweep(
     out: OutOption = None,
     overwrite: OverwriteFlag = False,
     layer: LayersOption = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option("--tokens", help="Most tokens a method may read.  [default: 60000]", show_default=False),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", help="Wall clock a method may use.  [default: 600]", show_default=False),
-    ] = None,
+    tokens: TokensOption = None,
+    seconds: SecondsOption = None,
     limit: LimitOption = None,
     sinks: SinksOption = None,
     device: DeviceOption = None,
