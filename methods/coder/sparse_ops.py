@@ -117,7 +117,17 @@ def _sums(which_A: Tensor, rows_RD: Tensor, begins: Tensor, weights_A: Tensor) -
 
 
 def sparse_product(which_A: Tensor, rows_RD: Tensor, begins: Tensor, weights_A: Tensor) -> Tensor:
-    """What `F.embedding_bag` sums, as the product of a sparse matrix of weights and the rows."""
+    """What `F.embedding_bag` sums, as the product of a sparse matrix of weights and the rows.
+
+    Args:
+        which_A: [A] row of each pair.
+        rows_RD: [R, D].
+        begins: [runs] where each run of pairs begins; it ends where the next one does.
+        weights_A: [A].
+
+    Returns:
+        [runs, D]; 0 for a run without pairs.
+    """
     bounds = F.pad(begins, (0, 1), value=len(which_A)).int()
     shape = len(begins), len(rows_RD)
     return torch.sparse_csr_tensor(bounds, which_A.int(), weights_A, shape, check_invariants=False) @ rows_RD

@@ -218,7 +218,11 @@ def move(coder: SparseCoder, optimiser: torch.optim.Adam, loss: Tensor, clip: fl
 
 
 def rescale_in_step(optimiser: torch.optim.Adam, clip: float) -> None:
-    """What `clip_grad_norm_` does, left to the next step of a fused optimiser, by what a loss scaler tells it to divide by."""
+    """What `clip_grad_norm_` does, left to the next step of a fused optimiser, by what a loss scaler tells it to divide by.
+
+    Args:
+        clip: norm of all gradients together above which they are rescaled to it.
+    """
     parameters = optimiser.param_groups[0]["params"]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     optimiser.grad_scale = (norm / clip).clamp_min(1)  # pyright: ignore[reportAttributeAccessIssue]
@@ -226,7 +230,7 @@ def rescale_in_step(optimiser: torch.optim.Adam, clip: float) -> None:
 
 @contextmanager
 def fast_products(device: torch.device) -> Generator[None]:
-    """On an accelerator, fp32 products of TF32 operands (10 bits), as published runs train: twice as fast a step at d 2304."""
+    """On an accelerator, fp32 products of TF32 operands (10 bits), as published runs train: 29 ms a step for 52 at d 2304, n 73,728."""
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
