@@ -12,32 +12,40 @@ import json
 import lzma
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import read_bytes
 from ..files import atomic_write_bytes
-from ..records.result import Result
+from ..records.result import MOST_RECORD, Result, each_key_once, read_result
+from .provenance import portable
 
 PACKED, PACKED_FINDINGS = ".jsonl.xz", ".findings.xz"
 MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000
 """Bytes of a pack, bytes and records in it: a file of 150 kB may unpack to a gigabyte."""
+MOST_FINDINGS = 2**25
+"""Bytes of a findings file: 16 directions with gates of the widest model there is have 9 MiB."""
+MOST_SAID = 1000
+"""Bytes that a line of findings has beside them."""
 MEMORY = 2**27
 """Most bytes that xz may ask for; its presets need 65 MiB."""
 
 
-def lines(path: Path) -> list[str]:
-    """The records of a pack as JSON.
+def lines(path: Path, most: int = MOST_RECORD) -> list[str]:
+    """The records of a pack as JSON, each of `most` bytes at most.
 
     Raises:
-        ValueError: no regular file, not a whole xz file of UTF-8 text, or one that unpacks to more than a pack may hold.
+        ValueError: no regular file, not a whole xz file of UTF-8 text, one that unpacks to more than a pack may hold, or a line too long.
     """
-    rows = _text(path).decode().removesuffix("\n").split("\n")
-    if len(rows) > MOST_RECORDS:
-        raise ValueError(f"it holds {len(rows)} lines; a pack has at most {MOST_RECORDS} records")
-    return rows
+    text = _text(path).removesuffix(b"\n")
+    if (n := text.count(b"\n") + 1) > MOST_RECORDS:
+        raise ValueError(f"it holds {n} lines; a pack has at most {MOST_RECORDS} records")
+    rows = text.split(b"\n")
+    for number, row in enumerate(rows, 1):
+        if len(row) > most:
+            raise ValueError(f"line {number} has {len(row):,} bytes, at most {most:,} are read of one")
+    return [row.decode() for row in rows]
 
 
 def _text(path: Path) -> bytes:
@@ -60,6 +68,17 @@ def outcome(result: Result) -> tuple[object, ...]:
     return r.status, r.scores, r.samples, r.false_discovery, r.localisation, r.identification
 
 
+def public(result: Result) -> Result:
+    """A record as it is published: the command, the method and the pair it was made with without absolute paths, which no id covers."""
+    p = result.provenance
+    told = {
+        "command": [portable(word) for word in p.command],
+        "source": {what: portable(given) for what, given in p.source.items()},
+        "method_origin": portable(p.method_origin),
+    }
+    return result.model_copy(update={"provenance": p.model_copy(update=told)})
+
+
 def findings_beside(path: Path) -> dict[str, bytes]:
     """The findings files of a pack's records by id, from the file beside it; empty if there is none.
 
@@ -68,11 +87,11 @@ def findings_beside(path: Path) -> dict[str, bytes]:
     """
     beside = findings_path(path)
     found = dict[str, bytes]()
-    for line in lines(beside) if beside.exists() else ():
+    for line in lines(beside, MOST_FINDINGS * 4 // 3 + MOST_SAID) if beside.exists() else ():
         try:
-            row: dict[str, Any] = json.loads(line)
+            row = each_key_once(line)
             id_, data = str(row["id"]), base64.b64decode(row["findings"], validate=True)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{beside.name}: a line that is not findings ({type(error).__name__}): fetch it again"
             ) from error
@@ -117,7 +136,9 @@ def pack(results: list[Result], out: Path, findings: Mapping[str, bytes] | None 
     texts = dict[Path, str]()
     for path, of in files.items():
         ordered = sorted(of.values(), key=lambda r: (r.identity.method, sorted(r.identity.seeds.items()), r.id))
-        texts[path] = "".join(json.dumps(r.model_dump(mode="json"), separators=(",", ":")) + "\n" for r in ordered)
+        texts[path] = "".join(
+            json.dumps(public(r).model_dump(mode="json"), separators=(",", ":")) + "\n" for r in ordered
+        )
         known_findings = _findings_of(path) | {id_: f for id_, f in (findings or {}).items() if id_ in of}
         rows = [_packed_findings(r.id, known_findings[r.id]) for r in ordered if r.id in known_findings]
         texts |= {findings_path(path): "".join(rows)} if rows else {}
@@ -140,7 +161,7 @@ def _findings_of(path: Path) -> dict[str, bytes]:
 
 def _read(path: Path) -> list[Result]:
     try:
-        return [Result.model_validate_json(line) for line in lines(path)]
+        return [read_result(line) for line in lines(path)]
     except (OSError, ValueError) as error:
         raise ValidationFailed(f"the pack {path} cannot be read: {reason(error)}") from error
 

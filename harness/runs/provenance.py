@@ -1,15 +1,19 @@
-"""Where and with what a result was made. Recorded, never hashed; paths stand as they were given on the command line."""
+"""Where and with what a result was made. Recorded, never hashed, and published: it says nothing of the folders of whoever made it.
+
+Relative paths stand as they were given on the command line; of absolute ones only what lies below the working folder is told.
+"""
 
 import ast
 import functools
 import hashlib
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from ..records.making import Provenance
@@ -42,7 +46,7 @@ def provenance(
         finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         access=access,
         source=source,
-        method_origin=origin,
+        method_origin=portable(origin),
         stochastic=stochastic,
         backend=backend,
         remote=remote,
@@ -97,7 +101,32 @@ def _imports(node: ast.ImportFrom, path: Path) -> Iterator[Path]:
 def _command() -> list[str]:
     """The command line of `bench`, or the name of the program that called the Python functions: its arguments say nothing of the run."""
     name = Path(sys.argv[0]).name
-    return ["bench", *sys.argv[1:]] if Path(name).stem == "bench" else [name]
+    return ["bench", *map(portable, sys.argv[1:])] if Path(name).stem == "bench" else [name]
+
+
+ELSEWHERE = "PATH"
+"""Stands for an absolute path outside the working folder."""
+_ABSOLUTE = re.compile(
+    r"""(?:^|(?<=[=,:;\s"'(\[]))          # at the beginning, or after what parts one value from another
+    (?:file:/+|~[\w.-]*(?:[\\/]|$)       # file:///x, ~/x, ~name/x, ~
+    |[A-Za-z]:[\\/]|\\\\|(?<!:)/|/(?!/)) # C:\\x, C:/x, \\\\server\\x, /x, but not the //x of an address
+    [^,;"']*""",
+    re.VERBOSE,
+)
+
+
+def portable(text: str, folder: PurePath | None = None) -> str:
+    """Text without absolute paths: those below a folder (default: the working one) relative to it, `PATH` for any other.
+
+    A path goes as far as a comma, a semicolon or a quotation mark, whatever spaces are in it.
+    """
+    here = folder or Path.cwd()
+
+    def told(found: re.Match[str]) -> str:
+        path = type(here)(found.group())
+        return path.relative_to(here).as_posix() if path.is_relative_to(here) else ELSEWHERE
+
+    return _ABSOLUTE.sub(told, text)
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
@@ -122,8 +151,9 @@ def cpu_name() -> str:
     return platform.processor() or "unknown"
 
 
+@functools.cache
 def git_state() -> dict[str, Any] | None:
-    """Commit of the diffbench checkout and whether it is dirty; None for an installed package."""
+    """Commit of the diffbench checkout and whether it is dirty, when it was first asked; None for an installed package."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None

@@ -20,14 +20,12 @@ from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.hub.files import read_bytes
 from ...organisms.registry import organism_names
 from ..protocol.consistency import TOLERANCE, counted, fault
-from ..records.result import SCORES, V1, Result, load_result
-from .packs import PACKED, findings_beside, lines, reason
+from ..records.result import SCORES, V1, Result, load_result, read_result
+from .packs import MOST_FINDINGS, PACKED, findings_beside, lines, reason
 
 RESULT_FILE = "result.json"
 FINDINGS_FILE = "findings.safetensors"
 LOG_FILE = "run.log"
-MOST_FINDINGS = 2**25
-"""Bytes of a findings file: 16 directions with gates of the widest model there is have 9 MiB."""
 MOST_DAMAGED = 20
 """Damaged records of one pack that are listed before the rest of it is given up."""
 Scored = tuple[float | None, float | None, float | None]
@@ -111,7 +109,7 @@ def _packed(path: Path, judge: bool) -> Generator[Record, None, None]:
     try:
         beside = findings_beside(path)
         for n, line in enumerate(lines(path)):
-            record = replace(_record(path, lambda text=line: Result.model_validate_json(text), judge), line=n)
+            record = replace(_record(path, lambda text=line: read_result(text), judge), line=n)
             if record.result is not None and (found := beside.get(record.result.id)) is not None:
                 wrong = packed_faults(found, record.result) if judge else []
                 record = replace(record, findings=found, problems=(*record.problems, *wrong))

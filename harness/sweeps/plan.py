@@ -4,7 +4,6 @@ The idea: nothing is rehearsed (`bench run --dry-run` does that); times are thos
 published records. A cell takes the mean of its own organism and method; where there is none, of its method on organisms of its size.
 """
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ...organisms.errors import PrerequisiteError
+from ...organisms.hub.files import read_text
 from ..plans.plan import RECORD_BYTES
 from ..records.identity import sha256_json
+from ..records.result import MOST_RECORD, each_key_once
 from ..runs.cell import Cell
 from ..runs.folder import RESULT, run_folder
 from ..runs.packs import PACKED, lines
@@ -114,10 +115,10 @@ def recorded(*folders: Path) -> Iterator[tuple[dict[str, Any], int | None]]:
         for path in sorted([*folder.rglob(RESULT), *folder.rglob(f"*{PACKED}")]):
             with suppress(OSError, ValueError):
                 if path.name.endswith(PACKED):
-                    yield from ((json.loads(line), None) for line in lines(path))
+                    yield from ((each_key_once(line), None) for line in lines(path))
                 elif not any(part.startswith(".") for part in path.relative_to(folder).parts):
                     size = sum(f.stat().st_size for f in path.parent.iterdir())
-                    yield json.loads(path.read_bytes()), size
+                    yield each_key_once(read_text(path, MOST_RECORD)), size
 
 
 @dataclass(frozen=True)

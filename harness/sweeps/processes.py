@@ -85,10 +85,9 @@ class Processes:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Let idle processes go; interrupt the others, which keep what they have trained."""
         for process in self._running.values():
+            _tell(process, {})  # for one that is still starting, too
             if error is not None:
                 process.popen.send_signal(signal.SIGINT)
-            else:
-                _tell(process, {})
         until = time.monotonic() + ENDING_S
         try:
             for process in self._running.values():

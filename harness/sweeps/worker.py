@@ -6,6 +6,7 @@ It ends at once when the process that tells it is gone: nobody is left that woul
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -48,7 +49,8 @@ class Link:
 
 
 def main() -> None:
-    """Until it is told no more."""
+    """Until it is told no more, or interrupted, which a sweep in the background of a script has its processes ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     link = Link(int(sys.argv[1]))
     try:
         _work(link)

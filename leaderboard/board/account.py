@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ...methods.catalogue import BUILTIN
+from ...harness.runs.provenance import ELSEWHERE
 from ...methods.registry import is_given
 from ..statistics.grid import LABELLED
 from ..statistics.labels import PUBLISHED
@@ -96,7 +96,8 @@ def _called(cell: Cell) -> str:
     i = cell.identity
     if is_given(i.method_version):
         return f"bench score {shlex.quote(i.method + '.safetensors')}"
-    return f"-m {i.method}" if i.method in BUILTIN else f"-m {shlex.quote(cell.made.method_origin or i.method)}"
+    kind, _, file = cell.made.method_origin.partition(" ")
+    return f"-m {shlex.quote(file if kind == 'file' and file != ELSEWHERE else i.method)}"
 
 
 def _options(label: str, cell: Cell) -> str:

@@ -157,7 +157,12 @@ def _digest(file: Path) -> list[str] | None:
         own = hashlib.sha256(read_bytes(file, max(MOST_PACKED, MOST_RECORD))).hexdigest()
         beside = findings_path(file) if file.name.endswith(PACKED) else file.parent / FINDINGS_FILE
         found = (file.name == RESULT_FILE or file.name.endswith(PACKED)) and beside.is_file()
-        return [file.parent.name, file.name, own, hashlib.sha256(beside.read_bytes()).hexdigest() if found else ""]
+        return [
+            file.parent.name,
+            file.name,
+            own,
+            hashlib.sha256(read_bytes(beside, MOST_PACKED)).hexdigest() if found else "",
+        ]
     except (OSError, ValueError):
         return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...harness.records.result import Result
 from ...harness.runs.folder import DICTIONARY, FINDINGS
-from ...harness.runs.packs import PACKED
+from ...harness.runs.packs import PACKED, public
 from ...harness.runs.records import RESULT_FILE, file_faults, records
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import read_bytes
@@ -71,5 +71,5 @@ def build(
 def _packed(results: Sequence[Result]) -> bytes:
     """A pack of all of them, in the order that packs have."""
     ordered = sorted(results, key=lambda r: (r.identity.organism, sorted(r.identity.seeds.items()), r.id))
-    text = "".join(json.dumps(r.model_dump(mode="json"), separators=(",", ":")) + "\n" for r in ordered)
+    text = "".join(json.dumps(public(r).model_dump(mode="json"), separators=(",", ":")) + "\n" for r in ordered)
     return lzma.compress(text.encode(), preset=9)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from ...harness.protocol.consistency import counted
 from ...harness.records.identity import Identity
-from ...harness.records.result import MOST_RECORD, Result
+from ...harness.records.result import Result
 from ...harness.runs.folder import DICTIONARY, FINDINGS, RESULT, run_folder
-from ...harness.runs.packs import lines, reason
 from ...harness.runs.records import findings_faults, is_of_zoo, records
 from .bundle import RECORDS, Bundle, BundleError, findings_member
 
@@ -56,11 +55,10 @@ def unpack(bundle: Bundle, folder: Path) -> list[SubmittedCell]:
     folder.mkdir(parents=True, exist_ok=True)
     packed = folder / RECORDS
     packed.write_bytes(bundle.read(RECORDS))
-    _check_lengths(bundle, packed)
     cells = list[SubmittedCell]()
     for number, record in enumerate(records(packed), 1):
         result = record.result
-        where = f"records, line {number}"
+        where = f"records, line {number}" if record.line is not None else RECORDS
         if result is not None:
             where += f" ({result.identity.organism} seed {result.identity.seeds['method']})"
         if result is None or record.problems:
@@ -75,21 +73,6 @@ def unpack(bundle: Bundle, folder: Path) -> list[SubmittedCell]:
             "build the bundle again with `bench submit`",
         )
     return cells
-
-
-def _check_lengths(bundle: Bundle, packed: Path) -> None:
-    """Refuse a record that would take more memory than any has, before it is read."""
-    try:
-        longest = max((len(line), number) for number, line in enumerate(lines(packed), 1))
-    except ValueError as error:
-        raise BundleError(bundle.path, RECORDS, reason(error), AGAIN) from error
-    if longest[0] > MOST_RECORD:
-        raise BundleError(
-            bundle.path,
-            f"records, line {longest[1]}",
-            f"has {longest[0]:,} characters, a record at most {MOST_RECORD:,}",
-            AGAIN,
-        )
 
 
 def _members(bundle: Bundle, id_: str) -> Iterator[str]:

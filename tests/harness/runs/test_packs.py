@@ -1,14 +1,17 @@
 """Packs hold the very records they were made from, and refuse what contradicts them."""
 
 import lzma
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from diffbench.cli import app
-from diffbench.harness.records.result import Localisation
+from diffbench.harness.records.result import MOST_RECORD, Localisation
 from diffbench.harness.runs.packs import PACKED, lines, pack
 from diffbench.harness.runs.records import records, validate
 from diffbench.leaderboard.board.build import markdown
+from diffbench.leaderboard.board.store import load
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 from typer.testing import CliRunner
 
@@ -68,6 +71,60 @@ def test_a_damaged_pack_is_named(tmp_path: Path, damage: object) -> None:
     with pytest.raises(ValidationFailed, match="gold"):
         pack(RESULTS, tmp_path)
     assert "taboo/gold.jsonl.xz" in bench("results", "validate", tmp_path, code=4)
+
+
+def twice(line: str) -> str:
+    """The record with a second status, which most readers would take."""
+    return line[:-1] + ',"status":"failed"}'
+
+
+HOSTILE: dict[str, tuple[Callable[[str], bytes], str]] = {
+    "a line longer than any record": (
+        lambda line: lzma.compress(f'{line}\n{{"x":"'.encode() + b" " * MOST_RECORD + b'"}', preset=0),
+        "line 2 has 16,777,224 bytes, at most 16,777,216 are read of one",
+    ),
+    "many lines": (lambda line: lzma.compress(b"{}\n" * 2_000_000, preset=0), "it holds 2000000 lines"),
+    "a key twice": (lambda line: lzma.compress(twice(line).encode()), "the key 'status' stands twice"),
+    "a key twice, deep inside": (
+        lambda line: lzma.compress(line.replace('"raw":', '"raw":0.5,"raw":', 1).encode()),
+        "the key 'raw' stands twice",
+    ),
+    "deep JSON": (
+        lambda line: lzma.compress((line[:-1] + ',"claims":' + "[" * 10**6 + "]" * 10**6 + "}").encode()),
+        "its JSON is nested too deeply",
+    ),
+}
+
+
+def zeros(n: int) -> bytes:
+    """A packed line of so many zeros."""
+    packer, step = lzma.LZMACompressor(preset=0), bytes(2**24)
+    return b"".join(packer.compress(step) for _ in range(n // len(step))) + packer.flush()
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_would_take_memory_or_be_read_in_two_ways_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    make, says = HOSTILE[kind]
+    refused_everywhere(tmp_path, make, says)
+
+
+@pytest.mark.slow
+def test_a_line_of_two_gibibytes_is_refused_by_name(tmp_path: Path) -> None:
+    refused_everywhere(tmp_path, lambda line: zeros(2**31), "it unpacks to more than 128 MiB")
+
+
+def refused_everywhere(tmp_path: Path, make: Callable[[str], bytes], says: str) -> None:
+    """Whatever reads packs refuses one that is made of a record's line, and stays within half a GiB."""
+    (path,) = pack(RESULTS[:1], tmp_path)
+    path.write_bytes(make(*lines(path)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    said = " ".join(bench("results", "validate", tmp_path, code=4).split())
+    assert says in said and "gold.jsonl.xz" in said, said
+    with pytest.raises(ValidationFailed, match=f"gold.jsonl.xz cannot be read: {says}"):
+        pack(RESULTS[:1], tmp_path)
+    (problem,) = load([tmp_path]).problems
+    assert says in problem.reason
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**19  # kB: half a GiB
 
 
 def test_a_damaged_record_is_one_problem_and_the_others_stay(tmp_path: Path) -> None:

@@ -99,12 +99,21 @@ def test_what_is_missing_is_printed_as_the_command_that_makes_it(tmp_path: Path)
     for name in ("oracle", "random"):
         write_result(tmp_path, make_result(name, "taboo/a", access="anchor" if name == "oracle" else None))
     write_result(tmp_path, make_null("random", "null/x", [0.5]))
+    for name, origin in (
+        ("ours", "file ./my methods/ours.py"),
+        ("theirs", "package theirs 1.0"),
+        ("away", "file PATH"),
+    ):
+        for organism, seed in (("taboo/a", 0), ("taboo/a", 1), ("taboo/b", 0)):
+            made = make_result(name, organism, seed)
+            made.provenance.method_origin = origin
+            write_result(tmp_path, made)
     missing = tabulate(tmp_path, Ask(draws=50)).missing
     said = {m.command: m.reason for m in missing}
     assert len(said) == len(missing) and not any("oracle" in c for c, why in said.items() if "anchor" in why), (
         "said once"
     )
-    assert "bench run -m delta,l1 -o taboo/b --seed 1 --out runs" in said
+    assert "bench run -m away,delta,l1,'./my methods/ours.py',theirs -o taboo/b --seed 1 --out runs" in said
     assert "bench run -m pca -o taboo/b --seed 0 --set pca.k=9 --out runs" in said
     assert "bench run -m supervised -o taboo/a,taboo/b --seed 0 --out runs" in said
     assert not any("null/x" in command for command, why in said.items() if "anchor" in why), "a null has no scale"

@@ -208,7 +208,9 @@ def test_a_record_that_would_take_gigabytes_is_refused_before_it_is_read(one: Pa
     text = lzma.decompress(there.read(RECORDS)).rstrip()[:-1] + b',"claims":[' + b"1," * 2**24 + b"1]}\n"
     files = {name: there.read(name) for name in there.manifest.members} | {RECORDS: lzma.compress(text, preset=0)}
     bad = write_bundle(tmp_path / "long", CARD, None, files, "0")
-    with pytest.raises(BundleError, match=r"records, line 1: has 33,\d+,\d+ characters, a record at most 16,777,216"):
+    with pytest.raises(
+        BundleError, match=r"records.jsonl.xz: line 1 has 33,\d+,\d+ bytes, at most 16,777,216 are read of one"
+    ):
         check(open_bundle(bad.path), tmp_path / "cells")
 
 
