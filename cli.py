@@ -77,6 +77,7 @@ app.command()(mitigate.mitigate)
 app.command()(sweeps.sweep)
 app.command()(submissions.submit)
 leaderboard.app.command("add")(submissions.add)
+leaderboard.app.command("private")(submissions.private)
 app.command("show")(inspecting.show_run)
 app.command("try")(inspecting.try_run)
 

@@ -2,7 +2,7 @@
 
     head -c 32 /dev/urandom > ~/secret
     python -m benchmarks.private_set --secret ~/secret --out ~/private-zoo --n 16
-    BENCH_ZOO=~/private-zoo bench run -m all -o all --out ~/private-runs
+    bench leaderboard private METHOD --zoo ~/private-zoo --out ~/private-runs --by NAME
 
 Family, member, variant and seed of each organism follow from HMAC-SHA256 of the secret, so whoever holds it, and this version of
 diffbench, can draw the set again and nobody else can. Families take turns. A member that the public zoo does not have is drawn where the
@@ -12,7 +12,6 @@ nowhere else: nothing is printed but numbers. Secret and folder must be out of r
 
 import hmac
 import os
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +21,7 @@ from typing import Annotated
 
 import typer
 from diffbench.harness.terminal import handled
+from diffbench.leaderboard.submissions.private import check_hidden
 from diffbench.organisms.card import CARD, Card
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.families import families
@@ -54,26 +54,6 @@ def read_secret(path: Path) -> bytes:
         )
     check_hidden(path, "the secret")
     return secret
-
-
-def check_hidden(path: Path, what: str) -> None:
-    """UsageError if `path` lies in a git work tree that does not ignore it."""
-    path = path.resolve()
-    tree = next((p for p in (path, *path.parents) if (p / ".git").exists()), None)
-    if tree is None:
-        return
-    try:
-        ignored = subprocess.run(["git", "-C", str(tree), "check-ignore", "-q", str(path)], capture_output=True)
-    except OSError as error:
-        raise PrerequisiteError(
-            f"{what} {path} is in the git work tree {tree}, and git, which would say whether it is ignored, does not run: "
-            f"{error.strerror}; move it out of the tree"
-        ) from error
-    if ignored.returncode != 0:
-        raise UsageError(
-            f"{what} {path} is in the git work tree {tree} and not ignored, so the next commit may publish it; move it out of the tree, or "
-            "add it to .gitignore"
-        )
 
 
 class Draw:
@@ -182,7 +162,9 @@ def main(
         check_hidden(out, "the zoo folder")
         good = make(read_secret(secret), out, n, partial(built, jobs=jobs), typer.echo)
         kinds = len({c.family for c in good})
-        typer.echo(f"{len(good)} organisms of {kinds} families; BENCH_ZOO={out} bench run -m all -o all scores on them")
+        typer.echo(
+            f"{len(good)} organisms of {kinds} families; bench leaderboard private METHOD --zoo {out} scores on them"
+        )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 RunsArgument = Annotated[Path, typer.Argument(help="Folder of run folders.")]
 """Options that many commands have."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A disk, a user's share of it, or the size that a file may have (`ulimit -f`) is used up."""
+FULL = "the disk is full; what was finished is kept, make room and run the same command again"
 
 
 @contextlib.contextmanager
@@ -34,10 +37,8 @@ def handled(debug: bool) -> Generator[None, None, None]:
         say(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            say(
-                "error: the disk is full; what was finished is kept, make room and run the same command again", err=True
-            )
+        if error.errno in NO_ROOM:
+            say(f"error: {FULL}", err=True)
             raise typer.Exit(3) from error
         if debug or error.filename is None:
             raise

@@ -69,6 +69,7 @@ def test_the_page_shows_every_step_once_in_order() -> None:
         "run",
         "leaderboard add",
         "leaderboard build",
+        "leaderboard private",
     ]
 
 
@@ -117,13 +118,14 @@ def test_the_step_that_takes_bundles_takes_their_bytes_and_nothing_else(tmp_path
     assert not list(tmp_path.rglob("ran")) and not (tmp_path / "here" / "conftest.py").exists()
 
 
-def test_the_files_that_workflows_name_are_there_and_the_tables_have_the_head_they_look_for() -> None:
+def test_the_files_that_workflows_name_are_there_and_a_submission_is_answered_with_its_row() -> None:
     text = "".join(p.read_text() for p in WORKFLOWS)
     assert {"submission.yml", "board.yml", "release.yml"} == {p.name for p in WORKFLOWS}
     assert ".venv/.installed" in text and "$(VENV)/.installed" in (ROOT / "Makefile").read_text()
     for named in ("leaderboard/published", "constraints.txt"):
         assert named in text and (ROOT / named).exists()
-    assert "/^\\| Method/" in text
+    said = WORKFLOWS[-1].read_text()
+    assert '--row "rows/$(basename "$bundle").md"' in said and "find rows -name '*.md'" in said
 
 
 def test_the_example_is_what_methods_new_writes_filled_in() -> None:

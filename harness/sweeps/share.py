@@ -4,7 +4,6 @@ The idea: it is told numbers. It works out for itself what a sweep's options mea
 has to be sent; the ids of both must agree, or the two have not the same diffbench or the same organisms.
 """
 
-import errno
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +16,7 @@ from ..devices import DeviceFailed
 from ..records.result import Result
 from ..runs.cell import Cell
 from ..runs.run import Quiet, run
-
-FULL = "the disk is full; what was finished is kept, make room and run the same command again"
+from ..terminal import FULL, NO_ROOM
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Stopped:
         """What an error means."""
         if isinstance(error, DiffbenchError):
             return cls(str(error), error.exit_code)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             return cls(FULL, 3)
         return cls("".join(traceback.format_exception(error)), None)
 

@@ -19,6 +19,7 @@ from ..statistics.rows import SORT_KEY, Problem, Table, count
 from ..statistics.tables import DRAWS, build_table
 from .cell import Cell
 from .keep import Keep
+from .private import with_private
 from .store import Loaded, load, narrowed
 
 NAME = "leaderboard"
@@ -125,7 +126,7 @@ def tabulate(sources: Path | Sequence[Path], ask: Ask | None = None) -> Table:
     """
     ask = ask or Ask()
     loaded = _load(sources, ask)
-    return replace(
+    table = replace(
         build_table(
             loaded.cells,
             ask.organisms,
@@ -140,6 +141,7 @@ def tabulate(sources: Path | Sequence[Path], ask: Ask | None = None) -> Table:
         problems=loaded.problems,
         set_aside=loaded.set_aside,
     )
+    return with_private(table, loaded.cells, [sources] if isinstance(sources, Path) else sources)
 
 
 def settled(results: Iterable[Result | Cell]) -> frozenset[str]:

@@ -22,6 +22,7 @@ OVERALL_HEADS = (
     *(head for s in SHOWN for head in (score_head(s), RANK_HEADS.get(s)) if head),
     *("Access", "Organisms", "Seeds", "Cells", "Wall s"),
 )
+PRIVATE_HEAD = "Isolation, private"
 ANCHOR_HEADS = ("Organism", "Side", "Gap", "Random directions", "Mixtures", "Whole residual")
 FINDING_HEADS = (
     "Method",
@@ -83,14 +84,20 @@ def organisms_text(table: Table, row: MethodRow) -> str:
     return f"{row.organisms}" if row.organisms == len(table.organisms) else f"{row.organisms} of {len(table.organisms)}"
 
 
+def overall_heads(table: Table) -> tuple[str, ...]:
+    """`OVERALL_HEADS`, and that of the private scores where there are any."""
+    return (*OVERALL_HEADS, PRIVATE_HEAD) if table.private else OVERALL_HEADS
+
+
 def overall_cells(table: Table, row: MethodRow, to: Dialect) -> list[str]:
-    """One overall row, in the order of `OVERALL_HEADS`."""
+    """One overall row, in the order of `overall_heads`."""
     places = {SORT_KEY: row.place, CONSTANT: row.place_constant}
     scores = [
         x for s in SHOWN for x in (to.score(row.scores[s]), *([to.text(place_text(places[s]))] if s in places else []))
     ]
     trail = [row.access, organisms_text(table, row), seeds_text(row), statuses(row), number(row.wall_s, 1)]
-    return [to.text(marked(row)), *scores, *map(to.text, trail)]
+    private = [to.score(row.private or Estimate())] if table.private else []
+    return [to.text(marked(row)), *scores, *map(to.text, trail), *private]
 
 
 def cell_cells(row: CellRow, to: Dialect) -> list[str]:

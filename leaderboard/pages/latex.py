@@ -16,7 +16,7 @@ from .cells import (
     ANCHOR_HEADS,
     CELL_HEADS,
     FINDING_HEADS,
-    OVERALL_HEADS,
+    PRIVATE_HEAD,
     RANK_HEADS,
     Dialect,
     anchor_cells,
@@ -24,6 +24,7 @@ from .cells import (
     estimate_text,
     finding_cells,
     overall_cells,
+    overall_heads,
     score_head,
 )
 from .legend import ANCHOR_NOTE, PARENTHESES, finding_note, notes_of
@@ -72,14 +73,16 @@ def _tables(table: Table) -> Iterable[tuple[str, str]]:
     rest = [s for s in SHOWN if s not in MAIN]
     complete = sum(row.standing != "incomplete" for row in table.overall)
     main = [h for s in MAIN for h in (score_head(s), RANK_HEADS.get(s)) if h]
+    columns = overall_heads(table)
     other = [*map(score_head, rest), "Access", "Organisms", "Seeds", "Cells", "Wall s"]
-    yield "-overall", _longtable(OVERALL_HEADS, ["Method", *main], rows, table.header, "overall", {complete})
+    yield "-overall", _longtable(columns, ["Method", *main], rows, table.header, "overall", {complete})
     yield (
         "-more",
-        _longtable(
-            OVERALL_HEADS, ["Method", *other], rows, "The same methods: other scores and sizes.", "more", {complete}
-        ),
+        _longtable(columns, ["Method", *other], rows, "The same methods: other scores and sizes.", "more", {complete}),
     )
+    if table.private:
+        beside = ["Method", score_head(SORT_KEY), RANK_HEADS[SORT_KEY], PRIVATE_HEAD]
+        yield "-private", _longtable(columns, beside, rows, table.private, "private", {complete})
     for i, each in enumerate(verdicts(table).lists, 1):
         lines = [contrast_cells(o, each.named, LATEX) for o in each.outcomes]
         said = f"{each.title}. {' '.join(each.said)} {CONTRAST_NOTE}"

@@ -56,7 +56,7 @@ PARENTHESES = "Scores in parentheses do not count in any mean."
 def notes_of(table: Table) -> list[str]:
     """On how many organisms a table stands, and what its columns mean."""
     columns = [f"{score_head(score)}: {text}." for score, text in COLUMNS.items()]
-    return [note for note in (solvability(table), *columns, mixtures(table), *NOTES) if note]
+    return [note for note in (solvability(table), *columns, table.private, mixtures(table), *NOTES) if note]
 
 
 def mixtures(table: Table) -> str:

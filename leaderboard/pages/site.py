@@ -9,18 +9,18 @@ from collections.abc import Iterable, Sequence
 from ...harness.escape import html as escape
 from ..statistics.contrasts import Outcome
 from ..statistics.null_adjusted import SHOWN
-from ..statistics.rows import CONSTANT, SORT_KEY, CellRow, FindingRow, MethodRow, Place, Row, Table
+from ..statistics.rows import CONSTANT, SORT_KEY, CellRow, Estimate, FindingRow, MethodRow, Place, Row, Table
 from .cells import (
     CELL_HEADS,
     FINDING_HEADS,
     MARK,
-    OVERALL_HEADS,
     Dialect,
     bracketed,
     estimate_text,
     finding_cells,
     number,
     organisms_text,
+    overall_heads,
     place_text,
     score_head,
     seeds_text,
@@ -102,9 +102,13 @@ def _overall(table: Table) -> str:
         cells = [x for s in SHOWN for x in (_score(row, s), *([_place(places[s])] if s in places else []))]
         cells += [_td(escape(row.access), row.access), _td(organisms_text(table, row), row.organisms)]
         cells += [_td(seeds_text(row), row.seeds[0]), _status(row), _td(number(row.wall_s, 1), row.wall_s)]
+        private = row.private or Estimate()
+        cells += [_td(escape(estimate_text(private)), private.value)] if table.private else []
         return _tr([_name(row), *cells], style)
 
-    return _table("Methods over all organisms", OVERALL_HEADS, map(line, table.overall), sort=score_head(table.key))
+    return _table(
+        "Methods over all organisms", overall_heads(table), map(line, table.overall), sort=score_head(table.key)
+    )
 
 
 def _place(place: Place | None) -> str:

@@ -21,12 +21,13 @@ from .cells import (
     CELL_HEADS,
     FINDING_HEADS,
     MARK,
-    OVERALL_HEADS,
+    PRIVATE_HEAD,
     Dialect,
     cell_cells,
     estimate_text,
     finding_cells,
     overall_cells,
+    overall_heads,
     score_head,
 )
 from .comparison import PAIR_HEADS, TWO_HEADS, TwoMethods, pair_note, pair_rows, ranked_heads, ranked_rows, two_rows
@@ -46,6 +47,7 @@ LEAVE_OUT = (
         "Findings",
         "Nulls",
     ),
+    PRIVATE_HEAD,
     *("Rank, constant", *map(score_head, ("adjusted", "mitigation"))),
     *("Reading, 10", "Cosine, 10", "Rank", *map(score_head, ("isolation_constant", "necessity", "sufficiency"))),
 )
@@ -155,7 +157,7 @@ def leaderboard(table: Table, chosen: Chosen | None = None) -> Group:
     names = {row.method for row in overall}
     parts: list[RenderableType] = [
         Text(f"{table.header}\n"),
-        Fitting(OVERALL_HEADS, [overall_cells(table, row, TERMINAL) for row in overall]),
+        Fitting(overall_heads(table), [overall_cells(table, row, TERMINAL) for row in overall]),
     ]
     if chosen.all:
         parts += [*_list("", notes_of(table)), *_verdicts(table)]

@@ -10,13 +10,13 @@ from .cells import (
     ANCHOR_HEADS,
     CELL_HEADS,
     FINDING_HEADS,
-    OVERALL_HEADS,
     Dialect,
     anchor_cells,
     cell_cells,
     estimate_text,
     finding_cells,
     overall_cells,
+    overall_heads,
 )
 from .legend import ANCHOR_NOTE, PARENTHESES, finding_note, not_counted, notes_of
 from .verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_cells, verdicts
@@ -45,9 +45,32 @@ def to_markdown(table: Table) -> str:
 
 def overall_markdown(table: Table) -> str:
     """What the table stands on, one row a method, and what the columns mean."""
-    rows = markdown_table(OVERALL_HEADS, [overall_cells(table, row, MARKDOWN) for row in table.overall])
+    rows = markdown_table(overall_heads(table), [overall_cells(table, row, MARKDOWN) for row in table.overall])
     notes = "".join(f"- {md(note)}\n" for note in notes_of(table))
     return f"{md(table.header)}\n\n{rows}\n{notes}"
+
+
+def row_markdown(table: Table, method: str) -> str:
+    """A method's row between its neighbours in the ranking, and where it stands in words."""
+    mine = next((row for row in table.overall if row.method == method), None)
+    if mine is None:
+        return f"{md(method)} has no row on this board.\n"
+    ranked = [row for row in table.overall if row.place]
+    at = ranked.index(mine) if mine in ranked else None
+    shown = [mine] if at is None else ranked[max(0, at - 1) : at + 2]
+    if mine.place is None:
+        why = "a cell is missing, so there is no headline" if mine.standing == "incomplete" else "its kind has no rank"
+        said = f"{md(method)} is not ranked: {why}."
+    else:
+        said = (
+            f"{md(method)} has rank {mine.place.rank} of {len(ranked)} by {md(table.key)}, and with the headlines as uncertain as their "
+            f"intervals say, rank {mine.place.low} to {mine.place.high} in 90 % of the draws."
+        )
+    heads = overall_heads(table)
+    rows = markdown_table(heads, [overall_cells(table, row, MARKDOWN) for row in shown])
+    missing = [m for m in table.missing if method in m.command]
+    lines = "".join(f"- missing, {md(m.reason)}: {_code(m.command)}\n" for m in missing)
+    return f"{said} {md(table.header)}.\n\n{rows}" + f"\n{lines}" * bool(lines)
 
 
 def finding_markdown(table: Table) -> str:

@@ -136,6 +136,8 @@ class MethodRow(Row):
     """By the sort key."""
     place_constant: Place | None = None
     """By isolation without gates."""
+    private: Estimate | None = None
+    """Isolation on a private set (`board/private.py`); None: the method was not run there."""
 
     def columns(self) -> dict[str, object]:
         """As in `Row`, led by the rank."""
@@ -143,7 +145,10 @@ class MethodRow(Row):
         for name, place in (("rank", self.place), ("rank_constant", self.place_constant)):
             lead |= dict(zip((name, f"{name}_low", f"{name}_high"), place or (None, None, None), strict=True))
         sizes = {"organisms": self.organisms, "seeds_min": self.seeds[0], "seeds_max": self.seeds[1]}
-        return lead | {"standing": self.standing} | super().columns() | sizes
+        hidden = {
+            f"isolation_private{end}": x for end, x in zip(("", "_low", "_high"), self.private or (), strict=False)
+        }
+        return lead | {"standing": self.standing} | super().columns() | hidden | sizes
 
 
 @dataclass(frozen=True)
@@ -302,6 +307,8 @@ class Table:
     problems: tuple[Problem, ...] = ()
     """Files that could not be used."""
     set_aside: tuple[SetAside, ...] = ()
+    private: str = ""
+    """What the column of private scores is; empty: there are none."""
 
     @property
     def header(self) -> str:

@@ -1,4 +1,4 @@
-"""`bench submit`, `bench leaderboard add`, and `bench verify` of bundles: parse, call, print."""
+"""`bench submit`, `bench leaderboard add` and `private`, and `bench verify` of bundles: parse, call, print."""
 
 import json
 import tempfile
@@ -53,6 +53,10 @@ def add(
     bundle: Annotated[Path, typer.Argument(help="NAME.bundle.safetensors.")],
     by: Annotated[str, typer.Option("--by", envvar="BENCH_VERIFIED_BY", help="Who verifies it: a name or an address.")],
     board: Board = PUBLISHED,
+    row: Annotated[
+        Path | None,
+        typer.Option("--row", help="Write the method's row, its rank and its neighbours to this file, as Markdown."),
+    ] = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -63,6 +67,12 @@ def add(
         from .bundle import open_bundle
 
         note = add_to(open_bundle(bundle), board, by, lambda cell: say(cell.line, err=as_json), Path(scratch))
+        if row is not None:
+            from ...harness.files import atomic_write_text
+            from ..board.build import tabulate
+            from ..pages.text_formats import row_markdown
+
+            atomic_write_text(row, row_markdown(tabulate(board), note.card.name))
         if as_json:
             say(note.model_dump_json(indent=1))
             return
@@ -75,6 +85,40 @@ def add(
         say(
             f"recorded in {board / FOLDER / note.card.name}.json; the board is rendered by: bench leaderboard build {board}"
         )
+
+
+def private(
+    method: Annotated[str, typer.Argument(help="The method whose code is run: an installed name, or its file.")],
+    zoo: Annotated[
+        Path, typer.Option("--zoo", envvar="BENCH_ZOO", help="Organisms nobody else has (docs/submitting.md).")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run folders, which name the organisms.")],
+    by: Annotated[str, typer.Option("--by", envvar="BENCH_VERIFIED_BY", help="Who runs it: a name or an address.")],
+    seed: Annotated[str, typer.Option("--seed", help="Seeds of a method that draws anything: comma list.")] = "0,1,2",
+    board: Board = PUBLISHED,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Run a method's code on a private set; only its mean, its interval and the set's size and hash go to the board."""
+    with handled(debug), silenced(False):
+        from ...organisms.errors import UsageError
+        from ..board.private import write_private
+        from ..pages.cells import estimate_text
+        from ..statistics.rows import Estimate
+        from .private import score_privately
+
+        try:
+            seeds = list(dict.fromkeys(int(s) for s in seed.split(",")))
+        except ValueError as error:
+            raise UsageError(f"--seed {seed!r} is not a comma list of whole numbers, e.g. --seed 0,1,2") from error
+        found = score_privately(method, zoo, out, seeds, by, board, lambda line: say(line, err=True))
+        path = write_private(found, board)
+        if as_json:
+            say(found.model_dump_json(indent=1))
+            return
+        said = estimate_text(Estimate(**found.isolation.model_dump()))
+        say(f"{found.method}: isolation {said} on {found.organisms} private organisms (set {found.set_sha256[:12]})")
+        say(f"recorded in {path}, which names none of them; shown by: bench leaderboard build {board}")
 
 
 def is_bundle(path: Path) -> bool:

@@ -70,9 +70,9 @@ def write_runs(runs: Path, organisms: Sequence[str] = ORGANISMS, seeds: Sequence
     return runs
 
 
-def write_one(folder: Path) -> Path:
-    """The bundle of one cell of a method that draws nothing."""
-    write_cell(folder / "runs", make_cell(stochastic=False))
+def write_one(folder: Path, trained: bool = False) -> Path:
+    """The bundle of one cell of a method that draws nothing; if it trained anything, with its dictionary."""
+    write_cell(folder / "runs", make_cell(stochastic=False), trained)
     bundle, _ = build([folder / "runs"], CARD, folder / "one.bundle.safetensors")
     return bundle.path
 

@@ -11,6 +11,8 @@ from diffbench.harness.records.identity import CUSTOM, sha256_json
 from diffbench.harness.runs.packs import pack
 from diffbench.harness.runs.records import records
 from diffbench.harness.runs.verify import Verification
+from diffbench.leaderboard.board.build import Ask, tabulate
+from diffbench.leaderboard.pages.text_formats import row_markdown
 from diffbench.leaderboard.submissions import check as check_module
 from diffbench.leaderboard.submissions import verification
 from diffbench.leaderboard.submissions.board import submissions
@@ -73,6 +75,34 @@ def test_what_verifies_is_added_with_who_where_and_with_what(bundle: Path, board
     on_board = [r.result for r in records(board) if r.result and not r.problems]
     assert sorted(note.cells) == sorted(r.id for r in on_board if r.identity.method == METHOD)
     assert METHOD in bench("leaderboard", "show", board)
+
+
+def test_the_answer_to_a_submission_is_its_row_between_its_neighbours(
+    bundle: Path, board: Path, scored: object, tmp_path: Path
+) -> None:
+    others = {"pca": 0.9, "mean_diff": 0.7, "logit_diff": 0.2}
+    pack([make_cell(method=m, quality=q) for m, q in others.items()], board)
+    row = tmp_path / "row.md"
+    bench("leaderboard", "add", bundle, "--board", board, "--by", "A", "--row", row)
+    said, _, table = row.read_text().partition("\n\n")
+    heads, _, *rows = table.splitlines()
+    assert said.startswith("theirs has rank 3 of ") and " by isolation" in said and " in 90 % of the draws" in said
+    assert heads.startswith("| Method | Isolation | Rank |")
+    assert [line.split()[1].replace("\\", "") for line in rows if line.startswith("| ")] == [
+        "mean_diff",
+        "theirs",
+        "random",
+    ]
+    assert not any("oracle" in line for line in rows)
+
+
+def test_a_row_that_is_not_ranked_says_why_and_what_is_missing(bundle: Path, board: Path, scored: object) -> None:
+    pack([make_cell(method=m, organism="a/x-narrow") for m in ("oracle", "random", "pca")], board)
+    bench("leaderboard", "add", bundle, "--board", board, "--by", "A")
+    said = row_markdown(tabulate(board, Ask(draws=50)), METHOD)
+    assert said.startswith("theirs is not ranked: a cell is missing, so there is no headline. Sorted by isolation")
+    assert "- missing, no headline without: `bench run -m theirs -o a/x-narrow --seed 0,1,2 --out runs`" in said
+    assert row_markdown(tabulate(board, Ask(draws=50)), "nobody") == "nobody has no row on this board.\n"
 
 
 def test_a_second_verifier_is_written_beside_the_first(bundle: Path, board: Path, scored: object) -> None:

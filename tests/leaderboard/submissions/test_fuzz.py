@@ -3,6 +3,7 @@
 A forger who recomputes every hash is assumed; raw damage is tried as well. `make test-all` tries 10,000.
 """
 
+import hashlib
 import json
 import lzma
 import re
@@ -16,7 +17,14 @@ from typing import Any
 import pytest
 from diffbench.harness.protocol.consistency import fault
 from diffbench.harness.records.result import Result
-from diffbench.leaderboard.submissions.bundle import ENDING, RECORDS, Manifest, findings_member, open_bundle
+from diffbench.leaderboard.submissions.bundle import (
+    ENDING,
+    RECORDS,
+    BundleError,
+    Manifest,
+    findings_member,
+    open_bundle,
+)
 from diffbench.leaderboard.submissions.card import read_card
 from diffbench.leaderboard.submissions.check import check
 from diffbench.organisms.card import sha256_text
@@ -37,7 +45,8 @@ QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_one(tmp_path_factory.mktemp("one"))
+    """With a dictionary, whose bytes nothing names but the manifest."""
+    return write_one(tmp_path_factory.mktemp("one"), trained=True)
 
 
 def refused(path: Path) -> bool:
@@ -126,13 +135,28 @@ def changed_record(row: dict[str, Any], data: st.DataObject) -> bool:
     return DETECTABLE.fullmatch(".".join(map(str, place))) is not None
 
 
+def members(files: dict[str, bytes]) -> dict[str, Any]:
+    """What a manifest says of them."""
+    return {n: {"size": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in sorted(files.items())}
+
+
+def changed_members(about: dict[str, Any], data: st.DataObject) -> None:
+    """Say something else of one member: another size or hash, none, or nothing at all."""
+    name = data.draw(st.sampled_from(sorted(about)))
+    field = data.draw(st.sampled_from(["size", "sha256", None]))
+    if field is None:
+        del about[name]
+    elif data.draw(st.booleans()):
+        del about[name][field]
+    elif field == "size":
+        about[name][field] = another(about[name][field], data)
+    else:
+        about[name][field] = data.draw(st.one_of(st.just("0" * 64), st.just(about[name][field].upper()), JUNK))
+
+
 def written(path: Path, files: dict[str, bytes], about: dict[str, Any]) -> None:
     """A bundle with these members and this manifest, all its hashes right, whether a manifest may say so or not."""
-    import hashlib
-
-    about["members"] = {
-        n: {"size": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in sorted(files.items())
-    } | about.get("members", {})
+    about.setdefault("members", members(files))
     try:
         head = Manifest.model_validate(about).header
     except ValueError:
@@ -148,7 +172,8 @@ def tried(one: Path, folder: Path, data: st.DataObject) -> None:
     files = {name: there.read(name) for name in there.manifest.members}
     about = there.manifest.model_dump(mode="json", exclude={"members"})
     must = False
-    kind = data.draw(st.sampled_from([*["record"] * 6, "bytes", "text", "findings", "manifest", "members"]))
+    kinds = [*["record"] * 6, "bytes", "text", "findings", "manifest", "members", "hashes"]
+    kind = data.draw(st.sampled_from(kinds))
     if kind == "bytes":
         raw = one.read_bytes()
         start = data.draw(st.integers(0, len(raw) - 1))
@@ -176,6 +201,10 @@ def tried(one: Path, folder: Path, data: st.DataObject) -> None:
             old[:at] + data.draw(st.binary(min_size=1, max_size=16)) + old[at + data.draw(st.integers(0, 16)) :]
         )
         must = files[name] != old
+    elif kind == "hashes":
+        about["members"] = members(files)
+        changed_members(about["members"], data)
+        must = True
     elif kind == "manifest":
         place = data.draw(st.sampled_from(sorted(leaves(about), key=str)))
         holder: Any = about
@@ -197,6 +226,32 @@ def tried(one: Path, folder: Path, data: st.DataObject) -> None:
     written(path, files, about)
     said = refused(path)
     assert said or not must
+
+
+def test_every_byte_of_every_member_is_held_to_its_hash(one: Path, tmp_path: Path) -> None:
+    """Those of a dictionary, too, which no record names."""
+    bundle = open_bundle(one)
+    assert len(bundle.manifest.members) == 3
+    for name, member in bundle.manifest.members.items():
+        for at in (0, member.size // 2, member.size - 1):
+            raw = bytearray(one.read_bytes())
+            raw[bundle.starts[name] + at] ^= 1
+            path = tmp_path / f"changed{ENDING}"
+            path.write_bytes(raw)
+            with pytest.raises(BundleError, match=f"{re.escape(name)}: has other bytes than the manifest names"):
+                check(open_bundle(path), tmp_path / f"{name[:4]}-{at}")
+
+
+@pytest.mark.parametrize("field", ["size", "sha256"])
+def test_a_manifest_says_size_and_hash_of_every_member(one: Path, tmp_path: Path, field: str) -> None:
+    there, path = open_bundle(one), tmp_path / f"changed{ENDING}"
+    files = {name: there.read(name) for name in there.manifest.members}
+    for name in files:
+        about = there.manifest.model_dump(mode="json")
+        del about["members"][name][field]
+        written(path, files, about)
+        with pytest.raises(BundleError, match=rf"manifest: members\..*{field}: Field required; build the bundle again"):
+            open_bundle(path)
 
 
 def test_every_field_that_is_called_detectable_is_detected(one: Path) -> None:

@@ -57,7 +57,12 @@ def samples(row: Row) -> None:
 
 
 def readings(row: Row) -> None:
+    """What a finding reads as, and that the truth is read first."""
     row["curves"] = []
+    for reading in row["readings"]:
+        reading["promotes"][:1] = ["gold"]
+    for at in (row["identification"] or {"at": []})["at"]:
+        at |= {"rank": 1.0, "raw": 1.0}
 
 
 def identity(**fields: Any) -> Callable[[Row], None]:
@@ -95,8 +100,8 @@ FORGERIES: dict[str, tuple[Callable[[Row], None], bool]] = {
 
 def answers(start: str) -> list[bool]:
     """Whether validate, leaderboard, submit and verify refuse, as the page says."""
-    (line,) = re.findall(rf"^\| {re.escape(start)}.*$", PAGE, re.M)
-    return [cell.strip().startswith("**refused**") for cell in line.strip("| ").split("|")[1:]]
+    (line,) = [line for line in rows_of("| changed | validate |") if line[0].startswith(start)]
+    return [cell.startswith("**refused**") for cell in line[1:]]
 
 
 def forged(folder: Path, kind: str) -> None:
@@ -119,6 +124,43 @@ def refuses(act: Callable[[], object]) -> bool:
     except ValidationFailed:
         return True
     return False
+
+
+def rows_of(head: str) -> list[list[str]]:
+    """The lines of a table of the page, by how its head begins."""
+    table = PAGE[PAGE.index(head) :].split("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()[2:]]
+
+
+def test_each_line_of_the_page_names_its_tests_and_they_are_there() -> None:
+    said = {line[0]: line[1] for head in ("| changed | tests |", "| | tests |") for line in rows_of(head)}
+    lines = [line[0] for head in ("| changed | validate |", "| | |") for line in rows_of(head)]
+    assert list(said) == lines and len(said) == 23
+    for tests in said.values():
+        for file, names in re.findall(r"`([\w/]+\.py)`: ([^;]+)", tests):
+            text = (Path(__file__).parents[2] / file).read_text()
+            there = set(re.findall(r"^def (test_\w+)", text, re.M))
+            assert names == "both" or set(re.findall(r"`(test_\w+)`", names)) <= there, names
+
+
+def test_a_built_in_method_has_the_access_that_it_has(tmp_path: Path) -> None:
+    """A better tier would take it out of the ranking, a lower one is what a method that cheats would say."""
+    for method, access in (("pca", "supervised"), ("supervised", "activations")):
+        runs = tmp_path / method
+        folder = write_cell(runs, make_cell(method=method))
+        row = json.loads((folder / RESULT).read_text())
+        row["identity"]["access"] = row["provenance"]["access"] = access
+        new_id(row)
+        tensors = load_file(folder / FINDINGS)
+        save_file(tensors, folder / FINDINGS, {"result": row["id"], "layer": str(row["identity"]["layer"])})
+        row["findings_sha256"] = sha256_file(folder / FINDINGS)
+        (folder / RESULT).write_text(json.dumps(row))
+        (record,) = validate([runs])
+        assert "is built in and has" in record.problems[0] and not load_results(runs).results
+        with pytest.raises(ValidationFailed, match="is built in and has"):
+            build([runs], CARD.model_copy(update={"name": method, "access": access}), tmp_path / "b.bundle.safetensors")
+        with pytest.raises(ValidationFailed, match="is built in and has"):
+            verify(folder)
 
 
 @pytest.mark.parametrize("kind", FORGERIES)

@@ -1,0 +1,151 @@
+"""Scores on organisms that only a maintainer has: a column of its own, from which no rank follows.
+
+The one idea: of a private set nothing is written that says anything of one of its organisms. A record holds a method's means with their
+intervals, over how many organisms, and a hash of all their weights, which tells two sets apart and names nobody. Such records lie in
+`private/NAME.json` beside the packs of a board (`bench leaderboard private` writes them) and every table of that board shows them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ...harness.files import atomic_write_text
+from ...harness.records.identity import Count, Hash, Line, Name, Record, Said, sha256_json
+from ...harness.records.result import each_key_once
+from ...harness.runs.packs import reason
+from ...organisms.hub.files import MOST_YAML, read_text
+from ..statistics.rows import Estimate, Problem, SetAside, Table
+from .cell import Cell
+
+FOLDER = "private"
+FEWEST = 4
+"""Organisms of a set; a mean over fewer says too much of each."""
+
+
+class Mean(Record):
+    """A mean over organisms with its 95 % interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class PrivateScore(Record):
+    """What is published of one method on one private set."""
+
+    format: Literal["diffbench private 1"] = "diffbench private 1"
+    method: Name
+    method_version: Line
+    """Of the code that ran, as the identity of a cell has it."""
+    config: dict[str, Any]
+    """Options that it ran with."""
+    protocol_sha256: Hash
+    isolation: Mean
+    isolation_constant: Mean | None
+    organisms: Annotated[int, Field(ge=FEWEST, lt=10**6)]
+    """Organisms in the mean of isolation."""
+    seeds: Count
+    """Seeds of the method."""
+    failed: Count
+    """Cells without a score, which count as 0."""
+    set_sha256: Hash
+    """Hash over the weights of all its organisms."""
+    by: Said = Field(min_length=1, max_length=200)
+    """Who ran it."""
+    at_utc: Line
+    diffbench: Line
+    commit: Line | None
+    """Of the diffbench source that scored."""
+
+    @property
+    def code(self) -> tuple[str, str]:
+        """What ran: version and options."""
+        return self.method_version, sha256_json(self.config)
+
+
+def write_private(score: PrivateScore, board: Path) -> Path:
+    """Put a record beside the packs of a board, in the place of an older one."""
+    path = board / FOLDER / f"{score.method}.json"
+    atomic_write_text(path, score.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def code_of(cell: Cell) -> tuple[str, str]:
+    """`PrivateScore.code` of a cell."""
+    return cell.identity.method_version, sha256_json(cell.identity.config)
+
+
+def with_private(table: Table, cells: Sequence[Cell], sources: Sequence[Path]) -> Table:
+    """A table with the private scores that lie in its sources; of several sets that of the newest score is shown."""
+    problems, found = list[Problem](), list[tuple[str, PrivateScore]]()
+    code = {(c.identity.method, code_of(c)) for c in cells}
+    for where, score in _read(sources):
+        if isinstance(score, str):
+            problems.append(Problem(where, score))
+        elif score.protocol_sha256 != table.protocol_sha256:
+            problems.append(
+                Problem(where, "is of another protocol than the table; run `bench leaderboard private` again")
+            )
+        elif (score.method, score.code) not in code:
+            said = (
+                f"is of other code or options than any record of {score.method}; run `bench leaderboard private` again"
+            )
+            problems.append(Problem(where, said))
+        else:
+            found.append((where, score))
+    if not found:
+        return replace(table, problems=(*table.problems, *problems))
+    newest = max((s for _, s in found), key=lambda s: (s.at_utc, s.method))
+    shown = {(s.method, s.code): s for _, s in found if s.set_sha256 == newest.set_sha256}
+    aside = [
+        SetAside(where, s.method, f"of another private set than {newest.method}'s, which is newer")
+        for where, s in found
+        if s.set_sha256 != newest.set_sha256
+    ]
+    by_label = {
+        row.method: shown[key]
+        for row in table.cells
+        for cell in row.cells
+        if (key := (cell.identity.method, code_of(cell))) in shown
+    }
+    rows = [
+        replace(row, private=Estimate(**s.isolation.model_dump())) if (s := by_label.get(row.method)) else row
+        for row in table.overall
+    ]
+    return replace(
+        table,
+        overall=tuple(rows),
+        private=_said(list(shown.values())),
+        problems=(*table.problems, *problems),
+        set_aside=(*table.set_aside, *aside),
+    )
+
+
+def _read(sources: Sequence[Path]) -> Iterator[tuple[str, PrivateScore | str]]:
+    """Every record with where it lies, or why it is none."""
+    for source in dict.fromkeys(sources):
+        for path in sorted((source / FOLDER).glob("*.json")):
+            try:
+                text = read_text(path, MOST_YAML)
+                each_key_once(text)
+                score = PrivateScore.model_validate_json(text)
+            except (OSError, ValueError) as error:
+                yield path.as_posix(), f"is no private score: {reason(error)}; restore it, or run it again"
+                continue
+            named = path.name == f"{score.method}.json"
+            yield path.as_posix(), score if named else f"is a score of {score.method}; restore its name"
+
+
+def _said(shown: Sequence[PrivateScore]) -> str:
+    """What the column is."""
+    least, most = (each(s.organisms for s in shown) for each in (min, max))
+    sizes = f"{most}" if least == most else f"{least} to {most}"
+    who = ", ".join(sorted({s.by for s in shown}))
+    last = max(s.at_utc for s in shown)[:10]
+    return (
+        f"Isolation, private: mean over {sizes} organisms that only a maintainer has (set {shown[0].set_sha256[:12]}), on which the "
+        f"methods' own code was run by {who}, last on {last}. The scale is isolation's; no rank follows from it."
+    )
