@@ -385,6 +385,8 @@ def each_key_once(text: str) -> Any:
 
     try:
         return json.loads(text, object_pairs_hook=once)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"Invalid JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("its JSON is nested too deeply") from error
 

@@ -50,9 +50,9 @@ class Read(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def load_results(runs: Path) -> Loaded:
+def load_results(runs: Path, keep: Keep | None = None) -> Loaded:
     """Every record of one place, several of one cell among them; see `load`, which is for tables."""
-    return _collected([runs], Keep(on=False))
+    return _collected([runs], keep or Keep(on=False))
 
 
 def load(sources: Sequence[Path], keep: Keep | None = None) -> Loaded:

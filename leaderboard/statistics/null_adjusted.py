@@ -31,6 +31,7 @@ def chance(samples: Samples, prompts: Array, controls: dict[int, Array]) -> Arra
     if often.shape[1] < 2:
         return np.zeros(len(prompts))
     scored, gap = prompts * np.asarray(samples.scored), np.asarray(samples.gap)
+    rest = np.clip(1 - often, 1e-9, None)
     sides: list[Array] = []
     for side, oracle in (
         (column.sufficiency, samples.oracle.sufficiency),
@@ -40,7 +41,7 @@ def chance(samples: Samples, prompts: Array, controls: dict[int, Array]) -> Arra
         at = scale(side, oracle, gap, scored, often)
         # as `scale` has it: prompts move all controls alike
         closed = (at.null - often @ each)[:, None] + each
-        rest = np.clip(1 - often, 1e-9, None)
-        others = ((closed * often).sum(-1, keepdims=True) - closed * often) / rest
+        weighed = closed * often
+        others = (weighed.sum(-1, keepdims=True) - weighed) / rest
         sides.append(normalised(closed, others, at.oracle[:, None]))
     return (np.nan_to_num(harmonic(*sides)) * often).sum(-1)

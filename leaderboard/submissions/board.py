@@ -23,6 +23,7 @@ from ...harness.runs.verify import TOLERANCE
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import MOST_YAML, read_text
 from ...organisms.sets import members, sets
+from ..board.keep import Keep
 from ..board.store import load_results
 from .bundle import Bundle, BundleError
 from .card import MethodCard
@@ -101,7 +102,7 @@ def add(bundle: Bundle, board: Path, by: str, tell: Callable[[CheckedCell], None
     """
     if not board.is_dir():
         raise PrerequisiteError(f"there is no board {board}; give the folder of packs, --board leaderboard/published")
-    known, on_board = submissions(board), load_results(board).results
+    known, on_board = submissions(board), load_results(board, Keep()).results
     _check_name(bundle, known)
     submitted = check(bundle, scratch)
     _check_taken(bundle, known, {c.id for c in submitted}, on_board)
