@@ -275,16 +275,25 @@ def _apart(found: Sequence[Apart]) -> list[str]:
     for organism in dict.fromkeys(e.organism for e in found):
         for method in CROSSCODERS:
             mine = [e for e in found if (e.organism, e.method) == (organism, method)]
-            shares = [e.shared / e.apart for e in mine if e.apart]
-            counts = f"{sum(e.shared for e in mine)} of {sum(e.apart for e in mine)}"
+            shared, of = sum(e.shared for e in mine), sum(e.apart for e in mine)
+            ci = stats.binomtest(shared, of).proportion_ci() if of else None
             highest = f"{statistics.mean(e.highest for e in mine):.2f}"
+            share = f"{shared / of:.2f} [{ci.low:.2f}, {ci.high:.2f}]" if ci else "–"
             rows.append(
-                (f"`{organism}`", f"`{method}`", str(sum(e.exclusive for e in mine)), highest, counts, _t(shares))
+                (
+                    f"`{organism}`",
+                    f"`{method}`",
+                    str(sum(e.exclusive for e in mine)),
+                    highest,
+                    f"{shared} of {of}",
+                    share,
+                )
             )
-    columns = (
-        "organism|method|fine-tuned only (rdn > 5/6)|highest rdn, mean|shared, of those with rdn > 5/9|share, by seed"
+    columns = "organism|method|fine-tuned only (rdn > 5/6)|highest rdn, mean|shared, of those with rdn > 5/9|share, exact binomial interval"
+    note = (
+        "Small tier, published records, three seeds together: findings that decoder norms set apart, and how many of them Latent "
+        "Scaling calls shared."
     )
-    note = "Small tier, published records, three seeds together: latents that decoder norms set apart and Latent Scaling calls shared."
     return [note, _table(columns, rows)]
 
 

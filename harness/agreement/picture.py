@@ -19,13 +19,16 @@ def save(c: Comparison, path: Path) -> None:
     if c.text_tokens:
         maps.append(("mean max activation correlation above moved text", "firing"))
     side = 1.6 + 0.55 * n
-    figure = Figure(figsize=(len(maps) * (side + 1.4), side + 0.3 + 0.2 * n), layout="constrained")
+    figure = Figure(figsize=(len(maps) * (side + 1.4), side + 0.6), layout="constrained")
     axes: Any = figure.subplots(1, len(maps), squeeze=False)[0]
     for ax, (title, what) in zip(axes, maps, strict=True):
         _map(ax, c, title, what, figure)
-    legend = "\n".join(f"{letter(i)}  {_end(d.name)}" for i, d in enumerate(c.dictionaries))
+    names = [f"{letter(i)}  {_end(d.name)}" for i, d in enumerate(c.dictionaries)]
+    wide = max(map(len, names)) + 3
+    across = max(1, min(n, int(figure.get_figwidth() * 12 / wide)))
+    legend = "\n".join("".join(x.ljust(wide) for x in names[i : i + across]) for i in range(0, n, across))
     figure.supxlabel(legend, x=0.01, ha="left", fontsize=8, family="monospace")
-    figure.savefig(path, dpi=130, format="png")
+    figure.savefig(path, dpi=100, format="png")
 
 
 def _map(ax: Any, c: Comparison, title: str, what: str, figure: Any) -> None:
