@@ -10,17 +10,22 @@ from .scoring import Cell, Standing, Track, Verdicts, standings
 def view(track: Track, verdicts: Verdicts | None = None) -> RenderableType:
     """Claims by cell, the table, what its columns mean."""
     said = [line for cell in track.cells for line in _lines(cell)]
+    found = standings(track.cells, verdicts)
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    heads = ["method", "value", "first", "recall", "chance", "precise", "silent", "unread", "null: claims", "silent"]
-    heads += ["judged*"] if verdicts else []
-    for head in heads:
-        shown.add_column(head, justify="left" if head == "method" else "right")
-    for s in standings(track.cells, verdicts):
-        shown.add_row(*_row(s), *([_judged(s)] if verdicts else []))
+    shown.add_column("", overflow="fold")
+    for s in found:
+        shown.add_column(s.method, justify="right", overflow="fold")
+    rows = [_row(s) for s in found]
+    for name in rows[0] if rows else ():
+        shown.add_row(name, *(row[name] for row in rows))
+    if verdicts:
+        shown.add_row("judged right*", *(_judged(s) for s in found))
     notes = [
-        "value: the right answer named, above what naming as many at random gives; 0: silence or guessing, 1: the right one alone;",
-        "[95 % interval over organisms]. first: by the surest claim alone. precise: right among claims that can be read, null claims",
-        "counted as false. unread: claims that name no answer, which no rule can call right or wrong. No judge had a say in these.",
+        (
+            "value: the right answer named, above what naming as many at random gives. 0 is silence or guessing, 1 the right one alone. "
+            "precision: right claims among those that can be read, claims on nulls counted as false. unread: claims that name no answer, "
+            "which no rule can call right or wrong. No judge had a say in these."
+        )
     ]
     if verdicts:
         notes.append(f"* recorded verdicts of {verdicts.judge}, not ours: share of judged claims called right.")
@@ -39,10 +44,23 @@ def _sure(confidence: float | None) -> str:
     return "" if confidence is None else f" ({confidence:.2f})"
 
 
-def _row(s: Standing) -> list[str]:
-    value = _number(s.value) + (f" [{s.low:.2f}, {s.high:.2f}]" if s.low is not None and s.high is not None else "")
-    numbers = (_number(x) for x in (s.first, s.recall, s.chance, s.precision, s.silent))
-    return [s.method, value, *numbers, str(s.unread), _number(s.null_claims), _number(s.null_silent)]
+def _row(s: Standing) -> dict[str, str]:
+    between = "–"
+    if s.low is not None and s.high is not None:
+        between = f"{max(s.low, -1):.2f} to {min(s.high, 1):.2f}"
+    return {
+        "organisms, cells, cells on nulls": f"{s.organisms}, {s.cells}, {s.null_cells}",
+        "value": _number(s.value),
+        "95 % interval over organisms": between,
+        "value of the surest claim": _number(s.first),
+        "right answer named": _number(s.recall),
+        "by chance": _number(s.chance),
+        "precision": _number(s.precision),
+        "silent on organisms": _number(s.silent),
+        "claims unread": str(s.unread),
+        "claims on a null, all false": _number(s.null_claims),
+        "silent on nulls": _number(s.null_silent),
+    }
 
 
 def _number(x: float | None) -> str:
