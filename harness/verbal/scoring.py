@@ -85,7 +85,7 @@ class Verdicts(Record):
 
     def of(self, cell: Cell) -> list[Verdict | None]:
         """For each claim its verdict; None where there is none."""
-        known = {(v.organism, v.claim): v.verdict for v in self.verdicts}
+        known: dict[tuple[str, str], Verdict] = {(v.organism, v.claim): v.verdict for v in self.verdicts}
         return [known.get((cell.organism, c.text)) for c in cell.claims]
 
 

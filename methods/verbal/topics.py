@@ -138,8 +138,9 @@ def factorise(V: Tensor, topics: int, steps: int, generator: torch.Generator) ->
     Multiplicative updates of the squared error (Lee and Seung 2001), which never increase it.
     """
     scale = (V.mean() / topics).sqrt()
-    W, H = (scale * torch.rand(shape, generator=generator) for shape in ((len(V), topics), (topics, V.shape[1])))
+    shapes = (len(V), topics), (topics, V.shape[1])
+    w, h = (scale * torch.rand(shape, generator=generator) for shape in shapes)
     for _ in range(steps):
-        H *= (W.T @ V) / (W.T @ W @ H).clamp_min(TINY)
-        W *= (V @ H.T) / (W @ (H @ H.T)).clamp_min(TINY)
-    return W, H, float((V - W @ H).square().sum())
+        h = h * (w.T @ V) / (w.T @ w @ h).clamp_min(TINY)
+        w = w * (V @ h.T) / (w @ (h @ h.T)).clamp_min(TINY)
+    return w, h, float((V - w @ h).square().sum())
