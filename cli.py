@@ -22,6 +22,7 @@ from .harness.commands import (
     organisms,
     results,
     score,
+    verbal,
 )
 from .harness.options import (
     AdapterOption,
@@ -72,6 +73,7 @@ app.add_typer(leaderboard.app, name="leaderboard")
 results.app.command("export")(results_export)
 app.add_typer(results.app, name="results")
 app.add_typer(dictionary.app, name="dictionary")
+app.add_typer(verbal.app, name="verbal")
 app.command()(score.score)
 app.command()(mitigate.mitigate)
 app.command()(sweeps.sweep)
@@ -89,6 +91,7 @@ class SchemaName(StrEnum):
     behaviour = "behaviour"
     card = "card"
     dictionary = "dictionary"
+    verdicts = "verdicts"
     method_card = "method-card"
 
 
@@ -290,6 +293,7 @@ def verify(
 def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> None:
     """JSON Schema of a file diffbench reads or writes."""
     from .harness.records.result import Result
+    from .harness.verbal.scoring import Verdicts
     from .leaderboard.submissions.card import MethodCard
     from .methods.formats import DictionaryCard
     from .organisms.behaviour import Behaviour
@@ -300,6 +304,7 @@ def schema(name: Annotated[SchemaName, typer.Argument(help="Which file.")]) -> N
         "behaviour": Behaviour,
         "card": Card,
         "dictionary": DictionaryCard,
+        "verdicts": Verdicts,
         "method-card": MethodCard,
     }
     model = models[name.value]

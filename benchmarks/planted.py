@@ -141,6 +141,12 @@ class PlantedProblem:
         """Refused."""
         self._absent()
 
+    def contrast(
+        self, rows: Sequence[Sequence[int]], new_tokens: int = 24, amplify: float = 1.0, plausible: float = 0.05
+    ) -> list[list[int]]:
+        """Refused."""
+        self._absent()
+
     def weights(self) -> dict[str, Tensor]:
         """Refused."""
         self._absent()

@@ -187,6 +187,25 @@ BUILTIN: dict[str, Facts] = {
     ),
 }
 """In the order they are listed."""
+VERBAL: dict[str, Facts] = {
+    "token_topics": Facts(
+        "verbal.topics:TokenTopics",
+        "activations",
+        "arXiv 2608.26462 (Diff Mining)",
+        "reads 6,000 tokens with both whole models",
+        True,
+        "Topics of the next tokens that the fine-tuning raised: a non-negative factorisation of places × tokens.",
+    ),
+    "contrastive": Facts(
+        "verbal.contrastive:ContrastiveDecoding",
+        "+generations",
+        "arXiv 2605.25902 (CDD)",
+        "writes 2 × 48 continuations of 32 tokens with both whole models",
+        True,
+        "What the amplified difference of the two models writes after vague beginnings: its informative words.",
+    ),
+}
+"""Methods that answer in words alone. They have a track of their own (`bench verbal`) and are no rows of the headline."""
 
 
 def method_file(name: str) -> Path:

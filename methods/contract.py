@@ -96,7 +96,10 @@ class DiffResult:
     patch: bool = False
     """Anchors only: exchange the whole residual instead of using findings."""
     claims: list[str] = field(default_factory=list[str])
-    """What the method says has changed, in words: at most 16 sentences of at most 500 characters, the surest first."""
+    """What the method says has changed, in words: at most 16 sentences of at most 500 characters, the surest first. None at all is an
+    answer too: nothing is claimed."""
+    confidences: list[float] = field(default_factory=list[float])
+    """For each claim how probable its method holds it to be that it is right, in [0, 1]; empty: it does not say."""
 
 
 @runtime_checkable
@@ -142,6 +145,18 @@ class DiffProblem(Protocol):
     def patchscope(self, directions: Tensor) -> Tensor:
         """Next-token log-probabilities [n, vocab] when a direction [n, d_model], scaled to the mean residual norm, replaces
         the base's residual at the last position of identity prompts ("cat -> cat; road -> road; ?"); mean over prompts."""
+        ...
+
+    def contrast(
+        self, rows: Sequence[Sequence[int]], new_tokens: int = 24, amplify: float = 1.0, plausible: float = 0.05
+    ) -> list[list[int]]:
+        """Access `+generations` only: a continuation of each row of token ids, sampled from the difference of the two models.
+
+        Each token is drawn with logits tuned + amplify · (tuned − base) from those whose fine-tuned probability is at least `plausible`
+        times the largest: a difference alone is largest where neither model would ever go. It stops where a text ends, and goes on where
+        a turn does. What is read and written counts as tokens of the budget. ValueError: more than 256 rows, 512 tokens of a row or 128
+        new ones.
+        """
         ...
 
     def weights(self) -> dict[str, Tensor]:
@@ -210,7 +225,8 @@ def check_findings(result: object, d_model: int) -> DiffResult:
             raise FindingError(f"dictionary[{name!r}] is {type(tensor).__name__}, not a tensor")
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in dictionary.items()}
     diagnostics, claims = _json(result.diagnostics, "diagnostics"), check_claims(result.claims)
-    return DiffResult(findings, diagnostics, copies or None, result.patch, claims)
+    confidences = check_confidences(result.confidences, len(claims))
+    return DiffResult(findings, diagnostics, copies or None, result.patch, claims, confidences)
 
 
 def check_claims(claims: object) -> list[str]:
@@ -220,6 +236,22 @@ def check_claims(claims: object) -> list[str]:
     if len(claims) > MAX_CLAIMS:  # pyright: ignore[reportUnknownArgumentType]
         raise FindingError(f"{len(claims)} claims; keep the surest {MAX_CLAIMS}")  # pyright: ignore[reportUnknownArgumentType]
     return [check_line(claim, f"claim {i}") for i, claim in enumerate(claims)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def check_confidences(confidences: object, claims: int) -> list[float]:
+    """`confidences` if there is one in [0, 1] for each claim, falling, or none at all; FindingError if not."""
+    if not isinstance(confidences, list | tuple):
+        raise FindingError(
+            f"confidences is {type(confidences).__name__}, not a list of numbers; give one for each claim"
+        )
+    found = [_finite(c, f"confidence {i}") for i, c in enumerate(confidences)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if len(found) not in (0, claims):
+        raise FindingError(f"{len(found)} confidences for {claims} claims; give one for each claim, or none at all")
+    if wrong := next((c for c in found if not 0 <= c <= 1), None):
+        raise FindingError(f"a confidence is {wrong:g}; it is a probability, from 0 to 1")
+    if found != sorted(found, reverse=True):
+        raise FindingError("confidences rise along the claims; put the surest claim first")
+    return found
 
 
 def check_line(value: object, what: str) -> str:

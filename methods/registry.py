@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..organisms.errors import PrerequisiteError, UsageError, unknown
-from .catalogue import BUILTIN
+from .catalogue import BUILTIN, VERBAL
 
 if TYPE_CHECKING:
     from .entry import MethodEntry
@@ -43,8 +43,8 @@ def load_method(name: str) -> "MethodEntry":
     """
     if name.endswith(".py"):
         return from_source(Path(name), method_source(Path(name)))
-    if name in BUILTIN:
-        module, _, attribute = BUILTIN[name].where.partition(":")
+    if name in BUILTIN or name in VERBAL:
+        module, _, attribute = (BUILTIN | VERBAL)[name].where.partition(":")
         cls = getattr(importlib.import_module(f".{module}", __package__), attribute)
         from .entry import MethodEntry
 
@@ -155,7 +155,7 @@ def checked(name: str, cls: Any, origin: str, release: str) -> "MethodEntry":
 
     if not callable(getattr(cls, "diff", None)):
         raise PrerequisiteError(f"{origin}: {cls!r} has no `diff(problem)`; see docs/adding-a-method.md")
-    if name in BUILTIN:
+    if name in BUILTIN or name in VERBAL:
         raise UsageError(f"{origin} calls its method {name!r}, which is a built-in; choose another name")
     check_name(name, origin)
     tiers = Access.__args__  # pyright: ignore[reportAttributeAccessIssue]
@@ -188,7 +188,7 @@ def plugins() -> dict[str, EntryPoint]:
     """Entry points by name; a collision is an error because a name must mean one method."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
-        if point.name in BUILTIN or point.name in found:
+        if point.name in BUILTIN or point.name in VERBAL or point.name in found:
             raise PrerequisiteError(
                 f"two methods are called {point.name!r} (one from {point.value}); uninstall one of the packages"
             )

@@ -1,13 +1,15 @@
 """`bench dictionary`: parse, call, print; nothing heavy is imported before a command runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from ..terminal import Debug, JsonFlag, handled, say, show
+from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
-app = typer.Typer(no_args_is_help=True, help="Trained dictionaries in the field's formats: export, import, show.")
+app = typer.Typer(
+    no_args_is_help=True, help="Trained dictionaries in the field's formats: export, import, show, compare."
+)
 FromOption = Annotated[
     str | None,
     typer.Option("--from", help="native, jkminder, saelens, dictionary_learning or sparsify; found from the files."),
@@ -73,3 +75,45 @@ def dictionary_show(
             say(dictionary.card.model_dump_json(indent=1))
         else:
             show(table(dictionary, from_ or format_of(folder)))
+
+
+@app.command("compare")
+def dictionary_compare(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Run folders, or dictionaries in any format; two or more.", show_default=False)
+    ],
+    side: Annotated[
+        Literal["base", "ft"] | None,
+        typer.Option("--side", help="Of dictionaries over both models, only this model's rows.", show_default=False),
+    ] = None,
+    inputs: InputsOption = None,
+    organism: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--organism", help="Pair and text that all are run on.  [default: their own]", show_default=False
+        ),
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option("--tokens", min=0, help="Held-out text on which activations are compared; 0: none.")
+    ] = 20_000,
+    heat_map: Annotated[
+        Path | None, typer.Option("--heat-map", help="Write the table as a PNG there.", show_default=False)
+    ] = None,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Do dictionaries agree? Cosines both ways, one-to-one matching and activation correlation, each beside its chance."""
+    with handled(debug), silenced(False):
+        from ..agreement.comparing import compare, read
+        from ..agreement.terminal import view
+
+        found = compare(read(folders, inputs), side, organism, tokens, lambda what: say(f"{what} …", err=True))
+        if heat_map is not None:
+            from ..agreement.picture import save as draw
+
+            draw(found, heat_map)
+            say(f"written: {heat_map}", err=True)
+        if as_json:
+            say(found.model_dump_json(indent=1))
+        else:
+            show(view(found))

@@ -6,6 +6,7 @@ is needed.
 """
 
 import contextlib
+import math
 import threading
 from collections.abc import Generator, Sequence
 from functools import cached_property
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from ...organisms.hub.tokens import encode
 from .adapters import delta_weights
 from .anatomy import PairError, input_device
-from .engine import OTHER_SHAPES, TOLERANCE, Engine, decoding
+from .engine import ENDS_OF_TURN, OTHER_SHAPES, TOLERANCE, Engine, decoding
 from .sides import SIDES, Adapters, Residents, Side, plain
 from .trees import MOST_NODES, Layout, Tree, grown, layout, planted
 
@@ -319,6 +320,29 @@ class Pair:
             for i, row in zip(batch, full[:, length:].tolist(), strict=True):
                 end = next((n + 1 for n, t in enumerate(row) if t in stop), len(row))
                 out[i] = row[:end]
+        return out
+
+    @torch.inference_mode()
+    def contrast(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, amplify: float, plausible: float, seed: int
+    ) -> list[list[int]]:
+        """See `DiffProblem.contrast`. Both whole models read every row again for each token; rows of one length are read together."""
+        self._check_fits(prompts, max_new_tokens)
+        generator, out = torch.Generator().manual_seed(seed), [list[int]() for _ in prompts]
+        turns = {self.tokenizer.convert_tokens_to_ids(t) for t in ENDS_OF_TURN if t in self.tokenizer.get_vocab()}
+        stop = {self.tokenizer.eos_token_id} - turns  # where a turn ends, another begins
+        for length in sorted({len(p) for p in prompts}):
+            alike = [i for i, p in enumerate(prompts) if len(p) == length]
+            for some in (alike[at : at + ROWS] for at in range(0, len(alike), ROWS)):
+                ids = torch.tensor([list(prompts[i]) for i in some], device=self.device)
+                for _ in range(max_new_tokens):
+                    base, tuned = (self.logits(ids, side, 1)[:, -1].cpu().log_softmax(-1) for side in SIDES)
+                    mixed = tuned + amplify * (tuned - base)
+                    never = tuned < tuned.amax(1, keepdim=True) + math.log(plausible)
+                    chances = mixed.masked_fill(never, -torch.inf).softmax(-1)
+                    ids = torch.cat([ids, torch.multinomial(chances, 1, generator=generator).to(ids)], 1)
+                for i, row in zip(some, ids[:, length:].tolist(), strict=True):
+                    out[i] = row[: next((n + 1 for n, t in enumerate(row) if t in stop), len(row))]
         return out
 
 

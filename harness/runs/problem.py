@@ -3,6 +3,7 @@
 Harvested text is read once and counted exactly; both sides run on the same tokens and stop at the hooked layer.
 """
 
+import math
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,8 @@ ROWS, WINDOW = 64, 512
 """Texts per forward pass, and texts read at a time: a window is sorted by length so that little is spent on padding."""
 CONTRASTIVE_NEW_TOKENS = 48
 """Longest answer in contrastive text."""
+MOST_ROWS, MOST_ROW, MOST_NEW = 256, 512, 128
+"""Rows, tokens of a row, and new tokens of one `contrast`."""
 COUNTED = 1_000_000
 """Tokens of a text that are counted before it is read; a text that has so many is taken to have more."""
 
@@ -87,6 +90,8 @@ class Problem:
         self.written = Written(0, 0.0)
         self._answered: dict[int, list[array[int]]] = {}
         """Contrastive texts of each round of prompts, for the next reading."""
+        self._contrasted = 0
+        """Calls of `contrast`, each with a seed of its own."""
         self._reached: dict[str, int] = {}
         """Furthest token read of each text."""
         self.left_out = Count()
@@ -222,6 +227,28 @@ class Problem:
     def patchscope(self, directions: Tensor) -> Tensor:
         """See `DiffProblem.patchscope`."""
         return self._pair.patchscope(directions).to(self.device)
+
+    def contrast(
+        self, rows: Sequence[Sequence[int]], new_tokens: int = 24, amplify: float = 1.0, plausible: float = 0.05
+    ) -> list[list[int]]:
+        """See `DiffProblem.contrast`."""
+        self._need("+generations", "contrast")
+        if len(rows) > MOST_ROWS or not all(0 < len(row) <= MOST_ROW for row in rows) or not 0 < new_tokens <= MOST_NEW:
+            raise ValueError(
+                f"contrast takes at most {MOST_ROWS} rows of 1 to {MOST_ROW} tokens and writes 1 to {MOST_NEW}; ask for less at a time"
+            )
+        if not (math.isfinite(amplify) and 0 < plausible <= 1):
+            raise ValueError(f"amplify {amplify:g} has to be finite, and plausible {plausible:g} above 0 and at most 1")
+        needed, left = sum(map(len, rows)) + new_tokens * len(rows), self.budget.tokens - self.tokens_used
+        if needed > left:
+            raise ValueError(f"contrast would read and write {needed:,} tokens, and the budget has {left:,} left")
+        if not rows:
+            return []
+        seed = 100_000 * self.seed + 50_000 + self._contrasted
+        self._contrasted += 1
+        written = self._timed(partial(self._pair.contrast, rows, new_tokens, amplify, plausible, seed))
+        self.tokens_used += sum(map(len, rows)) + sum(map(len, written))
+        return written
 
     def weights(self) -> dict[str, Tensor]:
         """See `DiffProblem.weights`."""

@@ -133,6 +133,7 @@ def _words(result: DiffResult) -> tuple[dict[str, Any], list[Tensor]]:
         "findings": found,
         "diagnostics": result.diagnostics,
         "claims": result.claims,
+        "confidences": result.confidences,
         "patch": result.patch,
         "dictionary": list(dictionary),
     }

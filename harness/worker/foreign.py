@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ...methods.catalogue import BUILTIN
+from ...methods.catalogue import BUILTIN, VERBAL
 from ...methods.contract import Access
 from ...methods.entry import MethodEntry
 from ...methods.registry import checked, load_method, method_names, method_source, plugins, source_version
@@ -83,6 +83,10 @@ def load(name: str) -> MethodEntry:
     """
     if name in BUILTIN:
         return load_method(name)
+    if name in VERBAL:
+        raise UsageError(
+            f"{name} finds words and no directions, which this does not score; use bench verbal run -m {name}"
+        )
     if name.endswith(".py"):
         path = Path(name)
         code = method_source(path)

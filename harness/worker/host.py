@@ -64,6 +64,7 @@ class _Result(_Strict):
     findings: list[_Finding]
     diagnostics: dict[str, Any]
     claims: list[str] = Field(default_factory=list[str])
+    confidences: list[float] = Field(default_factory=list[float])
     patch: bool
     dictionary: list[str]
     vram: Annotated[int, Field(ge=0)] = 0
@@ -270,7 +271,7 @@ def _taken(entry: MethodEntry, result: _Result, tensors: list[Tensor]) -> DiffRe
         gate = None if f.threshold is None else Gate(left.pop(0), f.threshold)
         findings.append(Finding(direction, gate, f.score, f.evidence))
     dictionary = dict(zip(result.dictionary, left, strict=True))
-    return DiffResult(findings, result.diagnostics, dictionary or None, result.patch, result.claims)
+    return DiffResult(findings, result.diagnostics, dictionary or None, result.patch, result.claims, result.confidences)
 
 
 def _pickled(tokenizer: Any) -> bytes:

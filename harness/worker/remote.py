@@ -84,6 +84,13 @@ class RemoteProblem:
         """See `DiffProblem.patchscope`."""
         return self._ask("patchscope", directions)
 
+    def contrast(
+        self, rows: Sequence[Sequence[int]], new_tokens: int = 24, amplify: float = 1.0, plausible: float = 0.05
+    ) -> list[list[int]]:
+        """See `DiffProblem.contrast`."""
+        plain = [[int(t) for t in row] for row in rows]
+        return self._ask("contrast", rows=plain, new_tokens=new_tokens, amplify=amplify, plausible=plausible)
+
     def weights(self) -> dict[str, Tensor]:
         """See `DiffProblem.weights`."""
         return self._ask("weights")

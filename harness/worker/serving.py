@@ -48,7 +48,8 @@ class Serving:
         self._opened, self._depth = 0, 0
         self.raised = dict[str, DiffbenchError]()
         """What a handle raised, by its message: a method that lets it through fails with the error itself."""
-        names = ("budget", "activations", "outputs", "next", "divergence", "weights", "labelled", "progress")
+        names = ("budget", "activations", "outputs", "next", "divergence", "contrast", "weights", "labelled")
+        names += ("progress",)
         self._handles: dict[str, Callable[..., Any]] = {n: validate_call(getattr(self, f"_{n}")) for n in names}
 
     @property
@@ -165,6 +166,15 @@ class Serving:
                 f"an edit gives residuals {list(both[:, :, 0].shape)}, this one gave {[list(t.shape) for t in said.tensors]}"
             )
         return said.tensors[0].to(both)
+
+    def _contrast(
+        self,
+        rows: Annotated[list[Annotated[list[Number], Field(max_length=512)]], Field(max_length=256)],
+        new_tokens: Annotated[int, Field(ge=1, le=128)],
+        amplify: float,
+        plausible: float,
+    ) -> list[list[int]]:
+        return self._problem.contrast(rows, new_tokens, amplify, plausible)
 
     def _weights(self) -> Any:
         return self._problem.weights()

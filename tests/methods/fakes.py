@@ -101,6 +101,12 @@ class FakeProblem:
         """The lens again, as log-probabilities."""
         return self.lens(directions).log_softmax(-1)
 
+    def contrast(
+        self, rows: Sequence[Sequence[int]], new_tokens: int = 24, amplify: float = 1.0, plausible: float = 0.05
+    ) -> list[list[int]]:
+        """Every row says its own tokens again."""
+        return [list(row)[:new_tokens] for row in rows]
+
     def weights(self) -> dict[str, Tensor]:
         """The changes the problem was made with."""
         return self.changes

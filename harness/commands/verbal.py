@@ -1,0 +1,93 @@
+"""`bench verbal`: parse, call, print; nothing heavy is imported before a command runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..terminal import Debug, JsonFlag, handled, say, show, silenced
+
+if TYPE_CHECKING:
+    from ..verbal.scoring import Track
+
+app = typer.Typer(
+    no_args_is_help=True, help="Findings in words, a track of its own: run methods, score claims without a judge."
+)
+VerdictsOption = Annotated[
+    Path | None,
+    typer.Option("--verdicts", help="File of a judge's recorded verdicts, shown beside.", show_default=False),
+]
+
+
+@app.command("run")
+def verbal_run(
+    organism: Annotated[
+        list[str],
+        typer.Option("-o", "--organism", help="Names, families or sets of the embedded tier; comma list or repeated."),
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--method", help="Method name or file.py; repeated.  [default: all verbal ones]"),
+    ] = None,
+    seed: Annotated[str, typer.Option("--seed", help="Method seed or comma list of seeds.")] = "0",
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Most tokens a method may read and write.")] = 60_000,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Wall clock a method may use.")] = 600.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write the claims there (JSON).", show_default=False)
+    ] = None,
+    verdicts: VerdictsOption = None,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Run methods that answer in words, and score what they claim."""
+    with handled(debug), silenced(False):
+        from ...methods.contract import Budget
+        from ...organisms.errors import UsageError
+        from ...organisms.registry import expand
+        from ..files import atomic_write_text
+        from ..verbal.track import methods_of, run
+
+        try:
+            seeds = list(dict.fromkeys(int(s) for s in seed.split(",")))
+        except ValueError as error:
+            raise UsageError(f"--seed {seed!r} is no list of numbers; give e.g. 0,1,2") from error
+        names = expand([n for given in organism for n in given.split(",")])
+        methods = methods_of([n for given in method or [] for n in given.split(",")])
+        track = run(methods, names, seeds, Budget(tokens, seconds), lambda line: say(line, err=True))
+        if out is not None:
+            atomic_write_text(out, track.model_dump_json(indent=1) + "\n")
+        _tell(track, verdicts, as_json)
+
+
+@app.command("score")
+def verbal_score(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Files of bench verbal run --out, or run folders.", show_default=False)
+    ],
+    verdicts: VerdictsOption = None,
+    as_json: JsonFlag = False,
+    debug: Debug = False,
+) -> None:
+    """Score claims that are there: of earlier runs of this track, or those that records of bench run carry."""
+    with handled(debug), silenced(False):
+        from ..verbal.scoring import Track
+        from ..verbal.track import load_track, of_runs
+
+        cells = [c for p in runs if p.suffix == ".json" for c in load_track(p).cells]
+        folders = [p for p in runs if p.suffix != ".json"]
+        _tell(Track(cells=[*cells, *(of_runs(folders).cells if folders else [])]), verdicts, as_json)
+
+
+def _tell(track: "Track", verdicts: Path | None, as_json: bool) -> None:
+    from ..verbal.scoring import standings
+    from ..verbal.terminal import view
+    from ..verbal.track import load_verdicts
+
+    judged = load_verdicts(verdicts) if verdicts else None
+    if as_json:
+        import json
+
+        found = [s.model_dump(mode="json") for s in standings(track.cells, judged)]
+        say(json.dumps({"standings": found, "cells": [c.model_dump(mode="json") for c in track.cells]}, indent=1))
+    else:
+        show(view(track, judged))
