@@ -4,6 +4,8 @@ Nothing is loaded because a record says so: an organism of the zoo is taken from
 made on must be what is here, or what is seen is of something else.
 """
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,16 @@ from ...methods.formats.findings import read_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
+from ..holders import holders
 from ..protocol.consistency import counted
 from ..records.identity import sha256_json
 from ..records.reading import prompts_sha256
 from ..records.result import Result
 from ..runs.dictionaries import load
-from ..runs.folder import FINDINGS, RESULT, read_findings
-from ..runs.records import findings_faults, read_run, zoo_name
+from ..runs.folder import DICTIONARY, FINDINGS, RESULT, read_findings
+from ..runs.records import Record, findings_faults, read_run, zoo_name
+from ..store.moving import place
+from ..store.selection import find
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Subject:
         """What the method says of each finding."""
         said = self.result.diagnostics.get("findings") if self.result else self.facts
         return said if isinstance(said, list) else []  # pyright: ignore[reportUnknownVariableType]
+
+    @property
+    def drops(self) -> bool | None:
+        """Whether sinks are left out, as the record has it; None: as is usual for the pair."""
+        return self.result.identity.sinks == "drop" if self.result else None
 
     def chosen(self, numbers: list[int]) -> list[int]:
         """Numbers of findings (from 1) that are there, in their order.
@@ -82,6 +92,49 @@ def numbers(text: str) -> list[int]:
             raise UsageError(f"--finding {text!r}: findings are numbered from 1, and a range rises, e.g. 1-3")
         found |= set(range(low, high + 1))
     return sorted(found)
+
+
+def named(
+    selector: str,
+    scratch: Path,
+    places: Sequence[Path] | None = None,
+    organism: Organism | None = None,
+    layer: int | None = None,
+) -> Subject:
+    """What a command names: anything that `subject` takes, or a record wherever it lies (see `store.selection.find`).
+
+    Args:
+        scratch: where the run folder of a record in a pack or a bundle is made; kept as long as the subject is used.
+        places: where a selector is looked up; None: the user's runs and the published records.
+
+    Raises:
+        As `subject` and `find`.
+    """
+    path = Path(selector)
+    holds = not path.name.endswith(tuple(holders)) and path.suffix == ".safetensors"
+    if path.exists() and (holds or (path.is_dir() and any(path.glob("*.safetensors")))):
+        return subject(path, organism, layer)
+    record = find(selector, places)
+    if record.line is not None:
+        return _of_pack(record, scratch, organism)
+    return subject(record.path.parent if record.path.name == RESULT else record.path, organism, layer)
+
+
+def _of_pack(record: Record, scratch: Path, organism: Organism | None) -> Subject:
+    """A record from a pack or a bundle, and what is not there of it."""
+    result = record.result
+    assert result is not None
+    if record.findings is None and counted(result):
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        (folder / RESULT).write_text(result.model_dump_json(), encoding="utf-8")
+        note = f"{record.path.name} holds no findings of this record: only the record is shown."
+        return replace(_of_record(folder, result, organism), notes=[note])
+    found = _of_record(place(record, scratch), result, organism)
+    trained = any("latent" in said for said in found.diagnostics)
+    if not trained or record.dictionary:
+        return found
+    lacks = f"{record.path.name} holds no {DICTIONARY} of this record: decoder norms are not shown."
+    return replace(found, notes=[*found.notes, lacks])
 
 
 def subject(where: Path, organism: Organism | None = None, layer: int | None = None) -> Subject:
