@@ -81,7 +81,7 @@ def show_run(
             have = len(of.findings.findings)
             if have:
                 wanted = of.chosen([n for n in wanted if n <= have] if finding == "1-3" else wanted)
-            found = report(of, _usable(device), None if no_cache else Cache.of_user(), _tell)
+            found = report(of, usable_device(device), None if no_cache else Cache.of_user(), _tell)
         if html is not None:
             from ..files import atomic_write_text
             from ..inspection.page import page
@@ -149,7 +149,7 @@ def try_run(
             from ..inspection.trial import trial
 
             of = _subject(run, places, scratch, organism, layer, own, allow_other_base)
-            found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed, _usable(device))
+            found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed, usable_device(device))
         if as_json:
             say(found.model_dump_json(indent=1))
         else:
@@ -168,13 +168,13 @@ def _subject(
     allow_other_base: bool,
 ) -> "Subject":
     from ..inspection.subject import named
-    from .settings import named_organism
+    from .settings import shown_organism
 
-    of: Organism | None = named_organism(organism, own, allow_other_base)
+    of: Organism | None = shown_organism(organism, own, allow_other_base)
     return named(run, Path(scratch), places, of, layer)
 
 
-def _usable(device: str | None) -> str:
+def usable_device(device: str | None) -> str:
     """A device that is there."""
     from ..pairs.preflight import check_device
 

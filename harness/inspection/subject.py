@@ -14,9 +14,12 @@ from ...methods.coder.dictionary import TopKCoder
 from ...methods.coder.scaling import relative_decoder_norm
 from ...methods.contract import MAX_FINDINGS, DiffResult, Finding, Gate
 from ...methods.formats.findings import read_file
-from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
+from ...organisms.card import sha256_file
+from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
+from ..diffs.diffing import matches
+from ..diffs.record import DIFF, NOT_SCORED, read
 from ..holders import holders
 from ..protocol.consistency import counted
 from ..records.identity import sha256_json
@@ -24,7 +27,7 @@ from ..records.reading import prompts_sha256
 from ..records.result import Result
 from ..runs.dictionaries import load
 from ..runs.folder import DICTIONARY, FINDINGS, RESULT, read_findings
-from ..runs.records import Record, findings_faults, read_run, zoo_name
+from ..runs.records import Record, findings_faults, read_run, records, zoo_name
 from ..store.moving import place
 from ..store.selection import find
 
@@ -111,13 +114,59 @@ def named(
         As `subject` and `find`.
     """
     path = Path(selector)
-    holds = not path.name.endswith(tuple(holders)) and path.suffix == ".safetensors"
-    if path.exists() and (holds or (path.is_dir() and any(path.glob("*.safetensors")))):
+    if path.exists() and not _may_hold(path):
         return subject(path, organism, layer)
     record = find(selector, places)
     if record.line is not None:
         return _of_pack(record, scratch, organism)
     return subject(record.path.parent if record.path.name == RESULT else record.path, organism, layer)
+
+
+def all_named(
+    selectors: Sequence[str],
+    scratch: Path,
+    places: Sequence[Path] | None = None,
+    organism: Organism | None = None,
+    layer: int | None = None,
+) -> tuple[list[Subject], list[str]]:
+    """What each selector names, and of a folder or a pack of many records all that have findings.
+
+    Returns:
+        The subjects, and why others of such a folder are left out.
+
+    Raises:
+        As `named`, for what is named itself; PrerequisiteError if nothing is left.
+    """
+    found, left_out = list[Subject](), list[str]()
+    for selector in selectors:
+        inside = _inside(Path(selector))
+        for one in inside or [selector]:
+            try:
+                subject_ = named(one, scratch, places, organism, layer)
+                subject_.chosen([1])
+                found.append(subject_)
+            except DiffbenchError as error:
+                if not inside:
+                    raise
+                left_out.append(str(error))
+    if not found:
+        raise PrerequisiteError(f"no run has findings that could be shown: {'; '.join(left_out[:3])}")
+    return found, left_out
+
+
+def _inside(path: Path) -> list[str]:
+    """Selectors of the records in a place of several; empty: it is no such place."""
+    if not path.exists() or (path / RESULT).is_file():
+        return []
+    several = [r for r in records(path, judge=False) if r.result is not None] if _may_hold(path) else []
+    return [r.where for r in several if r.result and r.result.status == "ok"] if len(several) > 1 else []
+
+
+def _may_hold(path: Path) -> bool:
+    """Whether a place is one of records, not a file of findings or a dictionary."""
+    if path.is_dir():
+        return not (any(path.glob("*.safetensors")) or (path / DIFF).is_file())
+    return path.suffix not in (".safetensors", ".json") or path.name.endswith(tuple(holders))
 
 
 def _of_pack(record: Record, scratch: Path, organism: Organism | None) -> Subject:
@@ -138,7 +187,7 @@ def _of_pack(record: Record, scratch: Path, organism: Organism | None) -> Subjec
 
 
 def subject(where: Path, organism: Organism | None = None, layer: int | None = None) -> Subject:
-    """A run folder, a record without its folder, or findings or a dictionary with a pair.
+    """A run folder, a record without its folder, or findings, a dictionary or a folder of `bench diff` with a pair.
 
     Args:
         organism: what it was found in, where that is no organism of the zoo, or not said by a record.
@@ -150,6 +199,8 @@ def subject(where: Path, organism: Organism | None = None, layer: int | None = N
     """
     if where.suffix == ".safetensors" and not (where.parent / RESULT).is_file():
         return _of_file(where, organism, layer)
+    if (where / DIFF).is_file():
+        return _of_diff(where, organism)
     if where.is_dir() and not (where / RESULT).is_file() and any(where.glob("*.safetensors")):
         return _of_dictionary(where, organism, layer)
     folder = where.parent if where.suffix == ".safetensors" else where
@@ -190,6 +241,25 @@ def _of_dictionary(folder: Path, organism: Organism | None, layer: int | None) -
     facts = [{"latent": j} | ({"rdn": float(rank[j])} if both else {}) for j in best]
     sha256 = sha256_json([f.direction.tolist() for f in found])
     return Subject(folder.name, o, o.layer, DiffResult(found), None, None, sha256, notes, facts)
+
+
+def _of_diff(folder: Path, organism: Organism | None) -> Subject:
+    """What `bench diff` found."""
+    diff = read(folder)
+    if organism is None:
+        raise UsageError(
+            f"{folder} is of a pair of your own, and a record never decides what is loaded: name the models and texts as `bench diff` was "
+            "told them (--base with --tuned or --adapter, --texts), without --behaviour"
+        )
+    o, path = organism.at(diff.what.layer, None), folder / FINDINGS
+    matches(diff, o, folder)
+    if diff.findings_sha256 != (sha256_file(path) if path.is_file() else None):
+        raise ValidationFailed(
+            f"{path} is not what {DIFF} says was found: it was edited or left out; run `bench diff` again"
+        )
+    found = read_findings(folder) if path.is_file() else DiffResult([], claims=diff.claims)
+    facts, notes = diff.diagnostics.get("findings", []), [NOT_SCORED, *(diff.text.sentences if diff.text else [])]
+    return Subject(diff.what.method, o, o.layer, found, None, folder, diff.findings_sha256, notes, facts)
 
 
 def _placed(path: Path, organism: Organism | None, said: int | None, asked: int | None) -> Organism:
