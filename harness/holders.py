@@ -5,10 +5,7 @@ A reader is added where it lives (`holders[ENDING] = read`), so that what takes 
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from .runs.records import Record
-
-holders: "dict[str, Callable[[Path], Iterable[Record]]]" = {}
-"""Ending → reader of the records in one file, each checked; it raises a DiffbenchError of its own for a file that is refused."""
+holders: dict[str, Callable[[Path], Iterable[Any]]] = {}
+"""Ending → reader of the `runs.records.Record`s in one file, each checked; it raises a DiffbenchError for a file that is refused."""

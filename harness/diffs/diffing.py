@@ -31,7 +31,7 @@ from .record import DIFF, Diff, What, id_of, packed, read, write
 log = logging.getLogger(__name__)
 DEFAULT = ("mean_diff", "pca", "logit_diff")
 """Methods that take seconds; those that are named run as well."""
-MOST_UNKNOWN = 0.5
+MOST_UNKNOWN = 0.1
 """Share of tokens that a tokenizer does not know, above which text is not text to it."""
 LOOKED_AT = 50
 """Texts of each kind by which that is judged."""
