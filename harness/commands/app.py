@@ -58,8 +58,8 @@ def app_runs(
         with silenced(False), tempfile.TemporaryDirectory() as scratch:
             from ..app.resident import Resident
             from ..cache import Cache
-            from ..inspection.subject import all_named
-            from .settings import shown_organism
+            from ..inspection.naming import all_named
+            from .undescribed import shown_organism
 
             of = shown_organism(organism, own, allow_other_base)
             subjects, left_out = all_named(runs, Path(scratch), places, of, layer)

@@ -80,7 +80,7 @@ def diff_pair(
             from ..inspection.subject import subject
             from ..inspection.terminal import view
             from ..runs.folder import check_writable
-            from .settings import cells_of, undescribed
+            from .undescribed import cells_of, undescribed
 
             organism = undescribed(own, allow_other_base)
             cells = cells_of(organism, file)

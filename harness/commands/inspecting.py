@@ -167,8 +167,8 @@ def _subject(
     own: "dict[str, str | Path | None]",
     allow_other_base: bool,
 ) -> "Subject":
-    from ..inspection.subject import named
-    from .settings import shown_organism
+    from ..inspection.naming import named
+    from .undescribed import shown_organism
 
     of: Organism | None = shown_organism(organism, own, allow_other_base)
     return named(run, Path(scratch), places, of, layer)

@@ -4,8 +4,6 @@ Nothing is loaded because a record says so: an organism of the zoo is taken from
 made on must be what is here, or what is seen is of something else.
 """
 
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,18 @@ from ...methods.coder.scaling import relative_decoder_norm
 from ...methods.contract import MAX_FINDINGS, DiffResult, Finding, Gate
 from ...methods.formats.findings import read_file
 from ...organisms.card import sha256_file
-from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
+from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
 from ..diffs.diffing import matches
 from ..diffs.record import DIFF, NOT_SCORED, read
-from ..holders import holders
 from ..protocol.consistency import counted
 from ..records.identity import sha256_json
 from ..records.reading import prompts_sha256
 from ..records.result import Result
 from ..runs.dictionaries import load
-from ..runs.folder import DICTIONARY, FINDINGS, RESULT, read_findings
-from ..runs.records import Record, findings_faults, read_run, records, zoo_name
-from ..store.moving import place
-from ..store.selection import find
+from ..runs.folder import FINDINGS, RESULT, read_findings
+from ..runs.records import findings_faults, read_run, zoo_name
 
 
 @dataclass(frozen=True)
@@ -95,95 +90,6 @@ def numbers(text: str) -> list[int]:
             raise UsageError(f"--finding {text!r}: findings are numbered from 1, and a range rises, e.g. 1-3")
         found |= set(range(low, high + 1))
     return sorted(found)
-
-
-def named(
-    selector: str,
-    scratch: Path,
-    places: Sequence[Path] | None = None,
-    organism: Organism | None = None,
-    layer: int | None = None,
-) -> Subject:
-    """What a command names: anything that `subject` takes, or a record wherever it lies (see `store.selection.find`).
-
-    Args:
-        scratch: where the run folder of a record in a pack or a bundle is made; kept as long as the subject is used.
-        places: where a selector is looked up; None: the user's runs and the published records.
-
-    Raises:
-        As `subject` and `find`.
-    """
-    path = Path(selector)
-    if path.exists() and not _may_hold(path):
-        return subject(path, organism, layer)
-    record = find(selector, places)
-    if record.line is not None:
-        return _of_pack(record, scratch, organism)
-    return subject(record.path.parent if record.path.name == RESULT else record.path, organism, layer)
-
-
-def all_named(
-    selectors: Sequence[str],
-    scratch: Path,
-    places: Sequence[Path] | None = None,
-    organism: Organism | None = None,
-    layer: int | None = None,
-) -> tuple[list[Subject], list[str]]:
-    """What each selector names, and of a folder or a pack of many records all that have findings.
-
-    Returns:
-        The subjects, and why others of such a folder are left out.
-
-    Raises:
-        As `named`, for what is named itself; PrerequisiteError if nothing is left.
-    """
-    found, left_out = list[Subject](), list[str]()
-    for selector in selectors:
-        inside = _inside(Path(selector))
-        for one in inside or [selector]:
-            try:
-                subject_ = named(one, scratch, places, organism, layer)
-                subject_.chosen([1])
-                found.append(subject_)
-            except DiffbenchError as error:
-                if not inside:
-                    raise
-                left_out.append(str(error))
-    if not found:
-        raise PrerequisiteError(f"no run has findings that could be shown: {'; '.join(left_out[:3])}")
-    return found, left_out
-
-
-def _inside(path: Path) -> list[str]:
-    """Selectors of the records in a place of several; empty: it is no such place."""
-    if not path.exists() or (path / RESULT).is_file():
-        return []
-    several = [r for r in records(path, judge=False) if r.result is not None] if _may_hold(path) else []
-    return [r.where for r in several if r.result and r.result.status == "ok"] if len(several) > 1 else []
-
-
-def _may_hold(path: Path) -> bool:
-    """Whether a place is one of records, not a file of findings or a dictionary."""
-    if path.is_dir():
-        return not (any(path.glob("*.safetensors")) or (path / DIFF).is_file())
-    return path.suffix not in (".safetensors", ".json") or path.name.endswith(tuple(holders))
-
-
-def _of_pack(record: Record, scratch: Path, organism: Organism | None) -> Subject:
-    """A record from a pack or a bundle, and what is not there of it."""
-    result = record.result
-    assert result is not None
-    if record.findings is None and counted(result):
-        folder = Path(tempfile.mkdtemp(dir=scratch))
-        (folder / RESULT).write_text(result.model_dump_json(), encoding="utf-8")
-        note = f"{record.path.name} holds no findings of this record: only the record is shown."
-        return replace(_of_record(folder, result, organism), notes=[note])
-    found = _of_record(place(record, scratch), result, organism)
-    trained = any("latent" in said for said in found.diagnostics)
-    if not trained or record.dictionary:
-        return found
-    lacks = f"{record.path.name} holds no {DICTIONARY} of this record: decoder norms are not shown."
-    return replace(found, notes=[*found.notes, lacks])
 
 
 def subject(where: Path, organism: Organism | None = None, layer: int | None = None) -> Subject:

@@ -119,7 +119,7 @@ def test_a_run_without_findings_is_no_run_to_try(subjects: list[Subject]) -> Non
 
 
 def test_a_folder_gives_all_its_runs(tmp_path: Path) -> None:
-    from diffbench.harness.inspection.subject import all_named
+    from diffbench.harness.inspection.naming import all_named
 
     with pytest.raises(DiffbenchError, match="there is no"):
         all_named([str(tmp_path / "runs")], tmp_path)

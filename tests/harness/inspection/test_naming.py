@@ -5,7 +5,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from diffbench.harness.inspection.subject import Subject, named
+from diffbench.harness.inspection.naming import all_named, named
+from diffbench.harness.inspection.subject import Subject
 from diffbench.harness.records.reading import prompts_sha256
 from diffbench.harness.records.result import Result
 from diffbench.harness.runs.folder import DICTIONARY
@@ -55,6 +56,12 @@ def test_one_record_is_the_same_by_every_name(root: Path, tmp_path: Path) -> Non
     ]
     assert {s.result.id for s in by_name if s.result} == {id_} and len({s.sha256 for s in by_name}) == 1
     assert [len(s.findings.findings) for s in by_name] == [2] * 7
+
+
+def test_a_place_of_many_gives_all_that_have_findings(root: Path, tmp_path: Path) -> None:
+    for place in ("runs", "packs", "theirs.bundle.safetensors"):
+        found, left_out = all_named([str(root / place)], tmp_path / place)
+        assert {s.result.identity.seeds["method"] for s in found if s.result} == {0, 1, 2} and left_out == []
 
 
 def test_what_a_pack_lacks_is_said_and_a_bundle_brings_what_it_has(root: Path, tmp_path: Path) -> None:
