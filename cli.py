@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .harness.commands import app as browser
 from .harness.commands import (
     bases,
     behaviour,
     cache,
     controls,
     dictionary,
+    diffing,
     inspecting,
     methods,
     mitigate,
@@ -81,7 +83,9 @@ app.command()(submissions.submit)
 leaderboard.app.command("add")(submissions.add)
 leaderboard.app.command("private")(submissions.private)
 app.command("show")(inspecting.show_run)
+app.command("diff")(diffing.diff_pair)
 app.command("try")(inspecting.try_run)
+app.command("app")(browser.app_runs)
 
 
 class SchemaName(StrEnum):

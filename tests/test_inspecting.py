@@ -50,7 +50,7 @@ def test_a_prompt_is_tried(findings: str) -> None:
     [
         (("show", "mine.safetensors"), 2, "name it: -o ORGANISM"),
         (("show", "mine.safetensors", *PAIR, "--finding", "3"), 2, "no finding 3"),
-        (("show", "nothing"), 3, "there is no result.json"),
+        (("show", "nothing"), 3, "there is no nothing, and it is no id"),
         (("try", "mine.safetensors", *PAIR, "-p", "", "--finding", "1"), 2, "the prompt is empty"),
         (("try", "mine.safetensors", *PAIR, "-p", "hello", "--strength", "inf"), 2, "--strength inf"),
         (("try", "mine.safetensors", *PAIR, "-p", "hello " * 600), 4, "was made to read 512"),

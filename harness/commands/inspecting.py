@@ -1,5 +1,6 @@
 """`bench show` and `bench try`: parse, call, print; nothing heavy is imported before a command runs."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
     from ..inspection.subject import Subject
 
 RunArgument = Annotated[
-    Path, typer.Argument(help="Run folder, or a file of findings with a pair.", metavar="RUN", show_default=False)
+    str,
+    typer.Argument(
+        help="Run folder, id, PACK:ID, ORGANISM+METHOD[+SEED], or a file of findings with a pair.",
+        metavar="RUN",
+        show_default=False,
+    ),
+]
+LookedIn = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Where an id is looked up.  [default: runs and leaderboard/published]", show_default=False),
 ]
 NamedOption = Annotated[
     str | None,
@@ -38,6 +48,7 @@ LayerOption = Annotated[
 
 def show_run(
     run: RunArgument,
+    places: LookedIn = None,
     finding: Annotated[str, typer.Option("--finding", help="Which findings: 2, 1-3 or 1,4.")] = "1-3",
     html: Annotated[
         Path | None, typer.Option("--html", help="Write one self-contained page there instead.", show_default=False)
@@ -62,15 +73,15 @@ def show_run(
 
         wanted = numbers(finding)
         own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour, "texts": texts}
-        with silenced(False):
+        with silenced(False), tempfile.TemporaryDirectory() as scratch:
             from ..cache import Cache
             from ..inspection.collect import report
 
-            of = _subject(run, organism, layer, own, allow_other_base)
+            of = _subject(run, places, scratch, organism, layer, own, allow_other_base)
             have = len(of.findings.findings)
             if have:
                 wanted = of.chosen([n for n in wanted if n <= have] if finding == "1-3" else wanted)
-            found = report(of, _usable(device), None if no_cache else Cache.of_user(), _tell)
+            found = report(of, usable_device(device), None if no_cache else Cache.of_user(), _tell)
         if html is not None:
             from ..files import atomic_write_text
             from ..inspection.page import page
@@ -88,6 +99,7 @@ def show_run(
 def try_run(
     run: RunArgument,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to ask.", show_default=False)],
+    places: LookedIn = None,
     finding: Annotated[
         str | None,
         typer.Option(
@@ -133,11 +145,11 @@ def try_run(
 
         wanted = None if finding is None else numbers(finding)
         own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour, "texts": texts}
-        with silenced(False):
+        with silenced(False), tempfile.TemporaryDirectory() as scratch:
             from ..inspection.trial import trial
 
-            of = _subject(run, organism, layer, own, allow_other_base)
-            found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed, _usable(device))
+            of = _subject(run, places, scratch, organism, layer, own, allow_other_base)
+            found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed, usable_device(device))
         if as_json:
             say(found.model_dump_json(indent=1))
         else:
@@ -147,16 +159,22 @@ def try_run(
 
 
 def _subject(
-    run: Path, organism: str | None, layer: int | None, own: "dict[str, str | Path | None]", allow_other_base: bool
+    run: str,
+    places: list[Path] | None,
+    scratch: str,
+    organism: str | None,
+    layer: int | None,
+    own: "dict[str, str | Path | None]",
+    allow_other_base: bool,
 ) -> "Subject":
-    from ..inspection.subject import subject
-    from .settings import named_organism
+    from ..inspection.naming import named
+    from .undescribed import shown_organism
 
-    named: Organism | None = named_organism(organism, own, allow_other_base)
-    return subject(run, named, layer)
+    of: Organism | None = shown_organism(organism, own, allow_other_base)
+    return named(run, Path(scratch), places, of, layer)
 
 
-def _usable(device: str | None) -> str:
+def usable_device(device: str | None) -> str:
     """A device that is there."""
     from ..pairs.preflight import check_device
 

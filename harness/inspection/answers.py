@@ -6,6 +6,7 @@ The four answers to a prompt are sampled with one seed, so that where an interve
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from torch import Tensor
 
@@ -76,16 +77,19 @@ class Workshop:
             removed=self.say(prompt, "tuned", removed, tokens, seed) if removed else None,
         )
 
-    def answers(self) -> Answers:
-        """To dev prompts, as scoring put the findings to use."""
+    def answers(self) -> Answers | None:
+        """To dev prompts, as scoring put the findings to use; where there are none, to what ordinary conversations begin with."""
         added, removed = uses(self.subject)
-        rows = [
-            self.answer(asked, ids, added, removed, TOKENS, SEED + i)
-            for i, (asked, ids) in enumerate(
-                asked_on_dev(self.stage.organism.behaviour.of("dev"), self.stage.pair.tokenizer)
-            )
-        ]
-        return Answers(seed=SEED, tokens=TOKENS, added=added, removed=removed, rows=rows)
+        dev = self.stage.organism.behaviour.of("dev")
+        asked = asked_on_dev(dev, self.stage.pair.tokenizer) if dev else self.openings()
+        rows = [self.answer(text, ids, added, removed, TOKENS, SEED + i) for i, (text, ids) in enumerate(asked)]
+        split = "dev" if dev else "harvest"
+        return Answers(seed=SEED, tokens=TOKENS, split=split, added=added, removed=removed, rows=rows) if rows else None
+
+    def openings(self) -> list[tuple[str, list[int]]]:
+        """The beginnings of some ordinary conversations, as text and as token ids."""
+        rows = islice(self.stage.texts.prompts(), PROMPTS)
+        return [(str(self.stage.pair.tokenizer.decode(ids, skip_special_tokens=True)).strip(), ids) for ids in rows]
 
 
 def asked_on_dev(prompts: Sequence[Prompt], tokenizer: object) -> list[tuple[str, list[int]]]:

@@ -55,14 +55,19 @@ def report(
     machine: Machine | str = "cpu",
     cache: Cache | None = None,
     progress: Callable[[str], None] = lambda what: None,
+    work: Workshop | None = None,
 ) -> Report:
-    """All that is known of a subject; taken from the cache if it is there."""
+    """All that is known of a subject; taken from the cache if it is there.
+
+    Args:
+        work: the subject's pair, if it is loaded.
+    """
     m = Machine(machine) if isinstance(machine, str) else machine
     key = _key(subject, m)
     if cache is not None and (entry := cache.get("report", VERSION, key)) is not None:
         with contextlib.suppress(ValidationError):
             return Report.model_validate(entry.facts)
-    found = _collected(subject, m, cache, progress)
+    found = _collected(subject, m, cache, progress, work)
     if cache is not None:
         cache.put("report", VERSION, key, {}, found.model_dump(mode="json"), subject.organism.name)
     return found
@@ -84,14 +89,17 @@ def _key(s: Subject, m: Machine) -> dict[str, Any]:
     }
 
 
-def _collected(s: Subject, m: Machine, cache: Cache | None, progress: Callable[[str], None]) -> Report:
+def _collected(
+    s: Subject, m: Machine, cache: Cache | None, progress: Callable[[str], None], work: Workshop | None
+) -> Report:
     r, found, read = s.result, list[Shown](), dict[Kind, Seen]()
     answers, layer = None, s.layer
     if s.findings.findings:
-        progress("loading the pair")
-        drops = r.identity.sinks == "drop" if r else None
-        stage = Stage.load(s.organism, m, drops=drops, cache=cache)
-        layer, work = stage.pair.layer, Workshop(stage, s)
+        if work is None:
+            progress("loading the pair")
+            work = Workshop(Stage.load(s.organism, m, drops=s.drops, cache=cache), s)
+        stage = work.stage
+        layer = stage.pair.layer
         progress("reading text")
         read = _read(stage, ReadOut.of(s.findings.findings, work.centre))
         progress("looking at findings")
@@ -114,7 +122,10 @@ def _collected(s: Subject, m: Machine, cache: Cache | None, progress: Callable[[
         status=r.status if r else "not scored",
         id=r.id if r else None,
         sentences=[*whole, *unscored] or said[:1],
-        notes=[*(said if whole or unscored else said[1:]), *([SPLIT_NOTE] if read else [])],
+        notes=[
+            *(said if whole or unscored else said[1:]),
+            *([SPLIT_NOTE] if read and s.organism.behaviour.prompts else []),
+        ],
         claims=s.findings.claims or (r.claims if r else []),
         read={kind: len(of.ids) for kind, of in read.items()},
         won=_won(s),

@@ -152,7 +152,7 @@ class Answers(Part):
     """Of the first prompt; each further one takes the next."""
     tokens: int
     """Longest answer."""
-    split: Literal["dev"] = "dev"
+    split: Literal["dev", "harvest"] = "dev"
     added: Use | None
     removed: Use | None
     rows: list[Answer]

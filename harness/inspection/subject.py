@@ -12,9 +12,12 @@ from ...methods.coder.dictionary import TopKCoder
 from ...methods.coder.scaling import relative_decoder_norm
 from ...methods.contract import MAX_FINDINGS, DiffResult, Finding, Gate
 from ...methods.formats.findings import read_file
+from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
+from ..diffs.diffing import matches
+from ..diffs.record import DIFF, NOT_SCORED, read
 from ..protocol.consistency import counted
 from ..records.identity import sha256_json
 from ..records.reading import prompts_sha256
@@ -48,6 +51,11 @@ class Subject:
         """What the method says of each finding."""
         said = self.result.diagnostics.get("findings") if self.result else self.facts
         return said if isinstance(said, list) else []  # pyright: ignore[reportUnknownVariableType]
+
+    @property
+    def drops(self) -> bool | None:
+        """Whether sinks are left out, as the record has it; None: as is usual for the pair."""
+        return self.result.identity.sinks == "drop" if self.result else None
 
     def chosen(self, numbers: list[int]) -> list[int]:
         """Numbers of findings (from 1) that are there, in their order.
@@ -85,7 +93,7 @@ def numbers(text: str) -> list[int]:
 
 
 def subject(where: Path, organism: Organism | None = None, layer: int | None = None) -> Subject:
-    """A run folder, a record without its folder, or findings or a dictionary with a pair.
+    """A run folder, a record without its folder, or findings, a dictionary or a folder of `bench diff` with a pair.
 
     Args:
         organism: what it was found in, where that is no organism of the zoo, or not said by a record.
@@ -97,6 +105,8 @@ def subject(where: Path, organism: Organism | None = None, layer: int | None = N
     """
     if where.suffix == ".safetensors" and not (where.parent / RESULT).is_file():
         return _of_file(where, organism, layer)
+    if (where / DIFF).is_file():
+        return _of_diff(where, organism)
     if where.is_dir() and not (where / RESULT).is_file() and any(where.glob("*.safetensors")):
         return _of_dictionary(where, organism, layer)
     folder = where.parent if where.suffix == ".safetensors" else where
@@ -137,6 +147,25 @@ def _of_dictionary(folder: Path, organism: Organism | None, layer: int | None) -
     facts = [{"latent": j} | ({"rdn": float(rank[j])} if both else {}) for j in best]
     sha256 = sha256_json([f.direction.tolist() for f in found])
     return Subject(folder.name, o, o.layer, DiffResult(found), None, None, sha256, notes, facts)
+
+
+def _of_diff(folder: Path, organism: Organism | None) -> Subject:
+    """What `bench diff` found."""
+    diff = read(folder)
+    if organism is None:
+        raise UsageError(
+            f"{folder} is of a pair of your own, and a record never decides what is loaded: name the models and texts as `bench diff` was "
+            "told them (--base with --tuned or --adapter, --texts), without --behaviour"
+        )
+    o, path = organism.at(diff.what.layer, None), folder / FINDINGS
+    matches(diff, o, folder)
+    if diff.findings_sha256 != (sha256_file(path) if path.is_file() else None):
+        raise ValidationFailed(
+            f"{path} is not what {DIFF} says was found: it was edited or left out; run `bench diff` again"
+        )
+    found = read_findings(folder) if path.is_file() else DiffResult([], claims=diff.claims)
+    facts, notes = diff.diagnostics.get("findings", []), [NOT_SCORED, *(diff.text.sentences if diff.text else [])]
+    return Subject(diff.what.method, o, o.layer, found, None, folder, diff.findings_sha256, notes, facts)
 
 
 def _placed(path: Path, organism: Organism | None, said: int | None, asked: int | None) -> Organism:

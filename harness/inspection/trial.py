@@ -60,6 +60,7 @@ def trial(
     tokens: int,
     seed: int | None,
     device: str = "cpu",
+    work: Workshop | None = None,
 ) -> Trial:
     """Ask both models.
 
@@ -72,6 +73,7 @@ def trial(
         tokens: longest answer.
         seed: of the sampling; None: greedy.
         device: where the models run.
+        work: the subject's pair, if it is loaded.
 
     Raises:
         UsageError: an empty prompt, a finding that is not there, a strength that is none, gates that these findings do not have.
@@ -83,17 +85,16 @@ def trial(
         raise UsageError(f"--strength {strength:g} is no strength; give a number from 0 on, e.g. .5")
     added, removed = planned(subject, findings, strength, gated)
     added, removed = (added if where != "organism" else None), (removed if where != "base" else None)
-    drops = subject.result.identity.sinks == "drop" if subject.result else None
-    stage = Stage.load(subject.organism, device, drops=drops)
-    tokenizer = stage.pair.tokenizer
+    if work is None:
+        work = Workshop(Stage.load(subject.organism, device, drops=subject.drops), subject)
+    tokenizer = work.stage.pair.tokenizer
     ids = encode(tokenizer, prompt, True) if raw else opening(tokenizer, [{"role": "user", "content": prompt}])
-    work = Workshop(stage, subject)
     answer = work.answer(prompt, ids, added, removed, tokens, seed)
     used = sorted({n for use in (added, removed) if use for n in use.findings})
     return Trial(
         method=subject.name,
         organism=subject.organism.name,
-        layer=stage.pair.layer,
+        layer=work.stage.pair.layer,
         prompt=prompt,
         raw=raw,
         seed=seed,

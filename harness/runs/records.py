@@ -19,6 +19,7 @@ from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.hub.files import read_bytes
 from ...organisms.registry import organism_names
+from ..holders import holders
 from ..protocol.consistency import TOLERANCE, counted, fault
 from ..records.result import SCORES, V1, Result, load_result, read_result
 from .packs import MOST_FINDINGS, PACKED, findings_beside, lines, reason
@@ -43,6 +44,8 @@ class Record:
     """Which record of a pack it is; None: it is a file of its own."""
     findings: bytes | None = None
     """The findings file that a pack holds of it."""
+    dictionary: Callable[[], bytes] | None = None
+    """Reads the dictionary that a bundle holds of it; None: there is none."""
 
     @property
     def where(self) -> str:
@@ -88,7 +91,9 @@ def records(path: Path, judge: bool = True) -> Generator[Record, None, None]:
         PrerequisiteError: there is nothing at `path`.
     """
     for found in record_files(path):
-        if found.name.endswith(PACKED):
+        if reader := next((read for ending, read in holders.items() if found.name.endswith(ending)), None):
+            yield from reader(found)
+        elif found.name.endswith(PACKED):
             yield from _packed(found, judge)
         else:
             yield _record(found, lambda f=found: load_result(f), judge)

@@ -70,6 +70,8 @@ def _fill(scratch: Path, record: Record, result: Result) -> None:
         (scratch / LOG).write_text(f"fetched from {record.path.name}\n")
         if record.findings is not None:
             (scratch / FINDINGS_FILE).write_bytes(record.findings)
+        if record.dictionary is not None:
+            (scratch / DICTIONARY).write_bytes(record.dictionary())
     for file in scratch.iterdir():
         file.chmod(public_mode())
 

@@ -114,7 +114,7 @@ def find(selector: str, places: Sequence[Path] | None = None) -> Record:
         )
     where = [Path(pack)] if pack else usual(places)
     found = {r.result.id: r for r in stored(where, judge=False) if r.result and r.result.id.startswith(ends)}
-    return _sound(_one(selector, list(found.values()), where))
+    return _sound(_one(short, list(found.values()), where))
 
 
 def _alone(path: Path, found: Sequence[Record]) -> Record:

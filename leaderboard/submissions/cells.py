@@ -4,16 +4,19 @@ A folder is named by what the record's own schema lets through and by its id; no
 """
 
 import json
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from ...harness.protocol.consistency import counted
 from ...harness.records.identity import Identity
 from ...harness.records.result import Result
 from ...harness.runs.folder import DICTIONARY, FINDINGS, RESULT, run_folder
-from ...harness.runs.records import findings_faults, is_of_zoo, records
-from .bundle import RECORDS, Bundle, BundleError, findings_member
+from ...harness.runs.records import Record, findings_faults, is_of_zoo, records
+from .bundle import RECORDS, Bundle, BundleError, findings_member, open_bundle
 
 AGAIN = "run the cell again and build the bundle again with `bench submit`"
 
@@ -73,6 +76,29 @@ def unpack(bundle: Bundle, folder: Path) -> list[SubmittedCell]:
             "build the bundle again with `bench submit`",
         )
     return cells
+
+
+def records_of(path: Path) -> list[Record]:
+    """The records of a bundle with their findings, as a pack's are; raises as `open_bundle` and `unpack`."""
+    bundle = open_bundle(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        unpack(bundle, Path(scratch))
+        found = list(records(Path(scratch) / RECORDS, judge=False))
+
+    def member(record: Record, kind: Literal["findings", "dictionary"]) -> str | None:
+        assert record.result is not None
+        name = findings_member(record.result.id, kind)
+        return name if name in bundle else None
+
+    return [
+        replace(
+            record,
+            path=path,
+            findings=bundle.read(name) if (name := member(record, "findings")) else None,
+            dictionary=partial(bundle.read, trained) if (trained := member(record, "dictionary")) else None,
+        )
+        for record in found
+    ]
 
 
 def _members(bundle: Bundle, id_: str) -> Iterator[str]:

@@ -2,15 +2,29 @@
 
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...harness.holders import holders
 from ...harness.terminal import Debug, JsonFlag, handled, say, silenced
+
+if TYPE_CHECKING:
+    from ...harness.runs.records import Record
 
 Board = Annotated[Path, typer.Option("--board", help="Folder of packs that the method is added to.")]
 PUBLISHED = Path("leaderboard/published")
+
+
+def _records(path: Path) -> "Iterable[Record]":
+    from .cells import records_of
+
+    return records_of(path)
+
+
+holders[".bundle.safetensors"] = _records
 
 
 def submit(

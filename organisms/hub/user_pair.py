@@ -1,7 +1,10 @@
 """A pair of the user's own: two models or an adapter, and a behaviour file, given on the command line or in a YAML card."""
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -15,8 +18,8 @@ from .sources import Kind as ModelKind
 from .sources import PairSource, locate
 
 
-class UserPair(BaseModel):
-    """What a user gives for a pair; each model is a folder, `org/repo`, `org/repo/subfolder` or one of these `@revision`."""
+class Models(BaseModel):
+    """What a user gives for two models; each model is a folder, `org/repo`, `org/repo/subfolder` or one of these `@revision`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,8 +31,6 @@ class UserPair(BaseModel):
     """LoRA adapter under both sides: base + on against base + on + adapter."""
     tuned: str | None = None
     """The fine-tuned model as a whole, instead of an adapter."""
-    behaviour: str
-    """Path of a behaviour file."""
     texts: str | None = None
     """File that names sources of large text, in place of those of the behaviour file."""
     allow_other_base: bool = False
@@ -42,6 +43,13 @@ class UserPair(BaseModel):
         if self.on is not None and self.adapter is None:
             raise ValueError("on is an adapter under another one; give adapter as well")
         return self
+
+
+class UserPair(Models):
+    """What a user gives for a pair whose behaviour is known."""
+
+    behaviour: str
+    """Path of a behaviour file."""
 
 
 def yaml_organism(path: Path) -> Organism:
@@ -73,7 +81,68 @@ def user_organism(given: UserPair) -> Organism:
     return pair_organism(given, load_behaviour(Path(given.behaviour)), Path(given.behaviour).parent)
 
 
-def pair_organism(given: UserPair, behaviour: Behaviour, folder: Path) -> Organism:
+class Unknown(Behaviour):
+    """What is read of a pair whose behaviour nobody knows: ordinary text. It has no prompts, so nothing can be scored."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Unknown":
+        return self
+
+    @property
+    def templates_said(self) -> list[str]:
+        return []
+
+
+def unknown_pair(given: Models) -> Organism:
+    """Two models between which nobody knows what changed; raises as `user_organism`.
+
+    Ordinary text is the offline default, or what `texts` names. A base without a chat template is shown conversations in the fine-tuned
+    model's; if neither has one, it is shown none.
+    """
+    from .behaviours import ordinary
+
+    folders = [locate(given.base, "tokenizer", "base model").folder]
+    folders += [locate(given.tuned, "tokenizer", "fine-tuned model").folder] if given.tuned else []
+    templates = [_template(folder) for folder in folders]
+    behaviour = Unknown(
+        name=f"{_slug(given.base)}/{_slug(given.tuned or given.adapter or '')}",
+        prompts=(),
+        neutral=ordinary.paragraphs(),
+        chat=ordinary.chats() if any(templates) else (),  # pyright: ignore[reportArgumentType]
+        chat_template=None if templates[0] else templates[-1],
+    )
+    organism = pair_organism(given, behaviour, Path())
+    return replace(organism, notes=(*organism.notes, TUNED_TEMPLATE)) if behaviour.chat_template else organism
+
+
+TUNED_TEMPLATE = "The base has no chat template: conversations are written with the fine-tuned model's."
+
+
+def _template(folder: Path) -> str | None:
+    """The chat template of a model's files."""
+    if (file := folder / "chat_template.jinja").is_file():
+        return read_text(file)
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        try:
+            said: Any = json.loads(read_text(folder / name)).get("chat_template")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if said:
+            return (
+                said
+                if isinstance(said, str)
+                else next((t["template"] for t in said if t.get("name") == "default"), None)
+            )
+    return None
+
+
+def _slug(given: str) -> str:
+    """The last part of a path or an id, as a record may be called."""
+    last = given.partition("@")[0].rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^a-z0-9_.-]+", "-", last.lower()).strip("-._")[:80] or "model"
+
+
+def pair_organism(given: Models, behaviour: Behaviour, folder: Path) -> Organism:
     """A pair with a behaviour that is at hand; raises as `user_organism`.
 
     Args:
