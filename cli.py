@@ -16,6 +16,7 @@ from .harness.commands import (
     cache,
     controls,
     dictionary,
+    explaining,
     inspecting,
     methods,
     mitigate,
@@ -79,6 +80,7 @@ app.command()(submissions.submit)
 leaderboard.app.command("add")(submissions.add)
 app.command("show")(inspecting.show_run)
 app.command("try")(inspecting.try_run)
+app.command("explain")(explaining.explain)
 
 
 class SchemaName(StrEnum):

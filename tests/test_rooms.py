@@ -12,7 +12,7 @@ FLOORS = ("organisms", "methods", "harness", "leaderboard", "api", "cli")
 """Top-level rooms, lowest first: a file imports from its own floor or a lower one."""
 STOREYS = (
     *("pairs", "records", "protocol", "zoo", "worker", "runs", "store"),
-    *("plans", "studies", "views", "inspection", "commands", "sweeps"),
+    *("plans", "studies", "views", "inspection", "explaining", "commands", "sweeps"),
 )
 """Rooms of `harness/`, lowest first; its own files (`terminal`, `files`, `parallel`) stand below them all."""
 LISTS = ("organisms/families", "organisms/world", "harness/commands")

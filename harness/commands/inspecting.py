@@ -66,11 +66,11 @@ def show_run(
             from ..cache import Cache
             from ..inspection.collect import report
 
-            of = _subject(run, organism, layer, own, allow_other_base)
+            of = named_subject(run, organism, layer, own, allow_other_base)
             have = len(of.findings.findings)
             if have:
                 wanted = of.chosen([n for n in wanted if n <= have] if finding == "1-3" else wanted)
-            found = report(of, _usable(device), None if no_cache else Cache.of_user(), _tell)
+            found = report(of, usable_device(device), None if no_cache else Cache.of_user(), tell)
         if html is not None:
             from ..files import atomic_write_text
             from ..inspection.page import page
@@ -136,8 +136,8 @@ def try_run(
         with silenced(False):
             from ..inspection.trial import trial
 
-            of = _subject(run, organism, layer, own, allow_other_base)
-            found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed, _usable(device))
+            of = named_subject(run, organism, layer, own, allow_other_base)
+            found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed, usable_device(device))
         if as_json:
             say(found.model_dump_json(indent=1))
         else:
@@ -146,9 +146,10 @@ def try_run(
             show(tried(found))
 
 
-def _subject(
+def named_subject(
     run: Path, organism: str | None, layer: int | None, own: "dict[str, str | Path | None]", allow_other_base: bool
 ) -> "Subject":
+    """What a command is to look at."""
     from ..inspection.subject import subject
     from .settings import named_organism
 
@@ -156,7 +157,7 @@ def _subject(
     return subject(run, named, layer)
 
 
-def _usable(device: str | None) -> str:
+def usable_device(device: str | None) -> str:
     """A device that is there."""
     from ..pairs.preflight import check_device
 
@@ -165,5 +166,6 @@ def _usable(device: str | None) -> str:
     return device or "cpu"
 
 
-def _tell(what: str) -> None:
+def tell(what: str) -> None:
+    """What is being done."""
     say(f"{what} …", err=True)

@@ -42,6 +42,8 @@ class Subject:
     notes: list[str] = field(default_factory=list[str])
     facts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """What is said of each finding where there is no record."""
+    where: Path | None = None
+    """What was named."""
 
     @property
     def diagnostics(self) -> list[dict[str, Any]]:
@@ -96,11 +98,11 @@ def subject(where: Path, organism: Organism | None = None, layer: int | None = N
         PrerequisiteError: nothing there, or a cell that failed. ValidationFailed: damaged or edited, or the organism has changed.
     """
     if where.suffix == ".safetensors" and not (where.parent / RESULT).is_file():
-        return _of_file(where, organism, layer)
+        return replace(_of_file(where, organism, layer), where=where)
     if where.is_dir() and not (where / RESULT).is_file() and any(where.glob("*.safetensors")):
-        return _of_dictionary(where, organism, layer)
+        return replace(_of_dictionary(where, organism, layer), where=where)
     folder = where.parent if where.suffix == ".safetensors" else where
-    return _of_record(folder, read_run(folder), organism)
+    return replace(_of_record(folder, read_run(folder), organism), where=where)
 
 
 def _of_file(path: Path, organism: Organism | None, layer: int | None) -> Subject:
