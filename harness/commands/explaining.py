@@ -31,6 +31,14 @@ MOST_TOKENS = 500_000
 def explain(
     run: RunArgument,
     finding: Annotated[str, typer.Option("--finding", help="Which findings: 2, 1-3 or 1,4.")] = "1-3",
+    latent: Annotated[
+        str | None,
+        typer.Option(
+            "--latent",
+            help="Latents of the run's dictionary instead, comma list.  [default: its findings]",
+            show_default=False,
+        ),
+    ] = None,
     scorer: Annotated[
         str | None, typer.Option("--scorer", help="Comma list of scorers.  [default: all]", show_default=False)
     ] = None,
@@ -90,7 +98,7 @@ def explain(
     Without --url the words are n-grams, and no language model is needed. Explanations are kept beside the run; `bench show` shows them.
     """
     with handled(debug):
-        from ..inspection.subject import numbers
+        from ..inspection.subject import latents, numbers
 
         wanted, scorers = numbers(finding), _scorers(scorer)
         _check(url, model, replay)
@@ -98,16 +106,21 @@ def explain(
         with silenced(False):
             from ..explaining import explain as explaining
             from ..explaining.material import Material
-            from ..inspection.explained import folder_of
+            from ..inspection.explained import file_of
             from ..inspection.words import explained_lines
 
             of = named_subject(run, organism, layer, own, allow_other_base)
+            if latent is not None:
+                of = latents(of, _latents(latent))
             have = len(of.findings.findings)
-            wanted = of.chosen([n for n in wanted if n <= have] or wanted if finding == "1-3" else wanted)
-            folder = folder_of(of)
-            assert folder is not None
+            everything = list(range(1, have + 1))
+            wanted = of.chosen(
+                everything if latent else [n for n in wanted if n <= have] if finding == "1-3" else wanted
+            )
+            path = file_of(of)
+            assert path is not None
             key = os.environ.get(key_env) or None
-            endpoint = _endpoint(url, model, folder / _safe(model), most_tokens, key, replay) if model else None
+            endpoint = _endpoint(url, model, path.parent / _safe(model), most_tokens, key, replay) if model else None
             material = Material.of(of, wanted, tokens, seed, usable_device(device), tell)
             if delphi is not None:
                 from ..explaining.delphi import write
@@ -116,7 +129,7 @@ def explain(
             if endpoint is not None and url:
                 _may_be_sent(material, endpoint, scorers, shuffles, yes)
             found = explaining.explain(material, endpoint, scorers, shuffles, tell)
-            path = explaining.keep(folder, of, found)
+            explaining.keep(path, of, found)
         if as_json:
             say(found.model_dump_json(indent=1))
         else:
@@ -126,12 +139,14 @@ def explain(
             for note in found.notes:
                 show(Text(note, style="yellow"))
             for number, e in found.findings.items():
-                show(Text(f"\nfinding {number}", style="bold underline"))
+                said = of.diagnostics[number - 1].get("latent") if number <= len(of.diagnostics) else None
+                which = f"finding {number}" + (f", latent {said}" if said is not None else "")
+                show(Text(f"\n{which}", style="bold underline"))
                 for line in explained_lines(e):
                     show(Padding(Text(line), (0, 0, 0, 2)))
         if endpoint is not None:
             say(f"{endpoint.spent}; {endpoint.replayed:,} answers were there already", err=True)
-        say(f"kept: {path} (bench show {run} shows it)", err=True)
+        say(f"kept: {path}" + (f" (bench show {run} shows it)" if latent is None else ""), err=True)
 
 
 def _scorers(named: str | None) -> "tuple[Scorer, ...]":
@@ -145,6 +160,16 @@ def _scorers(named: str | None) -> "tuple[Scorer, ...]":
     if wrong := [n for n in wanted if n not in SCORERS]:
         raise UsageError(f"there is no scorer {wrong[0]!r}; there are {', '.join(SCORERS)}")
     return tuple(s for s in SCORERS if s in wanted)
+
+
+def _latents(text: str) -> list[int]:
+    """`5,17` as numbers."""
+    from ...organisms.errors import UsageError
+
+    parts = [p.strip() for p in text.split(",")]
+    if wrong := [p for p in parts if not (p.isdecimal() and len(p) < 10)]:
+        raise UsageError(f"--latent {text!r}: {wrong[0]!r} is no number; give numbers from 0, e.g. 5,17")
+    return list(dict.fromkeys(map(int, parts)))
 
 
 def _check(url: str | None, model: str | None, replay: bool) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from ..files import atomic_write_text
-from ..inspection.explained import FILE, Beside, Explanations, explanations_of
+from ..inspection.explained import Beside, Explanations, explanations_of
 from ..inspection.report import Explained, Scorer, WordScore
 from ..inspection.subject import Subject
 from . import scores
@@ -47,10 +47,7 @@ def explain(
         endpoint: whose model explains and judges; None: n-grams do.
         shuffles: others' explanations that each score is taken of as well.
     """
-    words = dict[int, Words]()
-    for number in material.contexts:
-        progress(f"explaining finding {number}")
-        words[number] = _words(material, number, _judge(material, number, endpoint), "intervention" in scorers)
+    words = explain_all(material, endpoint, "intervention" in scorers, progress)
     found = dict[int, Explained]()
     for number, own in words.items():
         progress(f"scoring the explanation of finding {number}")
@@ -76,7 +73,25 @@ def explain(
     )
 
 
-def keep(folder: Path, subject: Subject, new: Explanations) -> Path:
+def explain_all(
+    material: Material,
+    endpoint: Endpoint | None,
+    with_outputs: bool = True,
+    progress: Callable[[str], None] = lambda what: None,
+) -> dict[int, Words]:
+    """All findings of a material in words, by number.
+
+    Args:
+        with_outputs: whether also what they make the base say.
+    """
+    words = dict[int, Words]()
+    for number in material.contexts:
+        progress(f"explaining finding {number}")
+        words[number] = _words(material, number, _judge(material, number, endpoint), with_outputs)
+    return words
+
+
+def keep(path: Path, subject: Subject, new: Explanations) -> None:
     """Write explanations beside what is there of other explainers, and of other findings by the same one under the same settings."""
     old = explanations_of(subject)
     by = dict(old.by) if old else {}
@@ -85,8 +100,7 @@ def keep(folder: Path, subject: Subject, new: Explanations) -> Path:
         new = new.model_copy(update={"findings": dict(sorted((known.findings | new.findings).items()))})
     by[new.explainer] = new
     file = Beside(findings_sha256=subject.sha256, organism_sha256=subject.organism.sha256, layer=subject.layer, by=by)
-    atomic_write_text(folder / FILE, file.model_dump_json(indent=1) + "\n")
-    return folder / FILE
+    atomic_write_text(path, file.model_dump_json(indent=1) + "\n")
 
 
 def _judge(material: Material, number: int, endpoint: Endpoint | None) -> Judge:

@@ -11,7 +11,6 @@ from ..records.identity import Said
 from .report import Explained, Part, Report
 from .subject import Subject
 
-FILE = "explained.json"
 VERSION = "1"
 
 
@@ -49,11 +48,17 @@ def folder_of(subject: Subject) -> Path | None:
     return where / "explanations" if where.is_dir() else where.with_suffix(".explanations")
 
 
+def file_of(subject: Subject) -> Path | None:
+    """The file of these findings; explanations of others, e.g. of latents of the same run, lie in other files."""
+    folder = folder_of(subject)
+    return folder / f"explained-{(subject.sha256 or 'none')[:12]}.json" if folder else None
+
+
 def explanations_of(subject: Subject) -> Beside | None:
     """What lies beside these findings and is of them, in this organism; None if there is no such thing."""
-    folder = folder_of(subject)
+    path = file_of(subject)
     try:
-        found = Beside.model_validate_json((folder / FILE).read_text(encoding="utf-8")) if folder else None
+        found = Beside.model_validate_json(path.read_text(encoding="utf-8")) if path else None
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
     key = (VERSION, subject.sha256, subject.organism.sha256, subject.layer)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffbench.harness.explaining import delphi
+from diffbench.harness.explaining import delphi, steering
 from diffbench.harness.explaining import scores as of
 from diffbench.harness.explaining.contexts import Window, contexts
 from diffbench.harness.explaining.explain import explain
@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 def material(stage: Stage) -> Material:
     """Three findings: a gate that reads one word, a direction, and a gate that never opens."""
     pair = stage.pair
-    rows = taken(stage.texts.rows("neutral", "harvest"), 2500)
+    rows = taken(stage.texts.rows("neutral", "harvest"), 2000)
     h = seen(pair, rows, ReadOut(torch.eye(pair.d_model), torch.zeros(pair.d_model)))
     word = int(pair.tokenizer.convert_tokens_to_ids("was"))
     at = h.ids == word
@@ -38,8 +38,8 @@ def material(stage: Stage) -> Material:
     subject = Subject("m", stage.organism, pair.layer, DiffResult(found), None)
     kept = seen(pair, rows, ReadOut.of(found, torch.zeros(pair.d_model)))
     looks = {j + 1: Look({"neutral": kept}, j, f.gate is not None, pair.tokenizer) for j, f in enumerate(found)}
-    steering = Steering.of(pair, stage.texts, float(h.values[0].norm(dim=-1).mean()), 0)
-    small = Steering(pair, steering.explain[:5], steering.score[:5], steering.scale, 0)
+    every = Steering.of(pair, stage.texts, float(h.values[0].norm(dim=-1).mean()), 0)
+    small = Steering(pair, every.explain[:4], every.score[:4], every.scale, 0)
     return Material(subject, stage, {"neutral": kept}, looks, {n: contexts(x) for n, x in looks.items()}, small, 0)
 
 
@@ -58,7 +58,7 @@ def test_a_planted_finding_is_said_and_beats_the_others_explanations(material: M
 def test_a_loss_does_not_depend_on_what_is_read_beside_it(material: Material) -> None:
     """delphi keeps one cache of keys and values over all batches."""
     half = material.contexts[1].score
-    windows = [*half.active[:20], *half.other[:20]]
+    windows = [*half.active[:6], *half.other[:6]]
     reader = material.reader(1)
     together = reader.surprisal([7, 8, 9], windows)
     assert reader.surprisal([7, 8, 9], windows[::-1])[::-1] == pytest.approx(together, abs=1e-4)
@@ -81,16 +81,18 @@ def test_words_that_the_base_lacks_are_not_scored_by_it(material: Material) -> N
     assert found.value is None and found.why is not None and "lacks 100%" in found.why
 
 
-def test_finding_and_controls_move_the_next_token_equally_on_prompts_that_do_not_score(material: Material) -> None:
+def test_finding_and_controls_move_the_next_token_equally_on_prompts_that_do_not_score(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "RANDOM", 1)
     s = material.steering
     assert not {tuple(p) for p in s.explain} & {tuple(p) for p in s.score}
-    for seed in range(2):
-        d = torch.randn(128, generator=torch.Generator().manual_seed(seed))
-        strength = s.strength_of(d)
-        assert strength is not None and abs(s.kl_nats(d, strength) / KL_NATS - 1) <= WITHIN + 1e-6
+    d = torch.randn(128, generator=torch.Generator().manual_seed(1))
+    strength = s.strength_of(d)
+    assert strength is not None and abs(s.kl_nats(d, strength) / KL_NATS - 1) <= WITHIN + 1e-6
     assert s.strength_of(torch.zeros(128)) is None
     steered = material.steered(2)
-    assert isinstance(steered, Steered) and [len(w) for w in (*steered.explain, *steered.score)] == [5] * 4
+    assert isinstance(steered, Steered) and [len(w) for w in (*steered.explain, *steered.score)] == [4] * 4
     assert {w.ids for w in steered.score.active} != {w.ids for w in steered.score.other}
 
 
