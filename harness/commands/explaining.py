@@ -216,7 +216,8 @@ def _may_be_sent(
     if cost.requests and not yes:
         if not sys.stdin.isatty():
             raise UsageError("nothing was sent; add --yes to send it")
-        typer.confirm("send?", abort=True)
+        if not typer.confirm("send?"):
+            raise UsageError("nothing was sent")
 
 
 def _safe(name: str | None) -> str:

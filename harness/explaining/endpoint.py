@@ -28,6 +28,8 @@ ASKED_AGAIN = 2
 """How often an answer that does not parse is asked for again."""
 CHARACTERS = 3.0
 """Of a token, for what is counted before anything is sent: few, so that the count is rather too high."""
+LONG = 200
+"""Characters of an explanation, for the same."""
 TOP_LOGPROBS = 10
 RESPONSES = "responses.jsonl"
 
@@ -238,7 +240,8 @@ class Rehearsal(Endpoint):
 
     def _send(self, body: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
         digits = [{"token": c, "logprob": 0.0} for c in prompt.sample if c.isdigit()]
-        return {"choices": [{"message": {"content": prompt.sample}, "logprobs": {"content": digits}}]}
+        long = prompt.sample.replace("…", "…" * LONG)
+        return {"choices": [{"message": {"content": long}, "logprobs": {"content": digits}}]}
 
 
 def estimate(body: dict[str, Any], prompt: Prompt) -> Spent:
