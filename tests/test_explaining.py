@@ -112,7 +112,7 @@ def test_refusals_say_what_and_how_to_go_on(
 def test_every_command_of_the_page_runs(server: ChatServer) -> None:
     g = torch.Generator().manual_seed(0)
     encoder, decoder = torch.randn(2, 40, 2, 128, generator=g)
-    raw = RawCoder(encoder, torch.ones(40), decoder, torch.zeros(2, 128), torch.full((40,), 60.0))
+    raw = RawCoder(encoder, torch.ones(40), decoder, torch.zeros(2, 128), torch.full((40,), 90.0))
     Path("coder").mkdir()
     write_dictionary(
         Dictionary(raw, DictionaryCard(inputs="concat", d_model=128, n_latents=40, layer=2)), "native", Path("coder")

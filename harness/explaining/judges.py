@@ -4,6 +4,7 @@ An answer is a number, yes where it is above 0; None is an answer that could not
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ..inspection.activations import spelled
@@ -66,7 +67,11 @@ class Rules:
         """See `Judge`."""
         return explained(half, self.tokenizer, self.seed)
 
-    explain_outputs = explain
+    def explain_outputs(self, half: Half) -> Explanation:
+        """See `Judge`."""
+        found = self.explain(half)
+        words = ", ".join(f"“{t.text}”" for t in found.contexts)
+        return replace(found, text=f"more often {words}" if words else found.text)
 
     def detect(self, explanation: Explanation, windows: Sequence[Window]) -> Answers:
         """See `Judge`."""

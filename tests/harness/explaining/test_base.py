@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 def material(stage: Stage) -> Material:
     """Three findings: a gate that reads one word, a direction, and a gate that never opens."""
     pair = stage.pair
-    rows = taken(stage.texts.rows("neutral", "harvest"), 2000)
+    rows = taken(stage.texts.rows("neutral", "harvest"), 2500)
     h = seen(pair, rows, ReadOut(torch.eye(pair.d_model), torch.zeros(pair.d_model)))
     word = int(pair.tokenizer.convert_tokens_to_ids("was"))
     at = h.ids == word
