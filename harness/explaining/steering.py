@@ -1,6 +1,6 @@
 """What the base says under a finding, and under random directions that move its next token as much.
 
-The idea of intervention scoring (Paulo et al. 2024, arXiv 2410.13928, §3.3): an explanation of what a direction *does* is good if it tells
+The idea of intervention scoring (Paulo et al. 2024, arXiv 2410.13928): an explanation of what a direction *does* is good if it tells
 the outputs under that direction from others. Any push of the same size changes outputs, so the others are pushed as well: by random
 directions, each at the strength that gives the same KL. Two deviations: the paper compares with clean outputs, and chooses the explanation
 on the prompts that score it; here one half of the prompts serves to explain and to find the strengths, the other to score.
