@@ -18,6 +18,7 @@ from .harness.commands import (
     controls,
     dictionary,
     diffing,
+    explaining,
     inspecting,
     methods,
     mitigate,
@@ -86,6 +87,7 @@ app.command("show")(inspecting.show_run)
 app.command("diff")(diffing.diff_pair)
 app.command("try")(inspecting.try_run)
 app.command("app")(browser.app_runs)
+app.command("explain")(explaining.explain)
 
 
 class SchemaName(StrEnum):

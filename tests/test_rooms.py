@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("organisms", "methods", "harness", "leaderboard", "api", "cli")
 """Top-level rooms, lowest first: a file imports from its own floor or a lower one."""
 STOREYS = (
-    *("pairs", "records", "protocol", "zoo", "worker", "runs", "store", "diffs"),
-    *("plans", "studies", "agreement", "verbal", "views", "inspection", "app", "commands", "sweeps"),
+    *("pairs", "records", "protocol", "zoo", "worker", "runs", "store", "diffs", "plans", "studies", "agreement", "verbal"),
+    *("views", "inspection", "app", "explaining", "commands", "sweeps"),
 )
 """Rooms of `harness/`, lowest first; its own files (`terminal`, `files`, `parallel`) stand below them all."""
 LISTS = ("organisms/families", "organisms/world", "harness/commands")

@@ -77,11 +77,11 @@ def show_run(
             from ..cache import Cache
             from ..inspection.collect import report
 
-            of = _subject(run, places, scratch, organism, layer, own, allow_other_base)
+            of = named_subject(run, places, scratch, organism, layer, own, allow_other_base)
             have = len(of.findings.findings)
             if have:
                 wanted = of.chosen([n for n in wanted if n <= have] if finding == "1-3" else wanted)
-            found = report(of, usable_device(device), None if no_cache else Cache.of_user(), _tell)
+            found = report(of, usable_device(device), None if no_cache else Cache.of_user(), tell)
         if html is not None:
             from ..files import atomic_write_text
             from ..inspection.page import page
@@ -148,7 +148,7 @@ def try_run(
         with silenced(False), tempfile.TemporaryDirectory() as scratch:
             from ..inspection.trial import trial
 
-            of = _subject(run, places, scratch, organism, layer, own, allow_other_base)
+            of = named_subject(run, places, scratch, organism, layer, own, allow_other_base)
             found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed, usable_device(device))
         if as_json:
             say(found.model_dump_json(indent=1))
@@ -158,7 +158,7 @@ def try_run(
             show(tried(found))
 
 
-def _subject(
+def named_subject(
     run: str,
     places: list[Path] | None,
     scratch: str,
@@ -167,6 +167,7 @@ def _subject(
     own: "dict[str, str | Path | None]",
     allow_other_base: bool,
 ) -> "Subject":
+    """What a command is to look at."""
     from ..inspection.naming import named
     from .undescribed import shown_organism
 
@@ -183,5 +184,6 @@ def usable_device(device: str | None) -> str:
     return device or "cpu"
 
 
-def _tell(what: str) -> None:
+def tell(what: str) -> None:
+    """What is being done."""
     say(f"{what} …", err=True)

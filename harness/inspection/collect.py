@@ -23,6 +23,7 @@ from ..runs.stage import Machine, Stage
 from ..views.cell import beside, sentences
 from .activations import Look, ReadOut, Seen, seen, taken
 from .answers import PROMPTS, SEED, TOKENS, Workshop
+from .explained import with_explanations
 from .report import SPLIT_NOTE, VERSION, Kind, Reading, Report, Shown, Won
 from .subject import Subject
 
@@ -57,7 +58,7 @@ def report(
     progress: Callable[[str], None] = lambda what: None,
     work: Workshop | None = None,
 ) -> Report:
-    """All that is known of a subject; taken from the cache if it is there.
+    """All that is known of a subject; taken from the cache if it is there, but for explanations beside it, which are read anew.
 
     Args:
         work: the subject's pair, if it is loaded.
@@ -66,11 +67,11 @@ def report(
     key = _key(subject, m)
     if cache is not None and (entry := cache.get("report", VERSION, key)) is not None:
         with contextlib.suppress(ValidationError):
-            return Report.model_validate(entry.facts)
+            return with_explanations(Report.model_validate(entry.facts), subject)
     found = _collected(subject, m, cache, progress, work)
     if cache is not None:
         cache.put("report", VERSION, key, {}, found.model_dump(mode="json"), subject.organism.name)
-    return found
+    return with_explanations(found, subject)
 
 
 def _key(s: Subject, m: Machine) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ..escape import plain
 from ..records.result import Curve
 from .report import KINDS, Histogram, Report
-from .words import at_work, curve_lines, curve_name, four, how_active, parted, won_line
+from .words import at_work, curve_lines, curve_name, explained_lines, four, how_active, parted, won_line
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 520, 150, 34, 18
 """Of a plot, in its own units, and its margins."""
@@ -36,6 +36,7 @@ def page(report: Report, numbers: Sequence[int]) -> str:
         kinds=KINDS,
         panels=[(title, [c for c in report.curves if c.op in ops]) for title, ops in sides.items()],
         how_active=how_active,
+        explained_lines=explained_lines,
         won_line=won_line,
         at_work=at_work,
         four=four,

@@ -99,6 +99,47 @@ class Active(Part):
     strongest_organism: float
 
 
+Scorer = Literal["detection", "fuzzing", "simulation", "surprisal", "embedding", "intruder", "intervention"]
+
+
+class WordScore(Part):
+    """How well an explanation does in one way, on text that its explainer has not seen."""
+
+    scorer: Scorer
+    metric: Literal["balanced accuracy", "AUROC", "Pearson r", "accuracy"]
+    by: Said
+    """Who answered."""
+    value: float | None
+    low: float | None
+    high: float | None
+    """Ends of its 95 % interval."""
+    chance: float
+    auroc: float | None = None
+    """Of the same answers, where they are more than yes and no."""
+    active: Count
+    other: Count
+    """Windows of either sort that were answered."""
+    failed: Count
+    """Answers that could not be read; they are scored as nothing."""
+    shuffled: list[float] = []
+    """The same score of other findings' explanations."""
+    why: Said | None
+    """Why there is no score."""
+
+
+class Explained(Part):
+    """One finding in words, by one explainer."""
+
+    explainer: Said
+    text: Said | None
+    """What it is active on; None: not explained."""
+    outputs: Said | None
+    """What it makes the base say."""
+    coverage: Said
+    """On how much text this stands, or why there is no explanation."""
+    scores: list[WordScore]
+
+
 class Shown(Part):
     """One finding."""
 
@@ -119,6 +160,8 @@ class Shown(Part):
     histogram: Histogram | None
     contexts: list[Context]
     places: list[Place]
+    explanations: list[Explained] = []
+    """What `bench explain` wrote beside the run, an explainer each."""
 
 
 class Use(Part):

@@ -11,6 +11,7 @@ from typing import Any
 from ...methods.coder.dictionary import TopKCoder
 from ...methods.coder.scaling import relative_decoder_norm
 from ...methods.contract import MAX_FINDINGS, DiffResult, Finding, Gate
+from ...methods.formats import Dictionary
 from ...methods.formats.findings import read_file
 from ...organisms.card import sha256_file
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
@@ -22,7 +23,7 @@ from ..protocol.consistency import counted
 from ..records.identity import sha256_json
 from ..records.reading import prompts_sha256
 from ..records.result import Result
-from ..runs.dictionaries import load
+from ..runs.dictionaries import load, of_run
 from ..runs.folder import FINDINGS, RESULT, read_findings
 from ..runs.records import findings_faults, read_run, zoo_name
 
@@ -45,6 +46,8 @@ class Subject:
     notes: list[str] = field(default_factory=list[str])
     facts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """What is said of each finding where there is no record."""
+    where: Path | None = None
+    """What was named."""
 
     @property
     def diagnostics(self) -> list[dict[str, Any]]:
@@ -104,13 +107,13 @@ def subject(where: Path, organism: Organism | None = None, layer: int | None = N
         PrerequisiteError: nothing there, or a cell that failed. ValidationFailed: damaged or edited, or the organism has changed.
     """
     if where.suffix == ".safetensors" and not (where.parent / RESULT).is_file():
-        return _of_file(where, organism, layer)
+        return replace(_of_file(where, organism, layer), where=where)
     if (where / DIFF).is_file():
-        return _of_diff(where, organism)
+        return replace(_of_diff(where, organism), where=where)
     if where.is_dir() and not (where / RESULT).is_file() and any(where.glob("*.safetensors")):
-        return _of_dictionary(where, organism, layer)
+        return replace(_of_dictionary(where, organism, layer), where=where)
     folder = where.parent if where.suffix == ".safetensors" else where
-    return _of_record(folder, read_run(folder), organism)
+    return replace(_of_record(folder, read_run(folder), organism), where=where)
 
 
 def _of_file(path: Path, organism: Organism | None, layer: int | None) -> Subject:
@@ -120,13 +123,53 @@ def _of_file(path: Path, organism: Organism | None, layer: int | None) -> Subjec
     return Subject(file.name or path.stem, o, o.layer, file.result, None, None, file.sha256, notes)
 
 
+def latents(of: Subject, chosen: list[int]) -> Subject:
+    """Some latents of the dictionary that a run trained, or that a folder holds, in the place of the findings.
+
+    Raises:
+        UsageError: a latent that the dictionary does not have. PrerequisiteError: no dictionary.
+    """
+    if of.folder is not None:
+        dictionary = of_run(of.folder)
+    elif of.where is not None and of.where.is_dir():
+        dictionary = load(of.where)
+    else:
+        raise PrerequisiteError(f"{of.name} has no dictionary, so it has no latents; name a run that trained one")
+    if wrong := [j for j in chosen if not 0 <= j < dictionary.card.n_latents]:
+        raise UsageError(f"there is no latent {wrong[0]}; {of.name} has 0 to {dictionary.card.n_latents - 1:,}")
+    found, facts = _as_findings(dictionary, chosen, of.name)
+    notes = ["Latents of the dictionary, not the findings that the method returned."]
+    sha256 = sha256_json([[f.direction.tolist(), f.gate.read.tolist() if f.gate else None] for f in found])
+    return replace(of, findings=DiffResult(found), sha256=sha256, notes=notes, facts=facts, result=None)
+
+
 def _of_dictionary(folder: Path, organism: Organism | None, layer: int | None) -> Subject:
     """The latents of a dictionary of any known format whose decoder says most that they are of one model, as findings."""
     dictionary = load(folder)
+    card = dictionary.card
+    both = card.inputs == "concat"
+    found, facts = _as_findings(dictionary, None, str(folder))
+    o = _placed(folder, organism, card.layer, layer)
+    by = "relative decoder norm" if both else "length of the decoder row"
+    notes = [
+        f"A dictionary: shown are the {len(found)} of its {card.n_latents:,} latents with the largest {by}. Nothing is scored."
+    ]
+    sha256 = sha256_json([f.direction.tolist() for f in found])
+    return Subject(folder.name, o, o.layer, DiffResult(found), None, None, sha256, notes, facts)
+
+
+def _as_findings(
+    dictionary: Dictionary, chosen: list[int] | None, name: str
+) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """Latents as findings, and what is said of each.
+
+    Args:
+        chosen: which; None: those with the largest relative decoder norm, or the longest rows.
+    """
     card, raw = dictionary.card, dictionary.raw
     if card.inputs not in ("concat", "difference"):
         raise PrerequisiteError(
-            f"{folder} codes one model ({card.inputs}), so none of its latents says by itself what changed; run it as a method, e.g. "
+            f"{name} codes one model ({card.inputs}), so none of its latents says by itself what changed; run it as a method, e.g. "
             "bench run -m sae_ft, and show that run"
         )
     both = card.inputs == "concat"
@@ -135,18 +178,12 @@ def _of_dictionary(folder: Path, organism: Organism | None, layer: int | None) -
     best = rank.nan_to_num(-1.0).argsort(descending=True, stable=True)[:MAX_FINDINGS].tolist()
     reads, thresholds = raw.gates()
     gated = both and not isinstance(dictionary.coder, TopKCoder)
+    some = best if chosen is None else chosen
     found = [
         Finding(change[j].float(), Gate(reads[j].float(), float(thresholds[j])) if gated else None, float(rank[j]))
-        for j in best
+        for j in some
     ]
-    o = _placed(folder, organism, card.layer, layer)
-    by = "relative decoder norm" if both else "length of the decoder row"
-    notes = [
-        f"A dictionary: shown are the {len(found)} of its {card.n_latents:,} latents with the largest {by}. Nothing is scored."
-    ]
-    facts = [{"latent": j} | ({"rdn": float(rank[j])} if both else {}) for j in best]
-    sha256 = sha256_json([f.direction.tolist() for f in found])
-    return Subject(folder.name, o, o.layer, DiffResult(found), None, None, sha256, notes, facts)
+    return found, [{"latent": j} | ({"rdn": float(rank[j])} if both else {}) for j in some]
 
 
 def _of_diff(folder: Path, organism: Organism | None) -> Subject:

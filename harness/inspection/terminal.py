@@ -10,7 +10,7 @@ from rich.text import Text
 
 from .report import KINDS, MARKED, Answer, Answers, Context, Histogram, Report, Shown, Token
 from .trial import Trial
-from .words import at_work, curve_lines, four, how_active, parted, won_line
+from .words import at_work, curve_lines, explained_lines, four, how_active, parted, won_line
 
 SHADES = ("", "black on #fff3c4", "black on #ffd873", "black on #ffab40", "bold black on #ff7f11")
 BARS = " ▁▂▃▄▅▆▇█"
@@ -53,6 +53,7 @@ def finding(f: Shown) -> RenderableType:
     gated = "gated" if f.gated else "without a gate"
     parts: list[RenderableType] = [_heading(f"finding {f.number}, {gated}, score {f.score:.3g}")]
     parts += [Padding(Text(line), INDENT) for line in how_active(f)]
+    parts += [Padding(Text(line), INDENT) for e in f.explanations for line in explained_lines(e)]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("read as", "promotes", "suppresses"):
         table.add_column(name, overflow="fold")

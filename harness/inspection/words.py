@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..records.result import Curve
-from .report import Answer, Shown, Use, Won
+from .report import Answer, Explained, Shown, Use, Won, WordScore
 
 DOES = {"add": "added to the base", "subtract": "subtracted from the organism", "ablate": "ablated in the organism"}
 
@@ -94,3 +94,26 @@ def parted(token: str) -> tuple[str, str]:
     """The space that a token begins with, and the rest."""
     word = token.lstrip(" ")
     return token[: len(token) - len(word)], word
+
+
+def explained_lines(e: Explained) -> list[str]:
+    """One explanation and its scores, a line each."""
+    if e.text is None:
+        return [f"not explained by {e.explainer}: {e.coverage}"]
+    lines = [f"explained by {e.explainer}: {e.text}"]
+    if e.outputs:
+        lines.append(f"what it makes the base say: {e.outputs}")
+    return [*lines, f"({e.coverage})", *map(score_line, e.scores)]
+
+
+def score_line(s: WordScore) -> str:
+    """`detection .81 [.74, .88], balanced accuracy by its n-grams, chance .5; others' explanations .52`."""
+    if s.value is None:
+        return f"{s.scorer}: not scored, {s.why}"
+    others = f"; others' explanations {sum(s.shuffled) / len(s.shuffled):.2f}" if s.shuffled else ""
+    unread = f"; {s.failed} answers could not be read" if s.failed else ""
+    graded = f", AUROC {s.auroc:.2f}" if s.auroc is not None else ""
+    return (
+        f"{s.scorer} {s.value:.2f} [{s.low:.2f}, {s.high:.2f}]: {s.metric} by {s.by}{graded}, chance {s.chance:g}, "
+        f"{s.active} windows and {s.other} others{others}{unread}"
+    )

@@ -11,6 +11,7 @@ from diffbench.harness.inspection.report import (
     Answer,
     Answers,
     Context,
+    Explained,
     Histogram,
     Place,
     Reading,
@@ -19,6 +20,7 @@ from diffbench.harness.inspection.report import (
     Token,
     Use,
     Won,
+    WordScore,
 )
 from diffbench.harness.records.result import Curve
 from rich.console import Console
@@ -106,6 +108,32 @@ def test_what_is_taken_out_by_nothing_is_said(report: Report) -> None:
 def test_a_silent_finding_is_said_to_be_silent_on_both_faces(report: Report) -> None:
     assert "never active" in on_terminal(report, [2]) and "never active" not in on_terminal(report, [1])
     assert "never active" in page(report, [2]) and "never active" not in page(report, [1])
+
+
+def test_explanations_are_shown_with_their_scores_on_both_faces(report: Report) -> None:
+    score = WordScore(
+        scorer="detection", metric="balanced accuracy", by=HOSTILE, value=0.8, low=0.7, high=0.9, chance=0.5, active=9, other=8,
+        failed=2, shuffled=[0.5, 0.6], why=None,
+    )  # fmt: skip
+    none = score.model_copy(
+        update={"scorer": "simulation", "value": None, "why": "the endpoint gives no log-probabilities"}
+    )
+    e = Explained(
+        explainer="m", text=HOSTILE, outputs="it says gold", coverage="active in 20 documents", scores=[score, none]
+    )
+    f = report.findings[0].model_copy(update={"explanations": [e]})
+    with_words = report.model_copy(update={"findings": [f, *report.findings[1:]]})
+    text, html = " ".join(on_terminal(with_words, [1]).split()), page(with_words, [1])
+    for said in (
+        "what it makes the base say: it says gold",
+        "detection 0.80 [0.70, 0.90]",
+        "others' explanations 0.55",
+        "2 answers could",
+    ):
+        assert said in text and said.replace("'", "&#39;") in html
+    assert "simulation: not scored, the endpoint gives no log-probabilities" in text
+    assert "<script" not in html and not CONTROLS.search(html) and not CONTROLS.search(text)
+    assert "explained by" not in on_terminal(report, [1])
 
 
 def test_no_control_reaches_a_face_and_no_markup_a_page(report: Report) -> None:

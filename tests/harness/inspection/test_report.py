@@ -9,8 +9,9 @@ import torch
 from diffbench.harness.cache import Cache
 from diffbench.harness.inspection import collect
 from diffbench.harness.inspection.collect import report
+from diffbench.harness.inspection.explained import file_of
 from diffbench.harness.inspection.report import Report
-from diffbench.harness.inspection.subject import numbers, subject
+from diffbench.harness.inspection.subject import latents, numbers, subject
 from diffbench.harness.records.result import Result
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import FINDINGS, RESULT, write_run
@@ -197,3 +198,21 @@ def test_latents_of_a_dictionary_are_ranked_by_their_decoders(organism: Organism
     assert torch.allclose(first.gate.read, raw.encoder_NMd[7].sum(0)) and first.gate.threshold == 2.0
     with pytest.raises(UsageError, match="-o ORGANISM"):
         subject(folder)
+
+
+def test_chosen_latents_take_the_place_of_the_findings(organism: Organism, tmp_path: Path) -> None:
+    g = torch.Generator().manual_seed(0)
+    encoder, decoder = torch.randn(2, 40, 2, 128, generator=g)
+    raw = RawCoder(encoder, torch.ones(40), decoder, torch.zeros(2, 128), torch.full((40,), 3.0))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    write_dictionary(
+        Dictionary(raw, DictionaryCard(inputs="concat", d_model=128, n_latents=40, layer=2)), "native", folder
+    )
+    whole = subject(folder, organism)
+    some = latents(whole, [5, 17])
+    assert [f["latent"] for f in some.diagnostics] == [5, 17] and some.sha256 != whole.sha256
+    assert torch.equal(some.findings.findings[1].direction, decoder[17, 1] - decoder[17, 0])
+    assert file_of(some) != file_of(whole) and file_of(some).parent == folder / "explanations"  # pyright: ignore[reportOptionalMemberAccess]
+    with pytest.raises(UsageError, match="no latent 40; mine has 0 to 39"):
+        latents(whole, [40])

@@ -1,0 +1,76 @@
+"""What is asked and how answers are read: one format for examples and data, and what cannot be read is None."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from diffbench.harness.explaining import prompts
+from diffbench.harness.explaining.prompts import read_activations, read_answers, read_explanation
+
+WORDING = {"1": "46bb8f591235"}
+"""Hash of all wording of a version: another wording is another version."""
+
+
+def test_another_wording_is_another_version() -> None:
+    asked = [
+        prompts.explain(["a «b»"], ["b: 9"], ["c"]),
+        prompts.outputs(["a"], ["b"]),
+        prompts.detect("d", ["a", "b"]),
+        prompts.fuzz("d", ["a «b»"]),
+        prompts.simulate("d", ["a", " b"]),
+        prompts.intrude(["a", "b"]),
+    ]
+    assert WORDING[prompts.VERSION] == hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+
+
+def test_examples_and_data_are_written_alike() -> None:
+    """delphi numbers its examples with commas and its data not at all."""
+    for ask in (prompts.detect, prompts.fuzz):
+        p = ask("d", ["one text", "another"])
+        assert "1. " in p.system.split("the texts\n")[1] and "\n1. one text\n2. another" in p.user
+        assert p.sample in p.system
+
+
+def test_detection_speaks_of_no_marks() -> None:
+    """delphi's detection is asked in the words of fuzzing."""
+    p = prompts.detect("d", ["a"])
+    assert "«" not in p.system + p.user and "mark" not in p.system and "«" in prompts.fuzz("d", ["a"]).system
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_batch_of_any_length_is_read(n: int) -> None:
+    """delphi never reads a last batch that is short."""
+    assert read_answers(json.dumps({"answers": [1] * n}), n) == [1] * n
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "yes", "[1, 0]", '{"answers": [1]}', '{"answers": [1, 0, 1]}', '{"answers": [1, 2]}', '{"answers": [1, "0"]}',
+     '{"answers": "10"}', '{"answers": [1, 0', '{"other": [1, 0]}'],
+)  # fmt: skip
+def test_what_is_no_answer_is_none(said: str) -> None:
+    assert read_answers(said, 2) is None
+
+
+def test_an_object_is_found_among_other_words() -> None:
+    assert read_answers('Sure! {"a": 1} so\n```json\n{"answers": [1, 0]}\n```', 2) == [1, 0]
+    assert read_explanation('{"explanation": " words\\n in  line "}') == "words in line"
+    assert read_explanation('{"explanation": ""}') is None and read_explanation("words") is None
+
+
+def test_an_activation_is_expected_over_the_digits_that_were_likely() -> None:
+    def token(text: str, *others: tuple[str, float]) -> dict[str, Any]:
+        top = [{"token": t, "logprob": p} for t, p in others]
+        return {"token": text, "logprob": others[0][1] if others else 0.0, "top_logprobs": top}
+
+    half = -0.6931471805599453
+    told = [
+        token("["),
+        token("4", ("4", half), ("8", half)),
+        token(", "),
+        token("0", ("0", 0.0), ("none", half)),
+        token("]"),
+    ]
+    assert read_activations(told, 2) == pytest.approx([6.0, 0.0])
+    assert read_activations(told, 3) is None
