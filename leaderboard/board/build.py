@@ -124,7 +124,11 @@ def tabulate(sources: Path | Sequence[Path], ask: Ask | None = None) -> Table:
         PrerequisiteError, ValidationFailed, MixedResultsError: from `load` and `build_table`.
     """
     ask = ask or Ask()
-    loaded = _load(sources, ask)
+    return tabulated(asked(sources, ask), ask)
+
+
+def tabulated(loaded: Loaded, ask: Ask) -> Table:
+    """The table of cells that were loaded; raises as `build_table`."""
     return replace(
         build_table(
             loaded.cells,
@@ -159,11 +163,11 @@ def _built_in(method: str) -> bool:
 def power(sources: Path | Sequence[Path], ask: Ask | None = None) -> tuple[Components, tuple[Problem, ...]]:
     """Variance components of a score over every record in some places, and the files left out."""
     ask = ask or Ask()
-    loaded = _load(sources, ask)
+    loaded = asked(sources, ask)
     return components(loaded.cells, ask.organisms, ask.organism_set, ask.key), loaded.problems
 
 
-def _load(sources: Path | Sequence[Path], ask: Ask) -> Loaded:
+def asked(sources: Path | Sequence[Path], ask: Ask) -> Loaded:
     """Every usable cell in some places, or those that were asked for.
 
     Raises:
