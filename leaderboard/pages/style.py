@@ -61,8 +61,8 @@ figure{margin:0} figcaption{font-size:.82rem;font-weight:600;overflow-wrap:anywh
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;font-size:.88rem}
 dt{color:var(--soft)} dd{margin:0}
 @media(max-width:640px){
-main{padding:1rem .7rem 3rem} th,td{padding:.35rem .5rem} dl{grid-template-columns:1fr} dt{margin-top:.4rem}
-tbody th{white-space:normal;overflow-wrap:anywhere;min-width:10.4rem}
+main{padding:1rem .7rem 3rem} th,td{padding:.35rem .4rem} .bar{width:84px} dl{grid-template-columns:1fr} dt{margin-top:.4rem}
+tbody th{white-space:normal;overflow-wrap:anywhere;min-width:8.2rem;max-width:9.5rem}
 .tag{display:block;width:max-content} .panels{grid-template-columns:1fr 1fr}}
 """
 )

@@ -64,7 +64,7 @@ def cell(board: Board, row: CellRow, of: Cell, result: Result) -> Page:
             (name, repr(value))
             for name, value in {**i.config, **{f"budget.{k}": v for k, v in i.budget.items()}}.items()
         ],
-        "up": [(row.method, links.method(row.method)), (i.organism, links.organism(i.organism))],
+        "up": (i.organism, links.organism(i.organism)),
     }
     title = f"{row.method} on {i.organism}, seed {i.seeds['method']}"
     return Page(

@@ -5,16 +5,15 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from ..pages.cells import Dialect, estimate_text, p_text
+from ..pages.cells import Dialect, estimate_text, p_text, score_head
 from ..pages.comparison import TwoMethods, two_methods, two_rows
 from ..pages.svg import pair_bar
 from . import grids, links
 from .facts import MOST_PAIRS, Board
-from .grids import Grid, Item, Line
+from .grids import Grid, Head, Item, Line
 from .links import Page
 
 PLAIN = Dialect(str, estimate_text)
-HEADS = ("Organism", "First", "Second", "Difference", "Apart", "Family")
 PAIRS = ("Pair", "Difference", "p", "Families", "Written down before")
 TOP = ("Compare two methods", "compare.html")
 
@@ -56,6 +55,15 @@ def _line(two: TwoMethods) -> Line:
     )
 
 
+def _heads(two: TwoMethods) -> list[Head]:
+    """Of a pair's table: the methods by their names."""
+    own = [
+        Head(name, f"{score_head(two.score)} of {name}, with its 95 % interval.") for name in (two.first, two.second)
+    ]
+    organism, *rest = grids.heads(("Organism", "Difference", "Apart", "Family"), 2)
+    return [organism, *own, *rest]
+
+
 def _page(board: Board, two: TwoMethods) -> Page:
     of = {o: (a, b) for o, a, b in two.organisms}
     lines = list[Line]()
@@ -78,7 +86,7 @@ def _page(board: Board, two: TwoMethods) -> Page:
     told = {
         "two": two,
         "score": board.table.key,
-        "grid": Grid(f"{title}, organism by organism", grids.heads(HEADS, 4), lines),
+        "grid": Grid(f"{title}, organism by organism", _heads(two), lines),
         "links": [(m, links.method(m)) for m in (two.first, two.second)],
     }
     return Page(links.pair(two.first, two.second), "pair.html", title, told, [TOP], "compare.html")

@@ -28,10 +28,11 @@
   function grid(table) {
     const rows = table.tBodies[0].rows.length, long = rows > 200;
     const heads = [...table.tHead.rows[0].cells], sorted = heads.findIndex((head) => head.hasAttribute("aria-sort"));
+    const find = rows > 8 || (rows > 5 && heads.some((head) => head.dataset.choices !== undefined));
     const api = new window.DataTable(table, {
-      autoWidth: false, order: sorted < 0 ? [] : [[sorted, "desc"]], paging: long, pageLength: 100, searching: rows > 1, info: rows > 5,
+      autoWidth: false, order: sorted < 0 ? [] : [[sorted, "desc"]], paging: long, pageLength: 100, searching: rows > 1, info: find,
       columnDefs: [{ targets: "_all", type: "absent-last", orderSequence: ["desc", "asc"] }],
-      layout: { topStart: rows > 5 ? "search" : null, topEnd: rows > 5 ? "info" : null, bottomStart: null, bottomEnd: long ? "paging" : null },
+      layout: { topStart: find ? "search" : null, topEnd: find ? "info" : null, bottomStart: null, bottomEnd: long ? "paging" : null },
       language: { search: "Search", info: "_TOTAL_ rows", infoEmpty: "0 rows", infoFiltered: "of _MAX_", zeroRecords: "No row has all of this." },
     });
     const bar = document.createElement("div");

@@ -47,8 +47,6 @@ TIPS: Mapping[str, str] = {
     "Seed": "Seed of the method.",
     "Status": "ok: scored. failed, oom, timeout: counts as 0. not applicable: leaves the mean. not run: takes the headline away.",
     "Record": "First characters of the record's id, the hash of all that decides its numbers.",
-    "First": "Score of the first method.",
-    "Second": "Score of the second method.",
     "Difference": "The first less the second; over organisms the mean over families, with the shifts that the same test does not reject.",
     "Apart": "Both scores on one scale, with a tick at 0 and at 1: the first is a filled point, the second an open one.",
     "Pair": "The first method is compared with the second.",
