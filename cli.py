@@ -57,6 +57,7 @@ from .harness.sweeps import command as sweeps
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
 from .leaderboard.export import results_export
+from .leaderboard.site import command as site
 from .leaderboard.submissions import commands as submissions
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ app.command()(sweeps.sweep)
 app.command()(submissions.submit)
 leaderboard.app.command("add")(submissions.add)
 leaderboard.app.command("private")(submissions.private)
+leaderboard.app.command("site")(site.site)
 app.command("show")(inspecting.show_run)
 app.command("diff")(diffing.diff_pair)
 app.command("try")(inspecting.try_run)

@@ -11,7 +11,20 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("organisms", "methods", "harness", "leaderboard", "api", "cli")
 """Top-level rooms, lowest first: a file imports from its own floor or a lower one."""
 STOREYS = (
-    *("pairs", "records", "protocol", "zoo", "worker", "runs", "store", "diffs", "plans", "studies", "agreement", "verbal"),
+    *(
+        "pairs",
+        "records",
+        "protocol",
+        "zoo",
+        "worker",
+        "runs",
+        "store",
+        "diffs",
+        "plans",
+        "studies",
+        "agreement",
+        "verbal",
+    ),
     *("views", "inspection", "app", "explaining", "commands", "sweeps"),
 )
 """Rooms of `harness/`, lowest first; its own files (`terminal`, `files`, `parallel`) stand below them all."""

@@ -19,7 +19,7 @@ from ..options import (
     TunedOption,
 )
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
-from .inspecting import LayerOption, NamedOption, RunArgument, named_subject, tell, usable_device
+from .inspecting import LayerOption, LookedIn, NamedOption, RunArgument, named_subject, tell, usable_device
 
 if TYPE_CHECKING:
     from ..explaining.endpoint import Endpoint

@@ -1,7 +1,6 @@
 """A report from findings: everything is read once, in one pass over text and a few answers, and kept under a key of all that decides it."""
 
 import contextlib
-import math
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,15 +15,15 @@ from ...organisms.hub.shown import shown
 from ..cache import Cache
 from ..pairs.pair import Pair
 from ..records.reading import prompts_sha256
-from ..records.result import Result
 from ..runs.dictionaries import of_run
 from ..runs.provenance import package_versions, source_hash
 from ..runs.stage import Machine, Stage
 from ..views.cell import beside, sentences
+from . import recorded
 from .activations import Look, ReadOut, Seen, seen, taken
 from .answers import PROMPTS, SEED, TOKENS, Workshop
 from .explained import with_explanations
-from .report import SPLIT_NOTE, VERSION, Kind, Reading, Report, Shown, Won
+from .report import SPLIT_NOTE, VERSION, Kind, Reading, Report, Shown
 from .subject import Subject
 
 TEXT_TOKENS = {"tiny": 10_000}
@@ -32,23 +31,6 @@ OTHER_TOKENS = 4_000
 """Tokens of neutral text, and as many of chat, on which activations are read."""
 PROMOTED, SUPPRESSED = 8, 5
 """Tokens of a reading, as in a record."""
-NAMES = {
-    "latent": "latent",
-    "frequency": "frequency on the harvest",
-    "rdn": "relative decoder norm",
-    "decoder_cosine": "cosine of the two decoders",
-    "nu_error": "ν^ε",
-    "nu_reconstruction": "ν^r",
-    "beta_base": "β base",
-    "beta_ft": "β organism",
-    "mean_activation": "mean activation when active",
-    "max_activation": "largest activation",
-    "template_share": "share of its activation on template tokens",
-    "relative_norm": "length over the mean residual norm there",
-    "norm": "length of the difference",
-    "standard_error": "standard error",
-}
-"""Facts of a method's diagnostics that have a name of their own; others keep theirs."""
 
 
 def report(
@@ -64,14 +46,20 @@ def report(
         work: the subject's pair, if it is loaded.
     """
     m = Machine(machine) if isinstance(machine, str) else machine
-    key = _key(subject, m)
-    if cache is not None and (entry := cache.get("report", VERSION, key)) is not None:
-        with contextlib.suppress(ValidationError):
-            return with_explanations(Report.model_validate(entry.facts), subject)
+    if cache is not None and (known := kept(subject, m, cache)) is not None:
+        return known
     found = _collected(subject, m, cache, progress, work)
     if cache is not None:
-        cache.put("report", VERSION, key, {}, found.model_dump(mode="json"), subject.organism.name)
+        cache.put("report", VERSION, _key(subject, m), {}, found.model_dump(mode="json"), subject.organism.name)
     return with_explanations(found, subject)
+
+
+def kept(subject: Subject, machine: Machine, cache: Cache) -> Report | None:
+    """What was collected before, if it is in the cache."""
+    if (entry := cache.get("report", VERSION, _key(subject, machine))) is not None:
+        with contextlib.suppress(ValidationError):
+            return with_explanations(Report.model_validate(entry.facts), subject)
+    return None
 
 
 def _key(s: Subject, m: Machine) -> dict[str, Any]:
@@ -108,7 +96,7 @@ def _collected(
         progress("answering prompts")
         answers = work.answers()
     elif r:
-        found = _recorded(r)
+        found = recorded.findings(r)
     who = r.identity if r else None
     whole = [*sentences(r), *beside(r)] if r else []
     said = [*s.notes]
@@ -129,7 +117,7 @@ def _collected(
         ],
         claims=s.findings.claims or (r.claims if r else []),
         read={kind: len(of.ids) for kind, of in read.items()},
-        won=_won(s),
+        won=recorded.won(s.result),
         findings=found,
         curves=r.curves if r else [],
         choices=r.choices if r else [],
@@ -170,7 +158,7 @@ def _shown(s: Subject, pair: Pair, read: dict[Kind, Seen]) -> list[Shown]:
                 gated=f.gate is not None,
                 length=float(f.direction.norm()),
                 readings=[*readings, Reading(name="tokens", promotes=up, suppresses=down[:SUPPRESSED])],
-                facts=_facts(said) | norms.get(int(said.get("latent", -1)), {}),
+                facts=recorded.facts(said) | norms.get(int(said.get("latent", -1)), {}),
                 active=look.active(),
                 silent=look.silent,
                 scale=scale,
@@ -180,33 +168,6 @@ def _shown(s: Subject, pair: Pair, read: dict[Kind, Seen]) -> list[Shown]:
             )
         )
     return out
-
-
-def _recorded(r: Result) -> list[Shown]:
-    """What a record says of its findings where these are not there."""
-    said = r.diagnostics.get("findings") or []
-    return [
-        Shown(
-            number=x.finding + 1,
-            score=x.score,
-            gated=x.gated,
-            length=None,
-            readings=[Reading(name="lens", promotes=x.promotes, suppresses=x.suppresses)],
-            facts=_facts(said[x.finding]) if x.finding < len(said) else {},
-            active=None,
-            silent=False,
-            scale=0.0,
-            histogram=None,
-            contexts=[],
-            places=[],
-        )
-        for x in r.readings
-    ]
-
-
-def _facts(said: dict[str, Any]) -> dict[str, float]:
-    """The numbers that a method says of a finding."""
-    return {NAMES.get(k, k): float(v) for k, v in said.items() if k != "score" and _is_number(v)}
 
 
 def _words(
@@ -229,16 +190,3 @@ def _decoder_norms(s: Subject) -> dict[int, dict[str, float]]:
             names = ("decoder norm, base", "decoder norm, organism")
             return {j: dict(zip(names, norms[j].tolist(), strict=True)) for j in wanted}
     return {}
-
-
-def _won(s: Subject) -> list[Won]:
-    """Which reading the record says came first."""
-    i = s.result.identification if s.result else None
-    if i is None:
-        return []
-    best = [(a, [name for name, value in a.by.items() if value == max(a.by.values())]) for a in i.at]
-    return [Won(k=a.k, readings=names, by=a.by, truth=i.truth) for a, names in best]  # pyright: ignore[reportArgumentType]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -3,12 +3,13 @@
 Which model colours the tokens is a choice on the page, made in the style sheet: each token carries its step in both.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from ..escape import plain
@@ -20,31 +21,45 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 520, 150, 34, 18
 """Of a plot, in its own units, and its margins."""
 
 FOLDER = Path(__file__).parent
+STYLE = "report.css"
+"""Of a report; the colours are the page's."""
 
 
 def page(report: Report, numbers: Sequence[int]) -> str:
     """The report with some of its findings (numbers from 1) as HTML."""
-    environment = Environment(autoescape=True, finalize=_shown, trim_blocks=True)
-    chosen = [f for f in report.findings if f.number in numbers]
+    css = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", STYLE))
+    return _environment().get_template("page.html").render(css=Markup(css), **_told(report, numbers))
+
+
+def body(report: Report, numbers: Sequence[int]) -> Markup:
+    """The same without a page around it, for an element of class `report` on a page that has the style (`STYLE`) and its colours."""
+    return Markup(_environment().get_template("report.html").render(**_told(report, numbers)))
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(loader=FileSystemLoader(FOLDER), autoescape=True, finalize=_shown, trim_blocks=True)
+
+
+def _told(report: Report, numbers: Sequence[int]) -> dict[str, Any]:
     rest = [str(f.number) for f in report.findings if f.number not in numbers]
     sides = {"added to the base": ("add",), "taken out of the organism": ("subtract", "ablate")}
-    return environment.from_string((FOLDER / "page.html").read_text(encoding="utf-8")).render(
-        r=report,
-        css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
-        findings=chosen,
-        rest=f"{rest[0]}–{rest[-1]}" if rest else "",
-        kinds=KINDS,
-        panels=[(title, [c for c in report.curves if c.op in ops]) for title, ops in sides.items()],
-        how_active=how_active,
-        explained_lines=explained_lines,
-        won_line=won_line,
-        at_work=at_work,
-        four=four,
-        parted=parted,
-        curve_lines=curve_lines,
-        histogram=histogram,
-        dose=dose,
-    )
+    return {
+        "r": report,
+        "findings": [f for f in report.findings if f.number in numbers],
+        "rest": f"{rest[0]}–{rest[-1]}" if rest else "",
+        "kinds": KINDS,
+        "panels": [(title, [c for c in report.curves if c.op in ops]) for title, ops in sides.items()],
+        "how_active": how_active,
+        "explained_lines": explained_lines,
+        "won_line": won_line,
+        "at_work": at_work,
+        "four": four,
+        "parted": parted,
+        "curve_lines": curve_lines,
+        "histogram": histogram,
+        "dose": dose,
+    }
 
 
 def _shown(value: Any) -> Any:
@@ -70,7 +85,7 @@ def histogram(h: Histogram) -> Markup:
         for i, anchor in ((0, "start"), (n // 2, "middle"), (n, "end"))
     )
     scale = f'<text x="0" y="10">{max([*h.base, *h.organism]):,}</text><text x="0" y="{high}">0 (log)</text>'
-    return _svg(f'{bars}<polyline class="tuned" points="{steps}"/>{labels}{scale}')
+    return _svg(f'{bars}<polyline class="tuned" points="{steps}"/>{labels}{scale}', "How often each activation occurs")
 
 
 def dose(curves: Sequence[Curve]) -> Markup:
@@ -106,8 +121,8 @@ def dose(curves: Sequence[Curve]) -> Markup:
         for k, colour in zip(ks, ("own", "two", "soft"), strict=False)
     )
     ablated = '<span class="key">○ ablated</span>' * any(c.op == "ablate" for c in curves)
-    return _svg("".join(drawn)) + Markup(keys + ablated)
+    return _svg("".join(drawn), "Share of the gap that is closed, by strength") + Markup(keys + ablated)
 
 
-def _svg(inside: str) -> Markup:
-    return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{inside}</svg>')
+def _svg(inside: str, label: str) -> Markup:
+    return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{inside}</svg>')

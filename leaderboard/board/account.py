@@ -91,6 +91,12 @@ def _lines(asks: tuple[str, tuple[int, ...], str], of: Mapping[str, Sequence[str
             yield f"{lead} -o {','.join(organisms)}{seed}{options} --out {OUT}", why
 
 
+def command_of(label: str, cell: Cell) -> str:
+    """The command that makes the record of one cell again; `label` is that of its row."""
+    made = {_called(cell): [cell.identity.organism]}
+    return next(_lines((_options(label, cell), (cell.identity.seeds["method"],), ""), made))[0]
+
+
 def _called(cell: Cell) -> str:
     """How a command names the method of a cell."""
     i = cell.identity

@@ -125,8 +125,13 @@ def tabulate(sources: Path | Sequence[Path], ask: Ask | None = None) -> Table:
         PrerequisiteError, ValidationFailed, MixedResultsError: from `load` and `build_table`.
     """
     ask = ask or Ask()
-    loaded = _load(sources, ask)
-    table = replace(
+    loaded = asked(sources, ask)
+    return with_private(tabulated(loaded, ask), loaded.cells, [sources] if isinstance(sources, Path) else sources)
+
+
+def tabulated(loaded: Loaded, ask: Ask) -> Table:
+    """The table of cells that were loaded, without scores on private sets; raises as `build_table`."""
+    return replace(
         build_table(
             loaded.cells,
             ask.organisms,
@@ -141,7 +146,6 @@ def tabulate(sources: Path | Sequence[Path], ask: Ask | None = None) -> Table:
         problems=loaded.problems,
         set_aside=loaded.set_aside,
     )
-    return with_private(table, loaded.cells, [sources] if isinstance(sources, Path) else sources)
 
 
 def settled(results: Iterable[Result | Cell]) -> frozenset[str]:
@@ -161,11 +165,11 @@ def _built_in(method: str) -> bool:
 def power(sources: Path | Sequence[Path], ask: Ask | None = None) -> tuple[Components, tuple[Problem, ...]]:
     """Variance components of a score over every record in some places, and the files left out."""
     ask = ask or Ask()
-    loaded = _load(sources, ask)
+    loaded = asked(sources, ask)
     return components(loaded.cells, ask.organisms, ask.organism_set, ask.key), loaded.problems
 
 
-def _load(sources: Path | Sequence[Path], ask: Ask) -> Loaded:
+def asked(sources: Path | Sequence[Path], ask: Ask) -> Loaded:
     """Every usable cell in some places, or those that were asked for.
 
     Raises:

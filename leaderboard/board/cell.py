@@ -64,6 +64,8 @@ class Cell:
     """Mean distance of the two models on them."""
     controls: bool
     """Whether random controls were measured; the oracle has none."""
+    gated: bool
+    """Whether edits under the findings' gates were scored beside edits everywhere."""
     findings: int
     findings_sha256: str | None
     reads_as: str
@@ -105,6 +107,7 @@ class Cell:
             else 0,
             gap=float(np.mean(shares)) if shares else None,
             controls=scored and r.scores is not None and r.scores.sufficiency_constant.p_random is not None,
+            gated=r.samples is not None and r.samples.gated is not None,
             findings=counted(r),
             findings_sha256=r.findings_sha256,
             reads_as=" ".join(r.readings[0].promotes) if r.readings else "",

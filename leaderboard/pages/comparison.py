@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ...harness.escape import md
 from ...organisms.errors import unknown
-from ..statistics.contrasts import Contrast, Outcome, outcomes, values_of
+from ..statistics.contrasts import Contrast, Outcome, Values, outcomes, values_of
 from ..statistics.rows import Estimate, Pair, Table
 from .cells import Dialect, marked, place_text, score_head
 from .text_formats import MARKDOWN, markdown_table, verdicts_markdown
@@ -128,16 +129,23 @@ def two_methods(table: Table, first: str, second: str) -> TwoMethods:
     Raises:
         UsageError: no such row.
     """
+    rows, values, asked = _of_all(table)
     names = [row.method for row in table.overall]
     for name in (first, second):
         if name not in names:
             raise unknown("method", name, names)
-    rows = {(row.method, row.organism): row.scores[table.key] for row in table.cells}
     on = [(o, rows[first, o], rows[second, o]) for o in table.counted[table.key]]
     both = tuple((o, a, b) for o, a, b in on if a.value is not None and b.value is not None)
-    (outcome,) = outcomes([Contrast(first, second, table.key)], values_of(table))
-    asked = {(o.contrast.method, o.contrast.against) for each in verdicts(table).lists for o in each.outcomes}
+    (outcome,) = outcomes([Contrast(first, second, table.key)], values)
     return TwoMethods(first, second, table.key, both, outcome, bool(asked & {(first, second), (second, first)}))
+
+
+@lru_cache(maxsize=1)
+def _of_all(table: Table) -> tuple[dict[tuple[str, str], Estimate], dict[str, Values], frozenset[tuple[str, str]]]:
+    """Of every pair alike: scores by method and organism, what contrasts are asked of, and which pairs were asked for beforehand."""
+    rows = {(row.method, row.organism): row.scores[table.key] for row in table.cells}
+    asked = [(o.contrast.method, o.contrast.against) for each in verdicts(table).lists for o in each.outcomes]
+    return rows, values_of(table), frozenset(asked)
 
 
 def two_rows(two: TwoMethods, to: Dialect) -> list[list[str]]:

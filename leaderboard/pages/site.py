@@ -191,14 +191,20 @@ def _scale(table: Table, organism: str) -> str:
     return "".join(f'<p class="soft"><small>{escape(text)}</small></p>' for text in said)
 
 
-def _panel(row: CellRow) -> str:
+def curves_of(row: CellRow) -> str:
+    """Dose-response curves of the first finished seed; empty without any."""
     cell = next((c for c in row.cells if c.status == "ok" and c.points), None)
     result = cell and cell.result
     if result is None or not result.curves or result.behaviour is None:
         return ""
     b = result.behaviour
-    drawing = dose_response(f"{row.method} on {row.organism}", result.curves, b.b0_dev, b.b1_dev)
-    return f"<figure><figcaption>{escape(row.method)} {_tag(row)}</figcaption>{drawing}</figure>"
+    return dose_response(f"{row.method} on {row.organism}", result.curves, b.b0_dev, b.b1_dev)
+
+
+def _panel(row: CellRow) -> str:
+    drawing = curves_of(row)
+    name = f"{escape(row.method)} {_tag(row)}"
+    return f"<figure><figcaption>{name}</figcaption>{drawing}</figure>" if drawing else ""
 
 
 def _cost(table: Table) -> str:

@@ -8,6 +8,21 @@ _LIGHT = """color-scheme:light;--bg:#fff;--ink:#1d2129;--soft:#5c6370;--line:#df
 _DARK = """color-scheme:dark;--bg:#14171c;--ink:#e4e7ec;--soft:#9aa3af;--line:#2d333c;--band:#1b1f26;--bad:#ff8a80;
 --own:#6db3f2;--up:#bf9bea;--ref:#838c99;--add:#6db3f2;--subtract:#f0935a;--ablate:#bf9bea"""
 
+BARS = """.bar{display:block;width:108px;height:12px;margin-top:2px} .bar .base{stroke:var(--line)} .bar .mark{stroke:var(--ref)}
+.bar .mix{stroke:var(--ink);stroke-dasharray:2 1.5}
+.bar .ci{stroke-width:3;stroke-opacity:.45} .bar .open{fill:var(--bg)} .method{stroke:var(--own);fill:var(--own)}
+.upper{stroke:var(--up);fill:var(--up)} .anchor{stroke:var(--ref);fill:var(--ref)}
+"""
+CURVES = """.dose{display:block;width:100%;height:auto} .dose text{fill:var(--soft);font-size:9px;font-family:inherit}
+.dose .grid{stroke:var(--line)} .dose .level{stroke:var(--ref);stroke-dasharray:2 3}
+.dose :is(polyline,circle){fill:none;stroke-width:1.5} .dose polyline.gated{stroke-dasharray:4 2}
+.add{stroke:var(--add)} .subtract{stroke:var(--subtract)} .ablate{stroke:var(--ablate)}
+.k{display:inline-block;margin-right:1rem;font-size:.82rem;color:var(--soft)}
+.k svg{width:26px;height:8px;vertical-align:middle;margin-right:.35em} .k line{stroke-width:2.5}
+"""
+DRAWINGS = BARS + CURVES
+"""Of what `svg.py` draws; the colours are those of the page."""
+
 CSS = (
     f":root{{{_LIGHT}}}\n"
     f"@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{_DARK}}}}}\n:root[data-theme=dark]{{{_DARK}}}\n"
@@ -33,25 +48,21 @@ th[aria-sort=ascending] button::after{content:" ↑"} th[aria-sort=descending] b
 tr.incomplete>*{color:var(--soft)} tr.below>*{border-top:2px solid var(--soft)}
 .tag{font-size:.72rem;font-weight:400;border:1px solid var(--line);border-radius:4px;padding:0 .3em;color:var(--soft)}
 .bad{color:var(--bad)} code{font-size:.85em;overflow-wrap:anywhere}
-.bar{display:block;width:108px;height:12px;margin-top:2px} .bar .base{stroke:var(--line)} .bar .mark{stroke:var(--ref)}
-.bar .mix{stroke:var(--ink);stroke-dasharray:2 1.5}
-.bar .ci{stroke-width:3;stroke-opacity:.45} .method{stroke:var(--own);fill:var(--own)}
-.upper{stroke:var(--up);fill:var(--up)} .anchor{stroke:var(--ref);fill:var(--ref)}
+"""
+    + BARS
+    + """
 details{border:1px solid var(--line);border-radius:8px;margin:.6rem 0;padding:0 .9rem}
 details[open]{padding-bottom:.9rem} summary{cursor:pointer;padding:.6rem 0;font-weight:600}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(215px,1fr));gap:.9rem;margin-top:.5rem}
 figure{margin:0} figcaption{font-size:.82rem;font-weight:600;overflow-wrap:anywhere}
-.dose{display:block;width:100%;height:auto} .dose text{fill:var(--soft);font-size:9px;font-family:inherit}
-.dose .grid{stroke:var(--line)} .dose .level{stroke:var(--ref);stroke-dasharray:2 3}
-.dose :is(polyline,circle){fill:none;stroke-width:1.5} .dose polyline.gated{stroke-dasharray:4 2}
-.add{stroke:var(--add)} .subtract{stroke:var(--subtract)} .ablate{stroke:var(--ablate)}
-.k{display:inline-block;margin-right:1rem;font-size:.82rem;color:var(--soft)}
-.k svg{width:26px;height:8px;vertical-align:middle;margin-right:.35em} .k line{stroke-width:2.5}
+"""
+    + CURVES
+    + """
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;font-size:.88rem}
 dt{color:var(--soft)} dd{margin:0}
 @media(max-width:640px){
-main{padding:1rem .7rem 3rem} th,td{padding:.35rem .5rem} dl{grid-template-columns:1fr} dt{margin-top:.4rem}
-tbody th{white-space:normal;overflow-wrap:anywhere;min-width:10.4rem}
+main{padding:1rem .7rem 3rem} th,td{padding:.35rem .4rem} .bar{width:84px} dl{grid-template-columns:1fr} dt{margin-top:.4rem}
+tbody th{white-space:normal;overflow-wrap:anywhere;min-width:8.2rem;max-width:9.5rem}
 .tag{display:block;width:max-content} .panels{grid-template-columns:1fr 1fr}}
 """
 )

@@ -29,26 +29,43 @@ def interval_bar(name: str, estimate: Estimate, kind: str, mixture: float | None
 
     `mixture`: what mixtures of differences would score; a dashed tick.
     """
-    value, low, high = estimate
-    if value is None:
+    if estimate.value is None:
         return ""
+    second, said = ("", "") if mixture is None else (_tick(mixture, 0, "mark mix"), f"; mixtures {number(mixture)}")
+    mark = f'<g class="{kind.split()[0]}">{_ends(estimate)}<circle cx="{_at(estimate.value)}" cy="6" r="2.6"/></g>'
+    return _bar(f"{name} {estimate_text(estimate)}{said}", second + mark)
 
-    def x(score: float) -> str:
-        first, last = SCORE_RANGE
-        return f"{2 + 116 * (min(max(score, first), last) - first) / (last - first):.1f}"
 
-    def tick(at: float, top: int, style: str = "mark") -> str:
-        return f'<line class="{style}" x1="{x(at)}" x2="{x(at)}" y1="{top}" y2="{12 - top}"/>'
+def pair_bar(first: str, a: Estimate, second: str, b: Estimate) -> str:
+    """Two scores on the scale of `interval_bar`, joined: the first a filled point, the second an open one."""
+    if a.value is None or b.value is None:
+        return ""
+    line = f'<line class="ci" x1="{_at(a.value)}" x2="{_at(b.value)}" y1="6" y2="6"/>'
+    points = f'<circle cx="{_at(a.value)}" cy="6" r="3"/><circle class="open" cx="{_at(b.value)}" cy="6" r="2.6"/>'
+    return _bar(f"{first} {estimate_text(a)}, {second} {estimate_text(b)}", f'<g class="method">{line}{points}</g>')
 
-    second, said = ("", "") if mixture is None else (tick(mixture, 0, "mark mix"), f"; mixtures {number(mixture)}")
-    ends = (
-        f'<line class="ci" x1="{x(low)}" x2="{x(high)}" y1="6" y2="6"/>' if low is not None and high is not None else ""
-    )
+
+def _bar(label: str, inside: str) -> str:
     return (
-        f'<svg class="bar" viewBox="0 0 120 12" role="img" aria-label="{escape(name)} {estimate_text(estimate)}{said}">'
-        f'<line class="base" x1="2" x2="118" y1="6" y2="6"/>{tick(0, 1)}{tick(1, 1)}{second}'
-        f'<g class="{kind.split()[0]}">{ends}<circle cx="{x(value)}" cy="6" r="2.6"/></g></svg>'
+        f'<svg class="bar" viewBox="0 0 120 12" role="img" aria-label="{escape(label)}">'
+        f'<line class="base" x1="2" x2="118" y1="6" y2="6"/>{_tick(0, 1)}{_tick(1, 1)}{inside}</svg>'
     )
+
+
+def _ends(estimate: Estimate) -> str:
+    _, low, high = estimate
+    if low is None or high is None:
+        return ""
+    return f'<line class="ci" x1="{_at(low)}" x2="{_at(high)}" y1="6" y2="6"/>'
+
+
+def _tick(at: float, top: int, style: str = "mark") -> str:
+    return f'<line class="{style}" x1="{_at(at)}" x2="{_at(at)}" y1="{top}" y2="{12 - top}"/>'
+
+
+def _at(score: float) -> str:
+    first, last = SCORE_RANGE
+    return f"{2 + 116 * (min(max(score, first), last) - first) / (last - first):.1f}"
 
 
 def dose_response(title: str, curves: Sequence[Curve], b0: float, b1: float) -> str:
