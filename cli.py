@@ -23,6 +23,7 @@ from .harness.commands import (
     results,
     score,
 )
+from .harness.lineup import commands as lineup
 from .harness.options import (
     AdapterOption,
     BackendOption,
@@ -69,6 +70,7 @@ app.add_typer(controls.app, name="controls")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(methods.app, name="methods")
 app.add_typer(leaderboard.app, name="leaderboard")
+app.add_typer(lineup.app, name="lineup")
 results.app.command("export")(results_export)
 app.add_typer(results.app, name="results")
 app.add_typer(dictionary.app, name="dictionary")

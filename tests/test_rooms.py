@@ -12,10 +12,10 @@ FLOORS = ("organisms", "methods", "harness", "leaderboard", "api", "cli")
 """Top-level rooms, lowest first: a file imports from its own floor or a lower one."""
 STOREYS = (
     *("pairs", "records", "protocol", "zoo", "worker", "runs", "store"),
-    *("plans", "studies", "views", "inspection", "commands", "sweeps"),
+    *("plans", "studies", "views", "inspection", "commands", "sweeps", "lineup"),
 )
 """Rooms of `harness/`, lowest first; its own files (`terminal`, `files`, `parallel`) stand below them all."""
-LISTS = ("organisms/families", "organisms/world", "harness/commands")
+LISTS = ("organisms/families", "organisms/world", "methods/strategies", "harness/commands")
 """Rooms of like files, which may hold more than a dozen."""
 
 
