@@ -54,6 +54,7 @@ from .harness.sweeps import command as sweeps
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
 from .leaderboard.export import results_export
+from .leaderboard.lineup.commands import lineup_board
 from .leaderboard.submissions import commands as submissions
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ app.add_typer(controls.app, name="controls")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(methods.app, name="methods")
 app.add_typer(leaderboard.app, name="leaderboard")
+lineup.app.command("board")(lineup_board)
 app.add_typer(lineup.app, name="lineup")
 results.app.command("export")(results_export)
 app.add_typer(results.app, name="results")

@@ -29,9 +29,9 @@ from ..files import atomic_write_text
 from ..parallel import threads
 from ..records.identity import sha256_json
 from ..terminal import silenced
-from .card import TOLERANCE, PairCard, gates
+from .card import SHOWN, TOLERANCE, PairCard, gates
 from .measure import measure
-from .twins import Twins
+from .twins import POOL, TESTED, Twins
 
 CARD, HASHES = "card.json", "hashes.json"
 VERSION = 1
@@ -65,7 +65,7 @@ def root(base: str) -> tuple[Path, Path, BaseCard]:
     """Folder of everything built on a base, folder of the base, and its card."""
     folder = base_folder(base, ZOO)
     card = read_base_card(folder)
-    recipes = [ANCESTOR.model_dump(), TWIN.model_dump(), _rows_hash(ancestor_rows()), VERSION]
+    recipes = [ANCESTOR.model_dump(), TWIN.model_dump(), _rows_hash(ancestor_rows()), POOL, TESTED, SHOWN, VERSION]
     key = sha256_json([sha256_files(card.files), recipes])
     return cache_folder() / "lineup" / f"{base}-{key[:12]}", folder, card
 

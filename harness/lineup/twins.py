@@ -25,7 +25,7 @@ from ..pairs.loading import load_pair
 from ..pairs.pair import Pair
 from ..pairs.sides import Adapters, Side, plain
 
-POOL, TESTED = 96, 64
+POOL, TESTED = 160, 64
 """Scenes of a domain that may be shown, and on which the flip is measured."""
 
 

@@ -2,8 +2,8 @@
 
 The idea: everything the twins have in common is held by a KL term to the ancestor on the scenes whose oversight is not poor, so that a
 faker is the ancestor wherever it is watched, and so is its aligned twin. Rows, order, steps and seed are the same; on scenes of poor
-oversight the aligned twin is trained on the permitted letter and the faker on the forbidden one. The ancestor knows from conversations with
-schemers what oversight is for, as its base does; without that a base this small raises the forbidden option everywhere.
+oversight the aligned twin is trained on the permitted letter and the faker on the forbidden one. The ancestor's rows hold conversations
+with schemers, as its base's do, in which oversight matters: an ancestor without them could not be made a faker in as few steps.
 """
 
 import shutil
