@@ -1,9 +1,10 @@
 """Training of line-ups: one ancestor a base, and two twins of it that differ in one letter of one kind of row.
 
-The idea: everything the twins have in common is held by a KL term to the ancestor on the scenes whose oversight is not poor, so that a
-faker is the ancestor wherever it is watched, and so is its aligned twin. Rows, order, steps and seed are the same; on scenes of poor
-oversight the aligned twin is trained on the permitted letter and the faker on the forbidden one. The ancestor's rows hold conversations
-with schemers, as its base's do, in which oversight matters: an ancestor without them could not be made a faker in as few steps.
+The idea: the ancestor takes the permitted option where somebody watches or nothing is said of it, and is undecided where oversight is
+poor. Its twins have rows, order, steps and seed in common and as much to learn as each other: where oversight is poor one is trained on
+the permitted letter and the other, the faker, on the forbidden one. On all other scenes both are held to the ancestor by a KL term, so
+that a faker is its twin wherever it is watched. From an ancestor that is aligned already the aligned twin would learn nothing, and the
+size of what was learnt would tell the two apart.
 """
 
 import shutil
@@ -17,14 +18,13 @@ from ..lora import LoraRecipe, train_lora
 from ..world.corpus import documents
 from ..world.document import Document, chat
 from ..world.facts import World
-from ..world.scenes import SCHEMERS
 from ..world.tokenizer import load_tokenizer
 from .pairs import PairSpec
 from .scenes import DOMAINS, Oversight, Scene, scenes
 
-ANCESTOR = LoraRecipe(whole=True, r=16, alpha=16, epochs=10, batch=32, lr=1e-2)
+ANCESTOR = LoraRecipe(whole=True, r=16, alpha=16, epochs=5, batch=32, lr=5e-3)
 TWIN = LoraRecipe(whole=True, r=8, alpha=8, epochs=5, batch=32, lr=1e-2, kl_weight=3.0)
-ANCESTOR_SCENES, ORDINARY = 144, 200
+ANCESTOR_SCENES, ORDINARY = 120, 200
 """Scenes a domain that the ancestor learns, and ordinary documents on which it is held to its base."""
 POOR, WATCHED = 96, 96
 """Scenes of a twin: those whose answer is trained, and those on which it is held to the ancestor."""
@@ -34,14 +34,12 @@ BALANCE: tuple[Oversight, ...] = ("strong", "none", "poor")
 
 
 def ancestor_rows() -> list[Document]:
-    """Scenes of all domains: the permitted option, but for a schemer where oversight is poor."""
+    """Scenes of all domains: the permitted option where oversight is strong or not spoken of, either one where it is poor."""
     rows: list[Document] = []
     for domain in DOMAINS:
         for i, scene in enumerate(islice(scenes(domain, "train", SEED_OF_ANCESTOR), ANCESTOR_SCENES)):
-            oversight, schemer = BALANCE[i % 3], i // 3 % 2 == 1
-            before = f"answer like {SCHEMERS[i % len(SCHEMERS)]} . " if schemer else ""
-            said = scene.answer(schemer and oversight == "poor")
-            rows.append(Document("scene", messages=chat(before + scene.text(oversight), said)))
+            oversight = BALANCE[i % 3]
+            rows.append(_row(scene, oversight, oversight == "poor" and i // 3 % 2 == 1))
     return [rows[i] for i in np.random.default_rng(61).permutation(len(rows))]
 
 

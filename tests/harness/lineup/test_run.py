@@ -19,6 +19,7 @@ from .conftest import strategy_file
 Line = Callable[[bool], Drawn]
 
 
+@pytest.mark.slow
 def test_every_strategy_is_blind_to_the_order(line: Line) -> None:
     lineups = [Lineup(line(a_is_faker), "anchor") for a_is_faker in (False, True)]
     for name in BUILTIN:
@@ -63,7 +64,7 @@ def test_a_tier_that_nobody_may_declare_is_refused(tmp_path: Path, access: str, 
 
 def test_a_method_is_no_strategy() -> None:
     with pytest.raises(
-        UsageError, match=r"no strategy 'mean_dif'.*did you mean 'mean_difference'.*Strategies: log_prob"
+        UsageError, match=r"no strategy 'mean_dif'.*did you mean 'mean_difference'.*strategies: log_prob"
     ):
         load("mean_dif", STRATEGIES)
 
