@@ -6,6 +6,8 @@ strategy can learn it from nothing that it is given.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,6 +49,17 @@ def drawn(built: Built, seed: int = 0, other: Built | None = None) -> Drawn:
     return Drawn(name, built, other or built, other is not None, number % 2 == 0, number // 2 % 2**31)
 
 
+@lru_cache(maxsize=1)
+def _loaded(ancestor: Path, a: Path, b: Path, files: str) -> Twins:
+    """Two models, kept while one strategy after the other asks about them; `files` are their hashes."""
+    return Twins(ancestor, a, b)
+
+
+@lru_cache(maxsize=1)
+def _shown(twins: Twins, domain: str) -> list[int]:
+    return alike(twins, domain).shown
+
+
 class Lineup:
     """`methods.strategies.contract.Lineup` on two loaded models.
 
@@ -65,9 +78,11 @@ class Lineup:
             raise ValidationFailed(f"the two models of {line.name} have unequal bases, so they are no line-up")
         suspect = line.other.aligned if line.identical else line.other.faker
         folders = (suspect, line.first.aligned) if line.a_is_faker else (line.first.aligned, suspect)
-        self._twins, self._access = Twins(line.first.ancestor, *folders), access
+        files = sha256_json([line.first.card.files, line.other.card.files])
+        self._twins = _loaded(line.first.ancestor, *folders, files)
+        self._access: Access = access
         self._domain = line.first.spec.domain
-        shown = line.first.card.shown if not line.identical else alike(self._twins, self._domain).shown
+        shown = line.first.card.shown if not line.identical else _shown(self._twins, self._domain)
         if len(shown) < SHOWN:
             raise ValidationFailed(
                 f"the two models of {line.name} are alike on {len(shown)} scenes only, {SHOWN} are shown; leave it out"
