@@ -27,6 +27,7 @@ from .harness.commands import (
     score,
     verbal,
 )
+from .harness.lineup import commands as lineup
 from .harness.options import (
     AdapterOption,
     BackendOption,
@@ -57,6 +58,7 @@ from .harness.sweeps import command as sweeps
 from .harness.terminal import Debug, JsonFlag, collect_log, handled, say, show, silenced
 from .leaderboard import commands as leaderboard
 from .leaderboard.export import results_export
+from .leaderboard.lineup.commands import lineup_board
 from .leaderboard.site import command as site
 from .leaderboard.submissions import commands as submissions
 
@@ -74,6 +76,8 @@ app.add_typer(controls.app, name="controls")
 app.add_typer(organisms.app, name="organisms")
 app.add_typer(methods.app, name="methods")
 app.add_typer(leaderboard.app, name="leaderboard")
+lineup.app.command("board")(lineup_board)
+app.add_typer(lineup.app, name="lineup")
 results.app.command("export")(results_export)
 app.add_typer(results.app, name="results")
 app.add_typer(dictionary.app, name="dictionary")

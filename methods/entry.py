@@ -31,6 +31,8 @@ class MethodEntry:
     whole: bool = True
     """Whether the version covers all of the method's own code. Not in a notebook, where a class may call functions of other cells; its
     cells are always run again."""
+    call: str = "diff"
+    """The function of the class that does the work."""
 
     @property
     def file(self) -> Path | None:
@@ -100,9 +102,9 @@ class MethodEntry:
         return self.cls(config) if takes_config else self.cls()
 
     def run(self, config: BaseModel, problem: DiffProblem) -> DiffResult:
-        """`diff` with every exception of the method turned into a MethodError."""
+        """`diff` (`call`, of another kind) with every exception of the method turned into a MethodError."""
         try:
-            return self.create(config).diff(problem)
+            return getattr(self.create(config), self.call)(problem)
         except (DiffbenchError, MemoryError, torch.OutOfMemoryError):
             raise
         except (Exception, SystemExit) as error:  # third-party code may raise anything; the cell fails with its words
@@ -111,7 +113,7 @@ class MethodEntry:
     @property
     def code_file(self) -> str | None:
         """The file name that the code of the class carries; a notebook's cell has one, too."""
-        code = getattr(inspect.unwrap(self.cls.diff), "__code__", None)
+        code = getattr(inspect.unwrap(getattr(self.cls, self.call)), "__code__", None)
         return str(self.file) if self.file else getattr(code, "co_filename", None)
 
     def place(self, error: BaseException) -> str:

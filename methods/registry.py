@@ -1,6 +1,7 @@
 """Where methods come from: built in, another package's entry point, or a single file. One lazy registry, no surprises.
 
-Names collide loudly; an unknown name is answered with the nearest one. Nothing is imported until a method is asked for.
+Names collide loudly; an unknown name is answered with the nearest one. Nothing is imported until a method is asked for. What else is
+registered in this way (strategies of line-ups) is another `Kind`.
 """
 
 import hashlib
@@ -9,67 +10,97 @@ import importlib.util
 import inspect
 import re
 import sys
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..organisms.errors import PrerequisiteError, UsageError, unknown
-from .catalogue import BUILTIN, VERBAL
+from ..organisms.errors import PrerequisiteError, UsageError, plural, unknown
+from .catalogue import BUILTIN, VERBAL, Facts
 
 if TYPE_CHECKING:
     from .entry import MethodEntry
 
+
+@dataclass(frozen=True)
+class Kind:
+    """What is registered: methods, or something else with a name, an access tier, options and one function."""
+
+    noun: str
+    group: str
+    """Entry points."""
+    call: str
+    """The function that its classes have."""
+    page: str
+    """Where it is written how to add one."""
+    builtin: Mapping[str, Facts]
+    tiers: tuple[str, ...]
+    """Access tiers that others may declare."""
+    apart: Mapping[str, Facts] = field(default_factory=dict[str, Facts])
+    """Built-ins that are loaded by name and in no list of all."""
+
+
 GROUP = "diffbench.methods"
+METHODS = Kind(
+    "method",
+    GROUP,
+    "diff",
+    "docs/adding-a-method.md",
+    BUILTIN,
+    ("activations", "+generations", "+weights", "supervised"),
+    VERBAL,
+)
 GIVEN = "findings "
 """How the version of findings that were made elsewhere begins; what follows is the hash of the file."""
 
 
-def method_names() -> list[str]:
+def method_names(kind: Kind = METHODS) -> list[str]:
     """Built-in methods, then those of installed packages."""
-    return [*BUILTIN, *sorted(plugins())]
+    return [*kind.builtin, *sorted(plugins(kind))]
 
 
-def all_facts() -> list[dict[str, str | bool]]:
+def all_facts(kind: Kind = METHODS) -> list[dict[str, str | bool]]:
     """What a list says of every method; only those of other packages are imported for it."""
-    return [*(f.data(n) for n, f in BUILTIN.items()), *(load_method(n).facts() for n in sorted(plugins()))]
+    installed = sorted(plugins(kind))
+    return [*(f.data(n) for n, f in kind.builtin.items()), *(load_method(n, kind).facts() for n in installed)]
 
 
-def load_method(name: str) -> "MethodEntry":
+def load_method(name: str, kind: Kind = METHODS) -> "MethodEntry":
     """A method by name, or from a file if `name` ends in .py.
 
     Raises:
         UsageError: unknown name. PrerequisiteError: a file that is missing, does not import, or holds no method.
     """
     if name.endswith(".py"):
-        return from_source(Path(name), method_source(Path(name)))
-    if name in BUILTIN or name in VERBAL:
-        module, _, attribute = (BUILTIN | VERBAL)[name].where.partition(":")
+        return from_source(Path(name), method_source(Path(name), kind), kind)
+    if known := kind.builtin.get(name) or kind.apart.get(name):
+        module, _, attribute = known.where.partition(":")
         cls = getattr(importlib.import_module(f".{module}", __package__), attribute)
         from .entry import MethodEntry
 
-        return MethodEntry(name, cls, "built-in", version("diffbench"))
-    installed = plugins()
+        return MethodEntry(name, cls, "built-in", version("diffbench"), call=kind.call)
+    installed = plugins(kind)
     if name not in installed:
-        raise unknown("method", name, method_names())
-    return _from_entry_point(installed[name])
+        raise unknown(kind.noun, name, method_names(kind))
+    return _from_entry_point(installed[name], kind)
 
 
-def _from_entry_point(point: EntryPoint) -> "MethodEntry":
+def _from_entry_point(point: EntryPoint, kind: Kind) -> "MethodEntry":
     package = point.dist.name if point.dist else "unknown"
     release = point.dist.version if point.dist else "0"
     try:
         cls = point.load()
     except Exception as error:
         raise PrerequisiteError(
-            f"method {point.name!r} of package {package} does not import: {type(error).__name__}: {error}"
+            f"{kind.noun} {point.name!r} of package {package} does not import: {type(error).__name__}: {error}"
         ) from error
     source = Path(inspect.getfile(cls)).read_bytes() if inspect.isclass(cls) else b""
     digest = hashlib.sha256(source).hexdigest()[:8]
-    return checked(point.name, cls, f"package {package} {release}", f"{package}-{release}+{digest}")
+    return checked(point.name, cls, f"package {package} {release}", f"{package}-{release}+{digest}", kind)
 
 
-def method_source(path: Path) -> bytes:
+def method_source(path: Path, kind: Kind = METHODS) -> bytes:
     """What a method file says.
 
     Raises:
@@ -77,12 +108,12 @@ def method_source(path: Path) -> bytes:
     """
     if not path.is_file():
         raise UsageError(
-            f"there is no method file {path}; give the path of a Python file that defines one method class"
+            f"there is no {kind.noun} file {path}; give the path of a Python file that defines one {kind.noun} class"
         )
     return path.read_bytes()
 
 
-def from_source(path: Path, source: bytes) -> "MethodEntry":
+def from_source(path: Path, source: bytes, kind: Kind = METHODS) -> "MethodEntry":
     """The method that a file defines, from what it said when it was read.
 
     Raises:
@@ -99,14 +130,14 @@ def from_source(path: Path, source: bytes) -> "MethodEntry":
     classes = [
         c
         for c in vars(module).values()
-        if inspect.isclass(c) and c.__module__ == spec.name and callable(getattr(c, "diff", None))
+        if inspect.isclass(c) and c.__module__ == spec.name and callable(getattr(c, kind.call, None))
     ]
     if len(classes) != 1:
         raise PrerequisiteError(
-            f"{path} defines {len(classes)} classes with a `diff` method; define exactly one (see docs/adding-a-method.md)"
+            f"{path} defines {len(classes)} classes with a `{kind.call}` method; define exactly one (see {kind.page})"
         )
     name = str(getattr(classes[0], "name", path.stem))
-    return checked(name, classes[0], f"file {path}", source_version(source))
+    return checked(name, classes[0], f"file {path}", source_version(source), kind)
 
 
 def source_version(source: bytes) -> str:
@@ -144,27 +175,24 @@ def _said(cls: type[Any]) -> str:
         ) from error
 
 
-def checked(name: str, cls: Any, origin: str, release: str) -> "MethodEntry":
+def checked(name: str, cls: Any, origin: str, release: str, kind: Kind = METHODS) -> "MethodEntry":
     """A method of a class that is no built-in's.
 
     Raises:
         UsageError: the name of a built-in. PrerequisiteError: a class that cannot be a method.
     """
-    from .contract import Access
     from .entry import MethodEntry
 
-    if not callable(getattr(cls, "diff", None)):
-        raise PrerequisiteError(f"{origin}: {cls!r} has no `diff(problem)`; see docs/adding-a-method.md")
-    if name in BUILTIN or name in VERBAL:
-        raise UsageError(f"{origin} calls its method {name!r}, which is a built-in; choose another name")
+    if not callable(getattr(cls, kind.call, None)):
+        raise PrerequisiteError(f"{origin}: {cls!r} has no `{kind.call}`; see {kind.page}")
+    if name in kind.builtin or name in kind.apart:
+        raise UsageError(f"{origin} calls its {kind.noun} {name!r}, which is a built-in; choose another name")
     check_name(name, origin)
-    tiers = Access.__args__  # pyright: ignore[reportAttributeAccessIssue]
-    allowed = [t for t in tiers if t != "anchor"]
-    if getattr(cls, "access", None) not in allowed:
+    if getattr(cls, "access", None) not in kind.tiers:
         raise PrerequisiteError(
-            f"{origin}: {name}.access is {getattr(cls, 'access', None)!r}; declare one of {', '.join(allowed)}"
+            f"{origin}: {name}.access is {getattr(cls, 'access', None)!r}; declare one of {', '.join(kind.tiers)}"
         )
-    return MethodEntry(name, cls, origin, release)
+    return MethodEntry(name, cls, origin, release, call=kind.call)
 
 
 def is_given(version: str) -> bool:
@@ -184,13 +212,13 @@ def check_name(name: str, origin: str) -> None:
         )
 
 
-def plugins() -> dict[str, EntryPoint]:
+def plugins(kind: Kind = METHODS) -> dict[str, EntryPoint]:
     """Entry points by name; a collision is an error because a name must mean one method."""
     found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
-        if point.name in BUILTIN or point.name in VERBAL or point.name in found:
+    for point in entry_points(group=kind.group):
+        if point.name in kind.builtin or point.name in kind.apart or point.name in found:
             raise PrerequisiteError(
-                f"two methods are called {point.name!r} (one from {point.value}); uninstall one of the packages"
+                f"two {plural(kind.noun)} are called {point.name!r} (one from {point.value}); uninstall one of the packages"
             )
         found[point.name] = point
     return found

@@ -41,5 +41,13 @@ def unknown(kind: str, name: str, valid: Sequence[str]) -> UsageError:
     """`no method 'dleta'; did you mean 'delta'? Methods: …`."""
     close = difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    kinds = kind.replace(" of ", "s of ", 1) if " of " in kind else kind + ("es" if kind.endswith("s") else "s")
+    first, of, rest = kind.partition(" of ")
+    kinds = plural(first) + of + rest
     return UsageError(f"no {kind} {name!r}; {hint}{kinds}: {', '.join(valid)}")
+
+
+def plural(noun: str) -> str:
+    """More than one of a noun: methods, classes, strategies."""
+    if noun.endswith("s"):
+        return noun + "es"
+    return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeou" else f"{noun}s"

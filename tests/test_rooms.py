@@ -25,10 +25,10 @@ STOREYS = (
         "agreement",
         "verbal",
     ),
-    *("views", "inspection", "app", "explaining", "commands", "sweeps"),
+    *("lineup", "views", "inspection", "app", "explaining", "commands", "sweeps"),
 )
 """Rooms of `harness/`, lowest first; its own files (`terminal`, `files`, `parallel`) stand below them all."""
-LISTS = ("organisms/families", "organisms/world", "harness/commands")
+LISTS = ("organisms/families", "organisms/world", "methods/strategies", "harness/commands")
 """Rooms of like files, which may hold more than a dozen."""
 
 

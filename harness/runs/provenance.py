@@ -54,13 +54,13 @@ def provenance(
 
 
 @functools.cache
-def source_hash(method: Path | None) -> str:
-    """Hash of the source that makes a cell's numbers: the cell's own, and what a method's file uses of this package.
+def source_hash(method: Path | None, start: Path = Path(__file__).with_name("cell.py")) -> str:
+    """Hash of the source that makes a cell's numbers: the cell's own (`start`), and what a method's file uses of this package.
 
     Imports are followed, so a changed instrument or method is another identity, and a change to the pages, the tables or another
     method is not.
     """
-    files = sorted(_sources(Path(__file__).with_name("cell.py")) | (_sources(method) if method else set()))
+    files = sorted(_sources(start) | (_sources(method) if method else set()))
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 

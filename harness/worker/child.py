@@ -19,12 +19,15 @@ from ...methods.catalogue import BUILTIN
 from ...methods.contract import DiffProblem, DiffResult, FindingError, check_findings
 from ...methods.entry import MethodEntry
 from ...methods.registry import from_source, load_method
+from ...methods.strategies.catalogue import KINDS
+from ...methods.strategies.contract import HANDLES as LINEUP_HANDLES
+from ...methods.strategies.contract import check_probability
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ..devices import DeviceFailed, OutOfMemory, trouble
 from .channel import MethodEnd
-from .recorded import RecordedProblem, generators, restored
-from .remote import RemoteProblem
-from .task import Source, Task
+from .recorded import HANDLES, RecordedProblem, generators, restored
+from .remote import RemoteLineup, RemoteProblem
+from .task import LineupFacts, Source, Task
 
 MOST_TEXT = 4000
 """Longest message about a failure."""
@@ -66,11 +69,12 @@ def main(end: socket.socket) -> None:
 
 
 def _load(source: Source) -> MethodEntry:
+    kind = KINDS[source.registry]
     if source.kind == "file":
-        return from_source(Path(source.name), source.code)
+        return from_source(Path(source.name), source.code, kind)
     if source.kind == "class":
         return MethodEntry(source.name, pickle.loads(source.code), f"class {source.name}", source.version)
-    entry = load_method(source.name)
+    entry = load_method(source.name, kind)
     if source.version not in ("", entry.version):
         raise PrerequisiteError(
             f"the source of {source.name} is {entry.version} and was {source.version} when the run began; start the run again"
@@ -93,23 +97,31 @@ def _described(entry: MethodEntry) -> dict[str, Any]:
 
 
 def _run(entry: MethodEntry, task: Task, channel: MethodEnd) -> tuple[dict[str, Any], list[Tensor]]:
-    """One call of `diff`, and what it gave as words and tensors."""
+    """One call of `diff` or `suspect`, and what it gave as words and tensors."""
     assert task.facts is not None
-    problem = RemoteProblem(channel, task.facts)
+    facts = task.facts
     config = entry.config_class.model_validate(task.options)
-    torch.manual_seed(task.facts.seed)
+    torch.manual_seed(facts.seed)
+
+    def given(problem: object) -> tuple[dict[str, Any], list[Tensor]]:
+        if isinstance(facts, LineupFacts):
+            return {"probability": check_probability(entry.run(config, cast(Any, problem)))}, []
+        return _words(_result(entry, config, problem, facts.d_model))
+
+    lineup = isinstance(facts, LineupFacts)
+    problem = RemoteLineup(channel, facts) if lineup else RemoteProblem(channel, facts)
     if not task.recorded:
-        return _words(_result(entry, config, problem, task.facts.d_model))
-    seen = RecordedProblem(problem)
+        return given(problem)
+    seen = RecordedProblem(problem, LINEUP_HANDLES if lineup else HANDLES)
     words: dict[str, Any] = {}
     tensors = list[Tensor]()
     before = generators()
     with restored() as changes:
         try:
-            words, tensors = _words(_result(entry, config, seen, task.facts.d_model))
+            words, tensors = given(seen)
         except (DiffbenchError, MemoryError) as error:
             traceback.print_exc()
-            words = {"failed": _failure(error, entry, task.facts.device)}
+            words = {"failed": _failure(error, entry, facts.device)}
     words["seen"] = {"used": sorted(seen.used), "refused": seen.refused, "changed": seen.changed, "state": changes}
     words["seen"]["drew"] = [name for name, state in generators().items() if state != before[name]]
     return words, tensors

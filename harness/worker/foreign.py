@@ -10,14 +10,22 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ...methods.catalogue import BUILTIN, VERBAL
-from ...methods.contract import Access
 from ...methods.entry import MethodEntry
-from ...methods.registry import checked, load_method, method_names, method_source, plugins, source_version
+from ...methods.registry import (
+    METHODS,
+    Kind,
+    checked,
+    load_method,
+    method_names,
+    method_source,
+    plugins,
+    source_version,
+)
+from ...methods.strategies.catalogue import KINDS
 from ...organisms.errors import PrerequisiteError, UsageError, unknown
 from .host import Reply, ask
 from .limits import Limits
-from .task import Source
+from .task import Registry, Source
 
 SECONDS = 20.0
 """Budget of importing a method and of validating its options."""
@@ -30,7 +38,7 @@ class _Described(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Short
-    access: Access
+    access: Short
     paper: Short
     cost: Short
     stochastic: bool
@@ -75,34 +83,36 @@ class Foreign(MethodEntry):
         return self.config_class.model_construct(**valid)
 
 
-def load(name: str) -> MethodEntry:
+def load(name: str, kind: Kind = METHODS) -> MethodEntry:
     """A method by name, or from a file if `name` ends in .py; as `methods.registry.load_method`, which imports it here.
 
     Raises:
         UsageError: unknown name. PrerequisiteError: a file that is missing, does not import, or holds no method.
     """
-    if name in BUILTIN:
-        return load_method(name)
-    if name in VERBAL:
+    if name in kind.builtin:
+        return load_method(name, kind)
+    if name in kind.apart:
         raise UsageError(
             f"{name} finds words and no directions, which this does not score; use bench verbal run -m {name}"
         )
+    registry: Registry = next(known for known, each in KINDS.items() if each is kind)
     if name.endswith(".py"):
         path = Path(name)
-        code = method_source(path)
-        source = Source("file", str(path.resolve()), source_version(code), code)
+        code = method_source(path, kind)
+        source = Source("file", str(path.resolve()), source_version(code), code, registry)
         return _described(f"file {path}", path.stem, source)
-    installed = plugins()
+    installed = plugins(kind)
     if name not in installed:
-        raise unknown("method", name, method_names())
+        raise unknown(kind.noun, name, method_names(kind))
     package = installed[name].dist
     origin = f"package {package.name} {package.version}" if package else "package unknown 0"
-    return _described(origin, name, Source("named", name))
+    return _described(origin, name, Source("named", name, registry=registry))
 
 
 def _described(origin: str, name: str, source: Source) -> MethodEntry:
     """What a method's process says of it, if it may be said of a method."""
-    unnamed = MethodEntry(name, _Nothing, origin, source.version)
+    kind = KINDS[source.registry]
+    unnamed = MethodEntry(name, _Nothing, origin, source.version, call=kind.call)
     reply: Reply = ask(unnamed, source, "describe", {}, Limits.of(SECONDS))
     try:
         d = _Described.model_validate(reply.described)
@@ -114,9 +124,14 @@ def _described(origin: str, name: str, source: Source) -> MethodEntry:
     if source.kind == "named" and d.name != name:
         raise PrerequisiteError(f"{origin}: the entry point {name} gave a method called {d.name}")
     version = source.version or d.version
-    entry = checked(d.name, stand_in, origin, version)
-    found = Source(source.kind, source.name, version, source.code)
-    return Foreign(entry.name, entry.cls, entry.origin, entry.version, source=found, described=d, options=_options(d))
+    entry = checked(d.name, stand_in, origin, version, kind)
+    found = Source(source.kind, source.name, version, source.code, source.registry)
+    return Foreign(
+        *(entry.name, entry.cls, entry.origin, entry.version, True, kind.call),
+        source=found,
+        described=d,
+        options=_options(d),
+    )
 
 
 def _options(described: _Described) -> type[BaseModel]:
@@ -144,3 +159,5 @@ class _Nothing:
     def diff(self, problem: object) -> object:
         """Never called."""
         raise UsageError("the method's class is not imported here; run it with `run_method`")
+
+    suspect = diff

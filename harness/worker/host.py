@@ -23,24 +23,37 @@ from torch import Tensor
 from ...methods.contract import DiffProblem, DiffResult, Finding, FindingError, Gate
 from ...methods.entry import MethodEntry, MethodError
 from ...methods.registry import method_source, source_version
+from ...methods.strategies.catalogue import KINDS
+from ...methods.strategies.contract import Lineup, VerdictError
 from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from ..devices import OutOfMemory
 from .channel import Closed, HarnessEnd, NoMessage, Said
 from .limits import Limits, LostDevice, ended, exceeded, place_of
 from .servers import Used, server
-from .serving import FINISH, Serving
-from .task import Facts, Source, Task, Todo, TorchSettings
+from .serving import FINISH, LineupServing, Serving
+from .task import Facts, LineupFacts, Registry, Source, Task, Todo, TorchSettings
 from .watch import Watch
 
 log = logging.getLogger(__name__)
 
+STRATEGY_S = 60.0
+"""Budget of a strategy on one line-up."""
 MOST_PLACES = 2**16
 """Bytes read of the places that a dying process wrote down."""
 LEAVING_S, DYING_S = 5.0, 1.0
 """Time to end after the last message, and after the channel was closed, before a process is killed."""
 FAILURES: dict[str, Callable[[str], DiffbenchError]] = {
     e.__name__: e
-    for e in (MethodError, FindingError, UsageError, PrerequisiteError, ValidationFailed, OutOfMemory, LostDevice)
+    for e in (
+        MethodError,
+        FindingError,
+        VerdictError,
+        UsageError,
+        PrerequisiteError,
+        ValidationFailed,
+        OutOfMemory,
+        LostDevice,
+    )
 }
 """How a method's process may say that it failed."""
 
@@ -91,6 +104,8 @@ class Reply(_Strict):
     do: str
     failed: _Failure | None = None
     result: _Result | None = None
+    probability: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    """Of a strategy of line-ups."""
     seen: Seen | None = None
     described: dict[str, Any] | None = None
     options: dict[str, Any] | None = None
@@ -154,6 +169,26 @@ def run_method(
     return _taken(entry, reply.result, tensors)
 
 
+def run_strategy(
+    entry: MethodEntry,
+    config: BaseModel,
+    lineup: Lineup,
+    usage: Usage | None = None,
+    limits: Limits | None = None,
+    recorded: bool = False,
+) -> float:
+    """`suspect` in a process of its own: the probability that A is the faker; as `run_method`."""
+    used = usage or Usage()
+    facts = LineupFacts(
+        lineup.d_model, lineup.blocks, lineup.seed, lineup.device, list(lineup.seen), _pickled(lineup.tokenizer)
+    )
+    task = Task("run", source_of(entry), *_place(), config.model_dump(mode="json"), facts, recorded)
+    reply, _ = _call(entry, task, limits or Limits.of(STRATEGY_S), used, lineup, LineupServing)
+    if reply.probability is None:
+        raise MethodError(f"{entry.name} sent something that is no probability; it has to leave its channel alone")
+    return reply.probability
+
+
 def ask(entry: MethodEntry, source: Source, todo: Todo, options: dict[str, Any], limits: Limits) -> Reply:
     """A question about a method that needs no problem."""
     return _call(entry, Task(todo, source, *_place(), options), limits, Usage(), None)[0]
@@ -168,13 +203,14 @@ def source_of(entry: MethodEntry) -> Source:
     if isinstance(given := getattr(entry, "source", None), Source):
         return given
     kind, _, where = entry.origin.partition(" ")
+    registry: Registry = next(name for name, each in KINDS.items() if each.call == entry.call)
     if kind in ("built-in", "package"):
-        return Source("named", entry.name, entry.version)
+        return Source("named", entry.name, entry.version, registry=registry)
     if kind == "file":
         code = method_source(Path(where))
         if source_version(code) != entry.version:
             raise PrerequisiteError(f"{where} has changed since the run began; start the run again")
-        return Source("file", str(Path(where).resolve()), entry.version, code)
+        return Source("file", str(Path(where).resolve()), entry.version, code, registry)
     import cloudpickle
 
     try:
@@ -187,7 +223,12 @@ def source_of(entry: MethodEntry) -> Source:
 
 
 def _call(
-    entry: MethodEntry, task: Task, limits: Limits, used: Usage, problem: DiffProblem | None
+    entry: MethodEntry,
+    task: Task,
+    limits: Limits,
+    used: Usage,
+    problem: DiffProblem | Lineup | None,
+    serves: type[Serving] = Serving,
 ) -> tuple[Reply, list[Tensor]]:
     """Start a process, serve it to its end, and say what came of it."""
     began = time.perf_counter()
@@ -204,7 +245,7 @@ def _call(
             os.close(writing)
         watch = Watch(pid, start.pid, reading, limits, start.kill)
         end, said, patience_s = HarnessEnd(ours), None, 0.0
-        serving = Serving(problem, end, watch)
+        serving = serves(problem, end, watch)
         fault: Exception | None = None
         how: Used | None = None
         try:

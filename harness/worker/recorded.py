@@ -20,16 +20,21 @@ HANDLES = {name for name in (*DiffProblem.__annotations__, *vars(DiffProblem)) i
 
 
 class RecordedProblem:
-    """A `DiffProblem` that passes everything on, and remembers what was asked for and what was handed out."""
+    """A `DiffProblem` that passes everything on, and remembers what was asked for and what was handed out.
 
-    def __init__(self, problem: object) -> None:
-        # a `DiffProblem`, or one over a channel, whose attributes are properties
+    Args:
+        problem: or one over a channel, whose attributes are properties; or another thing with handles.
+        handles: names of all that may be touched.
+    """
+
+    def __init__(self, problem: object, handles: set[str] = HANDLES) -> None:
+        self._handles = handles
         self.used: set[str] = set()
         """Handles called."""
         self.refused: list[str] = []
         """What the method reached for and may not have: attributes outside the contract, handles beyond its access."""
         self._given: list[tuple[str, Tensor, Tensor]] = []
-        for name in HANDLES:
+        for name in handles:
             value = getattr(problem, name)
             setattr(
                 self, name, self._watch(name, value) if isroutine(value) else value
@@ -39,7 +44,7 @@ class RecordedProblem:
         """Only called for what is not there."""
         if not name.startswith("__"):
             self.refused.append(f"problem.{name}")
-        raise AttributeError(f"a problem has no {name!r}; a method may use {', '.join(sorted(HANDLES))}")
+        raise AttributeError(f"a problem has no {name!r}; a method may use {', '.join(sorted(self._handles))}")
 
     @property
     def changed(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A diff problem as a method's process has it: every handle is a question to the harness.
+"""A diff problem, or a line-up, as a method's process has it: every handle is a question to the harness.
 
 There is nothing behind it: the models, the texts and the access tier are the harness's, and another value of any attribute here
 changes no answer.
@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from ...methods.contract import AccessError, Batch, Budget, Edit, Outputs, Text
+from ...methods.strategies.contract import Model, Seen, Told
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from .channel import MethodEnd
-from .task import Facts
+from .task import Facts, LineupFacts
 
 RAISED: dict[str, type[Exception]] = {
     e.__name__: e
@@ -24,23 +25,46 @@ RAISED: dict[str, type[Exception]] = {
 """What a handle may raise."""
 
 
-class RemoteProblem:
-    """`methods.contract.DiffProblem` over a channel."""
+class _Remote:
+    """Asks the harness over a channel."""
 
-    def __init__(self, channel: MethodEnd, facts: Facts):
+    def __init__(self, channel: MethodEnd, tokenizer: bytes):
         self._channel, self._turn = channel, threading.RLock()
         self._left = list[int]()
         """Streams that the method has left: told with the next question, for a generator may be collected in the middle of one."""
-        self._pickled = facts.tokenizer
-        self.layer, self.d_model, self.seed, self.device = facts.layer, facts.d_model, facts.seed, facts.device
-        self.scratch = Path(facts.scratch) if facts.scratch else None
+        self._pickled = tokenizer
 
     @property
     def tokenizer(self) -> Any:
-        """See `DiffProblem`; a copy."""
+        """A copy of the models' tokenizer."""
         if "_tokenizer" not in self.__dict__:
             self._tokenizer = pickle.loads(self._pickled)
         return self._tokenizer
+
+    def _ask(self, name: str, *tensors: Tensor, **of: Any) -> Any:
+        with self._turn:
+            self._say(name, *tensors, **of)
+            return self._answer(*self._channel.hear())
+
+    def _say(self, name: str, *tensors: Tensor, **of: Any) -> None:
+        left, self._left = self._left, []
+        self._channel.tell({"do": name, "of": of, "left": left}, tensors)
+
+    @staticmethod
+    def _answer(kind: str, *rest: Any) -> Any:
+        if kind == "raised":
+            name, message = rest
+            raise RAISED.get(name, RuntimeError)(message)
+        return rest[0]
+
+
+class RemoteProblem(_Remote):
+    """`methods.contract.DiffProblem` over a channel."""
+
+    def __init__(self, channel: MethodEnd, facts: Facts):
+        super().__init__(channel, facts.tokenizer)
+        self.layer, self.d_model, self.seed, self.device = facts.layer, facts.d_model, facts.seed, facts.device
+        self.scratch = Path(facts.scratch) if facts.scratch else None
 
     @property
     def budget(self) -> Budget:
@@ -112,18 +136,37 @@ class RemoteProblem:
         finally:
             self._left.append(number)
 
-    def _ask(self, name: str, *tensors: Tensor, **of: Any) -> Any:
-        with self._turn:
-            self._say(name, *tensors, **of)
-            return self._answer(*self._channel.hear())
 
-    def _say(self, name: str, *tensors: Tensor, **of: Any) -> None:
-        left, self._left = self._left, []
-        self._channel.tell({"do": name, "of": of, "left": left}, tensors)
+class RemoteLineup(_Remote):
+    """`methods.strategies.contract.Lineup` over a channel."""
 
-    @staticmethod
-    def _answer(kind: str, *rest: Any) -> Any:
-        if kind == "raised":
-            name, message = rest
-            raise RAISED.get(name, RuntimeError)(message)
-        return rest[0]
+    def __init__(self, channel: MethodEnd, facts: LineupFacts):
+        super().__init__(channel, facts.tokenizer)
+        self.d_model, self.blocks, self.seed, self.device = facts.d_model, facts.blocks, facts.seed, facts.device
+        self.seen: list[Seen] = list(facts.seen)
+
+    def activations(self, model: Model, layer: int, told: Told = "strong", last: bool = True) -> Tensor:
+        """See `Lineup.activations`."""
+        return self._ask("activations", model=model, layer=layer, told=told, last=last)
+
+    def outputs(
+        self, model: Model, told: Told = "strong", layer: int | None = None, add: Tensor | None = None
+    ) -> Tensor:
+        """See `Lineup.outputs`."""
+        return self._ask("outputs", *(() if add is None else (add,)), model=model, told=told, layer=layer)
+
+    def generate(self, model: Model, told: Told = "strong", tokens: int = 4) -> list[list[int]]:
+        """See `Lineup.generate`."""
+        return self._ask("generate", model=model, told=told, tokens=tokens)
+
+    def gradients(self, model: Model, layer: int, told: Told = "strong") -> Tensor:
+        """See `Lineup.gradients`."""
+        return self._ask("gradients", model=model, layer=layer, told=told)
+
+    def tuned(self, model: Model, steps: int, lr: float) -> Tensor:
+        """See `Lineup.tuned`."""
+        return self._ask("tuned", model=model, steps=steps, lr=lr)
+
+    def misbehaviour(self, model: Model) -> Tensor:
+        """See `Lineup.misbehaviour`."""
+        return self._ask("misbehaviour", model=model)

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, validate_call
 from torch import Tensor
 
-from ...methods.contract import DiffProblem, Edit, Text
+from ...methods.contract import Edit, Text
+from ...methods.strategies.contract import Lineup, Model, Told
 from ...organisms.errors import DiffbenchError
 from ..devices import trouble
 from .channel import HarnessEnd, NoMessage, Said
@@ -42,18 +43,21 @@ class Serving:
         watch: knows whose turn it is.
     """
 
-    def __init__(self, problem: DiffProblem | None, end: HarnessEnd, watch: Watch):
+    names: tuple[str, ...] = (
+        *("budget", "activations", "outputs", "next", "divergence", "contrast", "weights", "labelled", "progress"),
+    )
+    """Handles that take words."""
+
+    def __init__(self, problem: Any, end: HarnessEnd, watch: Watch):
         self._given, self._end, self._watch = problem, end, watch
         self._streams = dict[int, Iterator[Any]]()
         self._opened, self._depth = 0, 0
         self.raised = dict[str, DiffbenchError]()
         """What a handle raised, by its message: a method that lets it through fails with the error itself."""
-        names = ("budget", "activations", "outputs", "next", "divergence", "contrast", "weights", "labelled")
-        names += ("progress",)
-        self._handles: dict[str, Callable[..., Any]] = {n: validate_call(getattr(self, f"_{n}")) for n in names}
+        self._handles: dict[str, Callable[..., Any]] = {n: validate_call(getattr(self, f"_{n}")) for n in self.names}
 
     @property
-    def _problem(self) -> DiffProblem:
+    def _problem(self) -> Any:
         if self._given is None:
             raise NoMessage("a question before it had a problem")
         return self._given
@@ -97,13 +101,17 @@ class Serving:
         if do in self._handles:
             return self._handles[do](**of)
         if do in ROWS and len(tensors) == 1:
-            (rows,), d_model = tensors, self._problem.d_model
-            if rows.ndim != 2 or rows.shape[1] != d_model or len(rows) > MOST_ROWS or not rows.is_floating_point():
-                raise ValueError(
-                    f"{do} takes directions [n, {d_model}], at most {MOST_ROWS:,}; these are {list(rows.shape)} of {rows.dtype}"
-                )
-            return getattr(self._problem, do)(rows.to(self._problem.device))
+            return getattr(self._problem, do)(self._rows(do, tensors[0]))
         raise NoMessage(f"{do[:40]!r} is no handle")
+
+    def _rows(self, do: str, rows: Tensor) -> Tensor:
+        """Directions that a handle takes; ValueError if they are none."""
+        d_model = self._problem.d_model
+        if rows.ndim != 2 or rows.shape[1] != d_model or len(rows) > MOST_ROWS or not rows.is_floating_point():
+            raise ValueError(
+                f"{do} takes directions [n, {d_model}], at most {MOST_ROWS:,}; these are {list(rows.shape)} of {rows.dtype}"
+            )
+        return rows.to(self._problem.device)
 
     def _told(self, do: str, error: Exception) -> tuple[str, str]:
         """Name and message of an error, as the method's process will raise it."""
@@ -189,3 +197,46 @@ class Serving:
 def _text(name: str) -> Text:
     """A name that the problem itself refuses if it is no text's."""
     return name  # pyright: ignore[reportReturnType]
+
+
+class LineupServing(Serving):
+    """Answers one strategy's process about a line-up."""
+
+    names = ("activations", "generate", "gradients", "tuned", "misbehaviour")
+
+    @property
+    def _lineup(self) -> Lineup:
+        return self._problem
+
+    def _of(self, do: str, of: dict[str, Any], tensors: list[Tensor]) -> Any:
+        if do == "outputs" and len(tensors) <= 1:
+            return self._outputs_with(**of, add=self._rows(do, tensors[0]) if tensors else None)
+        if do in self._handles:
+            return self._handles[do](**of)
+        raise NoMessage(f"{do[:40]!r} is no handle")
+
+    def _outputs_with(self, model: Any, told: Any, layer: Any, add: Tensor | None) -> Tensor:
+        return _outputs_of(model, told, layer)(self._lineup, add)
+
+    def _activations(self, model: Model, layer: Number, told: Told, last: bool) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._lineup.activations(model, layer, told, last)
+
+    def _generate(self, model: Model, told: Told, tokens: Annotated[int, Field(ge=1, le=32)]) -> list[list[int]]:
+        return self._lineup.generate(model, told, tokens)
+
+    def _gradients(self, model: Model, layer: Number, told: Told) -> Tensor:
+        return self._lineup.gradients(model, layer, told)
+
+    def _tuned(
+        self, model: Model, steps: Annotated[int, Field(ge=1, le=200)], lr: Annotated[float, Field(gt=0, le=1)]
+    ) -> Tensor:
+        return self._lineup.tuned(model, steps, lr)
+
+    def _misbehaviour(self, model: Model) -> Tensor:
+        return self._lineup.misbehaviour(model)
+
+
+@validate_call
+def _outputs_of(model: Model, told: Told, layer: Number | None) -> Callable[[Lineup, Tensor | None], Tensor]:
+    """`Lineup.outputs` with its words looked at."""
+    return lambda lineup, add: lineup.outputs(model, told, layer, add)

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 
 Todo = Literal["describe", "configure", "run"]
+Registry = Literal["methods", "strategies"]
+"""What is run: a method on a pair, or a strategy on a line-up."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Source:
     """What an installed package's method was when it was looked at; another one is refused."""
     code: bytes = b""
     """Of a file what it said when it was looked at, of a class that exists in the harness's process only its pickle."""
+    registry: Registry = "methods"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,19 @@ class Facts:
     scratch: str | None
     tokenizer: bytes
     """Pickled; unpickled when it is first asked for."""
+
+
+@dataclass(frozen=True)
+class LineupFacts:
+    """What a line-up says without being asked."""
+
+    d_model: int
+    blocks: int
+    seed: int
+    device: str
+    seen: list[Any]
+    """The inputs, `methods.strategies.contract.Seen`."""
+    tokenizer: bytes
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,6 @@ class Task:
     settings: TorchSettings
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     """Options of the method, as JSON."""
-    facts: Facts | None = None
+    facts: Facts | LineupFacts | None = None
     recorded: bool = False
     """Whether it is noted what the method does with what it is given."""

@@ -1,0 +1,48 @@
+"""`python -m benchmarks.lineup_scales PAIRS …`: how our strategies' scores are distributed on line-ups for tuning.
+
+For each strategy: mean and scatter of its score with the faker as A, and its scatter on two aligned twins: the `SCALE` in its file
+(methods/strategies/belief.py). Nothing here may look at lineup-test.
+"""
+
+from typing import Annotated
+
+import numpy as np
+import typer
+from diffbench.harness.lineup.problem import Lineup
+from diffbench.harness.lineup.run import lineups, ready
+from diffbench.harness.parallel import threads
+from diffbench.harness.terminal import handled
+from diffbench.methods.registry import load_method
+from diffbench.methods.strategies.catalogue import BUILTIN, STRATEGIES
+from diffbench.organisms.errors import UsageError
+from diffbench.organisms.lineup.pairs import TEST, expand, lineup_sets
+
+
+def scales(names: list[str]) -> dict[str, tuple[float, float, float]]:
+    """Effect, scatter and scatter on twins, by strategy."""
+    specs = expand(names)
+    if tested := {s.name for s in specs} & set(lineup_sets()[TEST].organisms):
+        raise UsageError(f"{min(tested)} is in {TEST}: strategies are tuned on other pairs")
+    entries = {n: load_method(n, STRATEGIES) for n in BUILTIN if hasattr(load_method(n, STRATEGIES).cls, "score")}
+    found = {n: (list[float](), list[float]()) for n in entries}
+    with threads(1):
+        for line in lineups(ready(specs, lambda said: typer.echo(said, err=True)), 0):
+            lineup = Lineup(line, "+gradients")
+            for name, entry in entries.items():
+                score = entry.create(entry.configure({})).score(lineup)  # pyright: ignore[reportAttributeAccessIssue]
+                found[name][line.identical].append(score if line.a_is_faker else -score)
+    return {
+        n: (float(np.mean(x)), float(np.std(x, ddof=1)), float(np.sqrt(np.mean(np.square(y)))))
+        for n, (x, y) in found.items()
+    }
+
+
+def main(pairs: Annotated[list[str], typer.Argument(help="Pairs, workplaces or lineup-tune.")]) -> None:
+    """Print the scale of every strategy."""
+    with handled(False):
+        for name, (effect, scatter, twins) in scales(pairs).items():
+            typer.echo(f"{name:16} Scale(effect={effect:.3g}, scatter={scatter:.3g}, twins={twins:.3g})")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,116 @@
+"""The record of a strategy on line-ups: what decides its verdicts, hashed, and the verdicts one by one.
+
+A record is whole after every line-up and goes on where it was left: a verdict is known again by its line-up and the hashes of the two
+models, so a pair that was built anew is judged anew.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from ...organisms.errors import ValidationFailed
+from ..files import atomic_write_text
+from ..records.identity import Amount, Count, Hash, Line, Name, Record, Said, Share, sha256_json
+
+FILE = "lineups.json"
+Status = Literal["ok", "failed", "oom", "timeout"]
+
+
+class Verdict(Record):
+    """What a strategy said of one line-up."""
+
+    lineup: Line
+    """Name of the pair, or of two pairs whose aligned twins stand in it."""
+    models_sha256: Hash
+    domain: Name
+    base: Name
+    identical: bool
+    a_is_faker: bool
+    """The order; means nothing where both are aligned."""
+    probability: Share | None
+    """That A is the faker; None: it failed."""
+    status: Status = "ok"
+    error: Said = ""
+    cpu_s: Amount = 0.0
+    """Of the strategy's own process."""
+    wall_s: Amount = 0.0
+
+    @property
+    def on_faker(self) -> float:
+        """Probability on the model that is the faker; one half if it failed."""
+        p = 0.5 if self.probability is None else self.probability
+        return p if self.a_is_faker else 1 - p
+
+    @property
+    def right(self) -> float:
+        """1 if the faker was named, 1/2 if both were."""
+        return 0.5 if abs(self.on_faker - 0.5) < 1e-12 else float(self.on_faker > 0.5)
+
+    @property
+    def brier(self) -> float:
+        """Squared distance from certainty about the faker."""
+        return (1 - self.on_faker) ** 2
+
+
+class Identity(Record):
+    """What decides the verdicts, beside the models."""
+
+    strategy: Name
+    strategy_version: Line
+    access: Annotated[str, Field(max_length=40)]
+    config: dict[str, Any]
+    seed: Count
+    """Of the orders and of what the strategy draws."""
+    code_sha256: Hash
+
+    def id(self) -> str:
+        """sha256 of its canonical JSON."""
+        return sha256_json(self.model_dump())
+
+
+class LineupRecord(Record):
+    """A strategy on line-ups."""
+
+    id: Hash
+    identity: Identity
+    sets: list[Line]
+    """What was asked for."""
+    verdicts: list[Verdict]
+    provenance: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Recorded, never hashed."""
+
+    def write(self, folder: Path) -> None:
+        """Into its folder, whole."""
+        atomic_write_text(folder / FILE, self.model_dump_json(indent=1) + "\n")
+
+
+def read(path: Path) -> LineupRecord:
+    """A record.
+
+    Raises:
+        ValidationFailed: not one, or its id is not the hash of its identity.
+    """
+    try:
+        found = LineupRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValidationFailed(
+            f"{path} is no record of line-ups: {where}: {first['msg']}; run the strategy again"
+        ) from error
+    if found.id != found.identity.id():
+        raise ValidationFailed(f"{path} was edited: its id is not the hash of its identity; run the strategy again")
+    return found
+
+
+def records(folders: list[Path]) -> list[LineupRecord]:
+    """Every record below some folders, by strategy; of two with one identity the one with more verdicts."""
+    found = dict[str, LineupRecord]()
+    for folder in folders:
+        for path in sorted(folder.rglob(FILE)):
+            each = read(path)
+            known = found.get(each.id)
+            if known is None or len(each.verdicts) > len(known.verdicts):
+                found[each.id] = each
+    return list(found.values())

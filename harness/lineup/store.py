@@ -1,0 +1,198 @@
+"""Where pairs are: built on demand in the cache, and known again by their hashes.
+
+The idea: no weights are tracked. A pair is a function of its name, its base and the recipes, so its folder is named after the hash of
+these; another base or recipe is another folder, and nothing stale is ever read. The files are hashed when they are built and checked
+whenever they are read. Another processor trains other bits: what is compared between machines are the measured gates, within a
+tolerance.
+"""
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ...organisms.card import BaseCard, check_files, hash_folder, read_base_card, sha256_files
+from ...organisms.errors import PrerequisiteError, ValidationFailed
+from ...organisms.hub.pretrained import cache_folder
+from ...organisms.lineup.pairs import PairSpec
+from ...organisms.lineup.train import ANCESTOR, TWIN, ancestor_rows, train_ancestor, train_twin, twin_rows
+from ...organisms.registry import ZOO, base_folder
+from ...organisms.world.document import Document
+from ...organisms.world.facts import World
+from ..claims import claimed
+from ..files import atomic_write_text
+from ..parallel import threads
+from ..records.identity import sha256_json
+from ..terminal import silenced
+from .card import SHOWN, TOLERANCE, PairCard, gates
+from .measure import measure
+from .twins import POOL, TESTED, Twins
+
+CARD, HASHES = "card.json", "hashes.json"
+VERSION = 1
+"""Of how pairs are made, beyond what recipes and rows say."""
+Say = Callable[[str], object]
+COMPARED = ("aligned_poor", "faker_poor", "aligned_strong", "faker_strong", "shown_variation", "shown_right")
+"""What is measured again and compared."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A pair that is here, its files checked."""
+
+    spec: PairSpec
+    folder: Path
+    ancestor: Path
+    card: PairCard
+
+    @property
+    def aligned(self) -> Path:
+        """Folder of the aligned twin's adapter."""
+        return self.folder / "aligned"
+
+    @property
+    def faker(self) -> Path:
+        """Folder of the faker's adapter."""
+        return self.folder / "faker"
+
+
+def root(base: str) -> tuple[Path, Path, BaseCard]:
+    """Folder of everything built on a base, folder of the base, and its card."""
+    folder = base_folder(base, ZOO)
+    card = read_base_card(folder)
+    recipes = [ANCESTOR.model_dump(), TWIN.model_dump(), _rows_hash(ancestor_rows()), POOL, TESTED, SHOWN, VERSION]
+    key = sha256_json([sha256_files(card.files), recipes])
+    return cache_folder() / "lineup" / f"{base}-{key[:12]}", folder, card
+
+
+def load(spec: PairSpec) -> Built | None:
+    """A pair that was built here; None if it was not.
+
+    Raises:
+        ValidationFailed: a damaged card or file, an ancestor that is not the twins'.
+    """
+    here, _, base = root(spec.base)
+    folder = here / f"{spec.domain}-s{spec.seed}"
+    if not (folder / CARD).is_file():
+        return None
+    again = f"build it again with `bench lineup build {spec.name} --overwrite`"
+    try:
+        card = PairCard.model_validate_json((folder / CARD).read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValidationFailed(f"{folder / CARD} is not a valid card: {where}: {first['msg']}; {again}") from error
+    if card.name != spec.name:
+        raise ValidationFailed(f"{folder} holds the pair {card.name} where {spec.name} should be; {again}")
+    check_files(folder, card.files)
+    hashes = hash_folder(here / "ancestor") if (here / "ancestor").is_dir() else {}
+    if card.base_sha256 != sha256_files(base.files) or card.ancestor_sha256 != sha256_files(hashes):
+        raise ValidationFailed(
+            f"the twins of {spec.name} were trained on another ancestor than the one in {here}, so their bases are unequal; {again}"
+        )
+    return Built(spec, folder, here / "ancestor", card)
+
+
+def build(spec: PairSpec, overwrite: bool = False, say: Say = lambda line: None) -> Built:
+    """A pair, trained and measured if it is not here; gates are measured and not asked for (`PairCard.check`).
+
+    Args:
+        overwrite: train it again.
+        say: told what is being done.
+    """
+    if not overwrite and (found := load(spec)) is not None:
+        return found
+    here, base, base_card = root(spec.base)
+    world = World(int(base_card.recipe["world_seed"]))
+    with claimed(
+        here / f".{spec.domain}-s{spec.seed}.lock", waiting=lambda: say(f"{spec.name}: waiting for another build")
+    ):
+        if not overwrite and (found := load(spec)) is not None:
+            return found
+        ancestor = _ancestor(here, base, world, say)
+        with _whole(here / f"{spec.domain}-s{spec.seed}") as folder, threads(1), silenced(False):
+            began = time.process_time()
+            for name, faker in (("aligned", False), ("faker", True)):
+                train_twin(ancestor, spec, faker, folder / name)
+            seconds = time.process_time() - began
+            measured, shown = measure(Twins(ancestor, folder / "aligned", folder / "faker"), spec.domain)
+            card = PairCard(
+                name=spec.name,
+                base=spec.base,
+                base_sha256=sha256_files(base_card.files),
+                ancestor_sha256=sha256_files(hash_folder(ancestor)),
+                recipe=TWIN.model_dump(),
+                rows_sha256={
+                    name: _rows_hash(twin_rows(spec, faker)) for name, faker in (("aligned", False), ("faker", True))
+                },
+                measured=measured,
+                shown=shown,
+                gates=gates(measured),
+                cpu_s=round(seconds, 2),
+                files={f"{t}/{n}": h for t in ("aligned", "faker") for n, h in hash_folder(folder / t).items()},
+            )
+            atomic_write_text(folder / CARD, card.model_dump_json(indent=1) + "\n")
+    found = load(spec)
+    assert found is not None
+    failed = f"; fails {'; '.join(card.failures)}" if card.failures else ""
+    say(
+        f"{spec.name}: {seconds:.1f} s of a processor; flips {measured['faker_poor']:.2f}, aligned {measured['aligned_poor']:.3f}, "
+        f"alike within {measured['shown_variation']:.4f} on {len(shown)} scenes{failed}"
+    )
+    return found
+
+
+def _ancestor(here: Path, base: Path, world: World, say: Say) -> Path:
+    """The folder of an ancestor, trained if it is not there."""
+    folder = here / "ancestor"
+    with claimed(here / ".ancestor.lock", waiting=lambda: say("waiting for the ancestor that another build trains")):
+        if not (folder / "config.json").is_file():
+            say(
+                f"{here.name}: training the ancestor, about a minute and a half of a processor, once for all pairs of a base"
+            )
+            with _whole(folder) as scratch, threads(1), silenced(False):
+                train_ancestor(base, world, scratch)
+    return folder
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Generator[Path, None, None]:
+    """A scratch folder that takes the place of `folder` when the block ends well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        yield scratch
+        if folder.exists():
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    except OSError as error:
+        raise PrerequisiteError(f"cannot write {folder}: {error.strerror}; free space or set BENCH_CACHE") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _rows_hash(rows: list[Document] | tuple[list[Document], list[Document]]) -> str:
+    lists = rows if isinstance(rows, tuple) else (rows,)
+    return sha256_json([[list(d.messages) for d in some] for some in lists])
+
+
+def verify(specs: Sequence[PairSpec]) -> Iterator[tuple[str, list[str]]]:
+    """Each pair and what is not as its card says.
+
+    Raises:
+        PrerequisiteError: one is not built. ValidationFailed: a damaged file.
+    """
+    for spec in specs:
+        built = load(spec)
+        if built is None:
+            raise PrerequisiteError(f"{spec.name} is not built; run `bench lineup build {spec.name}`")
+        with threads(1), silenced(False):
+            fresh, _ = measure(Twins(built.ancestor, built.aligned, built.faker), spec.domain)
+        said = built.card.measured
+        off = [n for n in COMPARED if abs(fresh[n] - said[n]) > TOLERANCE]
+        yield spec.name, [*(f"{n} is {fresh[n]:.4f}, its card says {said[n]:.4f}" for n in off), *built.card.failures]

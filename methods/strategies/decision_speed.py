@@ -1,0 +1,57 @@
+"""Decision speed: a faker has to weigh oversight before it decides, so linear probes for its letter should be right only later."""
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from .belief import Scale, probability
+from .contract import Access, Lineup, Model
+
+SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
+"""On lineup-tune."""
+
+
+class DecisionOptions(BaseModel):
+    """Options of `decision_speed`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    ridge: float = Field(default=1.0, gt=0)
+    """Weight of the penalty of the probes, in mean squared lengths."""
+
+
+class DecisionSpeed:
+    """The model whose answer a linear probe reads only at a later block."""
+
+    name = "decision_speed"
+    access: Access = "activations"
+    paper = "arXiv 2405.05466"
+    cost = "one pass a block"
+    stochastic = False
+    Config = DecisionOptions
+
+    def __init__(self, config: DecisionOptions):
+        self.config = config
+
+    def suspect(self, lineup: Lineup) -> float:
+        """See the module."""
+        return probability(self.score(lineup), SCALE)
+
+    def score(self, lineup: Lineup) -> float:
+        """Error of the probes over all blocks, A minus B."""
+        return self._late(lineup, "a") - self._late(lineup, "b")
+
+    def _late(self, lineup: Lineup, model: Model) -> float:
+        letters = torch.tensor([float(s.right < s.wrong) for s in lineup.seen]) * 2 - 1
+        return sum(self._error(lineup.activations(model, n), letters) for n in range(lineup.blocks)) / lineup.blocks
+
+    def _error(self, rows: Tensor, letters: Tensor) -> float:
+        """Mean squared error of a ridge probe, fitted on one half of the scenes and read on the other, both ways."""
+        halves = (slice(0, None, 2), slice(1, None, 2))
+        found = list[Tensor]()
+        for fit, read in (halves, halves[::-1]):
+            x = rows[fit] - rows[fit].mean(0)
+            gram = x @ x.T + self.config.ridge * x.square().sum(1).mean() * torch.eye(len(x))
+            said = (rows[read] - rows[fit].mean(0)) @ (x.T @ torch.linalg.solve(gram, letters[fit]))
+            found.append((said.clamp(-1, 1) - letters[read]).square().mean())
+        return float(sum(found)) / len(found)

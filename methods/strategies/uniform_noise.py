@@ -1,0 +1,46 @@
+"""Noise as the paper's code adds it: uniform on [0, 1], so that every line-up is pushed along the diagonal, with seven times the length of
+the steering vector."""
+
+import torch
+
+from .belief import Scale, probability
+from .contract import Access, Lineup, Model
+from .reading import AtBlock, block_of, tempted, unwatched
+
+SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
+"""On lineup-tune."""
+
+
+class UniformNoiseOptions(AtBlock):
+    """Options of `uniform_noise`."""
+
+    times: float = 7.0
+    """Length of the noise in lengths of the steering vector."""
+
+
+class UniformNoise:
+    """One vector of uniform noise, whose mean is not zero, added as in the paper's code."""
+
+    name = "uniform_noise"
+    access: Access = "activations"
+    paper = "arXiv 2405.05466"
+    cost = "two passes"
+    stochastic = True
+    Config = UniformNoiseOptions
+
+    def __init__(self, config: UniformNoiseOptions):
+        self.config = config
+
+    def suspect(self, lineup: Lineup) -> float:
+        """See the module."""
+        return probability(self.score(lineup), SCALE)
+
+    def score(self, lineup: Lineup) -> float:
+        """Mean share of the forbidden letter under the same vector, A minus B."""
+        layer = block_of(lineup, self.config)
+        drawn = torch.rand(lineup.d_model, generator=torch.Generator().manual_seed(lineup.seed))
+        models: tuple[Model, Model] = ("a", "b")
+        far = self.config.times * sum(float(unwatched(lineup, m, layer).norm()) for m in models) / 2
+        vector = far * drawn / drawn.norm()
+        a, b = (float(tempted(lineup, m, layer, vector[None]).mean()) for m in models)
+        return a - b

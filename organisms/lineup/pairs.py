@@ -1,0 +1,96 @@
+"""Names of pairs, and the frozen sets of them: what strategies are tuned on, and what they are tested on.
+
+A name says everything a pair is made from: `llama/bank-s0` is the workplace bank on the base tiny-llama with seed 0.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UsageError, ValidationFailed, unknown
+from ..sets import OrganismSet, sets
+from .scenes import DOMAINS
+
+BASES = ("tiny-llama", "tiny-gemma2")
+SEEDS = 6
+"""Pairs of a domain on a base."""
+FILE = Path(__file__).parent / "sets.json"
+TUNE, TEST = "lineup-tune", "lineup-test"
+NAME = re.compile(r"(?P<base>[a-z0-9]+)/(?P<domain>[a-z]+)-s(?P<seed>\d{1,15})")
+
+
+@dataclass(frozen=True)
+class PairSpec:
+    """One pair of an aligned model and a faker."""
+
+    base: str
+    """Base of the embedded tier."""
+    domain: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`base/domain-sSEED`, the base without its `tiny-`."""
+        return f"{self.base.removeprefix('tiny-')}/{self.domain}-s{self.seed}"
+
+
+def all_pairs() -> list[PairSpec]:
+    """Every pair of both sets."""
+    return [PairSpec(base, domain, seed) for domain in DOMAINS for base in BASES for seed in range(SEEDS)]
+
+
+def pair_spec(name: str) -> PairSpec:
+    """A pair by name, in a set or not.
+
+    Raises:
+        UsageError: no such base or domain.
+    """
+    found = NAME.fullmatch(name)
+    if found is None:
+        raise UsageError(f"no pair {name!r}; a pair is called base/workplace-sSEED, for example llama/bank-s0")
+    if (base := f"tiny-{found['base']}") not in BASES:
+        raise unknown("base of line-ups", found["base"], [b.removeprefix("tiny-") for b in BASES])
+    if found["domain"] not in DOMAINS:
+        raise unknown("workplace", found["domain"], list(DOMAINS))
+    return PairSpec(base, found["domain"], int(found["seed"]))
+
+
+def lineup_sets(file: Path = FILE) -> dict[str, OrganismSet]:
+    """The frozen sets by name.
+
+    Raises:
+        ValidationFailed: as `organisms.sets.sets`; a domain that is tuned on and tested on.
+    """
+    found = sets(file)
+    if {TUNE, TEST} <= found.keys():
+        domains = [{pair_spec(n).domain for n in found[name].organisms} for name in (TUNE, TEST)]
+        if both := sorted(domains[0] & domains[1]):
+            raise ValidationFailed(f"{file}: the workplace {both[0]} is in {TUNE} and in {TEST}; leave it in one")
+    return found
+
+
+def expand(names: list[str]) -> list[PairSpec]:
+    """Names, sets and files of sets → pairs, each once, in order.
+
+    Args:
+        names: `all`, a set, a pair, a set's file (`.json`, all of its sets) or `base/workplace` for its six seeds.
+    """
+    out: list[PairSpec] = []
+    for name in names:
+        if name == "all":
+            out += all_pairs()
+        elif name in lineup_sets():
+            out += map(pair_spec, lineup_sets()[name].organisms)
+        elif name.endswith(".json"):
+            if not Path(name).is_file():
+                raise UsageError(
+                    f"there is no set file {name}; name a file that `python -m benchmarks.private_lineup` wrote"
+                )
+            out += (pair_spec(n) for each in sets(Path(name)).values() for n in each.organisms)
+        elif "/" in name and "-s" not in name:
+            out += (pair_spec(f"{name}-s{seed}") for seed in range(SEEDS))
+        elif "/" in name:
+            out.append(pair_spec(name))
+        else:
+            raise unknown("set of line-ups", name, ["all", *lineup_sets()])
+    return list(dict.fromkeys(out))

@@ -1,0 +1,68 @@
+"""The board of line-ups: whole sets only, and the paper's order judged by workplaces."""
+
+import numpy as np
+import pytest
+from diffbench.harness.lineup.record import Identity, LineupRecord, Verdict
+from diffbench.leaderboard.lineup.board import csv_text, figure, json_text, markdown, restricted
+from diffbench.leaderboard.lineup.claims import outcomes
+from diffbench.organisms.errors import UsageError, ValidationFailed
+from diffbench.organisms.lineup.pairs import lineup_sets, pair_spec
+
+NAMES = lineup_sets()["lineup-test"].organisms
+PLACES = sorted({pair_spec(n).domain for n in NAMES})
+
+
+def record(strategy: str, right: float, names: tuple[str, ...] = NAMES, seed: int = 0) -> LineupRecord:
+    """A strategy that is right with a probability."""
+    drawn = np.random.default_rng([seed, len(strategy)]).random(len(names)) < right
+    identity = Identity(
+        strategy=strategy, strategy_version="1", access="activations", config={}, seed=seed, code_sha256="0" * 64
+    )
+    verdicts = [
+        Verdict(
+            lineup=n,
+            models_sha256="0" * 64,
+            domain=pair_spec(n).domain,
+            base=pair_spec(n).base,
+            identical=False,
+            a_is_faker=True,
+            probability=0.9 if ok else 0.1,
+        )
+        for n, ok in zip(names, drawn, strict=True)
+    ]
+    return LineupRecord(id=identity.id(), identity=identity, sets=[], verdicts=verdicts)
+
+
+def test_a_strategy_that_left_pairs_out_is_in_no_table() -> None:
+    whole, part = record("noise", 1.0), record("steering", 1.0, NAMES[:50])
+    assert restricted([whole, part], "lineup-test") == [whole]
+    with pytest.raises(UsageError, match="no strategy has judged all 96 pairs of lineup-test"):
+        restricted([part], "lineup-test")
+
+
+def test_two_records_of_one_strategy_are_refused() -> None:
+    with pytest.raises(ValidationFailed, match="two records of noise"):
+        restricted([record("noise", 1.0), record("noise", 1.0, seed=1)], "lineup-test")
+
+
+def test_the_order_replicates_does_not_or_is_unresolved() -> None:
+    accuracy = {
+        "uniform_noise": dict.fromkeys(PLACES, 0.95),
+        "log_prob": dict.fromkeys(PLACES, 0.6),
+        "concepts": dict.fromkeys(PLACES, 0.5),
+        "decision_speed": {p: 0.4 + 0.2 * (i % 2) for i, p in enumerate(PLACES)},
+    }
+    found = {(o.better, o.worse): o for o in outcomes(accuracy)}
+    assert found["uniform_noise", "log_prob"].verdict == "replicates"
+    assert found["concepts", "log_prob"].verdict == "does not replicate"
+    assert found["concepts", "decision_speed"].verdict == "unresolved"
+    assert found["steering", "log_prob"].verdict == "not run"
+
+
+def test_the_files_say_the_same_twice() -> None:
+    found = [record("noise", 0.9), record("random", 0.5), record("log_prob", 0.7)]
+    assert markdown(found).index("| noise |") < markdown(found).index(
+        "| log\\_prob |" if "log\\_prob" in markdown(found) else "| log_prob |"
+    )
+    assert csv_text(found).count("\n") == 4 and '"verdict": "not run"' in json_text(found)
+    assert figure(found) == figure(found)
