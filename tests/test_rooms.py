@@ -25,7 +25,7 @@ STOREYS = (
         "agreement",
         "verbal",
     ),
-    *("lineup", "views", "inspection", "app", "explaining", "commands", "sweeps"),
+    *("views", "lineup", "inspection", "app", "explaining", "commands", "sweeps"),
 )
 """Rooms of `harness/`, lowest first; its own files (`terminal`, `files`, `parallel`) stand below them all."""
 LISTS = ("organisms/families", "organisms/world", "methods/strategies", "harness/commands")

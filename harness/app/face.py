@@ -9,10 +9,10 @@ from markupsafe import Markup, escape
 
 from ...organisms.errors import DiffbenchError
 from ..escape import plain
-from ..inspection.page import page
+from ..inspection.faces.page import page
+from ..inspection.faces.words import at_work, four, parted
 from ..inspection.report import Report
 from ..inspection.trial import Trial
-from ..inspection.words import at_work, four, parted
 
 FOLDER = Path(__file__).parent
 TITLE = Markup(

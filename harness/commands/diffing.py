@@ -77,8 +77,8 @@ def diff_pair(
             from ..cache import Cache
             from ..diffs.diffing import diff
             from ..inspection.collect import report
+            from ..inspection.faces.terminal import view
             from ..inspection.subject import subject
-            from ..inspection.terminal import view
             from ..runs.folder import check_writable
             from .undescribed import cells_of, undescribed
 

@@ -110,7 +110,7 @@ def explain(
             from ..explaining import explain as explaining
             from ..explaining.material import Material
             from ..inspection.explained import file_of
-            from ..inspection.words import explained_lines
+            from ..inspection.faces.words import explained_lines
 
             of = named_subject(run, places, scratch, organism, layer, own, allow_other_base)
             if latent is not None:

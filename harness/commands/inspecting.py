@@ -84,14 +84,14 @@ def show_run(
             found = report(of, usable_device(device), None if no_cache else Cache.of_user(), tell)
         if html is not None:
             from ..files import atomic_write_text
-            from ..inspection.page import page
+            from ..inspection.faces.page import page
 
             atomic_write_text(html, page(found, wanted))
             say(f"written: {html}", err=True)
         if as_json:
             say(found.model_dump_json(indent=1))
         elif html is None:
-            from ..inspection.terminal import view
+            from ..inspection.faces.terminal import view
 
             show(view(found, wanted))
 
@@ -153,7 +153,7 @@ def try_run(
         if as_json:
             say(found.model_dump_json(indent=1))
         else:
-            from ..inspection.terminal import tried
+            from ..inspection.faces.terminal import tried
 
             show(tried(found))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ..inspection.activations import spelled
-from ..inspection.words import parted
+from ..inspection.faces.words import parted
 from . import prompts
 from .contexts import Half, Window
 from .endpoint import Endpoint, Reply

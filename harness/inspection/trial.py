@@ -13,9 +13,9 @@ from ..records.identity import Said
 from ..runs.stage import Stage
 from .activations import ReadOut, seen, spelled
 from .answers import STRENGTH, Workshop, uses
+from .faces.words import which
 from .report import Answer, Part, Token, Use, shade
 from .subject import Subject
-from .words import which
 
 Where = Literal["both", "base", "organism"]
 

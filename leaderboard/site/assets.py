@@ -8,8 +8,8 @@ import re
 from importlib.metadata import distribution
 from pathlib import Path
 
-from ...harness.inspection.page import FOLDER as REPORT
-from ...harness.inspection.page import STYLE
+from ...harness.inspection.faces.page import FOLDER as REPORT
+from ...harness.inspection.faces.page import STYLE
 from ...organisms.errors import PrerequisiteError
 from ..pages.style import DRAWINGS
 

@@ -1,6 +1,6 @@
 """The page of one record: what `bench show` tells of it, its scores, where it comes from, and the command that makes it again."""
 
-from ...harness.inspection.page import body
+from ...harness.inspection.faces.page import body
 from ...harness.inspection.recorded import of_record
 from ...harness.records.result import Result
 from ..board.account import command_of

@@ -12,7 +12,7 @@ from diffbench.harness.explaining.endpoint import Reply
 from diffbench.harness.explaining.judges import Model, Rules
 from diffbench.harness.explaining.ngrams import Explanation, Term
 from diffbench.harness.explaining.prompts import BATCH, Prompt
-from diffbench.harness.inspection.words import score_line
+from diffbench.harness.inspection.faces.words import score_line
 
 TOKENIZER: Any = type("Letters", (), {"decode": lambda self, ids: " ".join(chr(i) for i in ids)})()
 HALF = Half(

@@ -4,8 +4,8 @@ import re
 
 import pytest
 from diffbench.harness.escape import CONTROLS
-from diffbench.harness.inspection import terminal
-from diffbench.harness.inspection.page import page
+from diffbench.harness.inspection.faces import terminal
+from diffbench.harness.inspection.faces.page import page
 from diffbench.harness.inspection.report import (
     Active,
     Answer,

@@ -8,8 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .report import KINDS, MARKED, Answer, Answers, Context, Histogram, Report, Shown, Token
-from .trial import Trial
+from ..report import KINDS, MARKED, Answer, Answers, Context, Histogram, Report, Shown, Token
+from ..trial import Trial
 from .words import at_work, curve_lines, explained_lines, four, how_active, parted, won_line
 
 SHADES = ("", "black on #fff3c4", "black on #ffd873", "black on #ffab40", "bold black on #ff7f11")

@@ -12,9 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from ..escape import plain
-from ..records.result import Curve
-from .report import KINDS, Histogram, Report
+from ...escape import plain
+from ...records.result import Curve
+from ..report import KINDS, Histogram, Report
 from .words import at_work, curve_lines, curve_name, explained_lines, four, how_active, parted, won_line
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 520, 150, 34, 18

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..records.result import Curve
-from .report import Answer, Explained, Shown, Use, Won, WordScore
+from ...records.result import Curve
+from ..report import Answer, Explained, Shown, Use, Won, WordScore
 
 DOES = {"add": "added to the base", "subtract": "subtracted from the organism", "ablate": "ablated in the organism"}
 

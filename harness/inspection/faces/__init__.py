@@ -1,0 +1,1 @@
+"""The faces of a report: the terminal and the page, and the sentences that they share."""
