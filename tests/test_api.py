@@ -92,6 +92,7 @@ def test_of_several_a_damaged_one_is_left_out_with_a_warning_and_alone_it_raises
         db.run("oracle", "own.yaml", limit=9)
 
 
+@pytest.mark.slow
 def test_a_table_marks_what_is_partial_and_says_what_a_null_has() -> None:
     frame = db.table(db.run("random", [FOX, "null/base-identical"], limit=9)).set_index("organism")
     assert list(frame["limit"]) == [9, 9]
@@ -127,6 +128,7 @@ def test_a_class_whose_helper_changed_is_another_method(tmp_path: Path) -> None:
     assert from_class(MeanDifference).origin == "built-in"
 
 
+@pytest.mark.slow
 def test_a_notebooks_class_is_run_again_because_other_cells_may_have_changed(tmp_path: Path) -> None:
     """In a notebook a class has no file; `exec` from lines that `inspect` knows is what its kernel does."""
     script = f"""

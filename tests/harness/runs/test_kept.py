@@ -228,6 +228,7 @@ def bench(tmp_path: Path, *words: str) -> tuple[int, dict[str, Any], str]:
     return done.exit_code, json.loads(done.stdout) if done.exit_code == 0 else {}, done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_it_measured_unless_told_not_to_and_goes_on_where_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from ...conftest import SHORT
 from .test_cells import Quiet
 
 
+@pytest.mark.slow
 def test_a_second_opinion_is_formed_not_read_and_agrees(tmp_path: Path, organism: Organism) -> None:
     method = load_method("mean_diff")
     runs = []
