@@ -57,7 +57,7 @@ class Both(Record):
 
     value: float
     random: float
-    """With random rows of the same shape; for activations: with the text of B moved by half."""
+    """With random rows of the same shape; for activations: with the text of B moved by half, each kind within itself."""
     alike: float | None = None
     """With random rows of the same second moment."""
 
@@ -169,11 +169,11 @@ def compare(
     start = time.perf_counter()
     refuse(given, side)
     notes = list[str]()
-    codes, read_tokens = list[Codes | None](), 0
+    codes, lengths = list[Codes | None](), list[int]()
     whose = _organisms(given, organism, notes) if tokens else None
     if whose:
         progress("reading text")
-        found, read_tokens = codes_on_text([g.dictionary for g in given], whose, tokens)
+        found, lengths = codes_on_text([g.dictionary for g in given], whose, tokens)
         codes = [*found]
     else:
         notes.append(
@@ -186,7 +186,7 @@ def compare(
     pairs = list[Agreement]()
     for i, j in combinations(range(len(given)), 2):
         progress(f"comparing {given[i].name} with {given[j].name}")
-        pairs.append(_agreement(i, j, rows[i], rows[j], firing[i], firing[j]))
+        pairs.append(_agreement(i, j, rows[i], rows[j], firing[i], firing[j], lengths))
     if any(p.identical for p in pairs):
         notes.append(
             "Some rows of two dictionaries are one vector to 1e-6: the same training, or latents that kept the initial rows of one seed. "
@@ -196,7 +196,7 @@ def compare(
     return Comparison(
         dictionaries=listed,
         pairs=pairs,
-        text_tokens=read_tokens,
+        text_tokens=sum(lengths),
         notes=notes,
         seconds=round(time.perf_counter() - start, 2),
     )
@@ -272,7 +272,9 @@ def _kept(given: Given, side: Side | None, codes: Codes | None) -> Tensor:
     return keep.nonzero()[:, 0]
 
 
-def _agreement(i: int, j: int, a: Tensor, b: Tensor, f: Codes | None, g: Codes | None) -> Agreement:
+def _agreement(
+    i: int, j: int, a: Tensor, b: Tensor, f: Codes | None, g: Codes | None, lengths: Sequence[int]
+) -> Agreement:
     found, matches = compare_rows(a, b)
     random, alike = random_chance(len(a), len(b), a.shape[1]), alike_chance(a, b)
 
@@ -281,7 +283,7 @@ def _agreement(i: int, j: int, a: Tensor, b: Tensor, f: Codes | None, g: Codes |
 
     firing = dict[str, Both]()
     if f is not None and g is not None:
-        have, moved = correlate(f, g, matches), chance(f, g, matches)
+        have, moved = correlate(f, g, matches), chance(f, g, matches, lengths)
         firing = {f"firing_{name}": _firing(have, moved, name) for name in ("ab", "ba", "matched") if len(matches[0])}
     return Agreement(
         a=i,
