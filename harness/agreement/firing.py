@@ -17,6 +17,7 @@ from scipy import sparse
 from torch import Tensor
 
 from ...methods.formats import Dictionary
+from ...organisms.errors import UsageError
 from ...organisms.organism import Organism
 from ...organisms.texts import Texts
 from ..pairs.engine import SIDES
@@ -92,6 +93,9 @@ def codes_on_text(
     Args:
         dictionaries: with the layer that each codes.
         organisms: whose pair each belongs to, all on one base; the text is that of the first.
+
+    Raises:
+        UsageError: an organism without the block or the width that a dictionary codes.
     """
     rows: list[tuple[Tensor, Tensor]] | None = None
     parts: dict[int, list[Codes]] = {i: [] for i in range(len(dictionaries))}
@@ -99,6 +103,12 @@ def codes_on_text(
         stage = Stage.load(organism)
         rows = rows or _text(stage.pair, stage.texts, tokens)
         mine = [i for i, o in enumerate(organisms) if o.name == name]
+        for card in (dictionaries[i].card for i in mine):
+            if card.d_model != stage.pair.d_model or (card.layer or 0) >= stage.pair.n_layers:
+                raise UsageError(
+                    f"a dictionary of block {card.layer} and width {card.d_model} has nothing to read in {name}, whose models have "
+                    f"{stage.pair.n_layers} blocks of width {stage.pair.d_model}; give -o an organism of its base, or --tokens 0"
+                )
         for layer in sorted({_layer(dictionaries[i]) for i in mine}):
             _code(
                 stage.pair.at(layer),
