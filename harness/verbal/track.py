@@ -148,7 +148,7 @@ def _labels(runs: Sequence[Identity]) -> list[str]:
 
 
 def together(tracks: Sequence[Track]) -> Track:
-    """Several tracks as one; a cell that stands in two of them counts once.
+    """Several tracks as one; a cell that stands in two of them counts once, and one that failed not at all if it went well elsewhere.
 
     Raises:
         UsageError: it says something else in each.
@@ -161,8 +161,8 @@ def together(tracks: Sequence[Track]) -> Track:
                 f"{cell.method} on {cell.organism} with seed {cell.seed} stands there twice with other claims, and their mean would be of "
                 "neither: give the file or folder of one"
             )
-    lost = [f for t in tracks for f in t.failed if (f.organism, f.method, f.seed) not in cells]
-    return Track(cells=list(cells.values()), failed=lost)
+    lost = {(f.organism, f.method, f.seed): f for t in tracks for f in t.failed}
+    return Track(cells=list(cells.values()), failed=[f for where, f in lost.items() if where not in cells])
 
 
 def load_track(path: Path) -> Track:

@@ -134,5 +134,6 @@ def test_a_cell_of_two_files_counts_once_and_may_not_differ() -> None:
     later = one.model_copy(update={"seconds": 3.0})
     both = together([Track(cells=[], failed=[lost]), Track(cells=[one]), Track(cells=[later])])
     assert both == Track(cells=[one])
+    assert together([Track(cells=[], failed=[lost])] * 2).failed == [lost]
     with pytest.raises(UsageError, match="stands there twice with other claims"):
         together([Track(cells=[one]), Track(cells=[other])])
