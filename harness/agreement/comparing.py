@@ -20,7 +20,7 @@ from ...organisms.errors import UsageError, ValidationFailed
 from ...organisms.organism import Organism
 from ...organisms.registry import load_organism, organism_names
 from ..records.identity import Record
-from ..runs.dictionaries import load
+from ..runs.dictionaries import base_of, load
 from .firing import Codes, Correlation, chance, codes_on_text, correlate
 from .similarity import Matching, alike_chance, compare_rows, formula, matching_of, random_chance
 
@@ -57,7 +57,7 @@ class Both(Record):
 
     value: float
     random: float
-    """With random rows of the same shape; for activations: with the text of B moved by half."""
+    """With random rows of the same shape; for activations: with the text of B moved by half, each kind within itself."""
     alike: float | None = None
     """With random rows of the same second moment."""
 
@@ -169,11 +169,11 @@ def compare(
     start = time.perf_counter()
     refuse(given, side)
     notes = list[str]()
-    codes, read_tokens = list[Codes | None](), 0
+    codes, lengths = list[Codes | None](), list[int]()
     whose = _organisms(given, organism, notes) if tokens else None
     if whose:
         progress("reading text")
-        found, read_tokens = codes_on_text([g.dictionary for g in given], whose, tokens)
+        found, lengths = codes_on_text([g.dictionary for g in given], whose, tokens)
         codes = [*found]
     else:
         notes.append(
@@ -186,7 +186,7 @@ def compare(
     pairs = list[Agreement]()
     for i, j in combinations(range(len(given)), 2):
         progress(f"comparing {given[i].name} with {given[j].name}")
-        pairs.append(_agreement(i, j, rows[i], rows[j], firing[i], firing[j]))
+        pairs.append(_agreement(i, j, rows[i], rows[j], firing[i], firing[j], lengths))
     if any(p.identical for p in pairs):
         notes.append(
             "Some rows of two dictionaries are one vector to 1e-6: the same training, or latents that kept the initial rows of one seed. "
@@ -196,7 +196,7 @@ def compare(
     return Comparison(
         dictionaries=listed,
         pairs=pairs,
-        text_tokens=read_tokens,
+        text_tokens=sum(lengths),
         notes=notes,
         seconds=round(time.perf_counter() - start, 2),
     )
@@ -219,11 +219,6 @@ def refuse(given: Sequence[Given], side: Side | None) -> None:
                 f"{first.name} has residuals of width {a.d_model}, {other.name} of {b.d_model}: rows of other widths have no cosine; "
                 "compare dictionaries of one base"
             )
-        if a.base and b.base and a.base != b.base:
-            raise UsageError(
-                f"{first.name} is of the base {a.base}, {other.name} of {b.base}: the coordinates of two bases have nothing to do with "
-                "each other, so a cosine would be chance; compare dictionaries of one base"
-            )
         here, there = first.codes(side), other.codes(side)
         if here != there:
             joint = "concat" in (here, there)
@@ -235,16 +230,30 @@ def refuse(given: Sequence[Given], side: Side | None) -> None:
             raise UsageError(
                 f"{first.name} codes {WHAT[here]}, {other.name} {WHAT[there]}: their rows have no cosine; {fix}"
             )
+    _one_base([(g.name, g.dictionary.card.base) for g in given])
+
+
+def _one_base(found: Sequence[tuple[str, str | None]]) -> None:
+    """Raise UsageError where two of these, as (what, its base if that is known), are of different bases."""
+    known = [(what, base) for what, base in found if base]
+    for what, base in known[1:]:
+        if base != known[0][1]:
+            raise UsageError(
+                f"{known[0][0]} is of the base {known[0][1]}, {what} of {base}: the coordinates of two bases have nothing to do with each "
+                "other, so a cosine or an activation would be chance; compare dictionaries of one base"
+            )
 
 
 def _organisms(given: Sequence[Given], organism: str | None, notes: list[str]) -> list[Organism] | None:
-    """Whose pair each dictionary is run on; None with a note where that is not known."""
+    """Whose pair each dictionary is run on, all on one base; None with a note where that is not known."""
+    bases = [(g.name, g.dictionary.card.base) for g in given]
     lacking = [g.name for g in given if g.dictionary.card.layer is None]
     if lacking:
         notes.append(f"Activations were not compared: {', '.join(lacking)} does not say which block it codes.")
         return None
     if organism is not None:
         one = load_organism(organism)
+        _one_base([*bases, (f"--organism {organism}", base_of(one.source, one.name))])
         return [one] * len(given)
     known, cards = set(organism_names()), [g.dictionary.card for g in given]
     if other := [g.name for g in given if g.dictionary.card.organism not in known]:
@@ -258,6 +267,9 @@ def _organisms(given: Sequence[Given], organism: str | None, notes: list[str]) -
     ]:
         notes.append(f"Activations were not compared: the organism of {', '.join(stale)} has other weights here.")
         return None
+    _one_base(
+        [*bases, *((f"the organism of {g.name}", base_of(o.source, o.name)) for g, o in zip(given, found, strict=True))]
+    )
     return found
 
 
@@ -272,7 +284,9 @@ def _kept(given: Given, side: Side | None, codes: Codes | None) -> Tensor:
     return keep.nonzero()[:, 0]
 
 
-def _agreement(i: int, j: int, a: Tensor, b: Tensor, f: Codes | None, g: Codes | None) -> Agreement:
+def _agreement(
+    i: int, j: int, a: Tensor, b: Tensor, f: Codes | None, g: Codes | None, lengths: Sequence[int]
+) -> Agreement:
     found, matches = compare_rows(a, b)
     random, alike = random_chance(len(a), len(b), a.shape[1]), alike_chance(a, b)
 
@@ -281,7 +295,7 @@ def _agreement(i: int, j: int, a: Tensor, b: Tensor, f: Codes | None, g: Codes |
 
     firing = dict[str, Both]()
     if f is not None and g is not None:
-        have, moved = correlate(f, g, matches), chance(f, g, matches)
+        have, moved = correlate(f, g, matches), chance(f, g, matches, lengths)
         firing = {f"firing_{name}": _firing(have, moved, name) for name in ("ab", "ba", "matched") if len(matches[0])}
     return Agreement(
         a=i,

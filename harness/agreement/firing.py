@@ -3,7 +3,8 @@
 With codes F [T, n_A] and G [T, n_B] on the same T tokens, s their sums, q their sums of squares and S = FᵀG,
     r_ij = (T S_ij − s_i s_j) / √((T q_i − s_i²)(T q_j − s_j²)).
 Codes are sparse, so S is: where two latents are never active on one token, r is not positive, and the best partner of a latent that
-shares no token with any counts 0. Chance is the same with G moved along the text by half of it.
+shares no token with any counts 0. Chance is the same with G moved along the text, each kind of text within itself by half of its own
+length: moved over all of it, chat would lie on neutral text, and what fires by the kind of text alone would count as agreement.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from scipy import sparse
 from torch import Tensor
 
 from ...methods.formats import Dictionary
+from ...organisms.errors import UsageError
 from ...organisms.organism import Organism
 from ...organisms.texts import Texts
 from ..pairs.engine import SIDES
@@ -64,10 +66,19 @@ def correlate(f: Codes, g: Codes, matches: tuple[Tensor, Tensor]) -> Correlation
     return Correlation(float(best_a.mean()), float(best_b.mean()), float(own.mean()) if len(own) else float("nan"))
 
 
-def chance(f: Codes, g: Codes, matches: tuple[Tensor, Tensor]) -> Correlation:
-    """`correlate` with the codes of B moved along the text by half of it."""
-    half = g.shape[0] // 2
-    return correlate(f, sparse.csr_matrix(sparse.vstack([g[half:], g[:half]])), matches)
+def chance(f: Codes, g: Codes, matches: tuple[Tensor, Tensor], lengths: Sequence[int]) -> Correlation:
+    """`correlate` with the codes of B moved along the text, each kind of text within itself by half of its length.
+
+    Args:
+        lengths: tokens of each kind, in the order in which they stand.
+    """
+    assert sum(lengths) == g.shape[0]
+    moved, start = list[Codes](), 0
+    for n in lengths:
+        half, end = start + n // 2, start + n
+        moved += [g[half:end], g[start:half]]
+        start = end
+    return correlate(f, sparse.csr_matrix(sparse.vstack(moved)), matches)
 
 
 def _sums(x: Codes) -> NDArray[np.float64]:
@@ -76,12 +87,15 @@ def _sums(x: Codes) -> NDArray[np.float64]:
 
 def codes_on_text(
     dictionaries: Sequence[Dictionary], organisms: Sequence[Organism], tokens: int
-) -> tuple[list[Codes], int]:
-    """Codes of every dictionary on the same held-out text, neutral and chat in equal parts, and how many tokens that is.
+) -> tuple[list[Codes], list[int]]:
+    """Codes of every dictionary on the same held-out text, first neutral, then about as much chat, and the tokens of each.
 
     Args:
         dictionaries: with the layer that each codes.
         organisms: whose pair each belongs to, all on one base; the text is that of the first.
+
+    Raises:
+        UsageError: an organism without the block or the width that a dictionary codes.
     """
     rows: list[tuple[Tensor, Tensor]] | None = None
     parts: dict[int, list[Codes]] = {i: [] for i in range(len(dictionaries))}
@@ -89,6 +103,12 @@ def codes_on_text(
         stage = Stage.load(organism)
         rows = rows or _text(stage.pair, stage.texts, tokens)
         mine = [i for i, o in enumerate(organisms) if o.name == name]
+        for card in (dictionaries[i].card for i in mine):
+            if card.d_model != stage.pair.d_model or (card.layer or 0) >= stage.pair.n_layers:
+                raise UsageError(
+                    f"a dictionary of block {card.layer} and width {card.d_model} has nothing to read in {name}, whose models have "
+                    f"{stage.pair.n_layers} blocks of width {stage.pair.d_model}; give -o an organism of its base, or --tokens 0"
+                )
         for layer in sorted({_layer(dictionaries[i]) for i in mine}):
             _code(
                 stage.pair.at(layer),
@@ -97,7 +117,7 @@ def codes_on_text(
                 parts,
             )
     held: list[Codes] = [sparse.csr_matrix(sparse.vstack(part)) for part in parts.values()]
-    return held, held[0].shape[0]
+    return held, [int(real.sum()) for _, real in rows or []]
 
 
 def _layer(dictionary: Dictionary) -> int:

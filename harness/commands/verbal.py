@@ -8,7 +8,7 @@ import typer
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 if TYPE_CHECKING:
-    from ..verbal.scoring import Track
+    from ..verbal.scoring import Track, Verdicts
 
 app = typer.Typer(
     no_args_is_help=True, help="Findings in words, a track of its own: run methods, score claims without a judge."
@@ -33,7 +33,8 @@ def verbal_run(
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Most tokens a method may read and write.")] = 60_000,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Wall clock a method may use.")] = 600.0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Also write the claims there (JSON).", show_default=False)
+        Path | None,
+        typer.Option("--out", help="Also write the claims there (JSON), after every cell.", show_default=False),
     ] = None,
     verdicts: VerdictsOption = None,
     as_json: JsonFlag = False,
@@ -45,7 +46,7 @@ def verbal_run(
         from ...organisms.errors import UsageError
         from ...organisms.registry import expand
         from ..files import atomic_write_text
-        from ..verbal.track import methods_of, run
+        from ..verbal.track import load_verdicts, methods_of, run
 
         try:
             seeds = list(dict.fromkeys(int(s) for s in seed.split(",")))
@@ -53,10 +54,20 @@ def verbal_run(
             raise UsageError(f"--seed {seed!r} is no list of numbers; give e.g. 0,1,2") from error
         names = expand([n for given in organism for n in given.split(",")])
         methods = methods_of([n for given in method or [] for n in given.split(",")])
-        track = run(methods, names, seeds, Budget(tokens, seconds), lambda line: say(line, err=True))
-        if out is not None:
-            atomic_write_text(out, track.model_dump_json(indent=1) + "\n")
-        _tell(track, verdicts, as_json)
+        judged = load_verdicts(verdicts) if verdicts else None
+
+        def done(track: "Track") -> None:
+            if out is not None:
+                atomic_write_text(out, track.model_dump_json(indent=1) + "\n")
+
+        try:
+            track = run(methods, names, seeds, Budget(tokens, seconds), lambda line: say(line, err=True), done)
+        except KeyboardInterrupt as interrupt:
+            kept = f"cells that were finished are in {out}" if out else "nothing is kept without --out"
+            raise KeyboardInterrupt(f"{kept}; the same command begins anew") from interrupt
+        _tell(track, judged, as_json)
+        if track.failed:
+            raise typer.Exit(1)
 
 
 @app.command("score")
@@ -70,24 +81,23 @@ def verbal_score(
 ) -> None:
     """Score claims that are there: of earlier runs of this track, or those that records of bench run carry."""
     with handled(debug), silenced(False):
-        from ..verbal.scoring import Track
-        from ..verbal.track import load_track, of_runs
+        from ..verbal.track import load_track, load_verdicts, of_runs, together
 
-        cells = [c for p in runs if p.suffix == ".json" for c in load_track(p).cells]
+        judged = load_verdicts(verdicts) if verdicts else None
+        tracks = [load_track(p) for p in runs if p.suffix == ".json"]
         folders = [p for p in runs if p.suffix != ".json"]
-        _tell(Track(cells=[*cells, *(of_runs(folders).cells if folders else [])]), verdicts, as_json)
+        _tell(together([*tracks, *([of_runs(folders)] if folders else [])]), judged, as_json)
 
 
-def _tell(track: "Track", verdicts: Path | None, as_json: bool) -> None:
+def _tell(track: "Track", judged: "Verdicts | None", as_json: bool) -> None:
     from ..verbal.scoring import standings
     from ..verbal.terminal import view
-    from ..verbal.track import load_verdicts
 
-    judged = load_verdicts(verdicts) if verdicts else None
     if as_json:
         import json
 
         found = [s.model_dump(mode="json") for s in standings(track.cells, judged)]
-        say(json.dumps({"standings": found, "cells": [c.model_dump(mode="json") for c in track.cells]}, indent=1))
+        kept = track.model_dump(mode="json", include={"cells", "failed"})
+        say(json.dumps({"standings": found, **kept}, indent=1))
     else:
         show(view(track, judged))

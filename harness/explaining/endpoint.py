@@ -79,12 +79,15 @@ class Endpoint:
     Args:
         folder: for the record; None: nothing is kept.
         most_tokens: beyond which nothing more is sent.
-        key: sent as a bearer token; None: none is sent.
+        key: sent as a bearer token, without the white space around it; None: none is sent.
+
+    Raises:
+        PrerequisiteError: a key that no header can hold.
     """
 
     def __init__(self, url: str, model: str, folder: Path | None, most_tokens: int, key: str | None = None):
         self.url, self.model, self.folder, self.most_tokens = url.rstrip("/"), model, folder, most_tokens
-        self._key, self._lock, self.spent, self.replayed = key, threading.Lock(), Spent(), 0
+        self._key, self._lock, self.spent, self.replayed = _sendable(key), threading.Lock(), Spent(), 0
         self._under_way = 0
         """Tokens that are asked for and not yet counted."""
         self._known = dict(_recorded(folder / RESPONSES)) if folder else {}
@@ -189,10 +192,11 @@ class Endpoint:
             answer = self._client.post(f"{self.url}/chat/completions", json=body)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise UsageError(
-                f"--url {self.url!r} is no address ({error}); give e.g. http://127.0.0.1:8000/v1"
+                f"--url {self.url!r} is no address ({self._told(str(error))}); give e.g. http://127.0.0.1:8000/v1"
             ) from error
         except httpx.HTTPError as error:
-            raise Again(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
+            why = self._told(str(error))
+            raise Again(f"{type(error).__name__}: {why}" if why else type(error).__name__) from error
         if answer.status_code in (401, 403):
             raise PrerequisiteError(
                 f"{self.url} refuses the key (HTTP {answer.status_code}); put the right one into the variable that --key-env names"
@@ -212,7 +216,7 @@ class Endpoint:
         return response
 
     def _told(self, text: str) -> str:
-        """The beginning of what an endpoint says, without the key."""
+        """The beginning of what an endpoint, or an error, says, without the key."""
         return (text.replace(self._key, "[key]") if self._key else text)[:200]
 
 
@@ -248,6 +252,17 @@ def estimate(body: dict[str, Any], prompt: Prompt) -> Spent:
     """What one request costs at most, before it is sent."""
     asked = sum(len(m["content"]) for m in body["messages"]) / CHARACTERS
     return Spent(1, int(asked) + 1, prompt.answer_tokens)
+
+
+def _sendable(key: str | None) -> str | None:
+    """A key as it is sent; None: it is empty. What is wrong with one is said without saying it."""
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise PrerequisiteError(
+            "the key holds a line break or a character that is not printable ASCII, which no header can carry; put the right one into the "
+            "variable that --key-env names"
+        )
+    return key or None
 
 
 def extra(name: str) -> Any:

@@ -24,6 +24,7 @@ SHUFFLES = 2
 """Other findings' explanations that each score is taken of."""
 OFFLINE = "n-grams"
 """The explainer without a language model."""
+ALONE = "One finding alone is explained, so there is no other explanation to compare with: --finding 1-3"
 
 
 class Words(NamedTuple):
@@ -62,7 +63,7 @@ def explain(
         )
     notes = ["Activations are of the organism, on harvest text; the organism's own prompts are not read."]
     if len(words) == 1:
-        notes.append("One finding alone is explained, so there is no other explanation to compare with: --finding 1-3")
+        notes.append(ALONE)
     return Explanations(
         explainer=endpoint.model if endpoint else OFFLINE,
         prompts=VERSION if endpoint else None,
@@ -87,20 +88,48 @@ def explain_all(
     words = dict[int, Words]()
     for number in material.contexts:
         progress(f"explaining finding {number}")
-        words[number] = _words(material, number, _judge(material, number, endpoint), with_outputs)
+        words[number] = _words(material, number, endpoint, with_outputs)
     return words
 
 
 def keep(path: Path, subject: Subject, new: Explanations) -> None:
-    """Write explanations beside what is there of other explainers, and of other findings by the same one under the same settings."""
+    """Write explanations beside what is there of other explainers, and of the same one under the same settings.
+
+    Of the same one other findings stay, and of a finding that is said in the same words what was not asked for again.
+    """
     old = explanations_of(subject)
     by = dict(old.by) if old else {}
     known = by.get(new.explainer)
     if known and (known.prompts, known.seed, known.tokens) == (new.prompts, new.seed, new.tokens):
-        new = new.model_copy(update={"findings": dict(sorted((known.findings | new.findings).items()))})
+        new = _together(known, new)
     by[new.explainer] = new
     file = Beside(findings_sha256=subject.sha256, organism_sha256=subject.organism.sha256, layer=subject.layer, by=by)
     atomic_write_text(path, file.model_dump_json(indent=1) + "\n")
+
+
+def _together(old: Explanations, new: Explanations) -> Explanations:
+    """Explanations of one explainer under one setting, from two calls."""
+    again = {n: _again(old.findings[n], e) if n in old.findings else e for n, e in new.findings.items()}
+    findings = dict(sorted((old.findings | again).items()))
+    compared = any(s.shuffled for e in findings.values() for s in e.scores)
+    notes = [n for n in dict.fromkeys([*old.notes, *new.notes]) if not (n == ALONE and compared)]
+    return new.model_copy(update={"findings": findings, "notes": notes})
+
+
+def _again(old: Explained, new: Explained) -> Explained:
+    """A finding explained again: in other words nothing of the old stays; in the same, all that this call did not ask for."""
+    if old.text != new.text:
+        return new
+    known = {s.scorer: s for s in old.scores}
+    scores = known | {s.scorer: _compared(known.get(s.scorer), s) for s in new.scores}
+    kept = [scores[name] for name in SCORERS if name in scores]
+    return new.model_copy(update={"outputs": new.outputs or old.outputs, "scores": kept})
+
+
+def _compared(old: WordScore | None, new: WordScore) -> WordScore:
+    """A score taken again, with others' explanations beside it if it was compared with them before and is not now."""
+    same = old is not None and old.shuffled and not new.shuffled and (old.by, old.value) == (new.by, new.value)
+    return new.model_copy(update={"shuffled": old.shuffled}) if old and same else new
 
 
 def _judge(material: Material, number: int, endpoint: Endpoint | None) -> Judge:
@@ -108,10 +137,11 @@ def _judge(material: Material, number: int, endpoint: Endpoint | None) -> Judge:
     return Model(tokenizer, endpoint) if endpoint else Rules(tokenizer, material.reader(number), material.seed)
 
 
-def _words(material: Material, number: int, judge: Judge, with_outputs: bool) -> Words:
+def _words(material: Material, number: int, endpoint: Endpoint | None, with_outputs: bool) -> Words:
     around = material.contexts[number]
     if around.why_not:
         return Words(None, None, around.why_not)
+    judge = _judge(material, number, endpoint)  # reads windows that are not active, of which there are some only now
     text = judge.explain(around.explain)
     if text is None:
         return Words(None, None, f"no explanation could be read from the answers of {judge.name}")

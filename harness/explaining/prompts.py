@@ -15,6 +15,8 @@ TOP = 9
 """Largest activation on the scale that a model reads and answers: one digit, so one token."""
 BATCH = 5
 """Texts a request."""
+ONE_DIGIT = re.compile(r"\D*(\d)\D*")
+"""A token with one digit among whatever else."""
 
 
 class Prompt(NamedTuple):
@@ -137,20 +139,22 @@ def read_answers(content: str, n: int, most: int = 1) -> list[int] | None:
 
 
 def read_activations(logprobs: Sequence[Any], n: int) -> list[float] | None:
-    """Expected activation of each of n tokens from the log-probabilities of an answer's digits: Σ p·digit / Σ p over the digits listed."""
-    found = list[float]()
-    for at in logprobs:
-        if re.fullmatch(r"\D*\d\D*", str(at["token"])):
-            weights = {
-                int(d[0]): math.exp(float(t["logprob"]))
-                for t in [at, *at.get("top_logprobs", [])]
-                if len(d := re.findall(r"\d", str(t["token"]))) == 1
-            }
-            total = sum(weights.values())
-            if not total:
-                return None
-            found.append(sum(k * p for k, p in weights.items()) / total)
-    return found if len(found) == n else None
+    """Expected activation of each of n tokens from the log-probabilities of an answer's digits: Σ p·digit / Σ p over the digits listed.
+
+    None: other than n digits, or one whose log-probabilities are not all told.
+    """
+    try:
+        found = [_expected(at) for at in logprobs if ONE_DIGIT.fullmatch(str(at["token"]))]
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return None
+    return found if len(found) == n and all(map(math.isfinite, found)) else None
+
+
+def _expected(at: dict[str, Any]) -> float:
+    """Of one place. A token that is listed twice counts once; two spellings of a digit, as "4" and " 4", are two tokens and add up."""
+    listed = {str(t["token"]): t["logprob"] for t in [*(at.get("top_logprobs") or []), at]}
+    digits = [(int(one[1]), math.exp(float(p))) for token, p in listed.items() if (one := ONE_DIGIT.fullmatch(token))]
+    return sum(digit * p for digit, p in digits) / sum(p for _, p in digits)
 
 
 def _object(content: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ organism) is taken from the result. A written folder appears at once: it is made
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -24,7 +25,7 @@ from ...methods.formats import (
 )
 from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import load_card
-from ..records.result import Result, load_result
+from ..records.result import load_result
 from .folder import DICTIONARY, RESULT
 from .packs import reason
 
@@ -84,7 +85,7 @@ def of_run(folder: Path) -> Dictionary:
                 "n_latents": n,
                 "layer": who.layer,
                 "hook": f"blocks.{who.layer}.hook_resid_post",
-                "base": _base(result),
+                "base": base_of(result.provenance.source, who.organism),
                 "organism": who.organism,
                 "organism_sha256": who.organism_sha256,
                 "method": who.method,
@@ -99,12 +100,16 @@ def of_run(folder: Path) -> Dictionary:
     return Dictionary(raw, card)
 
 
-def _base(result: Result) -> str | None:
-    """Name of the base model: as given for a user's pair, from the card for an organism of the zoo."""
-    given = result.provenance.source.get("base")
+def base_of(source: Mapping[str, str], organism: str) -> str | None:
+    """Name of the base model: as given for a user's pair, from the card for an organism of the zoo; None: not known.
+
+    Args:
+        source: of the organism, as a record has it too.
+    """
+    given = source.get("base")
     if given is None:
         with contextlib.suppress(DiffbenchError):
-            return load_card(result.identity.organism).base
+            return load_card(organism).base
     return given
 
 

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import Field
 from scipy import stats
 
 from ..records.identity import Record, Said
@@ -37,6 +38,7 @@ class Cell(Record):
 
     organism: str
     method: str
+    """Its name; where records of other settings are there too, with those that differ."""
     seed: int
     null: bool
     right: str | None
@@ -61,11 +63,21 @@ class Cell(Record):
         return (self.hit(first) - len(named) / self.answers) / (1 - 1 / self.answers)
 
 
+class Failed(Record):
+    """A cell that ended without claims, which is not silence: it stands in no mean."""
+
+    organism: str
+    method: str
+    seed: int
+    reason: Said
+
+
 class Track(Record):
     """What `bench verbal` keeps."""
 
     schema_version: int = 1
     cells: list[Cell]
+    failed: list[Failed] = Field(default_factory=list[Failed])
 
 
 class Judged(Record):

@@ -5,7 +5,9 @@ of its words anywhere else, so that neither track is read as the other.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,18 +17,22 @@ from ...methods.catalogue import VERBAL
 from ...methods.contract import Budget, check_findings
 from ...methods.entry import MethodEntry
 from ...methods.registry import load_method
-from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
+from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
+from ..devices import trouble
+from ..records.identity import Identity
+from ..records.result import Result
 from ..runs.problem import Problem
 from ..runs.records import records
 from ..runs.stage import Stage
 from ..worker.foreign import load
 from ..worker.host import Usage, run_method
-from .scoring import Cell, Track, Verdicts, read
+from .scoring import Cell, Failed, Track, Verdicts, read
 from .truth import truth_of
 
 Say = Callable[[str], None]
+R = TypeVar("R")
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -41,25 +47,51 @@ def run(
     seeds: Sequence[int],
     budget: Budget,
     say: Say = lambda line: None,
+    done: Callable[[Track], None] = lambda track: None,
 ) -> Track:
-    """Every method on every organism with every seed.
+    """Every method on every organism with every seed. A cell that fails is kept with its reason and does not stop the others.
+
+    Args:
+        done: given all that there is after every cell.
 
     Raises:
-        UsageError: an organism without structured truth, before anything runs. Whatever a method raises.
+        UsageError: an organism without structured truth, or two methods of one name, before anything runs.
     """
+    if twice := sorted(n for n, times in Counter(m.name for m in methods).items() if times > 1):
+        raise UsageError(
+            f"two methods are called {twice[0]!r} and would be averaged; run them one at a time, or rename one"
+        )
     loaded = [load_organism(name) for name in organisms]
     truths = [truth_of(o) for o in loaded]
-    cells = list[Cell]()
+    track = Track(cells=[])
     for organism, truth in zip(loaded, truths, strict=True):
-        stage = Stage.load(organism)
+        stage = _tried(partial(Stage.load, organism))
         for method in methods:
             for seed in seeds if method.stochastic else seeds[:1]:
-                start = time.perf_counter()
-                claims, confidences = _said(stage, organism, method, seed, budget)
-                cell = read(truth, organism.name, method.name, seed, claims, confidences)
-                cells.append(cell.model_copy(update={"seconds": round(time.perf_counter() - start, 2)}))
-                say(f"{organism.name}, {method.name}, seed {seed}: {len(claims)} claim{'s' * (len(claims) != 1)}")
-    return Track(cells=cells)
+                what, start = f"{organism.name}, {method.name}, seed {seed}", time.perf_counter()
+                said = stage
+                if not isinstance(stage, DiffbenchError):
+                    said = _tried(partial(_said, stage, organism, method, seed, budget))
+                if isinstance(said, tuple):
+                    cell = read(truth, organism.name, method.name, seed, *said)
+                    track.cells.append(cell.model_copy(update={"seconds": round(time.perf_counter() - start, 2)}))
+                    say(f"{what}: {len(cell.claims)} claim{'s' * (len(cell.claims) != 1)}")
+                else:
+                    lost = Failed(organism=organism.name, method=method.name, seed=seed, reason=str(said))
+                    track.failed.append(lost)
+                    say(f"{what}: failed: {said}")
+                done(track)
+    return track
+
+
+def _tried(call: Callable[[], R]) -> R | DiffbenchError:
+    """What a call gives, or what a user can do about its failure; a bug is raised."""
+    try:
+        return call()
+    except (DiffbenchError, MemoryError, RuntimeError) as error:
+        if (found := trouble(error, "cpu")) is None:
+            raise
+        return found
 
 
 def _said(stage: Stage, o: Organism, method: MethodEntry, seed: int, budget: Budget) -> tuple[list[str], list[float]]:
@@ -71,21 +103,66 @@ def _said(stage: Stage, o: Organism, method: MethodEntry, seed: int, budget: Bud
 def of_runs(folders: Sequence[Path]) -> Track:
     """Claims that records carry; a run whose method says nothing in words was silent.
 
+    A method that ran with several settings is one method for each of them.
+
     Raises:
-        PrerequisiteError: no sound record there. UsageError: an organism without structured truth.
+        PrerequisiteError: no sound record there. UsageError: an organism without structured truth, or two records of one cell that differ
+            in what no label tells, e.g. the layer.
     """
-    cells = list[Cell]()
+    found = dict[str, Result]()
     for folder in folders:
         for record in records(folder):
             if (r := record.result) is None or record.problems or r.status not in ("ok", "not_applicable"):
                 continue
-            truth = truth_of(load_organism(r.identity.organism))
-            cells.append(read(truth, r.identity.organism, r.identity.method, r.identity.seeds["method"], r.claims, []))
-    if not cells:
+            found[r.id] = r
+    if not found:
         raise PrerequisiteError(
             f"there is no finished run in {', '.join(map(str, folders))}; give what bench run wrote"
         )
-    return Track(cells=cells)
+    labels, cells = _labels([r.identity for r in found.values()]), dict[tuple[str, str, int], Identity]()
+    track = Track(cells=[])
+    for label, r in zip(labels, found.values(), strict=True):
+        who = r.identity
+        other = cells.setdefault((who.organism, label, who.seeds["method"]), who)
+        if other is not who:
+            a, b = other.model_dump(), who.model_dump()
+            raise UsageError(
+                f"there are two records of {label} on {who.organism} with seed {who.seeds['method']}, which differ in "
+                f"{', '.join(k for k in a if a[k] != b[k])}; their mean would be of neither: give the folders of one"
+            )
+        track.cells.append(
+            read(truth_of(load_organism(who.organism)), who.organism, label, who.seeds["method"], r.claims, [])
+        )
+    return track
+
+
+def _labels(runs: Sequence[Identity]) -> list[str]:
+    """What each run's method is called: by its name, with the settings in which runs of that name differ."""
+    settings = [r.config | r.budget | {"version": r.method_version} for r in runs]
+    found = list[str]()
+    for run, own in zip(runs, settings, strict=True):
+        same = [s for r, s in zip(runs, settings, strict=True) if r.method == run.method]
+        differ = [k for k in own if any(s.get(k) != own[k] for s in same)]
+        found.append(run.method + (f" ({', '.join(f'{k}={own[k]}' for k in differ)})" if differ else ""))
+    return found
+
+
+def together(tracks: Sequence[Track]) -> Track:
+    """Several tracks as one; a cell that stands in two of them counts once, and one that failed not at all if it went well elsewhere.
+
+    Raises:
+        UsageError: it says something else in each.
+    """
+    cells = dict[tuple[str, str, int], Cell]()
+    for cell in (c for t in tracks for c in t.cells):
+        known = cells.setdefault((cell.organism, cell.method, cell.seed), cell)
+        if known.model_copy(update={"seconds": cell.seconds}) != cell:
+            raise UsageError(
+                f"{cell.method} on {cell.organism} with seed {cell.seed} stands there twice with other claims, and their mean would be of "
+                "neither: give the file or folder of one"
+            )
+    lost = {(f.organism, f.method, f.seed): f for t in tracks for f in t.failed}
+    return Track(cells=list(cells.values()), failed=[f for where, f in lost.items() if where not in cells])
 
 
 def load_track(path: Path) -> Track:

@@ -56,6 +56,32 @@ def test_what_has_no_cosine_is_refused_with_what_to_do() -> None:
     assert compare([a, given("b", "concat")], "ft", tokens=0).pairs[0].cosine_ab.value < 0.9
 
 
+def test_bases_are_compared_with_every_other_and_with_the_organism() -> None:
+    """A dictionary of another package says no base: what stands after it is compared all the same."""
+    silent, gemma, llama = given("a", base=None), given("b"), given("c", base="tiny-llama")
+    with pytest.raises(UsageError, match="b is of the base tiny-gemma2, c of tiny-llama"):
+        compare([silent, gemma, llama], tokens=0)
+    with pytest.raises(UsageError, match="--organism taboo/gold-narrow of tiny-gemma2"):
+        compare([silent, llama], organism="taboo/gold-narrow")
+    own = [
+        given("a", base=None, organism="taboo/gold-narrow"),
+        given("c", base="tiny-llama", organism="taboo/gold-narrow"),
+    ]
+    with pytest.raises(UsageError, match="the organism of a of tiny-gemma2"):
+        compare(own)
+
+
+@pytest.mark.parametrize("card", [{}, {"d_model": 128, "layer": 90}])
+def test_what_an_organism_cannot_feed_is_refused(
+    card: dict[str, int], stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firing.Stage, "load", lambda organism: stage)  # type: ignore[reportUnknownLambdaType]
+    with pytest.raises(
+        UsageError, match=f"block {card.get('layer', 2)} and width {card.get('d_model', D)} has nothing"
+    ):
+        compare([given("a", **card), given("b", **card)], organism="taboo/gold-narrow", tokens=100)
+
+
 def test_a_dictionary_that_writes_nothing_is_refused() -> None:
     made = dictionary("ft")
     empty = replace(made, coder=made.raw._replace(decoder_NMd=torch.zeros_like(made.raw.decoder_NMd)))

@@ -67,8 +67,20 @@ def test_the_sparse_correlation_is_numpys() -> None:
         r.clip(0).max(0).mean()
     )
     assert found.matched == pytest.approx(r.diagonal()[:5].mean()) and found.matched > 0.9
-    moved = chance(sparse.csr_matrix(f), sparse.csr_matrix(g), matches)
+    moved = chance(sparse.csr_matrix(f), sparse.csr_matrix(g), matches, [200, 200])
     assert abs(moved.matched) < 0.1 and moved.max_ab < 0.2
+
+
+def test_what_fires_by_the_kind_of_text_alone_is_chance() -> None:
+    """Latents that read nothing but whether a text is chat: moved over all of the text, chat would lie on neutral text."""
+    kind = np.repeat([0.0, 1.0], [300, 500])[:, None]
+    f, g = (sparse.csr_matrix(codes(800, 8, seed) * 0.2 + kind) for seed in (0, 1))
+    matches = (torch.arange(8), torch.arange(8))
+    found, moved = correlate(f, g, matches), chance(f, g, matches, [300, 500])
+    assert found.max_ab > 0.9 and moved.max_ab == pytest.approx(found.max_ab, abs=0.01)
+    assert moved.matched == pytest.approx(found.matched, abs=0.01) and chance(f, g, matches, [800]).matched < 0.3
+    odd = chance(f, g, matches, [0, 1, 799])
+    assert odd.max_ab <= 1
 
 
 def test_latents_that_never_meet_count_0() -> None:

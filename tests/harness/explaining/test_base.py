@@ -1,6 +1,7 @@
 """Scores that the base itself gives, outputs under steering, and delphi's format: on the shipped taboo organism."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ def test_a_planted_finding_is_said_and_beats_the_others_explanations(material: M
         assert s.value is not None and s.low is not None and s.shuffled and s.low > max(s.shuffled)
     assert by["intruder"].chance == 0.2 and by["intruder"].by == "the base's residuals"
     assert found.findings[3].text is None and found.findings[3].coverage.startswith("never active")
+
+
+def test_a_finding_that_is_active_everywhere_says_why_it_is_not_explained(material: Material) -> None:
+    """It leaves no window that is not active, so there is nothing for the base to read from."""
+    kept = material.read["neutral"]
+    dense = replace(kept, values=torch.ones_like(kept.values))
+    look = Look({"neutral": dense}, 0, True, material.stage.pair.tokenizer)
+    found = explain(replace(material, looks={1: look}, contexts={1: contexts(look)}, _readers={}), None)
+    assert found.findings[1].text is None and found.findings[1].coverage.startswith("too few contexts")
 
 
 def test_a_loss_does_not_depend_on_what_is_read_beside_it(material: Material) -> None:

@@ -59,6 +59,33 @@ def test_a_wrong_key_is_said_at_once_and_never_written(server: ChatServer, tmp_p
     assert len(server.bodies) == 2 and KEY not in (tmp_path / RESPONSES).read_text()
 
 
+@pytest.mark.parametrize("key", [f"{KEY}\nX: 1", f"{KEY}\x00", f"\N{EN DASH}{KEY}", f"{KEY}\N{NO-BREAK SPACE}x"])
+def test_a_key_that_no_header_carries_is_refused_and_not_said(key: str) -> None:
+    with pytest.raises(PrerequisiteError, match="--key-env") as refused:
+        Endpoint("http://127.0.0.1:9", "m", None, 10**6, key)
+    assert KEY not in str(refused.value)
+
+
+def test_white_space_around_a_key_is_not_sent(server: ChatServer) -> None:
+    server.key = KEY
+    assert Endpoint(server.url, "m", None, 10**6, f" {KEY}\r\n").ask(ASKED[:1], read) == [[1, 0]]
+
+
+@pytest.mark.parametrize(("error", "is_said"), [("LocalProtocolError", PrerequisiteError), ("InvalidURL", UsageError)])
+def test_no_error_says_the_key(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, error: str, is_said: type[Exception]
+) -> None:
+    httpx = module.extra("httpx")
+
+    def refuse(*args: object, **options: object) -> None:
+        raise getattr(httpx, error)(f"Illegal header value b'Bearer {KEY}'")
+
+    monkeypatch.setattr(httpx.Client, "post", refuse)
+    with pytest.raises(is_said, match=r"Bearer \[key\]") as said:
+        Endpoint(server.url, "m", None, 10**6, KEY).ask(ASKED[:1], read)
+    assert KEY not in str(said.value)
+
+
 def test_a_refused_request_and_a_wrong_address_are_said(server: ChatServer, tmp_path: Path) -> None:
     server.always = "400"
     with pytest.raises(UsageError, match="HTTP 400"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from typing import Any
 
 import pytest
@@ -59,17 +60,45 @@ def test_an_object_is_found_among_other_words() -> None:
     assert read_explanation('{"explanation": ""}') is None and read_explanation("words") is None
 
 
-def test_an_activation_is_expected_over_the_digits_that_were_likely() -> None:
-    def token(text: str, *others: tuple[str, float]) -> dict[str, Any]:
-        top = [{"token": t, "logprob": p} for t, p in others]
-        return {"token": text, "logprob": others[0][1] if others else 0.0, "top_logprobs": top}
+HALF, QUARTER = math.log(0.5), math.log(0.25)
 
-    half = -0.6931471805599453
+
+def token(text: str, *others: tuple[str, float]) -> dict[str, Any]:
+    """One place of an answer: what stands there, and what was likely."""
+    top = [{"token": t, "logprob": p} for t, p in others]
+    return {"token": text, "logprob": others[0][1] if others else 0.0, "top_logprobs": top}
+
+
+def test_two_spellings_of_a_digit_add_up() -> None:
+    assert read_activations([token("4", ("4", QUARTER), (" 4", HALF), ("8", QUARTER))], 1) == pytest.approx([5.0])
+    assert read_activations([token("8", ("8", QUARTER), (" 8", QUARTER), ("4", HALF))], 1) == pytest.approx([6.0])
+
+
+@pytest.mark.parametrize(
+    ("place", "read"),
+    [
+        ({"token": "4", "logprob": HALF, "top_logprobs": None}, [4.0]),
+        ({"token": "4", "logprob": HALF}, [4.0]),
+        ({"token": "4", "logprob": None, "top_logprobs": None}, None),
+        ({"token": "4", "logprob": HALF, "top_logprobs": [{"token": "8", "logprob": None}]}, None),
+        ({"token": "4", "logprob": float("nan")}, None),
+        ({"token": "4", "logprob": 1e6}, None),
+        ({"token": "4", "logprob": -1e6}, None),
+        ({"token": "4"}, None),
+        ({"logprob": 0.0}, None),
+        ("4", None),
+    ],
+)
+def test_log_probabilities_that_are_not_told_are_none(place: Any, read: list[float] | None) -> None:
+    assert read_activations([place], 1) == read
+
+
+def test_an_activation_is_expected_over_the_digits_that_were_likely() -> None:
     told = [
         token("["),
-        token("4", ("4", half), ("8", half)),
+        token("4", ("4", HALF), ("8", HALF)),
         token(", "),
-        token("0", ("0", 0.0), ("none", half)),
+        token("0", ("0", 0.0), ("none", HALF)),
         token("]"),
     ]
     assert read_activations(told, 2) == pytest.approx([6.0, 0.0])
