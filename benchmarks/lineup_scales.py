@@ -26,7 +26,7 @@ def scales(names: list[str]) -> dict[str, tuple[float, float, float]]:
     entries = {n: load_method(n, STRATEGIES) for n in BUILTIN if hasattr(load_method(n, STRATEGIES).cls, "score")}
     found = {n: (list[float](), list[float]()) for n in entries}
     with threads(1):
-        for line in lineups(ready(specs, lambda said: typer.echo(said, err=True)), 0):
+        for line in lineups(ready(specs, lambda said: typer.echo(said, err=True)), 0, "scales"):
             lineup = Lineup(line, "+gradients")
             for name, entry in entries.items():
                 score = entry.create(entry.configure({})).score(lineup)  # pyright: ignore[reportAttributeAccessIssue]
