@@ -2,7 +2,7 @@
 
 The idea: the order of the two follows from the names, a seed and a key that is drawn at random and kept in the record, so whoever holds a
 record can check every order in it, and a strategy can compute it from nothing that it is given. What a strategy draws from follows from
-the seed and from what it sees anyway, so another key turns the answers and changes no score.
+the seed and from what it sees anyway, so another key turns the answers of a strategy that treats both alike and changes no score of it.
 """
 
 from collections.abc import Sequence
