@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from diffbench.harness.lineup.problem import Lineup
+from diffbench.harness.lineup.problem import Lineup, TooFewAlike
 from diffbench.harness.lineup.run import lineups, ready
 from diffbench.harness.parallel import threads
 from diffbench.harness.terminal import handled
@@ -26,8 +26,12 @@ def scales(names: list[str]) -> dict[str, tuple[float, float, float]]:
     entries = {n: load_method(n, STRATEGIES) for n in BUILTIN if hasattr(load_method(n, STRATEGIES).cls, "score")}
     found = {n: (list[float](), list[float]()) for n in entries}
     with threads(1):
-        for line in lineups(ready(specs, lambda said: typer.echo(said, err=True)), 0):
-            lineup = Lineup(line, "+gradients")
+        for line in lineups(ready(specs, lambda said: typer.echo(said, err=True)), 0, "scales"):
+            try:
+                lineup = Lineup(line, "+gradients")
+            except TooFewAlike as error:
+                typer.echo(f"left out: {error}", err=True)
+                continue
             for name, entry in entries.items():
                 score = entry.create(entry.configure({})).score(lineup)  # pyright: ignore[reportAttributeAccessIssue]
                 found[name][line.identical].append(score if line.a_is_faker else -score)

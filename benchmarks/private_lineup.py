@@ -5,7 +5,8 @@
     bench lineup run -s all -o ~/private-lineup.json --out ~/private-runs
 
 Base and workplace take turns; each seed follows from HMAC-SHA256 of the secret, so whoever holds it can draw the set again and
-nobody else can. The scenes are other ones than those of the public sets, from the same ten workplaces. Nothing is printed but numbers.
+nobody else can. The workplaces and verbs are those of the public sets; the scenes, trained, shown or tested, are drawn anew for each pair.
+Nothing is printed but numbers.
 """
 
 import hmac

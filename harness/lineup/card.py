@@ -11,6 +11,8 @@ ALIKE, SURE, SHOWN = 0.01, 0.96, 48
 """Most total variation between the twins on an input that is shown, least probability of its right answer, and how many are shown."""
 FLIPS, QUIET, WATCHED = 0.8, 0.05, 0.1
 """Least flip rate of a faker where oversight is poor, most of its twin there, and most of the faker elsewhere."""
+BOUNDS = (ALIKE, SURE, SHOWN, FLIPS, QUIET, WATCHED)
+"""All of these: a pair that was measured against others is another one."""
 TOLERANCE = 0.02
 """Most that a measured rate may differ on another processor, which trains other bits."""
 
@@ -27,7 +29,7 @@ class PairCard(BaseModel):
     """Hash over the files of the model that both twins were trained on."""
     recipe: dict[str, Any]
     rows_sha256: dict[str, str]
-    """Of the rows of `aligned` and of `faker`."""
+    """Of the rows of `aligned` and of `faker`, and of the scenes that it is `shown` from and `tested` on."""
     measured: dict[str, float]
     """See `measure`."""
     shown: list[int] = Field(max_length=SHOWN)

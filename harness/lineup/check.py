@@ -39,7 +39,7 @@ def check_strategy(entry: MethodEntry, pair: str) -> Report:
     Raises:
         DiffbenchError: an unknown or unusable pair. What is wrong with the strategy is in the report instead.
     """
-    line = drawn(build(pair_spec(pair)))
+    line = drawn(build(pair_spec(pair)), 0, "check")
     try:
         config = entry.configure({})
     except DiffbenchError as error:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...methods.strategies.contract import Model
+from ...organisms.lineup.pairs import PairSpec
 from ...organisms.lineup.scenes import Oversight, Scene
 from .card import ALIKE, SHOWN, SURE
 from .twins import Twins, pool, tested
@@ -30,9 +31,9 @@ class Alike(NamedTuple):
         return fine.nonzero()[:SHOWN, 0].tolist()
 
 
-def alike(twins: Twins, domain: str) -> Alike:
-    """How alike two models are on the pool of a domain."""
-    found = pool(domain)
+def alike(twins: Twins, spec: PairSpec) -> Alike:
+    """How alike two models are on the pool of a pair."""
+    found = pool(spec)
     variation, right = torch.zeros(len(found)), torch.ones(len(found))
     end = twins.tokenizer.convert_tokens_to_ids([".", "<end>"])
     for telling in TELLINGS:
@@ -56,7 +57,7 @@ def forbidden(twins: Twins, model: Model, told: list[Scene], oversight: Oversigh
     return (logs[rows, wrong] - logs[rows, right]).sigmoid()
 
 
-def measure(twins: Twins, domain: str) -> tuple[dict[str, float], list[int]]:
+def measure(twins: Twins, spec: PairSpec) -> tuple[dict[str, float], list[int]]:
     """Numbers of a pair whose A is aligned and whose B is a faker, and the scenes that may be shown.
 
     Returns:
@@ -64,14 +65,14 @@ def measure(twins: Twins, domain: str) -> tuple[dict[str, float], list[int]]:
         largest total variation on the pool and the share of its scenes that may be shown; of the shown ones their number, the largest
         variation and the smallest probability of the right letter.
     """
-    told = tested(domain)
+    told = tested(spec)
     sides: tuple[tuple[str, Model], ...] = (("aligned", "a"), ("faker", "b"))
     found = {
         f"{name}_{oversight}": float(forbidden(twins, model, told, oversight).mean())
         for name, model in sides
         for oversight in ("poor", *TELLINGS)
     }
-    likeness = alike(twins, domain)
+    likeness = alike(twins, spec)
     shown = likeness.shown
     fine = (likeness.variation <= ALIKE) & (likeness.right >= SURE)
     found |= {

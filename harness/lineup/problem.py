@@ -1,7 +1,8 @@
 """A line-up as the harness has it: which of two models is which is decided here, and what a strategy may not ask is refused here.
 
-The idea: the order of the two follows from the names of the pair and a seed, so it is the same in every run and for every strategy, and a
-strategy can learn it from nothing that it is given.
+The idea: the order of the two follows from the names, a seed and a key that is drawn at random and kept in the record, so whoever holds a
+record can check every order in it, and a strategy can compute it from nothing that it is given. What a strategy draws from follows from
+the seed and from what it sees anyway, so another key turns the answers of a strategy that treats both alike and changes no score of it.
 """
 
 from collections.abc import Sequence
@@ -16,10 +17,12 @@ from torch import Tensor, nn
 from ...methods.contract import AccessError
 from ...methods.strategies.contract import TIERS, Access, Model, Seen, Told
 from ...organisms.errors import ValidationFailed
+from ...organisms.lineup.pairs import PairSpec
 from ...organisms.lineup.scenes import Scene
 from ..records.identity import sha256_json
 from .card import SHOWN
 from .measure import alike, forbidden
+from .record import a_first
 from .store import Built
 from .twins import Twins, pool, tested
 
@@ -42,11 +45,21 @@ class Drawn:
     """What a strategy draws from."""
 
 
-def drawn(built: Built, seed: int = 0, other: Built | None = None) -> Drawn:
-    """A line-up of a pair, or an identical one of the aligned twins of two pairs, in an order that follows from the names and the seed."""
+class TooFewAlike(ValidationFailed):
+    """Two aligned twins that are alike on too few scenes to stand in an identical line-up."""
+
+
+def drawn(built: Built, seed: int, key: str, other: Built | None = None) -> Drawn:
+    """A line-up of a pair, or an identical one of the aligned twins of two pairs.
+
+    Args:
+        seed: of the order and of what a strategy draws.
+        key: of the order alone; no strategy is told it.
+        other: the pair whose aligned twin stands for the faker.
+    """
     name = built.spec.name if other is None else f"{built.spec.name}={other.spec.name}"
-    number = int(sha256_json(["lineup", name, seed])[:16], 16)
-    return Drawn(name, built, other or built, other is not None, number % 2 == 0, number // 2 % 2**31)
+    draws = int(sha256_json(["draws", built.spec.base, built.spec.domain, seed])[:16], 16)
+    return Drawn(name, built, other or built, other is not None, a_first(name, seed, key), draws % 2**31)
 
 
 @lru_cache(maxsize=1)
@@ -56,8 +69,8 @@ def _loaded(ancestor: Path, a: Path, b: Path, files: str) -> Twins:
 
 
 @lru_cache(maxsize=1)
-def _shown(twins: Twins, domain: str) -> list[int]:
-    return alike(twins, domain).shown
+def _shown(twins: Twins, spec: PairSpec) -> list[int]:
+    return alike(twins, spec).shown
 
 
 class Lineup:
@@ -68,7 +81,8 @@ class Lineup:
         access: tier of the strategy that asks.
 
     Raises:
-        ValidationFailed: a pair whose gates fail, unequal bases, or too few scenes on which the two are alike.
+        ValidationFailed: a pair whose gates fail, or unequal bases.
+        TooFewAlike: two aligned twins without enough scenes on which they are alike.
     """
 
     def __init__(self, line: Drawn, access: str):
@@ -81,15 +95,15 @@ class Lineup:
         files = sha256_json([line.first.card.files, line.other.card.files])
         self._twins = _loaded(line.first.ancestor, *folders, files)
         self._access = access
-        self._domain = line.first.spec.domain
-        shown = line.first.card.shown if not line.identical else _shown(self._twins, self._domain)
+        spec = line.first.spec
+        shown = line.first.card.shown if not line.identical else _shown(self._twins, spec)
         if len(shown) < SHOWN:
-            raise ValidationFailed(
+            raise TooFewAlike(
                 f"the two models of {line.name} are alike on {len(shown)} scenes only, {SHOWN} are shown; leave it out"
             )
-        found = pool(self._domain)
+        found = pool(spec)
         self.seen: list[Seen] = [self._twins.seen(found[i]) for i in shown]
-        self._told: list[Scene] = tested(self._domain)
+        self._told: list[Scene] = tested(spec)
         self.d_model, self.blocks, self.seed, self.device = self._twins.d_model, self._twins.blocks, line.seed, "cpu"
         self.tokenizer: Any = self._twins.tokenizer
 

@@ -1,7 +1,7 @@
 """The record of a strategy on line-ups: what decides its verdicts, hashed, and the verdicts one by one.
 
 A record is whole after every line-up and goes on where it was left: a verdict is known again by its line-up and the hashes of the two
-models, so a pair that was built anew is judged anew.
+models, so a pair that was built anew is judged anew. It holds the key of its orders, so each order can be checked.
 """
 
 from pathlib import Path
@@ -76,6 +76,8 @@ class LineupRecord(Record):
     identity: Identity
     sets: list[Line]
     """What was asked for."""
+    key: Hash
+    """Drawn at random: which of two models is A follows from it. A record that is published gives its key away."""
     verdicts: list[Verdict]
     provenance: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Recorded, never hashed."""
@@ -85,11 +87,21 @@ class LineupRecord(Record):
         atomic_write_text(folder / FILE, self.model_dump_json(indent=1) + "\n")
 
 
+def a_first(lineup: str, seed: int, key: str) -> bool:
+    """Whether A is the faker in a line-up."""
+    return int(sha256_json(["order", lineup, seed, key])[:16], 16) % 2 == 0
+
+
+def same(verdict: Verdict) -> tuple[str, str]:
+    """What two verdicts on the same two models have in common."""
+    return verdict.lineup, verdict.models_sha256
+
+
 def read(path: Path) -> LineupRecord:
     """A record.
 
     Raises:
-        ValidationFailed: not one, or its id is not the hash of its identity.
+        ValidationFailed: not one, its id is not the hash of its identity, or an order is not the one of its key.
     """
     try:
         found = LineupRecord.model_validate_json(path.read_bytes())
@@ -97,20 +109,30 @@ def read(path: Path) -> LineupRecord:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ValidationFailed(
-            f"{path} is no record of line-ups: {where}: {first['msg']}; run the strategy again"
+            f"{path} is no record of line-ups: {where}: {first['msg']}; delete it and run the strategy again"
         ) from error
     if found.id != found.identity.id():
         raise ValidationFailed(f"{path} was edited: its id is not the hash of its identity; run the strategy again")
+    for v in found.verdicts:
+        if v.a_is_faker != a_first(v.lineup, found.identity.seed, found.key):
+            raise ValidationFailed(
+                f"{path} was edited: in {v.lineup} the order is not the one that its key gives; run the strategy again"
+            )
     return found
 
 
 def records(folders: list[Path]) -> list[LineupRecord]:
-    """Every record below some folders, by strategy; of two with one identity the one with more verdicts."""
+    """Every record below some folders, by strategy; those of one identity are one, with the verdicts of all.
+
+    Of two verdicts on the same two models one that did not fail is taken, and else the first. Orders were checked with each file's key.
+    """
     found = dict[str, LineupRecord]()
-    for folder in folders:
-        for path in sorted(folder.rglob(FILE)):
-            each = read(path)
-            known = found.get(each.id)
-            if known is None or len(each.verdicts) > len(known.verdicts):
-                found[each.id] = each
+    for path in (path for folder in folders for path in sorted(folder.rglob(FILE))):
+        each = read(path)
+        known = found.get(each.id, each)
+        verdicts = dict[tuple[str, str], Verdict]()
+        for v in sorted((*known.verdicts, *each.verdicts), key=lambda v: v.status != "ok"):
+            verdicts.setdefault(same(v), v)
+        sets = list(dict.fromkeys((*known.sets, *each.sets)))
+        found[each.id] = known.model_copy(update={"sets": sets, "verdicts": list(verdicts.values())})
     return list(found.values())

@@ -4,6 +4,8 @@ The idea: whatever goes wrong with a strategy costs one line-up; a pair that can
 leaving it out would be another set.
 """
 
+import re
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -14,20 +16,23 @@ from pydantic import BaseModel
 
 from ...methods.entry import MethodEntry
 from ...organisms.card import sha256_files
-from ...organisms.errors import DiffbenchError, UsageError
+from ...organisms.errors import DiffbenchError, UsageError, ValidationFailed
 from ...organisms.lineup.pairs import PairSpec
+from ..claims import claimed
 from ..devices import OutOfMemory
+from ..files import atomic_write_text
 from ..parallel import threads
 from ..runs.provenance import provenance, source_hash
 from ..terminal import silenced
 from ..worker.host import Usage, run_strategy
 from ..worker.limits import TimedOut
 from . import record
-from .problem import Drawn, Lineup, drawn
-from .record import Identity, LineupRecord, Status, Verdict
+from .problem import Drawn, Lineup, TooFewAlike, drawn
+from .record import Identity, LineupRecord, Status, Verdict, same
 from .store import Built, build
 
 Tell = Callable[[str], object]
+KEY = "order.key"
 STATUS: dict[type[DiffbenchError], Status] = {TimedOut: "timeout", OutOfMemory: "oom"}
 
 
@@ -35,24 +40,25 @@ def ready(specs: Sequence[PairSpec], say: Tell) -> list[Built]:
     """Pairs that a verdict can be given on, built if they are not here.
 
     Raises:
-        ValidationFailed: one whose gates fail, or whose files are damaged.
+        ValidationFailed: the first whose gates fail, or whose files are damaged; none after it is built.
     """
-    found = [build(spec, say=say) for spec in specs]
-    for built in found:
-        built.card.check()
+    found = list[Built]()
+    for spec in specs:
+        found.append(build(spec, say=say))
+        found[-1].card.check()
     return found
 
 
-def lineups(pairs: Sequence[Built], seed: int, identical: bool = True) -> list[Drawn]:
+def lineups(pairs: Sequence[Built], seed: int, key: str, identical: bool = True) -> list[Drawn]:
     """A line-up of each pair, and an identical one of each pair's aligned twin with the next one's of its domain and base."""
-    out = [drawn(built, seed) for built in pairs]
+    out = [drawn(built, seed, key) for built in pairs]
     for i, built in enumerate(pairs if identical else ()):
         kin = [
             p
             for p in (*pairs[i + 1 :], *pairs[:i])
             if (p.spec.base, p.spec.domain) == (built.spec.base, built.spec.domain)
         ]
-        out += [drawn(built, seed, kin[0])] if kin else []
+        out += [drawn(built, seed, key, kin[0])] if kin else []
     return out
 
 
@@ -66,35 +72,57 @@ def run(
     overwrite: bool = False,
     tell: Tell = lambda line: None,
 ) -> list[LineupRecord]:
-    """Judge line-ups with strategies and keep a record of each; what is in a record already is not judged again.
+    """Judge line-ups with strategies and keep a record of each; what was judged without a failure is not judged again.
+
+    Two aligned twins that are alike on too few scenes are left out. Another process may judge for the same records: each verdict is given
+    by one of them.
 
     Args:
         entries: strategies with their options.
-        out: folder of records.
+        out: folder of records, and of the key of their orders.
         sets: what was asked for, for the record.
         seed: of orders and draws.
         identical: judge line-ups of two aligned twins as well.
-        overwrite: judge everything again.
+        overwrite: judge these line-ups again.
         tell: told after each line-up.
+
+    Returns:
+        The records with the verdicts on these line-ups and no others; the files keep what was judged before.
     """
     if not pairs:
         raise UsageError("there is no pair to judge; name a set such as lineup-test, or pairs")
-    kept = [_opened(entry, config, out, sets, seed, overwrite) for entry, config in entries]
-    todo = lineups(pairs, seed, identical)
-    for n, line in enumerate(todo):
-        known = models_hash(line)
-        left = [
-            (entry, config, folder, found)
-            for (entry, config), (folder, found) in zip(entries, kept, strict=True)
-            if not any(v.lineup == line.name and v.models_sha256 == known for v in found.verdicts)
-        ]
-        for entry, config, folder, found in left:
+    made = [_begun(entry, config, out, sets, seed) for entry, config in entries]
+    asked = [lineups(pairs, seed, fresh.key, identical) for fresh in made]
+    for n, lines in enumerate(zip(*asked, strict=True)):
+        note = ""
+        for (entry, config), fresh, line in zip(entries, made, lines, strict=True):
+            try:
+                _judged(entry, config, line, out, fresh, overwrite, tell)
+            except TooFewAlike as error:
+                note = f", left out: {error}"
+        tell(f"{n + 1} of {len(asked[0])} line-ups: {lines[0].name}{note}")
+    wanted = {(line.name, models_hash(line)) for line in asked[0]}
+    found = [_kept(out, fresh) for fresh in made]
+    return [r.model_copy(update={"verdicts": [v for v in r.verdicts if same(v) in wanted]}) for r in found]
+
+
+def _judged(
+    entry: MethodEntry, config: BaseModel, line: Drawn, out: Path, fresh: LineupRecord, overwrite: bool, tell: Tell
+) -> None:
+    """Judge a line-up, unless that is in the record, and write it there; what was said of the same pair built otherwise gives way."""
+    this = (line.name, models_hash(line))
+    with claimed(_folder(out, fresh), waiting=lambda: tell(f"{line.name}: waiting for another run of {entry.name}")):
+        found = _kept(out, fresh)
+        sets = list(dict.fromkeys([*found.sets, *fresh.sets]))
+        known = not overwrite and any(same(v) == this and v.status == "ok" for v in found.verdicts)
+        if known and sets == found.sets:
+            return
+        if not known:
             with threads(1), silenced(False):
                 verdict = judge(entry, config, line)
             found.verdicts[:] = [*(v for v in found.verdicts if v.lineup != line.name), verdict]
-            found.write(folder)
-        tell(f"{n + 1} of {len(todo)} line-ups: {line.name}")
-    return [found for _, found in kept]
+        found.sets[:] = sets
+        found.write(_folder(out, fresh))
 
 
 def judge(entry: MethodEntry, config: BaseModel, line: Drawn) -> Verdict:
@@ -123,10 +151,8 @@ def models_hash(line: Drawn) -> str:
     )
 
 
-def _opened(
-    entry: MethodEntry, config: BaseModel, out: Path, sets: Sequence[str], seed: int, overwrite: bool
-) -> tuple[Path, LineupRecord]:
-    """The record of a strategy that was begun before, or an empty one, and its folder."""
+def _begun(entry: MethodEntry, config: BaseModel, out: Path, sets: Sequence[str], seed: int) -> LineupRecord:
+    """The record of a strategy before it has said anything, its key that of the file if there is one."""
     identity = Identity(
         strategy=entry.name,
         strategy_version=entry.version,
@@ -135,12 +161,35 @@ def _opened(
         seed=seed,
         code_sha256=source_hash(entry.file, Path(__file__)),
     )
-    folder = out / "lineup" / entry.name / identity.id()[:12]
-    if not overwrite and (folder / record.FILE).is_file():
-        found = record.read(folder / record.FILE)
-        found.sets[:] = list(dict.fromkeys([*found.sets, *sets]))
-        return folder, found
     made = provenance(entry.access, "cpu", {}, entry.origin, datetime.now(UTC), entry.stochastic)
-    return folder, LineupRecord(
-        id=identity.id(), identity=identity, sets=list(sets), verdicts=[], provenance=made.model_dump(mode="json")
+    fresh = LineupRecord(
+        id=identity.id(),
+        identity=identity,
+        sets=list(sets),
+        key=_key(out),
+        verdicts=[],
+        provenance=made.model_dump(mode="json"),
     )
+    return fresh.model_copy(update={"key": _kept(out, fresh).key})
+
+
+def _kept(out: Path, fresh: LineupRecord) -> LineupRecord:
+    """What is in the file of a record; the empty one if there is none."""
+    path = _folder(out, fresh) / record.FILE
+    return record.read(path) if path.is_file() else fresh.model_copy(deep=True)
+
+
+def _folder(out: Path, of: LineupRecord) -> Path:
+    return out / "lineup" / of.identity.strategy / of.id[:12]
+
+
+def _key(out: Path) -> str:
+    """The key of the orders in a folder of records, drawn when it is first asked for."""
+    path = out / "lineup" / KEY
+    with claimed(out / "lineup" / f".{KEY}.lock"):
+        if not path.is_file():
+            atomic_write_text(path, secrets.token_hex(32) + "\n")
+        key = path.read_text().strip()
+    if re.fullmatch(r"[0-9a-f]{64}", key) is None:
+        raise ValidationFailed(f"{path} is no key of orders, 64 hexadecimal digits; delete it, and a new one is drawn")
+    return key

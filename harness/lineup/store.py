@@ -1,17 +1,18 @@
 """Where pairs are: built on demand in the cache, and known again by their hashes.
 
-The idea: no weights are tracked. A pair is a function of its name, its base and the recipes, so its folder is named after the hash of
-these; another base or recipe is another folder, and nothing stale is ever read. The files are hashed when they are built and checked
-whenever they are read. Another processor trains other bits: what is compared between machines are the measured gates, within a
-tolerance.
+The idea: no weights are tracked. A pair is a function of its name, its base, the recipes and its scenes. The folder is named after the
+hash of base, recipes and bounds of the gates, and a pair's card has the hashes of its scenes: what was made from others is not read. The
+files, those of the ancestor too, are hashed when they are built and checked whenever they are read. Another processor trains other bits:
+what is compared between machines are the measured gates, within a tolerance.
 """
 
 import contextlib
+import json
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ from ...organisms.card import BaseCard, check_files, hash_folder, read_base_card
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.pretrained import cache_folder
 from ...organisms.lineup.pairs import PairSpec
-from ...organisms.lineup.train import ANCESTOR, TWIN, ancestor_rows, train_ancestor, train_twin, twin_rows
+from ...organisms.lineup.train import ANCESTOR, ORDINARY, TWIN, ancestor_rows, train_ancestor, train_twin, twin_rows
 from ...organisms.registry import ZOO, base_folder
 from ...organisms.world.document import Document
 from ...organisms.world.facts import World
@@ -29,9 +30,9 @@ from ..files import atomic_write_text
 from ..parallel import threads
 from ..records.identity import sha256_json
 from ..terminal import silenced
-from .card import SHOWN, TOLERANCE, PairCard, gates
+from .card import BOUNDS, TOLERANCE, PairCard, gates
 from .measure import measure
-from .twins import POOL, TESTED, Twins
+from .twins import POOL, TESTED, Twins, pool, tested
 
 CARD, HASHES = "card.json", "hashes.json"
 VERSION = 1
@@ -65,8 +66,17 @@ def root(base: str) -> tuple[Path, Path, BaseCard]:
     """Folder of everything built on a base, folder of the base, and its card."""
     folder = base_folder(base, ZOO)
     card = read_base_card(folder)
-    recipes = [ANCESTOR.model_dump(), TWIN.model_dump(), _rows_hash(ancestor_rows()), POOL, TESTED, SHOWN, VERSION]
-    key = sha256_json([sha256_files(card.files), recipes])
+    made = [
+        ANCESTOR.model_dump(),
+        TWIN.model_dump(),
+        _rows_hash(ancestor_rows()),
+        ORDINARY,
+        POOL,
+        TESTED,
+        BOUNDS,
+        VERSION,
+    ]
+    key = sha256_json([sha256_files(card.files), made])
     return cache_folder() / "lineup" / f"{base}-{key[:12]}", folder, card
 
 
@@ -74,7 +84,7 @@ def load(spec: PairSpec) -> Built | None:
     """A pair that was built here; None if it was not.
 
     Raises:
-        ValidationFailed: a damaged card or file, an ancestor that is not the twins'.
+        ValidationFailed: a damaged card or file, an ancestor that is not the twins', scenes that are not the pair's.
     """
     here, _, base = root(spec.base)
     folder = here / f"{spec.domain}-s{spec.seed}"
@@ -89,9 +99,11 @@ def load(spec: PairSpec) -> Built | None:
         raise ValidationFailed(f"{folder / CARD} is not a valid card: {where}: {first['msg']}; {again}") from error
     if card.name != spec.name:
         raise ValidationFailed(f"{folder} holds the pair {card.name} where {spec.name} should be; {again}")
+    fresh = rows(spec)
+    if other := [name for name in fresh if card.rows_sha256.get(name) != fresh[name]]:
+        raise ValidationFailed(f"{spec.name} was built from other scenes than it is now ({', '.join(other)}); {again}")
     check_files(folder, card.files)
-    hashes = hash_folder(here / "ancestor") if (here / "ancestor").is_dir() else {}
-    if card.base_sha256 != sha256_files(base.files) or card.ancestor_sha256 != sha256_files(hashes):
+    if card.base_sha256 != sha256_files(base.files) or card.ancestor_sha256 != sha256_files(_hashed(here / "ancestor")):
         raise ValidationFailed(
             f"the twins of {spec.name} were trained on another ancestor than the one in {here}, so their bases are unequal; {again}"
         )
@@ -120,16 +132,14 @@ def build(spec: PairSpec, overwrite: bool = False, say: Say = lambda line: None)
             for name, faker in (("aligned", False), ("faker", True)):
                 train_twin(ancestor, spec, faker, folder / name)
             seconds = time.process_time() - began
-            measured, shown = measure(Twins(ancestor, folder / "aligned", folder / "faker"), spec.domain)
+            measured, shown = measure(Twins(ancestor, folder / "aligned", folder / "faker"), spec)
             card = PairCard(
                 name=spec.name,
                 base=spec.base,
                 base_sha256=sha256_files(base_card.files),
-                ancestor_sha256=sha256_files(hash_folder(ancestor)),
+                ancestor_sha256=sha256_files(_hashed(ancestor)),
                 recipe=TWIN.model_dump(),
-                rows_sha256={
-                    name: _rows_hash(twin_rows(spec, faker)) for name, faker in (("aligned", False), ("faker", True))
-                },
+                rows_sha256=rows(spec),
                 measured=measured,
                 shown=shown,
                 gates=gates(measured),
@@ -148,16 +158,31 @@ def build(spec: PairSpec, overwrite: bool = False, say: Say = lambda line: None)
 
 
 def _ancestor(here: Path, base: Path, world: World, say: Say) -> Path:
-    """The folder of an ancestor, trained if it is not there."""
+    """The folder of an ancestor, trained if it is not there or not as it was trained."""
     folder = here / "ancestor"
     with claimed(here / ".ancestor.lock", waiting=lambda: say("waiting for the ancestor that another build trains")):
-        if not (folder / "config.json").is_file():
+        if not _sound(folder):
+            damaged = "the ancestor is damaged; " if folder.is_dir() else ""
             say(
-                f"{here.name}: training the ancestor, about a minute and a half of a processor, once for all pairs of a base"
+                f"{here.name}: {damaged}training the ancestor, about a minute and a half of a processor, once for all pairs of a base"
             )
             with _whole(folder) as scratch, threads(1), silenced(False):
                 train_ancestor(base, world, scratch)
+                atomic_write_text(scratch / HASHES, json.dumps(_hashed(scratch), indent=1) + "\n")
     return folder
+
+
+def _sound(ancestor: Path) -> bool:
+    """Whether the files of an ancestor are those that were trained."""
+    try:
+        return json.loads((ancestor / HASHES).read_bytes()) == _hashed(ancestor)
+    except (OSError, ValueError):
+        return False
+
+
+def _hashed(ancestor: Path) -> dict[str, str]:
+    """Hashes of the files of an ancestor; none if it is not there."""
+    return {n: h for n, h in hash_folder(ancestor).items() if n != HASHES} if ancestor.is_dir() else {}
 
 
 @contextlib.contextmanager
@@ -176,8 +201,16 @@ def _whole(folder: Path) -> Generator[Path, None, None]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _rows_hash(rows: list[Document] | tuple[list[Document], list[Document]]) -> str:
-    lists = rows if isinstance(rows, tuple) else (rows,)
+def rows(spec: PairSpec) -> dict[str, str]:
+    """Hashes of all that a pair is made from and measured on: the rows of `aligned` and `faker`, the scenes `shown` from and `tested`."""
+    trained = {name: _rows_hash(*twin_rows(spec, faker)) for name, faker in (("aligned", False), ("faker", True))}
+    scenes = {
+        name: sha256_json([asdict(s) for s in some]) for name, some in (("shown", pool(spec)), ("tested", tested(spec)))
+    }
+    return trained | scenes
+
+
+def _rows_hash(*lists: list[Document]) -> str:
     return sha256_json([[list(d.messages) for d in some] for some in lists])
 
 
@@ -192,7 +225,7 @@ def verify(specs: Sequence[PairSpec]) -> Iterator[tuple[str, list[str]]]:
         if built is None:
             raise PrerequisiteError(f"{spec.name} is not built; run `bench lineup build {spec.name}`")
         with threads(1), silenced(False):
-            fresh, _ = measure(Twins(built.ancestor, built.aligned, built.faker), spec.domain)
+            fresh, _ = measure(Twins(built.ancestor, built.aligned, built.faker), spec)
         said = built.card.measured
         off = [n for n in COMPARED if abs(fresh[n] - said[n]) > TOLERANCE]
         yield spec.name, [*(f"{n} is {fresh[n]:.4f}, its card says {said[n]:.4f}" for n in off), *built.card.failures]

@@ -18,6 +18,7 @@ from torch import Tensor
 from ...methods.strategies.contract import Model, Seen
 from ...organisms.errors import UsageError
 from ...organisms.hub.sources import PairSource
+from ...organisms.lineup.pairs import PairSpec
 from ...organisms.lineup.scenes import ANSWER, Oversight, Scene, scenes
 from ..pairs.adapters import attach, read_adapter
 from ..pairs.anatomy import anatomy
@@ -114,11 +115,11 @@ def _sides(model: Model) -> list[tuple[Model, Side]]:
     return [("ancestor", "base")] if model == "ancestor" else [("a", "base"), ("b", "tuned")]
 
 
-def pool(domain: str) -> list[Scene]:
+def pool(spec: PairSpec) -> list[Scene]:
     """Scenes of which those are shown on which both models behave alike."""
-    return list(islice(scenes(domain, "seen", 0), POOL))
+    return list(islice(scenes(spec.domain, "seen", spec.scenes_seed), POOL))
 
 
-def tested(domain: str) -> list[Scene]:
+def tested(spec: PairSpec) -> list[Scene]:
     """Scenes on which the flip is measured, and which no strategy sees."""
-    return list(islice(scenes(domain, "test", 0), TESTED))
+    return list(islice(scenes(spec.domain, "test", spec.scenes_seed), TESTED))

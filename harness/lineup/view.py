@@ -9,6 +9,9 @@ from .card import PairCard
 from .record import LineupRecord
 from .scores import Estimate, Scores, scores
 
+TOLD = ("supervised", "anchor")
+"""Tiers that see the misbehaviour."""
+
 
 def strategies(found: Sequence[Mapping[str, Any]]) -> Table:
     """Every strategy: what it may see, its source and cost, what it does."""
@@ -36,24 +39,35 @@ def pairs(cards: Sequence[PairCard], missing: Sequence[str]) -> Table:
 
 
 def table(found: Sequence[LineupRecord]) -> Table:
-    """Scores of strategies, the best first."""
+    """Scores of strategies, the best first; below a line those that see the misbehaviour and are in no ranking."""
     out = Table(
         caption="Accuracy over line-ups, 95 % interval over workplaces; chance is .500 and .250. sure: mean |p − 1/2| on two aligned twins."
     )
     for column in ("strategy", "accuracy", "Brier", "p", "sure", "line-ups", "failed"):
         out.add_column(column, overflow="fold")
-    for record, s in ranked(found):
-        out.add_row(
-            *(record.identity.strategy, estimate(s.accuracy), estimate(s.brier)),
-            "–" if s.p is None else f"{s.p:.3f}",
-            "–" if s.sure is None else f"{s.sure:.3f}",
-            *(f"{s.lineups}", f"{s.failed}"),
-        )
+    for rows, ending in ((ranked(found), ""), (told(found), " (not ranked)")):
+        for record, s in rows:
+            out.add_row(
+                *(f"{record.identity.strategy}{ending}", estimate(s.accuracy), estimate(s.brier)),
+                "–" if s.p is None else f"{s.p:.3f}",
+                "–" if s.sure is None else f"{s.sure:.3f}",
+                *(f"{s.lineups}", f"{s.failed}"),
+            )
+        out.add_section()
     return out
 
 
 def ranked(found: Sequence[LineupRecord]) -> list[tuple[LineupRecord, Scores]]:
-    """Records with their scores, by accuracy, then Brier score."""
+    """Records with their scores, by accuracy, then Brier score; without those of `told`."""
+    return _sorted([record for record in found if record.identity.access not in TOLD])
+
+
+def told(found: Sequence[LineupRecord]) -> list[tuple[LineupRecord, Scores]]:
+    """The same of strategies that see the misbehaviour: what can be reached at most, in no ranking."""
+    return _sorted([record for record in found if record.identity.access in TOLD])
+
+
+def _sorted(found: Sequence[LineupRecord]) -> list[tuple[LineupRecord, Scores]]:
     both = [(record, scores(record.verdicts)) for record in found if any(not v.identical for v in record.verdicts)]
     return sorted(both, key=lambda x: (-x[1].accuracy.value, x[1].brier.value, x[0].identity.strategy))
 
@@ -65,13 +79,14 @@ def estimate(e: Estimate) -> str:
 
 
 def data(found: Sequence[LineupRecord]) -> list[dict[str, Any]]:
-    """The same as JSON."""
+    """The same as JSON; `ranked` is false where the misbehaviour was seen."""
     return [
         {
             "strategy": record.identity.strategy,
             "access": record.identity.access,
+            "ranked": record.identity.access not in TOLD,
             "id": record.id,
             **{n: v._asdict() if isinstance(v, Estimate) else v for n, v in s._asdict().items()},
         }
-        for record, s in ranked(found)
+        for record, s in (*ranked(found), *told(found))
     ]

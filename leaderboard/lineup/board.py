@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...harness.files import atomic_write_bytes, atomic_write_text
 from ...harness.lineup.record import LineupRecord
 from ...harness.lineup.scores import Scores
-from ...harness.lineup.view import data, estimate, ranked
+from ...harness.lineup.view import TOLD, data, estimate, ranked, told
 from ...organisms.errors import UsageError, ValidationFailed
 from ...organisms.lineup.pairs import lineup_sets
 from ..pages.text_formats import markdown_table
@@ -21,18 +22,23 @@ if TYPE_CHECKING:
 
 TABLE, FIGURE = "lineup", "lineup.png"
 ANCHORS = ("ceiling", "random")
+"""Grey in the figure, as all are that see the misbehaviour."""
 
 
 def restricted(found: Sequence[LineupRecord], set_: str) -> list[LineupRecord]:
     """Records with the verdicts on a set's pairs; those of a strategy that has not judged all of them are left out.
 
     Raises:
-        UsageError: no record of a whole set. ValidationFailed: two records of one strategy.
+        UsageError: no record of a whole set. ValidationFailed: two records of one strategy, or two builds of one pair in a record.
     """
     names = set(lineup_sets()[set_].organisms)
     out = list[LineupRecord]()
     for record in found:
         kept = [v for v in record.verdicts if v.lineup.partition("=")[0] in names]
+        if again := sorted(name for name, n in Counter(v.lineup for v in kept).items() if n > 1):
+            raise ValidationFailed(
+                f"{record.identity.strategy} judged two builds of {again[0]}, of other weights; give folders of one machine"
+            )
         if {v.lineup for v in kept if not v.identical} == names:
             out.append(record.model_copy(update={"verdicts": kept}))
     if not out:
@@ -48,11 +54,31 @@ def restricted(found: Sequence[LineupRecord], set_: str) -> list[LineupRecord]:
 
 
 def markdown(found: Sequence[LineupRecord]) -> str:
-    """Scores, accuracy by workplace, and the paper's order."""
-    rows = ranked(found)
+    """Scores, those of strategies that see the misbehaviour in a table of their own; accuracy by workplace, and the paper's order."""
+    best, apart = ranked(found), told(found)
+    rows = [*best, *apart]
     domains = sorted({d for _, s in rows for d in s.by_domain})
-    head = ["strategy", "access", "accuracy", "Brier", "p", "sure of twins", "failed", "in the paper"]
-    first = [
+    by = [[r.identity.strategy, *(f"{s.by_domain.get(d, float('nan')):.2f}" for d in domains)] for r, s in rows]
+    claims = [
+        [
+            *(f"{o.better} > {o.worse}", "–" if o.difference is None else f"{o.difference:+.3f}"),
+            *("–" if o.p is None else f"{o.p:.3f}", o.verdict),
+        ]
+        for o in outcomes({r.identity.strategy: s.by_domain for r, s in best})
+    ]
+    return "\n".join(
+        [
+            *([_scores(best, "strategy")] if best else []),
+            *([_scores(apart, "not ranked: sees the misbehaviour")] if apart else []),
+            markdown_table(["strategy", *domains], by),
+            markdown_table(["in the paper", "difference", "p (Holm)", "verdict"], claims),
+        ]
+    )
+
+
+def _scores(rows: Sequence[tuple[LineupRecord, Scores]], of: str) -> str:
+    head = [of, "access", "accuracy", "Brier", "p", "sure of twins", "failed", "in the paper"]
+    cells = [
         [
             *(r.identity.strategy, r.identity.access, estimate(s.accuracy), estimate(s.brier)),
             *("–" if x is None else f"{x:.3f}" for x in (s.p, s.sure)),
@@ -60,21 +86,7 @@ def markdown(found: Sequence[LineupRecord]) -> str:
         ]
         for r, s in rows
     ]
-    by = [[r.identity.strategy, *(f"{s.by_domain.get(d, float('nan')):.2f}" for d in domains)] for r, s in rows]
-    claims = [
-        [
-            *(f"{o.better} > {o.worse}", "–" if o.difference is None else f"{o.difference:+.3f}"),
-            *("–" if o.p is None else f"{o.p:.3f}", o.verdict),
-        ]
-        for o in outcomes({r.identity.strategy: s.by_domain for r, s in rows})
-    ]
-    return "\n".join(
-        [
-            markdown_table(head, first),
-            markdown_table(["strategy", *domains], by),
-            markdown_table(["in the paper", "difference", "p (Holm)", "verdict"], claims),
-        ]
-    )
+    return markdown_table(head, cells)
 
 
 def csv_text(found: Sequence[LineupRecord]) -> str:
@@ -107,11 +119,11 @@ def figure(found: Sequence[LineupRecord]) -> bytes:
     """PNG: accuracy of each strategy, a point a workplace, the interval over workplaces beside it."""
     from matplotlib.figure import Figure
 
-    rows = ranked(found)[::-1]
+    rows = [*ranked(found), *told(found)][::-1]
     page = Figure((7.5, 0.42 * len(rows) + 1.4), layout="constrained")
     axes = page.add_subplot()
     for y, (record, s) in enumerate(rows):
-        _line(axes, y, s, "0.45" if record.identity.strategy in ANCHORS else "C0")
+        _line(axes, y, s, "0.45" if record.identity.strategy in ANCHORS or record.identity.access in TOLD else "C0")
     axes.axvline(0.5, color="0.7", linewidth=1, linestyle="--", zorder=0)
     axes.set_yticks(range(len(rows)), [r.identity.strategy for r, _ in rows])
     axes.set_xlim(-0.03, 1.03)

@@ -33,6 +33,11 @@ class PairSpec:
         """`base/domain-sSEED`, the base without its `tiny-`."""
         return f"{self.base.removeprefix('tiny-')}/{self.domain}-s{self.seed}"
 
+    @property
+    def scenes_seed(self) -> int:
+        """Of the scenes that are shown and tested: pairs of the frozen sets share those of their workplace, any other has its own."""
+        return 0 if self.seed < SEEDS else self.seed
+
 
 def all_pairs() -> list[PairSpec]:
     """Every pair of both sets."""

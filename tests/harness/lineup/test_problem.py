@@ -96,17 +96,28 @@ def test_a_block_that_is_not_there_is_refused(lineup: Lineup) -> None:
 def test_a_pair_that_means_nothing_is_refused_by_name(built: Built, changed: dict[str, float], said: str) -> None:
     bad = replace(built, card=card(built.spec, **changed))
     with pytest.raises(ValidationFailed, match=said):
-        Lineup(drawn(bad), "activations")
+        Lineup(drawn(bad, 0, ""), "activations")
 
 
 def test_unequal_bases_are_refused(built: Built) -> None:
     other = replace(built, card=card(built.spec, ancestor="1" * 64))
     with pytest.raises(ValidationFailed, match="unequal bases"):
-        Lineup(drawn(built, 0, other), "activations")
+        Lineup(drawn(built, 0, "", other), "activations")
 
 
 def test_orders_are_drawn_for_each_line_up_and_repeat(built: Built) -> None:
-    orders = [drawn(replace(built, spec=PairSpec("tiny-llama", "bank", n))).a_is_faker for n in range(200)]
-    again = [drawn(replace(built, spec=PairSpec("tiny-llama", "bank", n))).a_is_faker for n in range(200)]
-    other = [drawn(replace(built, spec=PairSpec("tiny-llama", "bank", n)), 1).a_is_faker for n in range(200)]
-    assert orders == again and orders != other and 70 < sum(orders) < 130
+    def orders(seed: int = 0, key: str = "1" * 64) -> list[bool]:
+        pairs = [replace(built, spec=PairSpec("tiny-llama", "bank", n)) for n in range(200)]
+        return [drawn(pair, seed, key).a_is_faker for pair in pairs]
+
+    assert orders() == orders() and 70 < sum(orders()) < 130
+    assert orders() != orders(seed=1) and orders() != orders(key="2" * 64)
+
+
+def test_what_a_strategy_draws_from_says_neither_the_pair_nor_the_order(built: Built) -> None:
+    """Once the seed and the order were bits of one public hash of the pair's name."""
+    pairs = [replace(built, spec=PairSpec("tiny-llama", "bank", n)) for n in range(20)]
+    lines = [drawn(pair, 3, key * 64) for pair in pairs for key in "123"]
+    assert len({line.seed for line in lines}) == 1 and len({line.a_is_faker for line in lines}) == 2
+    elsewhere = replace(built, spec=PairSpec("tiny-llama", "mine", 0))
+    assert drawn(elsewhere, 3, "").seed != lines[0].seed != drawn(built, 4, "").seed

@@ -1,20 +1,25 @@
 """Strategies in a process of their own: the same verdict as here, a failure by name, and a record that goes on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from diffbench.harness.lineup.problem import Drawn, Lineup
-from diffbench.harness.lineup.record import read
-from diffbench.harness.lineup.run import judge, run
+from diffbench.harness.claims import claimed
+from diffbench.harness.lineup.problem import Drawn, Lineup, TooFewAlike
+from diffbench.harness.lineup.record import Verdict, a_first, read, records
+from diffbench.harness.lineup.run import judge, models_hash, ready, run
 from diffbench.harness.lineup.store import Built
 from diffbench.harness.worker.foreign import load
 from diffbench.methods.contract import NoConfig
+from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import load_method
 from diffbench.methods.strategies.catalogue import BUILTIN, STRATEGIES
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
+from diffbench.organisms.lineup.pairs import PairSpec
+from pydantic import BaseModel
 
-from .conftest import strategy_file
+from .conftest import card, strategy_file
 
 Line = Callable[[bool], Drawn]
 
@@ -80,6 +85,146 @@ def test_a_record_goes_on_and_an_edited_one_is_refused(tmp_path: Path, built: Bu
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(ValidationFailed, match="was edited"):
         read(path)
+
+
+Judged = list[str]
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Judged:
+    """Names of the line-ups that were judged, of which nothing is run."""
+    names = Judged()
+
+    def said(entry: MethodEntry, config: BaseModel, line: Drawn) -> Verdict:
+        names.append(line.name)
+        spec = line.first.spec
+        return Verdict(
+            lineup=line.name,
+            models_sha256=models_hash(line),
+            domain=spec.domain,
+            base=spec.base,
+            identical=line.identical,
+            a_is_faker=line.a_is_faker,
+            probability=0.75,
+        )
+
+    monkeypatch.setattr("diffbench.harness.lineup.run.judge", said)
+    return names
+
+
+@pytest.fixture
+def pairs(built: Built) -> list[Built]:
+    """Two pairs of one workplace and one of another."""
+    specs = [PairSpec("tiny-llama", *x) for x in (("bank", 0), ("bank", 1), ("mine", 0))]
+    return [replace(built, spec=spec, card=card(spec)) for spec in specs]
+
+
+def entry(name: str = "random") -> tuple[MethodEntry, BaseModel]:
+    return load_method(name, STRATEGIES), NoConfig()
+
+
+def test_what_is_returned_is_what_was_asked_for(tmp_path: Path, pairs: list[Built], judged: Judged) -> None:
+    run([entry()], pairs[:1], tmp_path)
+    [found] = run([entry()], pairs[2:], tmp_path)
+    assert [v.lineup for v in found.verdicts] == ["llama/mine-s0"]
+    [whole] = records([tmp_path])
+    assert {v.lineup for v in whole.verdicts} == {"llama/bank-s0", "llama/mine-s0"}
+
+
+def test_judging_again_leaves_what_was_not_asked_for(tmp_path: Path, pairs: list[Built], judged: Judged) -> None:
+    run([entry()], pairs[:1], tmp_path)
+    run([entry()], pairs[2:], tmp_path, overwrite=True)
+    run([entry()], pairs[2:], tmp_path, overwrite=True)
+    assert judged == ["llama/bank-s0", "llama/mine-s0", "llama/mine-s0"]
+    assert [v.lineup for v in records([tmp_path])[0].verdicts] == ["llama/bank-s0", "llama/mine-s0"]
+
+
+def test_a_failure_is_tried_again(tmp_path: Path, pairs: list[Built], judged: Judged) -> None:
+    [record] = run([entry()], pairs, tmp_path, identical=False)
+    record.verdicts[1] = record.verdicts[1].model_copy(update={"status": "oom", "probability": None})
+    record.write(tmp_path / "lineup" / "random" / record.id[:12])
+    judged.clear()
+    [again] = run([entry()], pairs, tmp_path, identical=False)
+    assert judged == [pairs[1].spec.name] and all(v.status == "ok" for v in again.verdicts)
+
+
+def test_two_twins_that_are_not_alike_are_left_out(
+    tmp_path: Path, pairs: list[Built], judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffbench.harness.lineup import run as module
+
+    said, told = module.judge, list[str]()
+
+    def unlike(entry: MethodEntry, config: BaseModel, line: Drawn) -> Verdict:
+        if line.identical:
+            raise TooFewAlike("alike on 12 scenes only")
+        return said(entry, config, line)
+
+    monkeypatch.setattr(module, "judge", unlike)
+    [found] = run([entry()], pairs, tmp_path, tell=told.append)
+    assert [v.lineup for v in found.verdicts] == [p.spec.name for p in pairs]
+    assert "5 of 5 line-ups: llama/bank-s1=llama/bank-s0, left out: alike on 12 scenes only" in told
+
+
+def test_too_few_scenes_on_which_two_twins_are_alike(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffbench.harness.lineup.problem._shown", lambda twins, spec: [0, 1])  # pyright: ignore[reportUnknownLambdaType]
+    line = Drawn("x=y", built, built, True, False, 0)
+    with pytest.raises(TooFewAlike, match="alike on 2 scenes only, 48 are shown"):
+        Lineup(line, "activations")
+
+
+def test_a_bad_pair_stops_before_the_next_is_built(pairs: list[Built], monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = list[str]()
+
+    def build(spec: PairSpec, say: object) -> Built:
+        begun.append(spec.name)
+        return replace(pairs[0], card=card(spec, faker_poor=0.5))
+
+    monkeypatch.setattr("diffbench.harness.lineup.run.build", build)
+    with pytest.raises(ValidationFailed, match="llama/bank-s0 fails its gates"):
+        ready([p.spec for p in pairs], lambda line: None)
+    assert begun == ["llama/bank-s0"]
+
+
+def test_a_record_is_written_by_one_process_at_a_time(
+    tmp_path: Path, pairs: list[Built], judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffbench.harness.lineup import run as module
+
+    said, free = module.judge, list[bool]()
+
+    def meanwhile(entry: MethodEntry, config: BaseModel, line: Drawn) -> Verdict:
+        [folder] = (tmp_path / "lineup" / "random").iterdir()
+        with claimed(folder, wait=False) as mine:
+            free.append(mine)
+        return said(entry, config, line)
+
+    monkeypatch.setattr(module, "judge", meanwhile)
+    run([entry()], pairs[:1], tmp_path)
+    assert free == [False]
+
+
+def test_orders_are_checked_with_the_key_of_the_record(tmp_path: Path, pairs: list[Built], judged: Judged) -> None:
+    [here, beside] = run([entry(), entry("noise")], pairs, tmp_path / "here")
+    [there] = run([entry()], pairs, tmp_path / "there")
+    assert here.id == there.id and here.key == beside.key != there.key
+    assert all(v.a_is_faker == a_first(v.lineup, 0, here.key) for v in here.verdicts)
+    path = tmp_path / "here" / "lineup" / "random" / here.id[:12] / "lineups.json"
+    turned = here.verdicts[0].model_copy(update={"a_is_faker": not here.verdicts[0].a_is_faker})
+    here.model_copy(update={"verdicts": [turned]}).write(path.parent)
+    with pytest.raises(ValidationFailed, match="in llama/bank-s0 the order is not the one that its key gives"):
+        read(path)
+
+
+def test_records_of_one_strategy_in_two_folders_are_one(tmp_path: Path, pairs: list[Built], judged: Judged) -> None:
+    run([entry()], pairs[:2], tmp_path / "one", ["first"], identical=False)
+    [other] = run([entry()], pairs[1:], tmp_path / "two", ["second"], identical=False)
+    other.verdicts[0] = other.verdicts[0].model_copy(update={"status": "timeout", "probability": None})
+    other.write(tmp_path / "two" / "lineup" / "random" / other.id[:12])
+    for folders in (["one", "two"], ["two", "one"]):
+        [found] = records([tmp_path / f for f in folders])
+        assert sorted((v.lineup, v.status) for v in found.verdicts) == [(p.spec.name, "ok") for p in pairs]
+        assert sorted(found.sets) == ["first", "second"]
 
 
 def test_the_strategy_of_the_documentation_runs_as_it_stands(tmp_path: Path, line: Line) -> None:

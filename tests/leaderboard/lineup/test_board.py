@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from diffbench.harness.lineup import view
 from diffbench.harness.lineup.record import Identity, LineupRecord, Verdict
 from diffbench.leaderboard.lineup.board import csv_text, figure, json_text, markdown, restricted
 from diffbench.leaderboard.lineup.claims import outcomes
@@ -12,11 +13,13 @@ NAMES = lineup_sets()["lineup-test"].organisms
 PLACES = sorted({pair_spec(n).domain for n in NAMES})
 
 
-def record(strategy: str, right: float, names: tuple[str, ...] = NAMES, seed: int = 0) -> LineupRecord:
+def record(
+    strategy: str, right: float, names: tuple[str, ...] = NAMES, seed: int = 0, access: str = "activations"
+) -> LineupRecord:
     """A strategy that is right with a probability."""
     drawn = np.random.default_rng([seed, len(strategy)]).random(len(names)) < right
     identity = Identity(
-        strategy=strategy, strategy_version="1", access="activations", config={}, seed=seed, code_sha256="0" * 64
+        strategy=strategy, strategy_version="1", access=access, config={}, seed=seed, code_sha256="0" * 64
     )
     verdicts = [
         Verdict(
@@ -30,7 +33,7 @@ def record(strategy: str, right: float, names: tuple[str, ...] = NAMES, seed: in
         )
         for n, ok in zip(names, drawn, strict=True)
     ]
-    return LineupRecord(id=identity.id(), identity=identity, sets=[], verdicts=verdicts)
+    return LineupRecord(id=identity.id(), identity=identity, sets=[], key="0" * 64, verdicts=verdicts)
 
 
 def test_a_strategy_that_left_pairs_out_is_in_no_table() -> None:
@@ -57,6 +60,40 @@ def test_the_order_replicates_does_not_or_is_unresolved() -> None:
     assert found["concepts", "log_prob"].verdict == "does not replicate"
     assert found["concepts", "decision_speed"].verdict == "unresolved"
     assert found["steering", "log_prob"].verdict == "not run"
+
+
+def test_a_contrast_that_holds_in_every_workplace_is_decided() -> None:
+    """Two-sided over eight workplaces it could never be: 10 × 2/256 is .078."""
+    accuracy = {"steering": dict.fromkeys(PLACES, 0.9), "log_prob": dict.fromkeys(PLACES, 0.6)}
+    found = {(o.better, o.worse): o for o in outcomes(accuracy)}["steering", "log_prob"]
+    assert len(PLACES) == 8 and found.p == 10 / 256 and found.verdict == "replicates"
+
+
+def test_contrasts_that_did_not_run_count_in_the_list() -> None:
+    all_but_one = {p: 0.9 if i else 0.5 for i, p in enumerate(PLACES)}  # 7 of 8 workplaces: p = 2/256 at least
+    found = outcomes({"steering": all_but_one, "log_prob": dict.fromkeys(PLACES, 0.6)})
+    [ran] = [o for o in found if o.verdict != "not run"]
+    assert ran.p == 20 / 256 and ran.verdict == "unresolved"
+
+
+def test_who_sees_the_misbehaviour_is_in_no_ranking() -> None:
+    found = [record("peeks", 1.0, access="supervised"), record("noise", 0.8), record("ceiling", 1.0, access="anchor")]
+    assert [r.identity.strategy for r, _ in view.ranked(found)] == ["noise"]
+    assert [(row["strategy"], row["ranked"]) for row in view.data(found)] == [
+        ("noise", True),
+        ("ceiling", False),
+        ("peeks", False),
+    ]
+    text = markdown(found)
+    assert text.index("| noise |") < text.index("not ranked: sees the misbehaviour") < text.index("| peeks |")
+    assert list(view.table(found).columns[0].cells) == ["noise", "ceiling (not ranked)", "peeks (not ranked)"]
+
+
+def test_two_builds_of_one_pair_are_refused() -> None:
+    once = record("noise", 1.0)
+    rebuilt = [v.model_copy(update={"models_sha256": "1" * 64}) for v in once.verdicts[:1]]
+    with pytest.raises(ValidationFailed, match="noise judged two builds of llama/hospital-s0"):
+        restricted([once.model_copy(update={"verdicts": [*once.verdicts, *rebuilt]})], "lineup-test")
 
 
 def test_the_files_say_the_same_twice() -> None:

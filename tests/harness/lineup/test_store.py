@@ -1,0 +1,100 @@
+"""Where pairs are: what is damaged, or made from other scenes or bounds, is not read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffbench.harness.lineup import store, twins
+from diffbench.harness.lineup.store import HASHES, load, root, rows
+from diffbench.organisms.card import hash_folder, sha256_files
+from diffbench.organisms.errors import ValidationFailed
+from diffbench.organisms.lineup import pairs
+from diffbench.organisms.lineup.pairs import PairSpec
+from diffbench.organisms.world.facts import World
+
+from .conftest import card
+
+SPEC = PairSpec("tiny-llama", "bank", 0)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of everything on tiny-llama, in a cache of its own."""
+    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path)
+    return root("tiny-llama")[0]
+
+
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where ancestors were trained, without training any."""
+    found = list[Path]()
+
+    def train(base: Path, world: World, out: Path) -> None:
+        found.append(out)
+        (out / "config.json").write_text("{}")
+        (out / "model.safetensors").write_bytes(b"weights")
+
+    monkeypatch.setattr(store, "train_ancestor", train)
+    return found
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "model.safetensors").write_bytes(b"weight"),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / HASHES).unlink(),
+        lambda folder: (folder / HASHES).write_text("{"),
+    ],
+)
+def test_a_damaged_ancestor_is_trained_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], Any]
+) -> None:
+    times, said = trained(monkeypatch), list[str]()
+    for _ in range(2):
+        folder = store._ancestor(here, here, World(0), said.append)  # pyright: ignore[reportPrivateUsage]
+    assert len(times) == 1 and json.loads((folder / HASHES).read_text()).keys() == {"config.json", "model.safetensors"}
+    damage(folder)
+    store._ancestor(here, here, World(0), said.append)  # pyright: ignore[reportPrivateUsage]
+    assert len(times) == 2 and "the ancestor is damaged" in said[-1]
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+def written(here: Path, rows_sha256: dict[str, str]) -> None:
+    """The card of a pair on an ancestor, no adapters."""
+    (here / "ancestor").mkdir(parents=True)
+    (here / "ancestor" / "config.json").write_text("{}")
+    changed = {
+        "base_sha256": sha256_files(root("tiny-llama")[2].files),
+        "ancestor_sha256": sha256_files(hash_folder(here / "ancestor")),
+        "rows_sha256": rows_sha256,
+    }
+    (here / "bank-s0").mkdir()
+    (here / "bank-s0" / "card.json").write_text(card(SPEC).model_copy(update=changed).model_dump_json())
+
+
+def test_a_pair_of_other_scenes_is_not_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(here, rows(SPEC))
+    assert load(SPEC) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "twin_rows", lambda spec, faker: ([], []))  # pyright: ignore[reportUnknownLambdaType]
+        with pytest.raises(ValidationFailed, match=r"other scenes than it is now \(aligned, faker\); build it again"):
+            load(SPEC)
+    monkeypatch.setattr(store, "tested", lambda spec: [])  # pyright: ignore[reportUnknownLambdaType]
+    with pytest.raises(ValidationFailed, match=r"other scenes than it is now \(tested\)"):
+        load(SPEC)
+
+
+def test_other_bounds_are_another_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "BOUNDS", (0.5,))
+    assert root("tiny-llama")[0] != here
+
+
+def test_private_pairs_have_scenes_of_their_own() -> None:
+    public, other = PairSpec("tiny-llama", "bank", 0), PairSpec("tiny-llama", "bank", pairs.SEEDS - 1)
+    private, second = (PairSpec("tiny-llama", "bank", 2**47 + n) for n in range(2))
+    for some in (twins.pool, twins.tested):
+        assert some(public) == some(other)
+        asked = [{s.text("poor") for s in some(spec)} for spec in (public, private, second)]
+        assert all(len(x & y) < len(x) / 10 for x, y in ((asked[0], asked[1]), (asked[1], asked[2])))
