@@ -135,7 +135,7 @@ def _options(cell: Cell) -> str:
         usual = _defaults(i.method) if cell.made.method_origin == "built-in" and i.method in BUILTIN else {}
         other = {k: v for k, v in i.config.items() if k not in usual or usual[k] != v}
         said += [f"--set {shlex.quote(f'{i.method}.{name}={_yaml(value)}')}" for name, value in sorted(other.items())]
-        said += [f"--{k} {v:g}" if v < 1e6 else f"--{k} {v:.0f}" for k, v in i.budget.items() if v != BUDGET.get(k)]
+        said += [f"--{k} {int(v) if v == int(v) else v}" for k, v in i.budget.items() if v != BUDGET.get(k)]
     if is_hub(i.organism) or i.layer != (_layer(i.organism, registry.ZOO) or i.layer):
         said.append(f"--layer {i.layer}")
     if i.dtype == "remote":

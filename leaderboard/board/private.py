@@ -72,8 +72,8 @@ class PrivateScore(Record):
 
     def stands_beside(self, cells: Sequence[Cell]) -> bool:
         """Whether cells are of this method and code, on every layer that it ran on."""
-        at = {c.identity.layer for c in cells if (c.identity.method, code_of(c.identity)) == (self.method, self.code)}
-        return {*self.layers} <= at
+        mine, code = (c.identity for c in cells if c.identity.method == self.method), self.code
+        return {*self.layers} <= {i.layer for i in mine if code_of(i) == code}
 
 
 def write_private(score: PrivateScore, board: Path) -> Path:
