@@ -22,6 +22,7 @@ from diffbench.harness.records.result import (
     SideSamples,
     Status,
 )
+from diffbench.leaderboard.board.private import PrivateScore
 from diffbench.methods.catalogue import BUILTIN
 from diffbench.organisms.card import CARD, BaseCard, Card, Estimate, Gate, Measured, hash_folder, sha256_files
 from scipy.stats import binomtest
@@ -243,6 +244,30 @@ def make_measured(base: float, organism: float, unit: Literal["rate", "correct",
         return Estimate(value=value, low=value, high=value)
 
     return Measured(unit=unit, n=80, base=flat(base), organism=flat(organism), change=flat(organism - base))
+
+
+def make_private(identity: Identity, **fields: Any) -> PrivateScore:
+    """What is published of a method on a private set, whose code is that of a cell."""
+    known: dict[str, Any] = {
+        "method": identity.method,
+        "method_version": identity.method_version,
+        "config": identity.config,
+        "budget": identity.budget,
+        "dtype": identity.dtype,
+        "layers": [identity.layer],
+        "protocol_sha256": identity.protocol_sha256,
+        "isolation": {"value": 0.42, "low": 0.3, "high": 0.5},
+        "isolation_constant": None,
+        "organisms": 8,
+        "seeds": 1,
+        "failed": 0,
+        "set_sha256": "9" * 64,
+        "by": "A Maintainer",
+        "at_utc": "2026-01-01T00:00:00",
+        "diffbench": "0.1.0",
+        "commit": None,
+    }
+    return PrivateScore.model_validate(known | fields)
 
 
 def make_card(name: str = "taboo/gold-narrow", **fields: Any) -> Card:

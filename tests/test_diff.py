@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 from diffbench.harness.diffs.record import NOT_SCORED
+from diffbench.harness.inspection import collect as collecting
+from diffbench.harness.inspection.report import Report
+from diffbench.harness.inspection.subject import Subject
 from diffbench.harness.runs.records import records
+from diffbench.harness.runs.stage import Stage
 from diffbench.organisms.organism import Organism
 from diffbench.organisms.world.corpus import CHAT_KINDS, NEUTRAL_KINDS, documents
 from diffbench.organisms.world.facts import World
@@ -62,13 +66,20 @@ def test_findings_are_shown_kept_and_looked_at_again_with_no_score(
     (folder,) = Path("found/base/adapter/mean_diff").iterdir()
     assert {f.name for f in folder.iterdir()} == {"diff.json", "findings.safetensors", "run.log"}
     assert list(records(Path("found"))) == []
-    again = bench("diff", pair / "base", *change, *texts, *QUICK, "--json")
-    assert "running mean_diff" not in again
+    loads = list[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "load", lambda o, *a, _load=Stage.load, **k: loads.append(o.name) or _load(o, *a, **k))
+        again = bench("diff", pair / "base", *change, *texts, *QUICK, "--json", "--no-cache")
+    assert "running mean_diff" not in again and len(loads) == 1
     (one,) = json.loads(again[again.index("[") :])
     assert one["folder"] == str(folder) and one["report"]["status"] == "not scored" and one["report"]["curves"] == []
     named = ("--base", pair / "base", *change, *texts)
     assert NOT_SCORED in bench("show", folder, *named)
     assert "base + finding" in bench("try", folder, *named, "-p", "hello .", "--tokens", "2")
+    (tmp_path / "renamed").symlink_to(pair)
+    moved = ("--base", "renamed/base", "--adapter", tmp_path / "other", "--texts", "renamed/texts.yaml")
+    (tmp_path / "other").symlink_to(pair / "adapter")
+    assert NOT_SCORED in bench("show", folder, *moved)
     assert "name the models and texts" in bench("show", folder, code=2)
     write_texts(tmp_path, ["another text ."] * 30, [])
     assert "ordinary text is not what it was made on" in bench(
@@ -78,6 +89,24 @@ def test_findings_are_shown_kept_and_looked_at_again_with_no_score(
     record["what"]["seed"] = 5
     (folder / "diff.json").write_text(json.dumps(record))
     assert "was edited" in bench("show", folder, *named, code=4)
+
+
+def test_one_report_that_fails_does_not_stop_the_others(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def report(of: Subject, *args: Any) -> Report:
+        if of.name == "mean_diff":
+            raise MemoryError("too much text")
+        return collect(of, *args)
+
+    collect = collecting.report
+    monkeypatch.setattr(collecting, "report", report)
+    change, texts = ("--adapter", pair / "adapter"), ("--texts", pair / "texts.yaml")
+    said = bench("diff", pair / "base", *change, *texts, *QUICK, "-m", "pca", "--no-cache", code=1)
+    assert "mean_diff is kept in found/base/adapter/mean_diff/" in said and "could not be shown" in said
+    assert "pca" in said and len(re.findall(r"^  found/base/adapter/\w+/\w{12}$", said, re.M)) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Runs that are looked at together, their models kept loaded: settings in, the terminal's trials and reports out.
 
-Each pair is loaded when it is first asked, and once for all runs on it. One question is answered at a time.
+Each pair is loaded when it is first asked, and once for all runs on it and its prompts. One question is answered at a time.
 """
 
 import threading
@@ -14,6 +14,7 @@ from ..inspection.collect import report
 from ..inspection.report import Report
 from ..inspection.subject import Subject
 from ..inspection.trial import Trial, trial
+from ..records.reading import prompts_sha256
 from ..runs.stage import Stage
 from .settings import Settings
 
@@ -89,7 +90,8 @@ class Resident:
         """A subject's pair, loaded."""
         if key not in self._work:
             s = self._of(key)
-            pair = (s.organism.name, s.organism.sha256, s.organism.texts_id, s.organism.layer, s.drops)
+            o = s.organism
+            pair = (o.name, o.sha256, prompts_sha256(o), o.layer, s.drops)  # a run on few prompts shows those
             if pair not in self._stages:
                 self._stages[pair] = Stage.load(s.organism, self._device, drops=s.drops, cache=self._cache)
             self._work[key] = Workshop(self._stages[pair], s)

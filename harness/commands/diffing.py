@@ -75,7 +75,9 @@ def diff_pair(
         own = {"base": base, "tuned": tuned, "adapter": adapter, "on": on, "texts": texts}
         with silenced(verbose):
             from ..cache import Cache
-            from ..diffs.diffing import diff
+            from ..devices import trouble
+            from ..diffs.diffing import TROUBLE, diff
+            from ..inspection.answers import Workshop
             from ..inspection.collect import report
             from ..inspection.faces.terminal import view
             from ..inspection.subject import subject
@@ -86,15 +88,24 @@ def diff_pair(
             cells = cells_of(organism, file)
             check_writable(out)
             cache = Cache.of_user() if file.cache else None
-            found, failed = list[dict[str, object]](), list[str]()
+            found, folders, failed = list[dict[str, object]](), list[str](), list[str]()
             for done in diff(cells, out, cache, overwrite, _tell, log_text):
                 if done.folder is None:
                     say(f"error: {done.method} failed: {done.error}", err=True)
                     failed.append(done.method)
                     continue
+                folders.append(str(done.folder))
                 of = subject(done.folder, organism)
                 have = len(of.findings.findings)
-                seen = report(of, cells[0].machine, cache, _tell)
+                work = Workshop(done.stage, of) if done.stage else None
+                try:
+                    seen = report(of, cells[0].machine, cache, _tell, work)
+                except TROUBLE as error:
+                    if (known := trouble(error, cells[0].machine.device)) is None:
+                        raise
+                    say(f"error: {done.method} is kept in {done.folder} and could not be shown: {known}", err=True)
+                    failed.append(done.method)
+                    continue
                 found.append({"folder": str(done.folder), "report": seen.model_dump(mode="json")})
                 if not as_json:
                     show(view(seen, [n for n in wanted if n <= have]))
@@ -105,7 +116,6 @@ def diff_pair(
             pair = {"base": base, "tuned": tuned, "adapter": adapter, "on": on, "texts": texts}
             named = [word for k, v in pair.items() if v is not None for word in (f"--{k}", str(v))]
             said = shlex.join(named + ["--allow-other-base"] * allow_other_base)
-            folders = [str(one["folder"]) for one in found]
             say("\n".join(["kept, with no score:", *(f"  {folder}" for folder in folders)]))
             if folders:
                 say(f"ask both models: bench try {shlex.quote(folders[0])} {said} -p '…'")

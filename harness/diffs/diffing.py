@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -31,6 +31,10 @@ from .record import DIFF, Diff, What, id_of, packed, read, write
 log = logging.getLogger(__name__)
 DEFAULT = ("mean_diff", "pca", "logit_diff")
 """Methods that take seconds; those that are named run as well."""
+TROUBLE = (DiffbenchError, MemoryError, RuntimeError)
+"""What may be `trouble`, which does not stop the other methods."""
+UNNAMED = "pair"
+"""What every pair is called where its name is not to count."""
 MOST_UNKNOWN = 0.1
 """Share of tokens that a tokenizer does not know, above which text is not text to it."""
 LOOKED_AT = 50
@@ -47,6 +51,8 @@ class Done:
     error: DiffbenchError | None = None
     before: bool = False
     """Whether it was there already."""
+    stage: Stage | None = None
+    """The pair, loaded, for who looks at the findings; None: it failed."""
 
 
 def check_methods(methods: Sequence[tuple[MethodEntry, BaseModel]]) -> None:
@@ -87,16 +93,18 @@ def diff(
         folder = run_folder(out, what.pair, what.method, id_of(what))
         if not overwrite and (folder / DIFF).is_file():
             read(folder)
-            yield Done(cell.method.name, folder, before=True)
+            yield Done(cell.method.name, folder, before=True, stage=stage)
             continue
         tell(f"running {cell.method.name}")
         try:
-            yield Done(cell.method.name, _run(cell, stage, what, out, tell, log_text))
-        except (DiffbenchError, MemoryError, RuntimeError) as error:
+            folder = _run(cell, stage, what, out, tell, log_text)
+        except TROUBLE as error:
             if (known := trouble(error, cell.machine.device)) is None:
                 raise
             log.error("%s failed", cell.method.name, exc_info=error)
             yield Done(cell.method.name, None, known)
+            continue
+        yield Done(cell.method.name, folder, stage=stage)
 
 
 def what_of(cell: Cell, pair: Pair) -> What:
@@ -105,7 +113,7 @@ def what_of(cell: Cell, pair: Pair) -> What:
     return What(
         pair=i.organism,
         organism_sha256=i.organism_sha256,
-        texts_sha256=i.prompts_sha256,
+        texts_sha256=texts_sha256(cell.organism),
         method=i.method,
         method_version=i.method_version,
         access=i.access,
@@ -117,6 +125,12 @@ def what_of(cell: Cell, pair: Pair) -> What:
         dtype=i.dtype,
         sinks="drop" if cell.drops else "keep",
     )
+
+
+def texts_sha256(organism: Organism) -> str:
+    """Hash over the ordinary text and how it is shown to the models, whatever their folders are called."""
+    unnamed = organism.behaviour.model_copy(update={"name": UNNAMED})
+    return prompts_sha256(replace(organism, behaviour=unnamed))
 
 
 def check_text(stage: Stage) -> None:
@@ -138,7 +152,7 @@ def matches(diff: Diff, organism: Organism, where: Path) -> None:
     Raises:
         ValidationFailed: other models or other text.
     """
-    here = {"organism_sha256": organism.sha256, "texts_sha256": prompts_sha256(organism)}
+    here = {"organism_sha256": organism.sha256, "texts_sha256": texts_sha256(organism)}
     said = {"organism_sha256": "models are", "texts_sha256": "ordinary text is"}
     for name, found in here.items():
         if (there := getattr(diff.what, name)) != found:

@@ -78,11 +78,14 @@ def all_named(
 
 
 def _inside(path: Path) -> list[str]:
-    """Selectors of the records in a place of several; empty: it is no such place."""
-    if not path.exists() or (path / RESULT).is_file():
+    """Selectors of the records in a place of several, or of what `bench diff` left there; empty: it is no such place."""
+    if not path.exists() or (path / RESULT).is_file() or not _may_hold(path):
         return []
-    several = [r for r in records(path, judge=False) if r.result is not None] if _may_hold(path) else []
-    return [r.where for r in several if r.result and r.result.status == "ok"] if len(several) > 1 else []
+    below = sorted(p.relative_to(path) for p in path.rglob(f"*/{DIFF}"))
+    diffs = [str(path / p.parent) for p in below if not any(part.startswith(".") for part in p.parts)]
+    several = [r for r in records(path, judge=False) if r.result is not None]
+    runs = [r.where for r in several if r.result and r.result.status == "ok"]
+    return [*diffs, *runs] if diffs or len(several) > 1 else []
 
 
 def _may_hold(path: Path) -> bool:

@@ -6,14 +6,16 @@ Relative paths stand as they were given on the command line; of absolute ones on
 import ast
 import functools
 import hashlib
+import ntpath
 import platform
+import posixpath
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any, Literal
 
 from ..records.making import Provenance
@@ -101,7 +103,14 @@ def _imports(node: ast.ImportFrom, path: Path) -> Iterator[Path]:
 def _command() -> list[str]:
     """The command line of `bench`, or the name of the program that called the Python functions: its arguments say nothing of the run."""
     name = Path(sys.argv[0]).name
-    return ["bench", *map(portable, sys.argv[1:])] if Path(name).stem == "bench" else [name]
+    return ["bench", *map(_word, sys.argv[1:])] if Path(name).stem == "bench" else [name]
+
+
+def _word(word: str) -> str:
+    """A word of the command line; one that begins with a path is told as one, whatever commas and quotes are in it."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    begins = _ABSOLUTE.match(value)
+    return option + equals + (_told(value, Path.cwd()) if begins else portable(value))
 
 
 ELSEWHERE = "PATH"
@@ -122,11 +131,14 @@ def portable(text: str, folder: PurePath | None = None) -> str:
     """
     here = folder or Path.cwd()
 
-    def told(found: re.Match[str]) -> str:
-        path = type(here)(found.group())
-        return path.relative_to(here).as_posix() if path.is_relative_to(here) else ELSEWHERE
+    return _ABSOLUTE.sub(lambda found: _told(found.group(), here), text)
 
-    return _ABSOLUTE.sub(told, text)
+
+def _told(text: str, here: PurePath) -> str:
+    """An absolute path as it is told; `/here/../other` is not below `/here`."""
+    flat = ntpath if isinstance(here, PureWindowsPath) else posixpath
+    path = type(here)(flat.normpath(text))
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else ELSEWHERE
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -1,20 +1,34 @@
 """What a table says beside its scores: what cells cost, why some have none, and which are missing with the command that makes them."""
 
+import contextlib
+import functools
+import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...harness.runs.provenance import ELSEWHERE
-from ...methods.registry import is_given
+from ...methods.catalogue import BUILTIN
+from ...methods.registry import is_given, load_method
+from ...organisms import registry
+from ...organisms.card import CARD
+from ...organisms.errors import DiffbenchError
+from ...organisms.hub.files import load_yaml
+from ...organisms.hub.registry.load import is_hub
+from ...organisms.registry import load_card
 from ..statistics.grid import LABELLED
-from ..statistics.labels import PUBLISHED
 from ..statistics.rows import CellRow, CostRow, FailureRow, MethodRow, Missing, count
 from .cell import Cell
 
 ANCHORS = ("oracle", "random", LABELLED)
 """Rows that a table is read against: its one, its zero, and what decides which organisms count."""
 OUT = "runs"
+BUDGET = {"tokens": 60_000.0, "seconds": 600.0}
+"""`methods.contract.Budget()`, which a table does not import torch for; a test holds them together."""
 
 
 def costs(overall: Sequence[MethodRow], rows: Mapping[str, Sequence[CellRow]]) -> tuple[CostRow, ...]:
@@ -57,13 +71,13 @@ def _failures(row: CellRow) -> Iterator[FailureRow]:
 def missing(rows: Mapping[str, Sequence[CellRow]], inside: Sequence[str], cells: Sequence[Cell]) -> tuple[Missing, ...]:
     """Cells that take a headline away, and anchors that the organisms `inside` lack; those of one command together."""
     wanted: dict[tuple[str, tuple[int, ...], str], dict[str, list[str]]] = {}
-    for label, of in rows.items():
+    for of in rows.values():
         there = {r.organism: _seeds([c for c in r.cells if c.status != "not_run"]) for r in of}
         every = {s for r in of for s in _seeds(r.cells)}
         example = next(c for r in of for c in r.cells)
         for row in of:
             if row.counts.get("not_run") and (absent := tuple(sorted(every - there[row.organism]))):
-                asks = (_options(label, example), absent, "no headline without")
+                asks = (_options(example), absent, "no headline without")
                 wanted.setdefault(asks, {}).setdefault(_called(example), []).append(row.organism)
     on: dict[str, set[str]] = {}
     for method, organism in [
@@ -91,10 +105,18 @@ def _lines(asks: tuple[str, tuple[int, ...], str], of: Mapping[str, Sequence[str
             yield f"{lead} -o {','.join(organisms)}{seed}{options} --out {OUT}", why
 
 
-def command_of(label: str, cell: Cell) -> str:
-    """The command that makes the record of one cell again; `label` is that of its row."""
+def command_of(cell: Cell) -> str | None:
+    """The command that makes the record of one cell again; None where its pair is not in the zoo here."""
+    if not (is_hub(cell.identity.organism) or _is_built(cell.identity.organism, registry.ZOO)):
+        return None
     made = {_called(cell): [cell.identity.organism]}
-    return next(_lines((_options(label, cell), (cell.identity.seeds["method"],), ""), made))[0]
+    return next(_lines((_options(cell), (cell.identity.seeds["method"],), ""), made))[0]
+
+
+def runs(command: str, cell: Cell) -> bool:
+    """Whether a command of `missing` runs the method of a cell."""
+    words, called = shlex.split(command), shlex.split(_called(cell))
+    return called[-1] in words[words.index("-m") + 1].split(",") if "-m" in words else called == words[: len(called)]
 
 
 def _called(cell: Cell) -> str:
@@ -106,14 +128,49 @@ def _called(cell: Cell) -> str:
     return f"-m {shlex.quote(file if kind == 'file' and file != ELSEWHERE else i.method)}"
 
 
-def _options(label: str, cell: Cell) -> str:
-    """Options that tell a row from others of its method, as the command takes them."""
-    i = cell.identity
-    told = [o.partition("=")[0].strip() for o in label.partition("[")[2].rstrip("]").split(",")] if "[" in label else []
-    told += list(PUBLISHED[i.method]) if label.startswith(f"{i.method}@") else []
-    sets = [f" --set {shlex.quote(f'{i.method}.{name}={i.config[name]}')}" for name in told if name in i.config]
-    tokens = f" --tokens {i.budget['tokens']:.0f}" if "budget.tokens" in told else ""
-    return "".join(sets) + tokens
+def _options(cell: Cell) -> str:
+    """Everything of a cell that a command without options would not have, as the command takes it."""
+    i, said = cell.identity, list[str]()
+    if not is_given(i.method_version):
+        usual = _defaults(i.method) if cell.made.method_origin == "built-in" and i.method in BUILTIN else {}
+        other = {k: v for k, v in i.config.items() if k not in usual or usual[k] != v}
+        said += [f"--set {shlex.quote(f'{i.method}.{name}={_yaml(value)}')}" for name, value in sorted(other.items())]
+        said += [f"--{k} {int(v) if v == int(v) else v}" for k, v in i.budget.items() if v != BUDGET.get(k)]
+    if is_hub(i.organism) or i.layer != (_layer(i.organism, registry.ZOO) or i.layer):
+        said.append(f"--layer {i.layer}")
+    if i.dtype == "remote":
+        said.append("--backend nnsight --remote")
+    elif (i.dtype, cell.made.device) != ("float32", "cpu"):
+        said.append(f"--dtype {i.dtype}")
+    if i.sinks not in (None, "drop" if i.tier != "tiny" else None):
+        said.append(f"--sinks {i.sinks}")
+    return "".join(f" {option}" for option in said)
+
+
+@functools.cache
+def _defaults(method: str) -> Mapping[str, Any]:
+    """Options of a built-in method."""
+    return load_method(method).configure({}).model_dump(mode="json")
+
+
+@functools.lru_cache(maxsize=4096)
+def _layer(organism: str, zoo: Path) -> int | None:
+    """On which layer an organism of the zoo is run; None: it is not there, or damaged."""
+    with contextlib.suppress(DiffbenchError):
+        return load_card(organism, zoo).layer if _is_built(organism, zoo) else None
+
+
+def _is_built(organism: str, zoo: Path) -> bool:
+    return registry.WHOLE.fullmatch(organism) is not None and (zoo / organism / CARD).is_file()
+
+
+def _yaml(value: object) -> str:
+    """A value as `--set` reads it."""
+    if isinstance(value, str):
+        with contextlib.suppress(DiffbenchError):
+            if load_yaml(value, "") == value:
+                return value
+    return re.sub(r"^(-?\d+)e", r"\1.0e", json.dumps(value))  # YAML reads 1e-05 as a word
 
 
 def _seeds(cells: Sequence[Cell]) -> set[int]:

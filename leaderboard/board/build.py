@@ -126,7 +126,7 @@ def tabulate(sources: Path | Sequence[Path], ask: Ask | None = None) -> Table:
     """
     ask = ask or Ask()
     loaded = asked(sources, ask)
-    return with_private(tabulated(loaded, ask), loaded.cells, [sources] if isinstance(sources, Path) else sources)
+    return with_private(tabulated(loaded, ask), loaded.every, [sources] if isinstance(sources, Path) else sources)
 
 
 def tabulated(loaded: Loaded, ask: Ask) -> Table:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ...harness.files import atomic_write_text
-from ...harness.records.identity import Count, Hash, Line, Name, Record, Said, sha256_json
+from ...harness.records.identity import Amount, Count, Hash, Identity, Line, Name, Record, Said, sha256_json
 from ...harness.records.result import each_key_once
 from ...harness.runs.packs import reason
 from ...organisms.hub.files import MOST_YAML, read_text
@@ -42,6 +42,11 @@ class PrivateScore(Record):
     """Of the code that ran, as the identity of a cell has it."""
     config: dict[str, Any]
     """Options that it ran with."""
+    budget: dict[str, Amount]
+    dtype: Line
+    """Of the residual stream."""
+    layers: Annotated[list[Count], Field(min_length=1)]
+    """Of its cells, each once, rising."""
     protocol_sha256: Hash
     isolation: Mean
     isolation_constant: Mean | None
@@ -50,7 +55,7 @@ class PrivateScore(Record):
     seeds: Count
     """Seeds of the method."""
     failed: Count
-    """Cells without a score, which count as 0."""
+    """Cells that ended without a score, which count as 0."""
     set_sha256: Hash
     """Hash over the weights of all its organisms."""
     by: Said = Field(min_length=1, max_length=200)
@@ -61,9 +66,14 @@ class PrivateScore(Record):
     """Of the diffbench source that scored."""
 
     @property
-    def code(self) -> tuple[str, str]:
-        """What ran: version and options."""
-        return self.method_version, sha256_json(self.config)
+    def code(self) -> str:
+        """What ran: version, options, budget and precision."""
+        return code_of(self)
+
+    def stands_beside(self, cells: Sequence[Cell]) -> bool:
+        """Whether cells are of this method and code, on every layer that it ran on."""
+        mine, code = (c.identity for c in cells if c.identity.method == self.method), self.code
+        return {*self.layers} <= {i.layer for i in mine if code_of(i) == code}
 
 
 def write_private(score: PrivateScore, board: Path) -> Path:
@@ -73,15 +83,19 @@ def write_private(score: PrivateScore, board: Path) -> Path:
     return path
 
 
-def code_of(cell: Cell) -> tuple[str, str]:
-    """`PrivateScore.code` of a cell."""
-    return cell.identity.method_version, sha256_json(cell.identity.config)
+def code_of(ran: PrivateScore | Identity) -> str:
+    """A hash of `PrivateScore.code`, of a score or of a cell."""
+    return sha256_json([ran.method_version, ran.config, ran.budget, ran.dtype])
 
 
 def with_private(table: Table, cells: Sequence[Cell], sources: Sequence[Path]) -> Table:
-    """A table with the private scores that lie in its sources; of several sets that of the newest score is shown."""
+    """A table with the private scores that lie in its sources; of several sets that of the newest score is shown.
+
+    Args:
+        cells: all records of the sources, of which the table may show some: a score without a row in it is no mistake.
+    """
     problems, found = list[Problem](), list[tuple[str, PrivateScore]]()
-    code = {(c.identity.method, code_of(c)) for c in cells}
+    rows = {row.method: [c for r in table.cells if r.method == row.method for c in r.cells] for row in table.overall}
     for where, score in _read(sources):
         if isinstance(score, str):
             problems.append(Problem(where, score))
@@ -89,36 +103,32 @@ def with_private(table: Table, cells: Sequence[Cell], sources: Sequence[Path]) -
             problems.append(
                 Problem(where, "is of another protocol than the table; run `bench leaderboard private` again")
             )
-        elif (score.method, score.code) not in code:
+        elif not score.stands_beside(cells):
             said = (
-                f"is of other code or options than any record of {score.method}; run `bench leaderboard private` again"
+                f"is of other code, options, budget, precision or layers than the records of {score.method}; run "
+                "`bench leaderboard private` again"
             )
             problems.append(Problem(where, said))
-        else:
+        elif any(score.stands_beside(of) for of in rows.values()):
             found.append((where, score))
     if not found:
         return replace(table, problems=(*table.problems, *problems))
     newest = max((s for _, s in found), key=lambda s: (s.at_utc, s.method))
-    shown = {(s.method, s.code): s for _, s in found if s.set_sha256 == newest.set_sha256}
+    shown = [s for _, s in found if s.set_sha256 == newest.set_sha256]
     aside = [
         SetAside(where, s.method, f"of another private set than {newest.method}'s, which is newer")
         for where, s in found
         if s.set_sha256 != newest.set_sha256
     ]
-    by_label = {
-        row.method: shown[key]
-        for row in table.cells
-        for cell in row.cells
-        if (key := (cell.identity.method, code_of(cell))) in shown
-    }
-    rows = [
+    by_label = {label: s for label, of in rows.items() for s in shown if s.stands_beside(of)}
+    overall = [
         replace(row, private=Estimate(**s.isolation.model_dump())) if (s := by_label.get(row.method)) else row
         for row in table.overall
     ]
     return replace(
         table,
-        overall=tuple(rows),
-        private=_said(list(shown.values())),
+        overall=tuple(overall),
+        private=_said(shown),
         problems=(*table.problems, *problems),
         set_aside=(*table.set_aside, *aside),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...harness.holders import holders
 from ...harness.records.result import MOST_RECORD, Result, load_result
 from ...harness.runs.packs import MOST_PACKED, PACKED, findings_path, lines, outcome
 from ...harness.runs.records import FINDINGS_FILE, RESULT_FILE, Record, findings_faults, record_files, records
@@ -36,6 +37,13 @@ class Loaded:
     problems: tuple[Problem, ...]
     """In the order of the places, then by path."""
     set_aside: tuple[SetAside, ...] = ()
+    whole: tuple[Cell, ...] = ()
+    """What there was before some were chosen; empty: none were."""
+
+    @property
+    def every(self) -> tuple[Cell, ...]:
+        """The cells of the places, whichever a table is to stand on."""
+        return self.whole or self.cells
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -124,6 +132,10 @@ def _read(source: Path, keep: Keep, named: bool) -> Iterator[Read]:
     """Every record of one place in path order; `named`: paths lead with the place."""
     units: dict[Path, list[Path]] = {}
     for file in record_files(source):
+        if file.name.endswith(tuple(holders)):
+            said = "is a bundle, which a table takes no records from: `bench verify` scores it again, `bench leaderboard add` adds it"
+            yield Read(None, (Problem(file.as_posix(), said),))
+            continue
         units.setdefault(file if file.name.endswith(PACKED) else file.parent.parent, []).append(file)
     for files in units.values():
         digest = [_digest(f) for f in files]
@@ -185,4 +197,4 @@ def _lines(file: Path, _: int) -> list[str]:
 
 def narrowed(loaded: Loaded, keep: Callable[[Cell], bool]) -> Loaded:
     """Some of the cells."""
-    return replace(loaded, cells=tuple(c for c in loaded.cells if keep(c)))
+    return replace(loaded, cells=tuple(c for c in loaded.cells if keep(c)), whole=loaded.every)

@@ -4,8 +4,10 @@ import re
 from collections.abc import Sequence
 
 from ...harness.escape import md
+from ..board.account import runs
 from ..board.resolve import RULE
-from ..statistics.rows import Table
+from ..statistics.labels import bare
+from ..statistics.rows import MethodRow, Table
 from .cells import (
     ANCHOR_HEADS,
     CELL_HEADS,
@@ -51,10 +53,13 @@ def overall_markdown(table: Table) -> str:
 
 
 def row_markdown(table: Table, method: str) -> str:
-    """A method's row between its neighbours in the ranking, and where it stands in words."""
-    mine = next((row for row in table.overall if row.method == method), None)
-    if mine is None:
-        return f"{md(method)} has no row on this board.\n"
+    """A method's row between its neighbours in the ranking, and where it stands in words; of several rows of it, one after another."""
+    mine = [row for row in table.overall if method in (row.method, bare(row.method))]
+    return "\n".join(_standing(table, row) for row in mine) or f"{md(method)} has no row on this board.\n"
+
+
+def _standing(table: Table, mine: MethodRow) -> str:
+    method = mine.method
     ranked = [row for row in table.overall if row.place]
     at = ranked.index(mine) if mine in ranked else None
     shown = [mine] if at is None else ranked[max(0, at - 1) : at + 2]
@@ -68,7 +73,8 @@ def row_markdown(table: Table, method: str) -> str:
         )
     heads = overall_heads(table)
     rows = markdown_table(heads, [overall_cells(table, row, MARKDOWN) for row in shown])
-    missing = [m for m in table.missing if method in m.command]
+    example = next((c for row in table.cells if row.method == method for c in row.cells), None)
+    missing = [m for m in table.missing if example is not None and runs(m.command, example)]
     lines = "".join(f"- missing, {md(m.reason)}: {_code(m.command)}\n" for m in missing)
     return f"{said} {md(table.header)}.\n\n{rows}" + f"\n{lines}" * bool(lines)
 

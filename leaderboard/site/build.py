@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from ...harness.escape import plain
 from ...harness.files import public_mode
-from ...organisms.errors import UsageError
+from ...organisms.errors import UsageError, ValidationFailed
 from ..board.build import Ask, asked, check_complete, tabulated
+from ..board.private import with_private
 from ..pages.site import MOST_PANELS, curves_of
 from ..statistics.rows import Table
 from . import facts, overall
@@ -27,8 +28,8 @@ from .links import Page, root
 from .method import method
 from .organism import organism
 
-MARK = "assets/site.css"
-"""What says that a folder is a site of ours, which a new one may take the place of."""
+WRITTEN = "assets/files.txt"
+"""The files of a site, a line each: a folder that holds these and no others is one of ours, which a new one may take the place of."""
 SECTIONS = (
     ("Leaderboard", "index.html"),
     ("Organisms", "organisms.html"),
@@ -71,7 +72,8 @@ def site(
         strict: refuse a table that lacks a cell or an anchor, or from which a record was left out.
 
     Raises:
-        UsageError: `out` holds something else than a site. PrerequisiteError: no itables. ValidationFailed: not as `strict` wants it.
+        UsageError: `out` holds something else than a site, or beside one. PrerequisiteError: no itables.
+        ValidationFailed: not as `strict` wants it, or two pages have one path.
         Others as `board.build.tabulate`.
     """
     _check_out(out)
@@ -85,7 +87,8 @@ def site(
         for name, text in shared.items():
             _write(scratch, f"assets/{name}", text)
         pages = sum(_write(scratch, page.path, rendered(page)) for page in every_page(board, tell))
-        size = sum(p.stat().st_size for p in scratch.rglob("*") if p.is_file())
+        _write(scratch, WRITTEN, "".join(f"{name}\n" for name in sorted({WRITTEN, *_files(scratch)})))
+        size = sum((scratch / name).stat().st_size for name in _files(scratch))
         scratch.chmod(0o777 & (public_mode() | 0o111))
         _replace(scratch, out)
     finally:
@@ -98,7 +101,7 @@ def gathered(
 ) -> Board:
     """Everything that pages say."""
     loaded = asked(sources, ask)
-    table = tabulated(loaded, ask)
+    table = with_private(tabulated(loaded, ask), loaded.every, sources)
     cells = [c for row in table.cells for c in row.cells]
     reports, notes = facts.reports(cells, sources, use_cache, collect, tell)
     return Board(table, loaded, ask, most_cells, reports, _submissions(sources), notes)
@@ -163,16 +166,31 @@ def _shown(value: Any) -> Any:
 
 def _write(folder: Path, name: str, text: str) -> int:
     path = folder / name
+    if path.exists():
+        raise ValidationFailed(
+            f"two pages of the site would be {name}, so none was written; give one of the two methods or organisms another name"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return 1
 
 
+def _files(folder: Path) -> Iterator[str]:
+    """All that is no folder, relative to it."""
+    return (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+
+
 def _check_out(out: Path) -> None:
-    """Refuse to put a site in the place of something else."""
-    if out.exists() and not (out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))):
+    """Refuse to put a site in the place of something else, or of a folder that holds something beside a site."""
+    written = (out / WRITTEN).read_text(encoding="utf-8").splitlines() if (out / WRITTEN).is_file() else []
+    if out.exists() and not (out.is_dir() and (written or not any(out.iterdir()))):
         raise UsageError(
             f"{out} is there and holds no site, so nothing was written over it; choose another folder with --out, or move it away"
+        )
+    if others := sorted({*_files(out)} - {*written}):
+        raise UsageError(
+            f"{out} holds {others[0]}, which is not of the site there and would be gone with it, so nothing was written; move it away, or "
+            f"choose another folder with --out ({len(others)} such files in all)"
         )
 
 
@@ -183,5 +201,9 @@ def _replace(new: Path, out: Path) -> None:
         return
     old = new.with_name(f"{new.name}.old")
     os.rename(out, old)
-    os.rename(new, out)
+    try:
+        os.rename(new, out)
+    except BaseException:
+        os.rename(old, out)
+        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -23,7 +23,7 @@ def cell(board: Board, row: CellRow, of: Cell, result: Result) -> Page:
     report = board.reports.get(of.id) or of_record(result)
     looked = of.id in board.reports
     numbers = [f.number for f in report.findings]
-    command = command_of(row.method, of)
+    command = command_of(of) or "# no command is known: the pair is not in the zoo of whoever made this page"
     seeds = [
         (str(c.identity.seeds["method"]), links.cell(row.method, c) if c.id in board.paged else "", c.id == of.id)
         for c in row.cells

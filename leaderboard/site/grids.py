@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from ..pages.cells import (
     MARK,
+    PRIVATE_HEAD,
     bracketed,
     estimate_text,
     number,
@@ -154,9 +155,11 @@ def overall(table: Table, gates: Mapping[str, str], href: Mapping[str, str], cap
             text(organisms_text(table, row), row.organisms),
         ]
         rest += [text(seeds_text(row), row.seeds[0]), status(row), figure(row.wall_s, 1)]
+        rest += [estimate(row.private or Estimate())] if table.private else []
         return Line([name(row, href[row.method]), *scores, *rest], "incomplete" * (row.standing == "incomplete"))
 
-    return Grid(caption, heads(OVERALL, choices=CHOICES), [line(r) for r in table.overall], score_head(table.key))
+    names = (*OVERALL, PRIVATE_HEAD) if table.private else OVERALL
+    return Grid(caption, heads(names, choices=CHOICES), [line(r) for r in table.overall], score_head(table.key))
 
 
 def of_organism(rows: Sequence[CellRow], gates: Mapping[str, str], href: Mapping[str, str], caption: str) -> Grid:

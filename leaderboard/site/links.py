@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 from ..board.cell import Cell
 
 SAFE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,80}")
+HASHED = re.compile(r"-[0-9a-f]{10}$")
+"""The end of a name that may be another one's slug."""
 
 
 def slug(name: str) -> str:
     """`delta` as it is; anything else as its safe characters and a hash of the whole."""
-    if SAFE.fullmatch(name) and not name.endswith("."):
+    if SAFE.fullmatch(name) and not name.endswith(".") and not HASHED.search(name):
         return name
     short = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")[:60]
     return f"{short or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"

@@ -73,10 +73,14 @@ def _facts(board: Board, row: MethodRow, cells: Sequence[Cell]) -> Iterator[tupl
             yield "Paper", built_in.paper
         if built_in:
             yield "Work", built_in.cost
-        draws = {True: "another seed can give other findings", False: "draws nothing: one seed says all"}
-        yield "Chance", draws.get(built_in.stochastic if built_in else bool(made.stochastic), "")
+        draws: dict[bool | None, str] = {
+            True: "another seed can give other findings",
+            False: "draws nothing: one seed says all",
+            None: "the records do not say whether it draws anything",
+        }
+        yield "Chance", draws[built_in.stochastic if built_in else made.stochastic]
         yield "Origin", f"{made.method_origin}, version {', '.join(sorted({c.identity.method_version for c in cells}))}"
-    if (card := board.submissions.get(row.method)) is not None:
+    if cells and (card := board.submissions.get(cells[0].identity.method)) is not None:
         yield "Authors", ", ".join(card.card.authors)
         yield "Licence", card.card.licence
         yield "Developed on", ", ".join(card.card.developed_on) or "no organism of diffbench"

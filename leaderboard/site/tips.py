@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ...harness.views.cell import EXPLAINED
-from ..pages.cells import score_head
+from ..pages.cells import PRIVATE_HEAD, score_head
 from ..pages.legend import COLUMNS
 
 RANKS = "5-95 % of the ranks in brackets; anchors, upper bounds and methods that lack an organism have none"
@@ -20,6 +20,7 @@ TIPS: Mapping[str, str] = {
     "Cells": "Records by status; failed, oom and timeout count as 0.",
     "Wall s": "Seconds of a cell, the median.",
     "False discoveries": "Where no behaviour was trained: share of the findings whose effect beats random directions at p < .05.",
+    PRIVATE_HEAD: "Mean isolation on organisms that only a maintainer has, where the method's own code was run. It decides no rank.",
     "Organism": "A base model, an adapter, and a behaviour that is known.",
     "Family": "Kind of behaviour. Families weigh alike in every mean.",
     "Tier": "tiny: models that come with diffbench. small: a real model of 135M. hub: public models of 1B to 9B.",

@@ -39,6 +39,11 @@ def row_labels(results: Sequence[Result | Cell]) -> dict[str, str]:
     return {id_: _label(name, form, forms[name]) for id_, (name, form) in of.items()}
 
 
+def bare(label: str) -> str:
+    """The method of a row."""
+    return label.partition("[")[0].partition("@")[0]
+
+
 def _name(result: Result | Cell) -> str:
     """The method's, with what follows from the configuration."""
     identity = result.identity

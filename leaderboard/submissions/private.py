@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 
 if TYPE_CHECKING:
+    from ...harness.records.identity import Identity
     from ...harness.records.result import Result
     from ...harness.runs.run import Plan
     from ...methods.entry import MethodEntry
@@ -70,11 +71,12 @@ def score_privately(
     entry = _loaded(method)
     with _unnamed(out), _zoo(zoo):
         plan, organisms = _planned(entry, zoo, out, seeds)
-    name = plan.cells[0].method.name
-    _check_row(plan, name, board)
+        first = plan.cells[0]
+        ours = first.identity(first.organism.layer or 0)
+    _check_row(ours, board)
     with _unnamed(out), _zoo(zoo):
         results = _run(plan, tell)
-        return _summary(name, organisms, results, out, by)
+        return _summary(ours.method, organisms, results, out, by)
 
 
 def _loaded(method: str) -> "MethodEntry":
@@ -102,22 +104,21 @@ def _planned(entry: "MethodEntry", zoo: Path, out: Path, seeds: Sequence[int]) -
     return cells, organisms
 
 
-def _check_row(plan: "Plan", name: str, board: Path) -> None:
-    """The private score stands beside a public one, so both have to be of the same code and options."""
-    from ...harness.records.identity import sha256_json
+def _check_row(ours: "Identity", board: Path) -> None:
+    """The private score stands beside a public one, so both have to be of the same code, options, budget and precision."""
     from ...harness.runs.records import records
+    from ..board.private import code_of
 
-    cell = plan.cells[0]
-    ours = cell.identity(cell.organism.layer or 0)
+    name = ours.method
     rows = [r.result.identity for r in records(board, judge=False) if r.result and r.result.identity.method == name]
     if not rows:
         raise PrerequisiteError(
             f"{board} has no record of {name}, beside which its private score would stand; add it first"
         )
-    if (ours.method_version, sha256_json(ours.config)) not in {(i.method_version, sha256_json(i.config)) for i in rows}:
+    if code_of(ours) not in {code_of(i) for i in rows}:
         raise ValidationFailed(
-            f"the code or the options of {name} are not those of its records in {board} (version {ours.method_version[:20]} here, "
-            f"{rows[-1].method_version[:20]} there); run the file that was submitted"
+            f"code, options, budget and precision of {name} are not those of its records in {board} (version {ours.method_version[:20]}, "
+            f"{ours.dtype} here, {rows[-1].method_version[:20]}, {rows[-1].dtype} there); run the file that was submitted"
         )
 
 
@@ -138,12 +139,17 @@ def _summary(
 ) -> "PrivateScore":
     from ...harness.records.identity import sha256_json
     from ...harness.runs.provenance import git_state
-    from ..board.build import Ask, tabulate
+    from ..board.build import Ask, tabulated
+    from ..board.cell import Cell
     from ..board.keep import Keep
     from ..board.private import FEWEST, Mean, PrivateScore
+    from ..board.store import Loaded
 
     names = [o.name for o in organisms]
-    table = tabulate(out, Ask(names, "private", keep=Keep(on=False)))
+    loaded = Loaded(
+        tuple(Cell.of(r) for r in results), ()
+    )  # of these alone: older runs of other seeds may lie beside them
+    table = tabulated(loaded, Ask(names, "private", keep=Keep(on=False)))
     mine = [r for r in results if r.identity.method == name]
     row = next((r for r in table.overall if r.method == name), None)
     if row is None or row.scores["isolation"].value is None:
@@ -165,12 +171,15 @@ def _summary(
         method=name,
         method_version=mine[0].identity.method_version,
         config=mine[0].identity.config,
+        budget=mine[0].identity.budget,
+        dtype=mine[0].identity.dtype,
+        layers=sorted({r.identity.layer for r in mine}),
         protocol_sha256=mine[0].identity.protocol_sha256,
         isolation=isolation,
         isolation_constant=constant,
         organisms=row.organisms,
         seeds=len({r.identity.seeds["method"] for r in mine}),
-        failed=sum(r.status != "ok" for r in mine),
+        failed=sum(r.status not in ("ok", "not_applicable") for r in mine),
         set_sha256=sha256_json(sorted(o.sha256 for o in organisms)),
         by=by,
         at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -196,7 +205,7 @@ def _unnamed(out: Path) -> Generator[None, None, None]:
         raise said.error from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"finished cells are kept in {out}; the same command goes on from here") from None
-    except (DiffbenchError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever it is, its words and its traceback may hold a name
         out.mkdir(parents=True, exist_ok=True)
         (out / LOG).write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
         raise PrerequisiteError(f"the private run stopped ({type(error).__name__}); {out / LOG} says why") from None

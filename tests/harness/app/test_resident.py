@@ -1,7 +1,9 @@
 """What the page asks for is what the terminal has, each pair loaded once; what is refused there is refused here; text is only text."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +55,24 @@ def test_two_runs_answer_one_prompt_as_the_terminal_does_and_share_the_models(
     assert first == trial(subjects[0], s.prompt, [1], 0.5, "both", False, False, 4, None)
     assert (first.method, second.method, second.read[0].gated) == ("mine", "theirs", False)
     assert first.answer.base == second.answer.base
+
+
+def test_a_run_on_few_prompts_shows_those_and_the_other_all(
+    subjects: list[Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = replace(subjects[1], organism=subjects[1].organism.at(subjects[1].organism.layer, 1))
+    both, used = Resident([subjects[0], few]), list[int]()
+
+    class Loaded:
+        @staticmethod
+        def load(organism: Organism, *args: Any, **kwargs: Any) -> Any:
+            used.append(len(organism.behaviour.prompts))
+            return SimpleNamespace(organism=organism)
+
+    monkeypatch.setattr("diffbench.harness.app.resident.Stage", Loaded)
+    mine, theirs = both.labels
+    assert both._at(mine).stage is not both._at(theirs).stage  # pyright: ignore[reportPrivateUsage]
+    assert used[0] > used[1]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +130,6 @@ def test_a_port_in_use_is_refused_before_anything_is_loaded() -> None:
 
 
 def test_a_run_without_findings_is_no_run_to_try(subjects: list[Subject]) -> None:
-    from dataclasses import replace
-
     from diffbench.methods.contract import DiffResult
 
     with pytest.raises(PrerequisiteError, match="has no findings here"):

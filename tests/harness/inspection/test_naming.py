@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from diffbench.harness.diffs.record import DIFF
 from diffbench.harness.inspection.naming import all_named, named
 from diffbench.harness.inspection.subject import Subject
 from diffbench.harness.records.reading import prompts_sha256
@@ -62,6 +63,25 @@ def test_a_place_of_many_gives_all_that_have_findings(root: Path, tmp_path: Path
     for place in ("runs", "packs", "theirs.bundle.safetensors"):
         found, left_out = all_named([str(root / place)], tmp_path / place)
         assert {s.result.identity.seeds["method"] for s in found if s.result} == {0, 1, 2} and left_out == []
+
+
+def test_a_place_of_diffs_gives_each_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / f"diffs/base/adapter/{m}/0123456789ab" for m in ("adl", "pca")]
+    for f in folders:
+        f.mkdir(parents=True)
+        (f / DIFF).write_text("{}")
+        (f / "findings.safetensors").write_bytes(b"")
+    monkeypatch.setattr("diffbench.harness.inspection.naming.subject", lambda path, *_: _Said(path))
+    for place, found in ((tmp_path / "diffs", folders), (folders[0].parent, folders[:1]), (folders[1], folders[1:])):
+        assert [s.path for s in all_named([str(place)], tmp_path)[0]] == found  # type: ignore[attr-defined]
+
+
+class _Said:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def chosen(self, numbers: list[int]) -> list[int]:
+        return numbers
 
 
 def test_what_a_pack_lacks_is_said_and_a_bundle_brings_what_it_has(root: Path, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ TOLD: list[tuple[PurePath, str, str]] = [
     (POSIX, "/home/me/work/runs", "runs"),
     (POSIX, "/home/me/work", "."),
     (POSIX, "/home/me/other/runs", "PATH"),
+    (POSIX, "/home/me/work/../other/runs", "PATH"),
+    (POSIX, "/home/me/other/../work/runs", "runs"),
     (POSIX, "--out=/srv/big disk/runs", "--out=PATH"),
     (POSIX, "--out=/home/me/work/a b", "--out=a b"),
     (POSIX, "dictionary.folder=/srv/x", "dictionary.folder=PATH"),
@@ -53,11 +55,15 @@ def test_of_an_absolute_path_only_what_lies_below_the_working_folder_is_told(
 
 def test_a_new_record_says_by_which_command_and_not_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["/opt/bin/bench", "run", "-m", f"{tmp_path}/a.py", "--out", "/srv/runs"])
+    paths = ["/srv/runs", "/srv/it's mine/x", "--texts=/srv/a, b/x"]
+    monkeypatch.setattr(sys, "argv", ["/opt/bin/bench", "run", "-m", f"{tmp_path}/a.py", "--out", *paths])
     made = provenance(
         "activations", "cpu", {"organism": "taboo/gold-narrow"}, f"file {tmp_path}/a.py", datetime.now(UTC)
     )
-    assert made.command == ["bench", "run", "-m", "a.py", "--out", "PATH"] and made.method_origin == "file a.py"
+    assert (
+        made.command == ["bench", "run", "-m", "a.py", "--out", "PATH", "PATH", "--texts=PATH"]
+        and made.method_origin == "file a.py"
+    )
 
 
 def elsewhere(result: Result) -> Result:

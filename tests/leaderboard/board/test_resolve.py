@@ -1,6 +1,7 @@
 """Of several records of one cell one counts, by a stated rule, and what loses is named; what nobody can choose is refused."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,17 @@ import pytest
 from diffbench.cli import app
 from diffbench.harness.records.identity import PROTOCOL_SHA256, sha256_json
 from diffbench.harness.records.result import Result
+from diffbench.leaderboard.board.account import BUDGET, command_of
 from diffbench.leaderboard.board.build import Ask, build, tabulate
+from diffbench.leaderboard.board.cell import Cell
 from diffbench.leaderboard.board.keep import Keep
 from diffbench.leaderboard.board.resolve import MixedResultsError
 from diffbench.leaderboard.board.store import load
+from diffbench.methods.contract import Budget
+from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import ValidationFailed
+from diffbench.organisms.hub.files import load_yaml
+from diffbench.organisms.registry import load_card
 from typer.testing import CliRunner
 
 from ...factories import make_null, make_result, write_result
@@ -89,13 +96,18 @@ def test_a_name_that_another_kind_of_method_has_is_refused(tmp_path: Path) -> No
     )
 
 
+def plain(*args: Any, **fields: Any) -> Result:
+    """A cell as a command without options makes it."""
+    return make_result(*args, **({"config": {}, "budget": BUDGET} | fields))
+
+
 def test_what_is_missing_is_printed_as_the_command_that_makes_it(tmp_path: Path) -> None:
     for name in ("delta", "l1"):
-        write_result(tmp_path, make_result(name, "taboo/a", 0))
-        write_result(tmp_path, make_result(name, "taboo/b", 0))
-        write_result(tmp_path, make_result(name, "taboo/a", 1))
+        write_result(tmp_path, plain(name, "taboo/a", 0))
+        write_result(tmp_path, plain(name, "taboo/b", 0))
+        write_result(tmp_path, plain(name, "taboo/a", 1))
     for k in (3, 9):
-        write_result(tmp_path, make_result("pca", "taboo/a", config={"k": k}))
+        write_result(tmp_path, plain("pca", "taboo/a", config={"k": k}))
     for name in ("oracle", "random"):
         write_result(tmp_path, make_result(name, "taboo/a", access="anchor" if name == "oracle" else None))
     write_result(tmp_path, make_null("random", "null/x", [0.5]))
@@ -105,7 +117,7 @@ def test_what_is_missing_is_printed_as_the_command_that_makes_it(tmp_path: Path)
         ("away", "file PATH"),
     ):
         for organism, seed in (("taboo/a", 0), ("taboo/a", 1), ("taboo/b", 0)):
-            made = make_result(name, organism, seed)
+            made = plain(name, organism, seed)
             made.provenance.method_origin = origin
             write_result(tmp_path, made)
     missing = tabulate(tmp_path, Ask(draws=50)).missing
@@ -117,6 +129,36 @@ def test_what_is_missing_is_printed_as_the_command_that_makes_it(tmp_path: Path)
     assert "bench run -m pca -o taboo/b --seed 0 --set pca.k=9 --out runs" in said
     assert "bench run -m supervised -o taboo/a,taboo/b --seed 0 --out runs" in said
     assert not any("null/x" in command for command, why in said.items() if "anchor" in why), "a null has no scale"
+
+
+def test_a_command_says_everything_that_is_not_as_usual() -> None:
+    """Also what all records of a table share, so that no label tells it."""
+    assert vars(Budget()) == BUDGET
+    usual, on = load_method("delta").configure({}).model_dump(mode="json"), "taboo/gold-narrow"
+    layer = load_card(on).layer
+    assert said(plain("delta", on, 1, config=usual, layer=layer)) == f"bench run -m delta -o {on} --seed 1 --out runs"
+    other = plain(
+        "delta",
+        on,
+        config=usual | {"steps": 7},
+        layer=layer + 1,
+        dtype="bfloat16",
+        budget={"tokens": 5e4, "seconds": 9.0},
+    )
+    assert said(other) == (
+        f"bench run -m delta -o {on} --seed 0 --set delta.steps=7 "
+        f"--tokens 50000 --seconds 9 --layer {layer + 1} --dtype bfloat16 --out runs"
+    )
+    theirs = plain("theirs", on, layer=layer, config={"a": None, "b": "no", "c": "x y", "d": [1], "e": 1e-5})
+    words = [
+        w.removeprefix("theirs.").partition("=") for w in shlex.split(str(said(theirs))) if w.startswith("theirs.")
+    ]
+    assert {name: load_yaml(value, "") for name, _, value in words} == theirs.identity.config
+    assert said(plain("delta", "made/up")) is None, "not in the zoo"
+
+
+def said(result: Result) -> str | None:
+    return command_of(Cell.of(result))
 
 
 def test_strict_writes_nothing_where_something_is_missing_or_refused(tmp_path: Path) -> None:

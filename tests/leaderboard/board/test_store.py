@@ -1,5 +1,6 @@
 import json
 import lzma
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from diffbench.cli import app
 from diffbench.harness.records.result import Localisation, Located, Result
 from diffbench.leaderboard.board.resolve import MixedResultsError, check_comparable
-from diffbench.leaderboard.board.store import load_results
+from diffbench.leaderboard.board.store import load, load_results
 from diffbench.organisms.errors import PrerequisiteError
 from typer.testing import CliRunner
 
@@ -96,6 +97,16 @@ def test_a_copy_of_a_cell_counts_once_and_a_contradiction_is_an_error(tmp_path: 
     write_result(tmp_path / "null" / "two", located)
     with pytest.raises(MixedResultsError, match="different numbers"):
         load_results(tmp_path / "null")
+
+
+def test_a_bundle_beside_good_records_is_told_what_it_is_for(tmp_path: Path) -> None:
+    import_module("diffbench.cli")  # brings those who read bundles
+    write_result(tmp_path / "runs", make_result())
+    bundle = tmp_path / "theirs.bundle.safetensors"
+    bundle.write_bytes(b"")
+    loaded = load([tmp_path / "runs", bundle])
+    assert len(loaded.cells) == 1
+    assert [p.path for p in loaded.problems] == [bundle.as_posix()] and "leaderboard add" in loaded.problems[0].reason
 
 
 def test_a_missing_folder_says_which_and_what_to_give(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from diffbench.leaderboard.pages.data import to_csv, to_json
 from diffbench.leaderboard.pages.latex import LONGEST, TABCOLSEP, TEXTWIDTH, broken, to_latex, widths
 from diffbench.leaderboard.pages.site import to_html
 from diffbench.leaderboard.pages.svg import dose_response
-from diffbench.leaderboard.pages.text_formats import md, to_markdown
+from diffbench.leaderboard.pages.text_formats import md, row_markdown, to_markdown
 from diffbench.leaderboard.statistics.null_adjusted import SCORES, SHOWN
 from diffbench.leaderboard.statistics.rows import Problem, Table
 from diffbench.leaderboard.statistics.tables import build_table
@@ -42,6 +42,15 @@ def nasty() -> Table:
     return build_table(
         [c.model_copy(update={"identity": c.identity.model_copy(update=names)}) for c in cells], draws=50
     )
+
+
+def test_a_row_is_found_by_its_methods_name_and_has_the_commands_of_no_other() -> None:
+    cells = [make_result("ab", o, s, config={"k": k}) for o in ("t/n", "t/m") for s in (0, 1) for k in (1, 2)]
+    cells += [make_result("a", "t/n", s) for s in (0, 1)] + [make_result("abc", "t/n", s) for s in (0, 1)]
+    made = build_table(cells, draws=50)
+    said = row_markdown(made, "ab")
+    assert "ab[k=1] has rank" in said and "ab[k=2] has rank" in said and "missing" not in said
+    assert "-m a -o" in row_markdown(made, "a") and "abc" not in row_markdown(made, "a").partition("- missing")[2]
 
 
 @pytest.mark.parametrize("render", RENDERERS)

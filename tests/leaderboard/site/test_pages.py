@@ -2,14 +2,20 @@ import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from diffbench.cli import app
+from diffbench.leaderboard.board.cell import Cell
+from diffbench.leaderboard.board.private import write_private
 from diffbench.leaderboard.site import assets, links
-from diffbench.leaderboard.site.build import Built
-from diffbench.organisms.errors import UsageError
+from diffbench.leaderboard.site.build import Built, _replace, _write  # pyright: ignore[reportPrivateUsage]
+from diffbench.leaderboard.site.method import _facts  # pyright: ignore[reportPrivateUsage]
+from diffbench.organisms.errors import UsageError, ValidationFailed
 from typer.testing import CliRunner
 
+from ...factories import make_private, make_result
 from .sites import ORGANISMS, build, make
 
 pytest.importorskip("itables", reason="the site's tables are the package itables'")
@@ -100,7 +106,8 @@ def test_pages_say_what_the_records_say(built: Built) -> None:
     assert "one clue" in texts["organisms/made/one.html"] and "it is gold" in texts["organisms/made/one.html"]
     assert "one clue" not in texts["organisms/made/two.html"]
     (page,) = [t for n, t in texts.items() if re.fullmatch(r"cells/made/one/l1/.*", n) and ", seed 1</h1>" in t]
-    assert "bench run -m l1 -o made/one --seed 1 --out runs" in page
+    assert "the records do not say whether it draws anything" in texts["methods/late.html"]
+    assert "no command is known: the pair is not in the zoo" in page and "bench run" not in page
     assert (
         "the organism of this name" not in page
         and "No card: this organism is not in the zoo" in texts["organisms/made/one.html"]
@@ -136,15 +143,58 @@ def test_a_site_takes_the_place_of_a_site_and_of_nothing_else(runs: Path, tmp_pa
     assert os.listdir(out) == ["thesis.txt"] and os.listdir(tmp_path) == ["out"]
     (out / "thesis.txt").unlink()
     build(runs, out)
-    (out / "stale.html").write_text("")
-    build(runs, out)
-    assert not (out / "stale.html").exists() and os.listdir(tmp_path) == ["out"]
+    cells = [*out.rglob("cells/*/*/*/*.html")]
+    build(runs, out, 16)
+    assert cells and not any(c.exists() for c in cells) and os.listdir(tmp_path) == ["out"]
+    (out / "tables").mkdir()
+    (out / "tables/leaderboard.md").write_text("mine")
+    with pytest.raises(UsageError, match=r"out holds tables/leaderboard\.md, which is not of the site"):
+        build(runs, out)
+    assert (out / "tables/leaderboard.md").read_text() == "mine" and (out / "index.html").is_file()
+
+
+def test_an_older_site_is_put_back_where_the_new_one_cannot_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/index.html").write_text("old")
+    with pytest.raises(FileNotFoundError):
+        _replace(tmp_path / "nothing", tmp_path / "out")
+    assert (tmp_path / "out/index.html").read_text() == "old" and os.listdir(tmp_path) == ["out"]
+
+
+def test_the_card_of_a_method_stands_on_the_page_of_each_of_its_rows() -> None:
+    card = SimpleNamespace(authors=["A. Nother"], licence="MIT", developed_on=[])
+    submissions = {"theirs": SimpleNamespace(card=card, verified=[])}
+    board: Any = SimpleNamespace(gates={"theirs[k=3]": "none"}, submissions=submissions)
+    row: Any = SimpleNamespace(method="theirs[k=3]", access="activations")
+    facts = _facts(board, row, [Cell.of(make_result("theirs", "made/one"))])
+    assert ("Authors", "A. Nother") in [*facts]
+
+
+def test_two_pages_of_one_path_are_refused(tmp_path: Path) -> None:
+    _write(tmp_path, "methods/a.html", "first")
+    with pytest.raises(ValidationFailed, match=r"two pages of the site would be methods/a\.html"):
+        _write(tmp_path, "methods/a.html", "second")
+
+
+def test_a_private_score_has_a_column_that_says_what_it_is(tmp_path: Path) -> None:
+    runs = make(tmp_path / "board")
+    identity = make_result("delta", "made/one", 0).identity
+    write_private(make_private(identity), runs)
+    built = build(runs, tmp_path / "out")
+    texts = pages(built.out)
+    assert ".42" in texts["index.html"] and "set 999999999999" in texts["index.html"] and not built.table.problems
+    (head,) = [h for h in Links(texts["index.html"]).heads if h.get("data-name") == "Isolation, private"]
+    assert "only a maintainer has" in str(head["title"])
+    assert "Isolation, private" not in texts["on/family-made.html"]
 
 
 def test_names_become_paths_that_stay_inside_and_differ() -> None:
     names = ["delta", "delta[k=3]", "delta[k=4]", "../x", "a/b", "", ".", "..", "é", "x" * 200, "A", "a", "con."]
     slugs = [links.slug(n) for n in names]
-    assert len(set(slugs)) == len(names) and slugs[0] == "delta"
+    slugs += [links.slug(s) for s in slugs if s not in names]  # a method may be called what another one's page is
+    assert len(set(slugs)) == len(slugs) and slugs[0] == "delta"
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", s) and len(s) < 100 for s in slugs)
 
 

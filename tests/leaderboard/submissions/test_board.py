@@ -101,7 +101,8 @@ def test_a_row_that_is_not_ranked_says_why_and_what_is_missing(bundle: Path, boa
     bench("leaderboard", "add", bundle, "--board", board, "--by", "A")
     said = row_markdown(tabulate(board, Ask(draws=50)), METHOD)
     assert said.startswith("theirs is not ranked: a cell is missing, so there is no headline. Sorted by isolation")
-    assert "- missing, no headline without: `bench run -m theirs -o a/x-narrow --seed 0,1,2 --out runs`" in said
+    command = "bench run -m theirs -o a/x-narrow --seed 0,1,2 --set theirs.k=3 --tokens 120000 --out runs"
+    assert f"- missing, no headline without: `{command}`" in said
     assert row_markdown(tabulate(board, Ask(draws=50)), "nobody") == "nobody has no row on this board.\n"
 
 

@@ -26,7 +26,18 @@ from .bundles import METHOD, make_cell, write_cell
 SECRET = [f"{family}/zyx{n}-narrow" for n, family in enumerate(("taboo", "subliminal", "planted", "backdoor"))]
 """Names of private organisms."""
 FIELDS = {
-    *("format", "method", "method_version", "config", "protocol_sha256", "isolation", "isolation_constant"),
+    *(
+        "format",
+        "method",
+        "method_version",
+        "config",
+        "budget",
+        "dtype",
+        "layers",
+        "protocol_sha256",
+        "isolation",
+        "isolation_constant",
+    ),
     *("organisms", "seeds", "failed", "set_sha256", "by", "at_utc", "diffbench", "commit"),
 }
 """All that may be said."""
@@ -73,6 +84,8 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Result]:
 
 
 METHOD_AT = "a/x-narrow"
+EMPTY: dict[str, Any] = {"scores": None, "samples": None, "behaviour": None, "choices": [], "findings_sha256": None}
+"""Of a cell without scores."""
 
 
 def bench(*args: object, code: int = 0) -> str:
@@ -114,16 +127,7 @@ def test_a_cell_that_failed_counts_and_is_told_as_a_number(board: Path, ran: lis
     asked(tmp_path)
     before = json.loads((board / "private" / f"{METHOD}.json").read_text())
     shutil.rmtree(tmp_path / "private-runs")
-    ran[0] = make_cell(SECRET[0], method=METHOD).model_copy(
-        update={
-            "status": "failed",
-            "scores": None,
-            "samples": None,
-            "behaviour": None,
-            "choices": [],
-            "findings_sha256": None,
-        }
-    )
+    ran[0] = make_cell(SECRET[0], method=METHOD).model_copy(update=EMPTY | {"status": "failed"})
     asked(tmp_path)
     after = json.loads((board / "private" / f"{METHOD}.json").read_text())
     assert after["failed"] == 1 and after["isolation"]["value"] < before["isolation"]["value"]
@@ -136,13 +140,11 @@ def test_too_few_organisms_and_other_code_than_the_row_has_are_refused(
     assert f"3 of 4 organisms count in the mean, and fewer than {FEWEST} say too much" in asked(tmp_path, code=4)
     pack([make_cell(method="lone")], tmp_path / "other")
     identity = make_cell(METHOD_AT, method_version="file 2").identity
-    cell = SimpleNamespace(
-        method=SimpleNamespace(name=METHOD), organism=SimpleNamespace(layer=2), identity=lambda layer: identity
-    )
-    with pytest.raises(ValidationFailed, match="are not those of its records"):
-        private._check_row(SimpleNamespace(cells=[cell]), METHOD, board)  # type: ignore[arg-type]
+    for other in (identity, make_cell(METHOD_AT, dtype="bfloat16").identity, make_cell(METHOD_AT, budget={}).identity):
+        with pytest.raises(ValidationFailed, match="are not those of its records"):
+            private._check_row(other, board)
     with pytest.raises(PrerequisiteError, match="has no record of theirs"):
-        private._check_row(SimpleNamespace(cells=[cell]), METHOD, tmp_path / "other")  # type: ignore[arg-type]
+        private._check_row(identity, tmp_path / "other")
     assert not (board / "private").exists()
 
 
@@ -152,6 +154,19 @@ def test_what_stops_a_run_is_written_among_the_runs_and_not_printed(
     def stop(*args: Any) -> None:
         raise ValidationFailed(f"{SECRET[1]} is damaged")
 
+    class Unforeseen(Exception):
+        pass
+
+    def planned(*args: Any) -> Any:
+        cell = SimpleNamespace(organism=SimpleNamespace(layer=2), identity=lambda layer: stop_at(Unforeseen))
+        return SimpleNamespace(cells=[cell]), []
+
+    def stop_at(kind: type[Exception]) -> None:
+        raise kind(f"{SECRET[1]} is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(private, "_planned", planned)
+        assert "the private run stopped (Unforeseen)" in asked(tmp_path, code=3)
     monkeypatch.setattr(private, "_run", stop)
     said = asked(tmp_path, code=3)
     assert "the private run stopped (ValidationFailed)" in said and "private.log says why" in said
@@ -167,13 +182,17 @@ def test_a_folder_that_the_next_commit_may_take_along_is_refused(
     assert "not ignored, so the next commit may publish it" in asked(tmp_path, code=2)
 
 
+OTHER = "is of other code, options, budget, precision or layers than the records of theirs"
 EDITS: dict[str, tuple[dict[str, Any], str]] = {
     "an organism's name": ({"names": SECRET}, "names: Extra inputs are not permitted"),
     "few organisms": ({"organisms": 3}, "organisms: Input should be greater than or equal to 4"),
     "no number": ({"isolation": {"value": "x", "low": None, "high": None}}, "isolation.value"),
     "another protocol": ({"protocol_sha256": "1" * 64}, "is of another protocol than the table"),
-    "other code": ({"method_version": "2"}, "is of other code or options than any record of theirs"),
-    "other options": ({"config": {"k": 9}}, "is of other code or options than any record of theirs"),
+    "other code": ({"method_version": "2"}, OTHER),
+    "other options": ({"config": {"k": 9}}, OTHER),
+    "another budget": ({"budget": {"tokens": 1.0}}, OTHER),
+    "another precision": ({"dtype": "bfloat16"}, OTHER),
+    "a layer more": ({"layers": [2, 3]}, OTHER),
     "another method": ({"method": "pca"}, "is a score of pca; restore its name"),
 }
 
@@ -187,6 +206,34 @@ def test_an_edited_private_score_is_left_out_by_name(board: Path, ran: list[Resu
         table = tabulate(board, Ask(draws=50))
         (problem,) = table.problems
         assert says in problem.reason and problem.path.endswith("private/theirs.json") and not table.private, kind
+
+
+def test_a_table_of_some_records_leaves_nothing_out_for_want_of_the_others(
+    board: Path, ran: list[Result], tmp_path: Path
+) -> None:
+    pack([make_cell("b/x-narrow", method="pca", layer=3)], board)
+    asked(tmp_path)
+    table = tabulate(board, Ask(draws=50, layer=3))
+    assert [r.method for r in table.overall] == ["pca"] and not table.problems and not table.private
+    assert tabulate(board, Ask(["a/x-narrow"], draws=50, layer=2)).private
+
+
+def test_the_mean_is_over_the_seeds_that_it_states(board: Path, ran: list[Result], tmp_path: Path) -> None:
+    asked(tmp_path)
+    note = board / "private" / f"{METHOD}.json"
+    before = json.loads(note.read_text())
+    for o in SECRET:  # an older run of another seed
+        write_cell(tmp_path / "private-runs", make_cell(o, 7, method=METHOD, quality=0.0))
+    asked(tmp_path)
+    after = json.loads(note.read_text())
+    assert after["seeds"] == 1 and after["isolation"] == before["isolation"]
+
+
+def test_a_cell_to_which_the_method_does_not_apply_did_not_fail(board: Path, ran: list[Result], tmp_path: Path) -> None:
+    ran.append(make_cell("taboo/zyx9-narrow", method=METHOD).model_copy(update=EMPTY | {"status": "not_applicable"}))
+    asked(tmp_path)
+    note = json.loads((board / "private" / f"{METHOD}.json").read_text())
+    assert (note["failed"], note["organisms"]) == (0, 4)
 
 
 def test_of_two_sets_the_newer_one_is_shown(board: Path, ran: list[Result], tmp_path: Path) -> None:
