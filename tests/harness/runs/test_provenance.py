@@ -17,31 +17,31 @@ from diffbench.leaderboard.submissions.bundle import RECORDS
 from ...factories import make_result
 from ...leaderboard.submissions.bundles import CARD, make_cell, write_cell
 
-POSIX, WINDOWS = PurePosixPath("/home/me/work"), PureWindowsPath(r"C:\Users\me\work")
+POSIX, WINDOWS = PurePosixPath("/home/me/project"), PureWindowsPath(r"C:\Users\me\project")
 TOLD: list[tuple[PurePath, str, str]] = [
-    (POSIX, "/home/me/work/runs", "runs"),
-    (POSIX, "/home/me/work", "."),
+    (POSIX, "/home/me/project/runs", "runs"),
+    (POSIX, "/home/me/project", "."),
     (POSIX, "/home/me/other/runs", "PATH"),
-    (POSIX, "/home/me/work/../other/runs", "PATH"),
-    (POSIX, "/home/me/other/../work/runs", "runs"),
+    (POSIX, "/home/me/project/../other/runs", "PATH"),
+    (POSIX, "/home/me/other/../project/runs", "runs"),
     (POSIX, "--out=/srv/big disk/runs", "--out=PATH"),
-    (POSIX, "--out=/home/me/work/a b", "--out=a b"),
+    (POSIX, "--out=/home/me/project/a b", "--out=a b"),
     (POSIX, "dictionary.folder=/srv/x", "dictionary.folder=PATH"),
-    (POSIX, "delta,/srv/a.py,/home/me/work/b.py", "delta,PATH,b.py"),
-    (POSIX, "/home/me/work/mine.py:member", "mine.py:member"),
+    (POSIX, "delta,/srv/a.py,/home/me/project/b.py", "delta,PATH,b.py"),
+    (POSIX, "/home/me/project/mine.py:member", "mine.py:member"),
     (POSIX, "file /home/me/mine.py", "file PATH"),
-    (POSIX, "['/home/me/a', '/home/me/work/b']", "['PATH', 'b']"),
+    (POSIX, "['/home/me/a', '/home/me/project/b']", "['PATH', 'b']"),
     (POSIX, "~/runs", "PATH"),
     (POSIX, "--out=~me/runs", "--out=PATH"),
     (POSIX, "file:///home/me/x", "PATH"),
     (POSIX, "//server/share", "PATH"),
     (POSIX, "me@host:/srv/x", "me@host:PATH"),
     (POSIX, r"C:\Users\me\runs", "PATH"),
-    (WINDOWS, r"C:\Users\me\work\runs\a", "runs/a"),
-    (WINDOWS, "--out=c:/users/me/work/runs", "--out=runs"),
+    (WINDOWS, r"C:\Users\me\project\runs\a", "runs/a"),
+    (WINDOWS, "--out=c:/users/me/project/runs", "--out=runs"),
     (WINDOWS, r"--out=D:\runs", "--out=PATH"),
     (WINDOWS, r"\\server\share\runs", "PATH"),
-    (WINDOWS, r"file C:\Users\me\work\mine.py", "file mine.py"),
+    (WINDOWS, r"file C:\Users\me\project\mine.py", "file mine.py"),
     *((POSIX, same, same) for same in ("taboo/gold-narrow", "runs/a", "../a", "https://x.org/a", "org/model", "0,1", "-o")),
 ]  # fmt: skip
 
