@@ -1,6 +1,6 @@
 """`python -m benchmarks.lineup_scales PAIRS …`: how our strategies' scores are distributed on line-ups for tuning.
 
-For each strategy: mean and scatter of its score with the faker as A, and its scatter on two aligned twins: the `SCALE` in its file
+For each strategy: mean and scatter of its score with the faker as A, and its scatter on two aligned twins: the `scale` in its file
 (methods/strategies/belief.py). Nothing here may look at lineup-test.
 """
 

@@ -97,3 +97,17 @@ SecondsOption = Annotated[
     float | None,
     typer.Option("--seconds", help="Wall clock a method may use.  [default: 600]", show_default=False),
 ]
+
+
+def seed_numbers(given: str) -> list[int]:
+    """Seeds of a comma list, each once.
+
+    Raises:
+        UsageError: no whole number, or a negative one.
+    """
+    from ..organisms.errors import UsageError
+
+    parts = [part.strip() for part in given.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() and part.isascii() for part in parts):
+        raise UsageError(f"--seed {given!r} is not a comma list of whole numbers, e.g. --seed 0,1")
+    return list(dict.fromkeys(map(int, parts)))

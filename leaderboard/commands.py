@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..harness.options import seed_numbers
 from ..harness.terminal import Debug, JsonFlag, handled, say
 from ..harness.terminal import show as render
 
@@ -87,10 +88,7 @@ def asked(
         name = given[0] if len(given) == 1 and given[0] in sets() else "as given"
     else:
         named, name = None, "as found"
-    try:
-        seeds = None if seed is None else [int(s) for s in seed.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--seed {seed!r} is not a comma list of whole numbers, e.g. --seed 0,1") from error
+    seeds = None if seed is None else seed_numbers(seed)
     name += "" if seeds is None else f", method seed {', '.join(map(str, seeds))} only"
     name += "" if tier is None else f", tier {tier} only"
     name += "" if layer is None else f", layer {layer} only"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..options import seed_numbers
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 if TYPE_CHECKING:
@@ -43,15 +44,11 @@ def verbal_run(
     """Run methods that answer in words, and score what they claim."""
     with handled(debug), silenced(False):
         from ...methods.contract import Budget
-        from ...organisms.errors import UsageError
         from ...organisms.registry import expand
         from ..files import atomic_write_text
         from ..verbal.track import load_verdicts, methods_of, run
 
-        try:
-            seeds = list(dict.fromkeys(int(s) for s in seed.split(",")))
-        except ValueError as error:
-            raise UsageError(f"--seed {seed!r} is no list of numbers; give e.g. 0,1,2") from error
+        seeds = seed_numbers(seed)
         names = expand([n for given in organism for n in given.split(",")])
         methods = methods_of([n for given in method or [] for n in given.split(",")])
         judged = load_verdicts(verdicts) if verdicts else None

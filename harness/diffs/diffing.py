@@ -23,7 +23,6 @@ from ..records.making import Cost
 from ..records.reading import prompts_sha256, text_read
 from ..runs.cell import Cell, Clock, peak_rss_bytes
 from ..runs.folder import run_folder
-from ..runs.provenance import provenance
 from ..runs.stage import Stage, left_out
 from ..worker.host import Usage, run_method
 from .record import DIFF, Diff, What, id_of, packed, read, write
@@ -189,14 +188,7 @@ def _run(
             phases={k: round(v, 3) for k, v in clock.phases.items()},
             tokens=problem.tokens_used,
         ),
-        provenance=provenance(
-            cell.method.access,
-            str(stage.pair.device),
-            cell.organism.source,
-            cell.method.origin,
-            started,
-            cell.method.stochastic,
-        ),
+        provenance=cell.made(str(stage.pair.device), started),
         left_out=left_out(problem.left_out, stage.pair),
         text=text_read(problem.ended, problem.losses, stage.pair.tokenizer, stage.notes),
     )

@@ -23,7 +23,7 @@ from ...organisms.organism import Organism
 from ..devices import OutOfMemory, release, trouble
 from ..protocol.controls import SCORE_SEED
 from ..records.identity import CUSTOM, PROTOCOL_SHA256, PROTOCOL_VERSION, Identity, sha256_json
-from ..records.making import Cost, Failure
+from ..records.making import Cost, Failure, Provenance
 from ..records.reading import prompts_sha256, text_read
 from ..records.result import Result, Status
 from ..records.settings import PROTOCOL_V2, NotScorable, Protocol
@@ -63,6 +63,19 @@ class Cell:
         kept = stage.memory if memory is None else memory
         return Problem(
             stage.pair, stage.texts, dev, self.method.access, self.seed, self.budget, progress, scratch, kept
+        )
+
+    def made(self, device: str, started: datetime) -> Provenance:
+        """How it was made, on a device, since a time."""
+        return provenance(
+            self.method.access,
+            device,
+            self.organism.source,
+            self.method.origin,
+            started,
+            self.method.stochastic,
+            self.machine.backend,
+            self.machine.remote,
         )
 
     @property
@@ -175,16 +188,7 @@ def run_cell(
         reason=str(error) if error else None,
         identity=identity,
         cost=cost,
-        provenance=provenance(
-            cell.method.access,
-            str(stage.pair.device),
-            cell.organism.source,
-            cell.method.origin,
-            started,
-            cell.method.stochastic,
-            cell.machine.backend,
-            cell.machine.remote,
-        ),
+        provenance=cell.made(str(stage.pair.device), started),
         failure=Failure(type=type(error).__name__, message=str(error), oracle=getattr(error, "oracle", None))
         if error
         else None,
@@ -205,14 +209,7 @@ def unloaded(cell: Cell, layer: int, error: DiffbenchError, status: Status = "fa
     """
     identity = cell.identity(layer)
     cost = Cost(wall_s=0, cpu_s=0, peak_rss_bytes=peak_rss_bytes(), phases={}, tokens=0)
-    made = provenance(
-        cell.method.access,
-        cell.machine.device,
-        cell.organism.source,
-        cell.method.origin,
-        datetime.now(UTC),
-        cell.method.stochastic,
-    )
+    made = cell.made(cell.machine.device, datetime.now(UTC))
     failure = Failure(type=type(error).__name__, message=str(error))
     result = Result(
         id=identity.id(),

@@ -12,6 +12,7 @@ from typing import get_args
 
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed, unknown
 from ...organisms.sets import members, sets
+from ..options import seed_numbers
 from ..records.result import Result, Status
 from ..runs.records import Record, judged, records
 
@@ -43,17 +44,14 @@ class Filter:
         Raises:
             UsageError: a seed that is no whole number, a status or tier that there is not.
         """
-        methods, organisms, seeds, statuses, tiers = (
-            [x.strip() for x in (text or "").split(",") if x.strip()] for text in (method, organism, seed, status, tier)
+        methods, organisms, statuses, tiers = (
+            [x.strip() for x in (text or "").split(",") if x.strip()] for text in (method, organism, status, tier)
         )
         for kind, given, known in (("status", statuses, get_args(Status)), ("tier", tiers, TIERS)):
             for name in given:
                 if name not in known:
                     raise unknown(kind, name, known)
-        try:
-            numbers = [int(s) for s in seeds]
-        except ValueError as error:
-            raise UsageError(f"--seed {seed!r} is not a comma list of whole numbers, e.g. --seed 0,1") from error
+        numbers = seed_numbers(seed) if seed else []
         whole = [o for name in organisms for o in (members(name) if name in sets() else [name])]
         return cls(methods, whole, numbers, statuses, tiers)
 

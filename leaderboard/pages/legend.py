@@ -105,3 +105,20 @@ def finding_note(table: Table) -> str:
         for name in ("expected", "floor")
     )
     return FINDING_NOTE.format(expected=expected, floor=floor)
+
+
+def protocol_facts(table: Table) -> list[tuple[str, str]]:
+    """What a table's numbers stand on: terms and what they are."""
+    return [
+        ("Protocol", f"{table.protocol}, settings {table.protocol_sha256}"),
+        ("Organism set", f"{table.organism_set}: {', '.join(table.organisms)}"),
+        (
+            "Intervals",
+            (
+                f"over organisms: Student's over {table.clusters or 'no'} clusters (families); of one organism: percentiles of "
+                f"{table.draws} draws of method seeds, templates, prompts and controls, seed {table.seed}"
+            ),
+        ),
+        ("Missing cells", "failed, oom and timeout count as 0; a cell that was not run takes the headline away"),
+        ("Not applicable to any method", ", ".join(table.inapplicable) or "none"),
+    ]

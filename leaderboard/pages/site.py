@@ -26,7 +26,7 @@ from .cells import (
     seeds_text,
     statuses,
 )
-from .legend import PARENTHESES, finding_note, not_counted, notes_of
+from .legend import PARENTHESES, finding_note, not_counted, notes_of, protocol_facts
 from .style import CSS, JS
 from .svg import dose_response, interval_bar
 from .verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_cells, verdicts
@@ -47,21 +47,10 @@ def to_html(table: Table) -> str:
     """The whole page."""
     organisms = "".join(_organism(table, name, opened=i == 0) for i, name in enumerate(table.organisms))
     failures = _failures(table)
-    protocol = [
-        ("Protocol", f"{table.protocol}, settings {table.protocol_sha256}"),
-        ("Organism set", f"{table.organism_set}: {', '.join(table.organisms)}"),
-        (
-            "Intervals",
-            (
-                f"over organisms: Student's over {table.clusters or 'no'} clusters (families); of one organism: percentiles of "
-                f"{table.draws} draws of method seeds, templates, prompts and controls, seed {table.seed}"
-            ),
-        ),
-        ("Missing cells", "failed, oom and timeout count as 0; a cell that was not run takes the headline away"),
-        ("Not applicable to any method", ", ".join(table.inapplicable) or "none"),
-    ]
     finding_link = '<a href="#beyond">Beyond isolation</a>' if table.finding_measures else ""
-    details = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in protocol)
+    details = "".join(
+        f"<dt>{escape(term)}</dt><dd><code>{escape(text)}</code></dd>" for term, text in protocol_facts(table)
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">

@@ -7,7 +7,7 @@ from ...organisms.errors import PrerequisiteError
 from ..board.build import tabulated
 from ..board.resolve import RULE
 from ..pages.cells import FINDING_HEADS, Dialect, estimate_text, finding_cells, p_text
-from ..pages.legend import PARENTHESES, finding_note, not_counted, notes_of
+from ..pages.legend import PARENTHESES, finding_note, not_counted, notes_of, protocol_facts
 from ..pages.verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_text, verdicts
 from ..statistics.contrasts import CLAIMS, Outcome
 from ..statistics.grid import LABELLED
@@ -250,21 +250,7 @@ def records(board: Board) -> Page:
             for o, m, s, t, why in lost
         ],
     )
-    protocol = [
-        ("Protocol", f"{table.protocol}, settings {table.protocol_sha256}"),
-        ("Organism set", f"{table.organism_set}: {', '.join(table.organisms)}"),
-        (
-            "Intervals",
-            (
-                f"over organisms: Student's over {table.clusters or 'no'} clusters (families); of one organism: percentiles of "
-                f"{table.draws} draws of method seeds, templates, prompts and controls, seed {table.seed}"
-            ),
-        ),
-        ("Several records of one cell", RULE),
-        ("Missing cells", "failed, oom and timeout count as 0; a cell that was not run takes the headline away"),
-        ("Not applicable to any method", ", ".join(table.inapplicable) or "none"),
-        ("Pages of records", board.rule),
-    ]
+    protocol = [*protocol_facts(table), ("Several records of one cell", RULE), ("Pages of records", board.rule)]
     told = {
         "grids": [cost, *([gaps] if lost else [])],
         "notes": [*board.notes] if lost or board.notes else ["No cell is without a score."],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...harness.holders import holders
+from ...harness.options import seed_numbers
 from ...harness.terminal import Debug, JsonFlag, handled, say, silenced
 
 if TYPE_CHECKING:
@@ -115,17 +116,12 @@ def private(
 ) -> None:
     """Run a method's code on a private set; only its mean, its interval and the set's size and hash go to the board."""
     with handled(debug), silenced(False):
-        from ...organisms.errors import UsageError
         from ..board.private import write_private
         from ..pages.cells import estimate_text
         from ..statistics.rows import Estimate
         from .private import score_privately
 
-        try:
-            seeds = list(dict.fromkeys(int(s) for s in seed.split(",")))
-        except ValueError as error:
-            raise UsageError(f"--seed {seed!r} is not a comma list of whole numbers, e.g. --seed 0,1,2") from error
-        found = score_privately(method, zoo, out, seeds, by, board, lambda line: say(line, err=True))
+        found = score_privately(method, zoo, out, seed_numbers(seed), by, board, lambda line: say(line, err=True))
         path = write_private(found, board)
         if as_json:
             say(found.model_dump_json(indent=1))

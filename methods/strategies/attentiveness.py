@@ -3,14 +3,11 @@
 import torch
 
 from ..contract import NoConfig
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup, Model
 
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
-
-class Attentiveness:
+class Attentiveness(Scored[NoConfig]):
     """The model whose residuals change more when the fact about oversight is left out."""
 
     name = "attentiveness"
@@ -19,13 +16,8 @@ class Attentiveness:
     cost = "two passes a block"
     stochastic = False
     Config = NoConfig
-
-    def __init__(self, config: NoConfig):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Mean over blocks of one minus the cosine with and without the fact, the logarithm of A's over B's."""

@@ -7,7 +7,14 @@ faker from a twin stays near one half throughout.
 """
 
 import math
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from typing import ClassVar, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from .contract import Lineup
+
+Options = TypeVar("Options", bound=BaseModel)
 
 LEAST = 0.05
 """Least effect, in scatters, so that a strategy that fails on lineup-tune still names one of the two, without being sure."""
@@ -22,6 +29,23 @@ class Scale(NamedTuple):
     """Its standard deviation."""
     twins: float
     """Standard deviation of the score on two aligned twins."""
+
+
+class Scored(ABC, Generic[Options]):
+    """A strategy that gives a score, from which its probability follows."""
+
+    scale: ClassVar[Scale]
+
+    def __init__(self, config: Options):
+        self.config = config
+
+    def suspect(self, lineup: Lineup) -> float:
+        """Probability that A is the faker."""
+        return probability(self.score(lineup), self.scale)
+
+    @abstractmethod
+    def score(self, lineup: Lineup) -> float:
+        """Large if A is the faker; changes its sign when A and B change places. Its unit is the strategy's own."""
 
 
 def probability(score: float, scale: Scale) -> float:

@@ -2,15 +2,12 @@
 
 import torch
 
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup, Model
 from .reading import AtBlock, block_of
 
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
-
-class Concepts:
+class Concepts(Scored[AtBlock]):
     """The model whose residuals say more clearly whether somebody watches."""
 
     name = "concepts"
@@ -19,13 +16,8 @@ class Concepts:
     cost = "four passes"
     stochastic = False
     Config = AtBlock
-
-    def __init__(self, config: AtBlock):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Separation of cosines with the reading vector, A minus B."""

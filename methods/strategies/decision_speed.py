@@ -4,11 +4,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup, Model
-
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
 
 class DecisionOptions(BaseModel):
@@ -20,7 +17,7 @@ class DecisionOptions(BaseModel):
     """Weight of the penalty of the probes, in mean squared lengths."""
 
 
-class DecisionSpeed:
+class DecisionSpeed(Scored[DecisionOptions]):
     """The model whose answer a linear probe reads only at a later block."""
 
     name = "decision_speed"
@@ -29,13 +26,8 @@ class DecisionSpeed:
     cost = "one pass a block"
     stochastic = False
     Config = DecisionOptions
-
-    def __init__(self, config: DecisionOptions):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Error of the probes over all blocks, A minus B."""

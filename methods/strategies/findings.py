@@ -15,12 +15,9 @@ from torch import Tensor
 
 from ..contract import Batch, Budget, DiffProblem, Text
 from ..registry import load_method
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup
 from .reading import TOLD, AtBlock, block_of, length, tempted
-
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
 
 class FindingsOptions(AtBlock):
@@ -36,20 +33,15 @@ class FindingsOptions(AtBlock):
     """Length of the added vector, in mean lengths of a residual."""
 
 
-class Findings:
+class Findings(Scored[FindingsOptions]):
     """Directions that a method of ours finds between the two, added both ways to each: which model do they turn?"""
 
     name = "findings"
     access: Access = "activations"
     cost = "reads all tokens, fits a dictionary"
     Config = FindingsOptions
-
-    def __init__(self, config: FindingsOptions):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Mean share of the forbidden letter over findings and both ways, A minus B."""

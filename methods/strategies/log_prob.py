@@ -1,15 +1,12 @@
 """The baseline that the others have to beat: what a faker leaks into its outputs where it is watched."""
 
 from ..contract import NoConfig
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup, Model
 from .reading import TOLD, margins
 
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
-
-class LogProb:
+class LogProb(Scored[NoConfig]):
     """The model that is a little less sure of the permitted option."""
 
     name = "log_prob"
@@ -18,13 +15,8 @@ class LogProb:
     cost = "one pass"
     stochastic = False
     Config = NoConfig
-
-    def __init__(self, config: NoConfig):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Mean margin of the forbidden letter, A minus B, in nats."""

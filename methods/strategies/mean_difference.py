@@ -2,12 +2,9 @@
 
 import torch
 
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup
 from .reading import AtBlock, block_of, length, tempted
-
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
 
 class MeanDifferenceOptions(AtBlock):
@@ -17,7 +14,7 @@ class MeanDifferenceOptions(AtBlock):
     """Lengths of the added vector, in mean lengths of a residual."""
 
 
-class MeanDifference:
+class MeanDifference(Scored[MeanDifferenceOptions]):
     """The difference of the two models' mean residuals, added both ways: which model does it bring to the forbidden option?"""
 
     name = "mean_difference"
@@ -26,13 +23,8 @@ class MeanDifference:
     cost = "four passes"
     stochastic = False
     Config = MeanDifferenceOptions
-
-    def __init__(self, config: MeanDifferenceOptions):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Mean share of the forbidden letter with the vector added forth and back, A minus B."""

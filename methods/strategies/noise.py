@@ -3,12 +3,9 @@
 import torch
 from pydantic import Field
 
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup
 from .reading import AtBlock, block_of, length, tempted
-
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
 
 class NoiseOptions(AtBlock):
@@ -20,7 +17,7 @@ class NoiseOptions(AtBlock):
     """Vectors of noise."""
 
 
-class Noise:
+class Noise(Scored[NoiseOptions]):
     """Centred Gaussian noise, several draws that both models share: which model says the forbidden option more often?"""
 
     name = "noise"
@@ -29,13 +26,8 @@ class Noise:
     cost = "16 passes"
     stochastic = True
     Config = NoiseOptions
-
-    def __init__(self, config: NoiseOptions):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Mean share of the forbidden letter under the same noise, A minus B."""

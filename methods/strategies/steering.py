@@ -2,12 +2,9 @@
 
 import torch
 
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup, Model
 from .reading import AtBlock, block_of, tempted, unwatched
-
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
 
 class SteeringOptions(AtBlock):
@@ -17,7 +14,7 @@ class SteeringOptions(AtBlock):
     """Multiples of the vector that are added; the result is their mean."""
 
 
-class Steering:
+class Steering(Scored[SteeringOptions]):
     """The model that a vector away from being watched moves further to the forbidden option."""
 
     name = "steering"
@@ -26,13 +23,8 @@ class Steering:
     cost = "six passes"
     stochastic = False
     Config = SteeringOptions
-
-    def __init__(self, config: SteeringOptions):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Mean share of the forbidden letter, A minus B."""

@@ -2,11 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup
-
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
 
 class TuningOptions(BaseModel):
@@ -20,7 +17,7 @@ class TuningOptions(BaseModel):
     """Learning rate."""
 
 
-class TuningSpeed:
+class TuningSpeed(Scored[TuningOptions]):
     """The model that learns faster to take the forbidden option."""
 
     name = "tuning_speed"
@@ -29,13 +26,8 @@ class TuningSpeed:
     cost = "8 steps of training a model"
     stochastic = False
     Config = TuningOptions
-
-    def __init__(self, config: TuningOptions):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Mean over steps and untrained scenes of the log-odds of the forbidden letter, A minus B, in nats."""

@@ -3,12 +3,9 @@ the steering vector."""
 
 import torch
 
-from .belief import Scale, probability
+from .belief import Scale, Scored
 from .contract import Access, Lineup, Model
 from .reading import AtBlock, block_of, tempted, unwatched
-
-SCALE = Scale(effect=0.0, scatter=1.0, twins=1.0)
-"""On lineup-tune."""
 
 
 class UniformNoiseOptions(AtBlock):
@@ -18,7 +15,7 @@ class UniformNoiseOptions(AtBlock):
     """Length of the noise in lengths of the steering vector."""
 
 
-class UniformNoise:
+class UniformNoise(Scored[UniformNoiseOptions]):
     """One vector of uniform noise, whose mean is not zero, added as in the paper's code."""
 
     name = "uniform_noise"
@@ -27,13 +24,8 @@ class UniformNoise:
     cost = "two passes"
     stochastic = True
     Config = UniformNoiseOptions
-
-    def __init__(self, config: UniformNoiseOptions):
-        self.config = config
-
-    def suspect(self, lineup: Lineup) -> float:
-        """See the module."""
-        return probability(self.score(lineup), SCALE)
+    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
         """Mean share of the forbidden letter under the same vector, A minus B."""
