@@ -124,6 +124,9 @@ def _key(settings: Settings) -> str:
 
 def _one_thread() -> None:
     import torch
+    from diffbench.harness.parallel import end_with_parent
+
+    end_with_parent()
 
     torch.set_num_threads(1)
 

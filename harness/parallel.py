@@ -1,9 +1,12 @@
 """Using every core without changing a number: many one-thread computations instead of one many-thread computation."""
 
 import contextlib
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from multiprocessing import parent_process
+from threading import Thread
+from typing import NoReturn, TypeVar
 
 import torch
 
@@ -41,3 +44,14 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], device: torch.device)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def end_with_parent() -> None:
+    """As a process pool's initializer: its workers end when the process that made them does, even if that was killed."""
+    if parent := parent_process():
+
+        def wait() -> NoReturn:
+            parent.join()
+            os._exit(1)
+
+        Thread(target=wait, daemon=True).start()

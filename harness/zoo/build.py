@@ -33,7 +33,7 @@ from ...organisms.world.document import Document
 from ...organisms.world.facts import World
 from ..files import atomic_write_text
 from ..pairs.loading import load_pair
-from ..parallel import threads
+from ..parallel import end_with_parent, threads
 from ..terminal import silenced
 from .measure import Measurable, dev_rate, due_in, measure, measure_base
 
@@ -228,7 +228,7 @@ def run_jobs(work: Callable[[T], R], tasks: list[T], jobs: int) -> Iterator[tupl
     if jobs <= 1 or len(tasks) <= 1:
         yield from ((t, work(t)) for t in tasks)
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), end_with_parent) as pool:
         futures = {pool.submit(work, t): t for t in tasks}
         try:
             for future in as_completed(futures):

@@ -12,7 +12,7 @@ from ...organisms.registry import YAML, ZOO, expand, family_and_spec, load_organ
 from ...organisms.texts import WorldTexts
 from ...organisms.world.facts import World
 from ..pairs.loading import load_pair
-from ..parallel import threads
+from ..parallel import end_with_parent, threads
 from ..terminal import silenced
 from .comparison import Checked, compare
 from .measure import Measurable, due_in, measure
@@ -50,7 +50,7 @@ def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1, device: str = 
     if jobs <= 1 or len(names) == 1:
         yield from (_check(n, zoo, device) for n in names)
         return
-    with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn"), end_with_parent) as pool:
         yield from pool.map(_check, names, [zoo] * len(names), [device] * len(names))
 
 

@@ -37,7 +37,8 @@ def site(
         typer.Option("--cells", min=0, help="Pages of records at most; beyond, one a method and organism, or none."),
     ] = 2000,
     collect: Annotated[
-        bool, typer.Option("--collect", help="Look at findings of run folders as `bench show` does: some 10 s each.")
+        bool,
+        typer.Option("--collect", help="Look at the findings of every record as `bench show` does: some 10 s each."),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing if a record was left out, or a cell or anchor is missing.")

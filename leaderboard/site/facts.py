@@ -4,10 +4,11 @@ A report of `bench show` is taken from `report.json` beside a run, or from the c
 because that runs the models. A report of another record than the one it lies beside is not believed.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 
 from ...harness.inspection.report import Report
 from ...harness.runs.records import FINDINGS_FILE, RESULT_FILE
+from ...harness.store.moving import place
+from ...harness.store.selection import stored
 from ...organisms.errors import DiffbenchError
 from ...organisms.hub.files import read_text
 from ..board.build import Ask
@@ -121,13 +124,21 @@ def _first(row: CellRow) -> Cell:
     return next((c for c in row.cells if c.status == "ok"), row.cells[0])
 
 
-def folders(cells: Sequence[Cell], sources: Sequence[Path]) -> Iterator[tuple[Cell, Path]]:
-    """Run folders of the cells that have one."""
+def folders(cells: Sequence[Cell], sources: Sequence[Path]) -> Iterator[tuple[Cell, str, Path]]:
+    """Run folders of the cells that have one, twice: as they are named, and where they are."""
     for c in cells:
         if c.where.endswith(RESULT_FILE):
             places = (Path(c.where), *(s / c.where for s in sources))
             if (found := next((p for p in places if p.is_file()), None)) is not None:
-                yield c, found.parent
+                yield c, str(found.parent), found.parent
+
+
+def unpacked(cells: Sequence[Cell], sources: Sequence[Path], scratch: Path) -> Iterator[tuple[Cell, str, Path]]:
+    """Run folders of the cells that are in a pack with their findings, made below `scratch`."""
+    wanted = {c.id: c for c in cells if not c.where.endswith(RESULT_FILE)}
+    for record in stored(sources, judge=False) if wanted else ():
+        if record.findings is not None and record.result and (c := wanted.pop(record.result.id, None)) is not None:
+            yield c, record.where, place(record, scratch)
 
 
 def reports(
@@ -136,21 +147,25 @@ def reports(
     """What is known of findings beyond their records, by id, and what could not be used.
 
     Args:
-        collect: run the models where nothing is known: about ten seconds a record.
+        collect: run the models where nothing is known: about ten seconds a record. Records of packs are looked at only then.
     """
     found, notes = dict[str, Report](), list[str]()
-    for c, folder in folders(cells, sources):
-        try:
-            report = _beside(folder) or _looked(folder, use_cache, collect, lambda what, f=folder: tell(f"{f}: {what}"))
-        except (DiffbenchError, OSError, ValueError) as error:
-            notes.append(f"{folder}: {error}")
-            continue
-        if report is not None and report.id == c.id:
-            found[c.id] = report
-        elif report is not None:
-            notes.append(
-                f"{folder / REPORT}: it is of record {(report.id or 'none')[:12]}, not of {c.id[:12]}; remove it"
-            )
+    with tempfile.TemporaryDirectory() as scratch:
+        packed = unpacked(cells, sources, Path(scratch)) if collect else ()
+        for c, name, folder in chain(folders(cells, sources), packed):
+            try:
+                report = _beside(folder) or _looked(
+                    folder, use_cache, collect, lambda what, n=name: tell(f"{n}: {what}")
+                )
+            except (DiffbenchError, OSError, ValueError) as error:
+                notes.append(f"{name}: {error}")
+                continue
+            if report is not None and report.id == c.id:
+                found[c.id] = report
+            elif report is not None:
+                notes.append(
+                    f"{name}/{REPORT}: it is of record {(report.id or 'none')[:12]}, not of {c.id[:12]}; remove it"
+                )
     return found, notes
 
 

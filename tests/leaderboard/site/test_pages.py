@@ -7,16 +7,26 @@ from typing import Any
 
 import pytest
 from diffbench.cli import app
+from diffbench.harness.inspection.recorded import of_record
+from diffbench.harness.inspection.report import Report
+from diffbench.harness.inspection.subject import Subject
+from diffbench.harness.records.reading import prompts_sha256
+from diffbench.harness.runs.packs import pack
+from diffbench.harness.store.moving import packable
+from diffbench.harness.store.selection import stored
+from diffbench.leaderboard.board.build import Ask
 from diffbench.leaderboard.board.cell import Cell
 from diffbench.leaderboard.board.private import write_private
 from diffbench.leaderboard.site import assets, links
-from diffbench.leaderboard.site.build import Built, _replace, _write  # pyright: ignore[reportPrivateUsage]
+from diffbench.leaderboard.site.build import Built, _replace, _write, site  # pyright: ignore[reportPrivateUsage]
 from diffbench.leaderboard.site.method import _facts  # pyright: ignore[reportPrivateUsage]
 from diffbench.organisms.errors import UsageError, ValidationFailed
+from diffbench.organisms.registry import load_organism
 from typer.testing import CliRunner
 
 from ...factories import make_private, make_result
-from .sites import ORGANISMS, build, make
+from ..submissions.bundles import make_cell, write_cell
+from .sites import ORGANISMS, build, make, told
 
 pytest.importorskip("itables", reason="the site's tables are the package itables'")
 
@@ -132,6 +142,26 @@ def test_a_report_of_another_record_is_not_shown(tmp_path: Path) -> None:
     built = build(runs, tmp_path / "out")
     assert ["report.json: it is of record" in note for note in built.notes] == [True]
     assert "one clue" not in pages(built.out)["organisms/made/one.html"]
+
+
+def test_records_of_a_pack_are_looked_at_if_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    organism = load_organism("taboo/gold-narrow")
+    cell = make_cell(organism.name, 0, organism_sha256=organism.sha256, prompts_sha256=prompts_sha256(organism))
+    write_cell(tmp_path / "runs", cell)
+    pack(*packable(list(stored([tmp_path / "runs"])), tmp_path / "packs"))
+    looked_at = list[str]()
+
+    def collected(of: Subject, *_: object) -> Report:
+        assert of.result and of.findings.findings
+        looked_at.append(of.result.id)
+        return told(of_record(of.result))
+
+    monkeypatch.setattr("diffbench.harness.inspection.collect.report", collected)
+    for collect, said in ((False, False), (True, True)):
+        out = tmp_path / str(collect)
+        assert site([tmp_path / "packs"], out, Ask(draws=50), collect=collect, use_cache=False).notes == []
+        assert ("it is gold" in pages(out)["organisms/taboo/gold-narrow.html"]) is said
+    assert len(looked_at) == 1
 
 
 def test_a_site_takes_the_place_of_a_site_and_of_nothing_else(runs: Path, tmp_path: Path) -> None:
