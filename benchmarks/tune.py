@@ -87,7 +87,7 @@ class Tuning:
         """Run every setting on every organism of the set, and remember its isolation."""
         asked = [(m, s) for i, (m, s) in enumerate(wanted) if (m, s) not in wanted[:i]]
         context = get_context("spawn")
-        with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_worker) as pool:
             for found in pool.map(partial(_organism, wanted=asked, seed=seed, out=self.out), TUNE):
                 self.cells |= found
 
@@ -122,12 +122,12 @@ def _key(settings: Settings) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
-def _one_thread() -> None:
+def _worker() -> None:
+    """A process of one thread that ends with the one that made it."""
     import torch
     from diffbench.harness.parallel import end_with_parent
 
     end_with_parent()
-
     torch.set_num_threads(1)
 
 

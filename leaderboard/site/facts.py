@@ -125,7 +125,7 @@ def _first(row: CellRow) -> Cell:
 
 
 def folders(cells: Sequence[Cell], sources: Sequence[Path]) -> Iterator[tuple[Cell, str, Path]]:
-    """Run folders of the cells that have one, twice: as they are named, and where they are."""
+    """The cells that have a run folder, what it is called, and where it is."""
     for c in cells:
         if c.where.endswith(RESULT_FILE):
             places = (Path(c.where), *(s / c.where for s in sources))
@@ -133,12 +133,13 @@ def folders(cells: Sequence[Cell], sources: Sequence[Path]) -> Iterator[tuple[Ce
                 yield c, str(found.parent), found.parent
 
 
-def unpacked(cells: Sequence[Cell], sources: Sequence[Path], scratch: Path) -> Iterator[tuple[Cell, str, Path]]:
-    """Run folders of the cells that are in a pack with their findings, made below `scratch`."""
+def unpacked(cells: Sequence[Cell], sources: Sequence[Path]) -> Iterator[tuple[Cell, str, Path]]:
+    """The cells whose findings are in a pack, what they are called there, and a run folder that is gone when the next one is asked for."""
     wanted = {c.id: c for c in cells if not c.where.endswith(RESULT_FILE)}
     for record in stored(sources, judge=False) if wanted else ():
         if record.findings is not None and record.result and (c := wanted.pop(record.result.id, None)) is not None:
-            yield c, record.where, place(record, scratch)
+            with tempfile.TemporaryDirectory() as scratch:
+                yield c, record.where, place(record, Path(scratch))
 
 
 def reports(
@@ -150,22 +151,18 @@ def reports(
         collect: run the models where nothing is known: about ten seconds a record. Records of packs are looked at only then.
     """
     found, notes = dict[str, Report](), list[str]()
-    with tempfile.TemporaryDirectory() as scratch:
-        packed = unpacked(cells, sources, Path(scratch)) if collect else ()
-        for c, name, folder in chain(folders(cells, sources), packed):
-            try:
-                report = _beside(folder) or _looked(
-                    folder, use_cache, collect, lambda what, n=name: tell(f"{n}: {what}")
-                )
-            except (DiffbenchError, OSError, ValueError) as error:
-                notes.append(f"{name}: {error}")
-                continue
-            if report is not None and report.id == c.id:
-                found[c.id] = report
-            elif report is not None:
-                notes.append(
-                    f"{name}/{REPORT}: it is of record {(report.id or 'none')[:12]}, not of {c.id[:12]}; remove it"
-                )
+    for c, name, folder in chain(folders(cells, sources), unpacked(cells, sources) if collect else ()):
+        try:
+            report = _beside(folder) or _looked(folder, use_cache, collect, lambda what, n=name: tell(f"{n}: {what}"))
+        except (DiffbenchError, OSError, ValueError) as error:
+            notes.append(f"{name}: {error}")
+            continue
+        if report is not None and report.id == c.id:
+            found[c.id] = report
+        elif report is not None:
+            notes.append(
+                f"{name}/{REPORT}: it is of record {(report.id or 'none')[:12]}, not of {c.id[:12]}; remove it"
+            )
     return found, notes
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 POOL = """
 import os, sys, time
@@ -28,9 +29,13 @@ def test_workers_of_a_killed_process_end(tmp_path: Path) -> None:
     script.write_text(POOL)
     folder.mkdir()
     parent = psutil.Popen([sys.executable, str(script), str(folder)], stderr=subprocess.DEVNULL)
-    while not (started := [*folder.iterdir()]):
-        assert parent.poll() is None
-        psutil.wait_procs([parent], timeout=0.1)
+    for _ in range(600):
+        if started := [*folder.iterdir()]:
+            break
+        assert not psutil.wait_procs([parent], timeout=0.1)[0], "it ended before it had a worker"
+    else:
+        parent.kill()
+        pytest.fail("no worker within a minute")
     worker = psutil.Process(int(started[0].name))
     parent.kill()
     parent.wait()

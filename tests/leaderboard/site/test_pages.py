@@ -1,5 +1,6 @@
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -162,6 +163,14 @@ def test_records_of_a_pack_are_looked_at_if_that_is_asked_for(tmp_path: Path, mo
         assert site([tmp_path / "packs"], out, Ask(draws=50), collect=collect, use_cache=False).notes == []
         assert ("it is gold" in pages(out)["organisms/taboo/gold-narrow.html"]) is said
     assert len(looked_at) == 1
+
+    def edited(*args: Any, **fields: Any) -> Any:
+        return (replace(record, findings=b"others") for record in stored(*args, **fields))
+
+    monkeypatch.setattr("diffbench.leaderboard.site.facts.stored", edited)
+    built = site([tmp_path / "packs"], tmp_path / "edited", Ask(draws=50), collect=True, use_cache=False)
+    (note,) = built.notes
+    assert f"gold-narrow.jsonl.xz:{looked_at[0][:12]}: " in note and len(looked_at) == 1
 
 
 def test_a_site_takes_the_place_of_a_site_and_of_nothing_else(runs: Path, tmp_path: Path) -> None:
