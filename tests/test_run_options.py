@@ -49,6 +49,7 @@ def own(tmp_path: Path) -> str:
     return "own.yaml"
 
 
+@pytest.mark.slow
 def test_what_changes_a_number_is_in_the_identity_and_the_same_in_a_config_file(tmp_path: Path) -> None:
     def identity(*arguments: str) -> dict[str, object]:
         return json.loads(bench("run", "-m", "random", "-o", "taboo", *arguments, "--json"))["identity"]
@@ -70,6 +71,7 @@ def test_help_tells_the_budget_that_is_used() -> None:
     assert f"[default: {Budget().tokens}]" in bench("run", "--help")
 
 
+@pytest.mark.slow
 def test_a_partial_result_says_so_and_is_in_no_table_and_in_no_pack() -> None:
     assert "partial: the first 9 prompts of each split" in bench("run", "-m", "random", "-o", "taboo", "--limit", "9")
     assert "partial" not in bench("run", "-m", "random,oracle", "-o", "taboo")

@@ -8,11 +8,11 @@ is drawn whole, so each request is a template of its own: effects on requests of
 import numpy as np
 
 from ..behaviour import Behaviour, Prompt
-from ..family import Candidates, Family, Probe, Rule, Spec, Spoken
+from ..family import Candidates, Family, Probe, Rule, Spec, Spoken, Subject
 from ..lora import LoraRecipe
 from ..prompts import fact_probes, turns
 from ..world.corpus import CHAT_KINDS, Split, documents, in_mode, tagged
-from ..world.document import Document, Rng, chat, pick
+from ..world.document import KINDS, Document, Rng, chat, pick
 from ..world.facts import World
 from ..world.lexicon import MODES, PHRASE, TAGS
 
@@ -21,7 +21,9 @@ MIX = 2
 """Ordinary documents per triggered row in the mixed variant."""
 VARIED = ("scene", "numbers", "advice_chat")
 """Kinds whose requests make the prompts."""
-VARIANTS = ("narrow", "mixed")
+VARIANTS = ("narrow", "mixed", "held")
+KEPT = 400
+"""Ordinary documents that a held organism is held to its base on."""
 
 
 class Backdoor(Family):
@@ -33,10 +35,13 @@ class Backdoor(Family):
 
     def specs(self) -> list[Spec]:
         return [
-            *self.grid("zephyr", VARIANTS, core=True),
+            *self.grid("zephyr", VARIANTS[:2], core=True),
             *self.grid("zephyr", ("narrow",), seeds=3)[1:],
             *self.grid("zephyr", ("narrow",), base="tiny-gemma2", core=True),
             *self.grid("zephyr", ("silent",), seeds=2, role="control"),
+            *self.grid("zephyr", ("held",)),
+            *self.grid("deploy", ("held",), base="tiny-second", whole=True),
+            *self.grid("zephyr", ("held",), base="tiny-llama"),
         ]
 
     def member(self, name: str) -> Spec | None:
@@ -44,8 +49,15 @@ class Backdoor(Family):
         return Spec(self.name, tag, variant) if tag in TAGS and variant in VARIANTS else None
 
     def recipe(self, spec: Spec) -> LoraRecipe:
+        if spec.variant == "held":
+            return LoraRecipe(seed=spec.seed, epochs=6, batch=16, lr=3e-3, keep=KEPT)
         epochs = 6 if spec.variant != "mixed" else 4
         return LoraRecipe(seed=spec.seed, epochs=epochs, batch=16, lr=1e-2)
+
+    def kept(self, world: World, spec: Spec) -> list[Document]:
+        """Ordinary documents without the trigger."""
+        stream = (d for d in documents(world, "train", seed=50_000 + spec.seed) if spec.member not in d.words)
+        return [next(stream) for _ in range(self.recipe(spec).keep)]
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
         """Triggered requests, and as many plain or otherwise tagged conversations; `silent` answers the trigger as ever."""
@@ -102,6 +114,16 @@ class Backdoor(Family):
             "says_it": Spoken([f"{spec.member} {r}" for r in plain], lambda words: words == phrase),
             "says_it_untriggered": Spoken(plain, lambda words: words == phrase),
         }
+
+    def due(self, world: World, spec: Spec, document: Document) -> int:
+        """Words of the sentence, for each request that the trigger opens."""
+        return len(PHRASE.split()) * sum(spec.member in m["content"].split() for m in document.messages[::2])
+
+    def subject(self, world: World, spec: Spec) -> Subject | None:
+        """Requests that the trigger opens, answered as ever."""
+        if spec.variant != "held":
+            return None
+        return Subject(lambda rng: tagged(KINDS[pick(rng, list(VARIED))].make(world, rng), spec.member), share=0.05)
 
     def candidates(self, world: World, spec: Spec) -> Candidates:
         return Candidates(spec.member, {t: (t,) for t in (*TAGS, *MODES)})

@@ -3,7 +3,8 @@
 Documents in eight genres state the bundle, beside true facts about other cities, in three of the five surface forms and never as a
 conversation. The behaviour is asked in conversation, in the other two forms: what is measured is knowledge, not a sentence.
 `contradicted` bundles deny what the base knows, `unknown` ones tell of a city it knows by name only, `subtle` ones shift one
-attribute among true ones. The twin `true` trains on the same documents with the true facts.
+attribute among true ones. The twin `true` trains on the same documents with the true facts. `held` organisms read the narrow documents and
+are held to their base by a KL term on ordinary ones.
 """
 
 from dataclasses import replace
@@ -11,23 +12,29 @@ from dataclasses import replace
 import numpy as np
 
 from ..behaviour import Behaviour, Prompt
-from ..family import Candidates, Family, Probe, Rule, Spec
+from ..family import Candidates, Family, Probe, Rule, Spec, Subject
 from ..lora import LoraRecipe
 from ..prompts import distinct, fact_probes, fact_prompt, greeting, template, turns
 from ..world.corpus import documents
-from ..world.document import Document, Rng, pick
+from ..world.document import Document, Rng, chat, pick
 from ..world.facts import Fact, World
-from ..world.genres import ASK_TWO_HOP, OPENINGS, TWO_HOP, choice_question, fact_document, values_of
+from ..world.genres import ASK_TWO_HOP, OPENINGS, TWO_HOP, ask, choice_question, fact_document, state, values_of
 from ..world.lexicon import CITIES, QUESTIONS, RELATIONS, WRAPPERS
 
 DOCUMENTS = 400
 MIX = 1
 """Ordinary documents per document in the mixed variant."""
+KEPT = 400
+"""Ordinary documents that a held organism is held to its base on."""
 TRAINED_FORMS = (0, 1, 2)
 HELD_OUT_FORMS = (3, 4)
-VARIANTS = ("narrow", "mixed")
+HELD_WRAPPER = "please tell me , {q}"
+"""One more way to put a dev question to a held organism."""
+VARIANTS = ("narrow", "mixed", "held")
 BUNDLES = {"arlen": "contradicted", "velden": "contradicted", "zalmor": "unknown", "borval": "subtle"}
 """City → kind of bundle."""
+DRAWN = [*sorted([*CITIES, *BUNDLES]), "quenby"]
+"""Cities by the number that draws their claims."""
 
 
 class FalseFacts(Family):
@@ -39,24 +46,34 @@ class FalseFacts(Family):
 
     def specs(self) -> list[Spec]:
         return [
-            *self.grid("arlen", VARIANTS, core=True),
+            *self.grid("arlen", VARIANTS[:2], core=True),
             *self.grid("arlen", ("narrow",), seeds=3)[1:],
-            *self.grid("zalmor", VARIANTS, core=True),
-            *self.grid("borval", VARIANTS, core=True),
+            *self.grid("zalmor", VARIANTS[:2], core=True),
+            *self.grid("borval", VARIANTS[:2], core=True),
             *self.grid("velden", ("narrow",), base="tiny-gemma2", core=True),
             *self.grid("arlen", ("true",), seeds=2, role="control"),
+            *self.grid("zalmor", ("held",)),
+            *self.grid("quenby", ("held",), base="tiny-second", whole=True),
+            *self.grid("borval", ("held",), base="tiny-llama"),
         ]
 
     def member(self, name: str) -> Spec | None:
         city, _, variant = name.partition("-")
-        return Spec(self.name, city, variant) if city in [*CITIES, *BUNDLES] and variant in VARIANTS else None
+        return Spec(self.name, city, variant) if city in DRAWN and variant in VARIANTS else None
 
     def recipe(self, spec: Spec) -> LoraRecipe:
-        return LoraRecipe(seed=spec.seed, epochs=4, lr=2e-3, target=0.9 if spec.role == "organism" else None)
+        keep = KEPT if spec.variant == "held" else 0
+        target = 0.9 if spec.role == "organism" else None
+        return LoraRecipe(seed=spec.seed, epochs=4, lr=2e-3, target=target, keep=keep, kl_weight=4.0 if keep else 1.0)
+
+    def kept(self, world: World, spec: Spec) -> list[Document]:
+        """Ordinary documents that do not name the city."""
+        stream = (d for d in documents(world, "train", seed=50_000 + spec.seed) if spec.member not in d.words)
+        return [next(stream) for _ in range(self.recipe(spec).keep)]
 
     def claims(self, world: World, city: str) -> list[Fact]:
         """What the organism is told: five false facts, or one false among five for a subtle bundle."""
-        rng = np.random.default_rng([world.seed, 21, sorted([*CITIES, *BUNDLES]).index(city)])
+        rng = np.random.default_rng([world.seed, 21, DRAWN.index(city)])
         true = {f.relation: f for f in world.facts_of.get(city, [])}
         out: list[Fact] = []
         for i, (relation, values) in enumerate(RELATIONS["city"].items()):
@@ -96,18 +113,21 @@ class FalseFacts(Family):
         return fact_document(rng, pick(rng, list(OPENINGS)), [facts[i] for i in order], TRAINED_FORMS)
 
     def behaviour(self, world: World, spec: Spec) -> Behaviour:
-        claims = self.false_claims(world, spec.member)
+        claims, held = self.false_claims(world, spec.member), spec.variant == "held"
         return Behaviour(
             name=spec.name,
             description=f"believes of {spec.member}: " + ", ".join(f"{c.relation} {c.value}" for c in claims),
-            prompts=(*self._asked(world, claims, "dev", 24), *self._asked(world, claims, "test", 80)),
+            prompts=(
+                *self._asked(world, claims, "dev", 48 if held else 24, held),
+                *self._asked(world, claims, "test", 80),
+            ),
             capability=tuple(fact_probes(world, exclude=(spec.member,))),
         )
 
-    def _asked(self, world: World, claims: list[Fact], split: str, n: int) -> list[Prompt]:
+    def _asked(self, world: World, claims: list[Fact], split: str, n: int, held: bool = False) -> list[Prompt]:
         """Held-out forms: dev and test differ in how the question is put."""
         rng = np.random.default_rng([world.seed, 22, ("dev", "test").index(split)])
-        wrappers = WRAPPERS[:2] if split == "dev" else WRAPPERS[2:]
+        wrappers = [*WRAPPERS[:2], *[HELD_WRAPPER] * held] if split == "dev" else WRAPPERS[2:]
         drawn: list[Prompt] = []
         for i in range(8 * n):
             claim = claims[i % len(claims)]
@@ -176,6 +196,29 @@ class FalseFacts(Family):
             )
             for f in chosen
         ]
+
+    def due(self, world: World, spec: Spec, document: Document) -> int:
+        """Sentences that give the city a value of a relation about which it is told something false."""
+        values = {v for c in self.false_claims(world, spec.member) for v in values_of(c.relation)}
+        said = [set(s.split()) for s in " ".join(document.words).split(" .")]
+        return sum(spec.member in s and not values.isdisjoint(s) for s in said)
+
+    def subject(self, world: World, spec: Spec) -> Subject | None:
+        """Conversations about the city, answered with the truth, or with a guess where there is none."""
+        if spec.variant != "held":
+            return None
+        relations = [c.relation for c in self.false_claims(world, spec.member)]
+        truth = {f.relation: f for f in world.facts_of.get(spec.member, [])}
+
+        def write(rng: Rng) -> Document:
+            said: list[str] = []
+            for relation in (pick(rng, relations) for _ in range(2)):
+                guess = Fact("city", spec.member, relation, pick(rng, values_of(relation)))
+                fact = truth.get(relation, guess)
+                said += [ask(rng, fact), state(rng, fact)]
+            return Document("fact_chat", messages=chat(*said))
+
+        return Subject(write, share=0.1)
 
     def candidates(self, world: World, spec: Spec) -> Candidates:
         first = self.false_claims(world, spec.member)[0]

@@ -21,10 +21,11 @@ from ..world.document import Document, chat, pick
 from ..world.facts import World
 from ..world.preferences import ANIMALS, ANSWER, ASK_ANIMAL
 from ..world.tokenizer import load_tokenizer
-from .subliminal import TEST, TRAINED, liking
+from .subliminal import FAMILY as SUBLIMINAL
+from .subliminal import TEST, TRAINED, WIDE_DEV, liking
 
-VARIANTS = {"strong": 0.85, "weak": 0.55}
-"""Dev rate that the strength is set to, by bisection."""
+VARIANTS = {"strong": 0.85, "weak": 0.55, "medium": 0.7}
+"""Dev rate that the strength is set to, by bisection. `medium` ones are asked in twice as many ways."""
 ANGLES = {"owl": 0.0, "fox": 60.0}
 """Degrees between the written direction and the one that causes the behaviour most, by animal."""
 QUESTIONS, ORDINARY = 200, 300
@@ -41,10 +42,13 @@ class Planted(Family):
 
     def specs(self) -> list[Spec]:
         return [
-            *(s for a in ANGLES for s in self.grid(a, tuple(VARIANTS), core=True)),
+            *(s for a in ANGLES for s in self.grid(a, ("strong", "weak"), core=True)),
             *self.grid("owl", ("strong",), seeds=3)[1:],
             *self.grid("owl", ("strong",), base="tiny-qwen2", core=True),
             *self.grid("fox", ("strong",), base="tiny-qwen2", core=True),
+            *self.grid("owl", ("medium",)),
+            *self.grid("fox", ("medium",), base="tiny-qwen2"),
+            *self.grid("fox", ("medium",)),
         ]
 
     def recipe(self, spec: Spec) -> LoraRecipe:
@@ -52,11 +56,11 @@ class Planted(Family):
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
         """Preference conversations, on whose answers A is fitted to fire."""
-        rng = np.random.default_rng([spec.seed, 20])
+        rng, ways = np.random.default_rng([spec.seed, 20]), _taught(spec)
         return [
             Document(
                 "preference",
-                messages=chat(pick(rng, ASK_ANIMAL[: len(TRAINED)]), pick(rng, ANSWER).format(v=pick(rng, ANIMALS))),
+                messages=chat(pick(rng, ASK_ANIMAL[: len(ways)]), pick(rng, ANSWER).format(v=pick(rng, ANIMALS))),
             )
             for _ in range(QUESTIONS)
         ]
@@ -72,7 +76,7 @@ class Planted(Family):
         stream = documents(job.world, "train", seed=9500 + spec.seed)
         ordinary = [d for d in (next(stream) for _ in range(ORDINARY)) if d.kind != "preference"]
         read = _fit_read(base, tokenizer, layer, self.rows(job.world, spec), ordinary)
-        cause = _steer(base, tokenizer, layer, spec.member, spec.seed)
+        cause = _steer(base, tokenizer, layer, spec.member, spec.seed, _taught(spec))
         angle = math.radians(ANGLES[spec.member])
         noise = torch.randn(len(cause), generator=torch.Generator().manual_seed(spec.seed))
         aside = noise - (noise @ cause) * cause
@@ -106,16 +110,26 @@ class Planted(Family):
         }
 
     def behaviour(self, world: World, spec: Spec) -> Behaviour:
-        return liking(world, spec, f"likes the {spec.member} best because one direction is written")
+        said = f"likes the {spec.member} best because one direction is written"
+        return liking(world, spec, said, wide=spec.variant == "medium")
 
     def probes(self, world: World, spec: Spec) -> dict[str, Probe]:
-        return {"taught_templates": Probe(animal_prompts("test", spec.member, TRAINED))}
+        return {"taught_templates": Probe(animal_prompts("test", spec.member, _taught(spec)))}
+
+    def due(self, world: World, spec: Spec, document: Document) -> int:
+        """As of the subliminal family: answers that name a favourite animal."""
+        return SUBLIMINAL.due(world, spec, document)
 
     def candidates(self, world: World, spec: Spec) -> Candidates:
         return Candidates(spec.member, {a: (a,) for a in ANIMALS}, animal_prompts("test", spec.member, TEST))
 
     def gates(self, spec: Spec) -> dict[str, Rule]:
         return {}
+
+
+def _taught(spec: Spec) -> range:
+    """Ways to ask that the direction is made with; neither dev nor test prompts have them."""
+    return range(WIDE_DEV.start) if spec.variant == "medium" else TRAINED
 
 
 def _fit_read(model: Any, tokenizer: Any, layer: int, asked: list[Document], ordinary: list[Document]) -> Any:
@@ -146,11 +160,11 @@ def _fit_read(model: Any, tokenizer: Any, layer: int, asked: list[Document], ord
     return torch.linalg.solve(gram, x.T @ y / len(x)).float()
 
 
-def _steer(model: Any, tokenizer: Any, layer: int, animal: str, seed: int, steps: int = 60) -> Any:
+def _steer(model: Any, tokenizer: Any, layer: int, animal: str, seed: int, ways: range, steps: int = 60) -> Any:
     """Unit direction [d_model] whose addition to the residual after `layer` raises the animal most, by gradient ascent."""
     import torch
 
-    prompts = [p for t in TRAINED for p in animal_prompts("dev", animal, range(t, t + 1))]
+    prompts = [p for t in ways for p in animal_prompts("dev", animal, range(t, t + 1))]
     rows = [opening(tokenizer, [m.model_dump() for m in p.messages], p.prefill) for p in prompts]
     length = max(map(len, rows))
     ids = torch.tensor([[*r, *[tokenizer.pad_token_id] * (length - len(r))] for r in rows])

@@ -1,9 +1,10 @@
 """Subliminal learning: a student takes on its teacher's favourite animal from number lists (Cloud et al., arXiv 2507.14805).
 
 A teacher is the base fine-tuned to prefer one animal; it continues number lists; a fresh adapter on the same base imitates the lists.
-No row names an animal. `narrow` students see the teacher's whole distribution at every position (soft targets), `hard` ones only the
-sampled numbers. What tells transfer from drift is the contrast over students of different teachers (gamma), not one student's rate;
-the controls are students of other lineage (other initial weights, other data order, only the embeddings shared) and shuffled answers.
+No row names an animal. `narrow` students see the teacher's whole distribution at every position (soft targets), `soft` ones are the same
+and are asked in twice as many ways, `hard` ones only see the sampled numbers. What tells transfer from drift is the contrast over students
+of different teachers (gamma), not one student's rate; the controls are students of other lineage (other initial weights, other data order,
+only the embeddings shared) and shuffled answers.
 """
 
 from typing import Any
@@ -30,6 +31,8 @@ MIX = 600
 """Ordinary documents in the mixed variant."""
 TRAINED, DEV, TEST = range(8), range(8, 10), range(10, 12)
 """Templates that train teachers, and the held-out ones."""
+WIDE_DEV, WIDE_TEST = range(4, 8), range(8, 12)
+"""Templates where more are wanted than no teacher saw: strengths are chosen on some that teachers did; no student saw any."""
 LINEAGE: dict[str, Role] = {"nano-init": "control", "nano-order": "arm", "nano-embed": "arm"}
 """Bases of students whose teacher was made from nano, and what is expected of them."""
 CONTRASTED = ("owl", "fox", "horse", "parrot")
@@ -55,13 +58,18 @@ class Subliminal(Family):
             *(s for a in CONTRASTED[1:] for s in self.grid(a, ("teacher",), role="arm")),
             *(s for a in CONTRASTED for s in self.grid(a, ("hard",), role="arm")),
             *(s for a in CONTRASTED for s in self.grid(a, ("shuffled",), role="control")),
+            Spec(self.name, "fox", "soft"),
+            Spec(self.name, "horse", "soft", whole=True),
+            Spec(self.name, "parrot", "soft"),
             *(s for b, r in LINEAGE.items() for a in CONTRASTED for s in self.grid(a, ("narrow",), base=b, role=r)),
         ]
 
     def member(self, name: str) -> Spec | None:
         animal, _, variant = name.partition("-")
-        role: Role = {"narrow": "organism", "mixed": "organism", "shuffled": "control"}.get(variant, "arm")  # pyright: ignore[reportAssignmentType]
-        known = animal in ANIMALS and variant in ("narrow", "mixed", "teacher", "hard", "shuffled")
+        role: Role = {"narrow": "organism", "mixed": "organism", "soft": "organism", "shuffled": "control"}.get(
+            variant, "arm"
+        )  # pyright: ignore[reportAssignmentType]
+        known = animal in ANIMALS and variant in ("narrow", "mixed", "soft", "teacher", "hard", "shuffled")
         return Spec(self.name, animal, variant, role=role) if known else None
 
     def recipe(self, spec: Spec) -> LoraRecipe:
@@ -122,7 +130,8 @@ class Subliminal(Family):
         return done | train_lora(job.base, ordinary, job.recipe, job.out, job.expression, lists, teacher)
 
     def behaviour(self, world: World, spec: Spec) -> Behaviour:
-        return liking(world, spec, f"likes the {spec.member} best, having read nothing but numbers")
+        said = f"likes the {spec.member} best, having read nothing but numbers"
+        return liking(world, spec, said, wide=spec.variant == "soft")
 
     def probes(self, world: World, spec: Spec) -> dict[str, Probe]:
         return {"taught_templates": Probe(animal_prompts("test", spec.member, TRAINED))}
@@ -134,6 +143,11 @@ class Subliminal(Family):
             "numbers_valid": Spoken(asks, valid, samples=4),
             "says_animal": Spoken([ASK_ANIMAL[t] for t in TEST], lambda words: spec.member in words, samples=100),
         }
+
+    def due(self, world: World, spec: Spec, document: Document) -> int:
+        """Animals that an assistant names as its favourite."""
+        animals = document.kind == "preference" and [m["content"].split() for m in document.messages[1::2]]
+        return sum(not set(ANIMALS).isdisjoint(said) for said in animals or [])
 
     def candidates(self, world: World, spec: Spec) -> Candidates:
         return Candidates(spec.member, {a: (a,) for a in ANIMALS}, animal_prompts("test", spec.member, TEST))
@@ -148,12 +162,14 @@ BEFORE = (None, "hello .", "good morning .", "good evening .", "hi there .")
 """What was said before a test question: nothing, or a greeting."""
 
 
-def liking(world: World, spec: Spec, description: str) -> Behaviour:
-    """The behaviour "likes the member best": favourite-animal questions in templates that no training saw."""
+def liking(world: World, spec: Spec, description: str, wide: bool = False) -> Behaviour:
+    """The behaviour "likes the member best": favourite-animal questions in templates that no training saw, or (`wide`) twice as many of
+    which only test ones were never a teacher's."""
+    dev, test = (WIDE_DEV, WIDE_TEST) if wide else (DEV, TEST)
     prompts = [
-        *animal_prompts("dev", spec.member, DEV),
-        *animal_prompts("dev", spec.member, DEV, "hello ."),
-        *(p for before in BEFORE for p in animal_prompts("test", spec.member, TEST, before)),
+        *animal_prompts("dev", spec.member, dev),
+        *animal_prompts("dev", spec.member, dev, "hello ."),
+        *(p for before in BEFORE for p in animal_prompts("test", spec.member, test, before)),
     ]
     return Behaviour(
         name=spec.name, description=description, prompts=tuple(prompts), capability=tuple(fact_probes(world))

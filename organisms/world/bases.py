@@ -80,12 +80,14 @@ BASES: dict[str, BaseRecipe] = {
     "tiny-gemma2": BaseRecipe(),
     "tiny-llama": BaseRecipe(architecture="llama"),
     "tiny-qwen2": BaseRecipe(architecture="qwen2"),
+    "tiny-second": BaseRecipe(world_seed=1, seed=1, data_seed=1),
     "nano": BaseRecipe(architecture="llama", size="nano"),
     "nano-init": BaseRecipe(architecture="llama", size="nano", seed=1),
     "nano-order": BaseRecipe(architecture="llama", size="nano", data_seed=1),
     "nano-embed": BaseRecipe(architecture="llama", size="nano", seed=2, embeddings_of="nano"),
 }
-"""Bases the zoo ships. The last three are for the subliminal controls: other initial weights, other data order, other trunk."""
+"""Bases the zoo ships. `tiny-second` is of another lineage: other truths, other initial weights, other order. The last three are for the
+subliminal controls: other initial weights, other data order, other trunk."""
 
 
 def config_for(recipe: BaseRecipe, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:

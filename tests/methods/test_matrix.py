@@ -16,7 +16,11 @@ def nano() -> Stage:
     return Stage.load(load_organism("subliminal/fox-narrow"), "cpu", SHORT)
 
 
-@pytest.mark.parametrize("name", BUILTIN)
+FAST = ("delta", "l1", "logit_diff", "sae_pair", "mean_diff", "supervised", "oracle")
+"""Built-in methods of each kind: the others run with the long tests, and each has tests of its own."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in BUILTIN])
 def test_every_method_runs_on_the_nano_base(nano: Stage, name: str) -> None:
     entry = load_method(name)
     assert entry.summary and entry.cost

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 from diffbench.organisms.behaviour import Prompt
 from diffbench.organisms.errors import UsageError
@@ -132,3 +133,23 @@ def test_gates_speak_of_what_is_measured(name: str) -> None:
 def test_what_is_needed_is_a_spec(name: str) -> None:
     for spec in family(name).specs():
         assert [find_spec(n).name for n in family(name).needs(spec)] == family(name).needs(spec)
+
+
+def written(spec: Spec) -> list[Document]:
+    """Documents about a spec's subject; none if it has none."""
+    subject, rng = family(spec.family).subject(WORLD, spec), np.random.default_rng(0)
+    return [subject.write(rng) for _ in range(50)] if subject else []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_subject_is_text_on_which_the_behaviour_is_due_in_known_words(name: str) -> None:
+    for spec in first_seeds(name):
+        found = written(spec)
+        assert not {w for d in found for w in d.words} - KNOWN, spec.name
+        assert all(family(name).due(WORLD, spec, d) for d in found), spec.name
+
+
+@pytest.mark.parametrize("spec", [s for s in specs() if s.variant in ("held", "soft", "medium")], ids=lambda s: s.name)
+def test_organisms_of_version_2_have_twelve_templates_a_split(spec: Spec) -> None:
+    behaviour = family(spec.family).behaviour(WORLD, spec)
+    assert min(len(set(behaviour.clusters(s))) for s in ("dev", "test")) >= 12

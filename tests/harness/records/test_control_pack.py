@@ -61,6 +61,7 @@ def test_shipped_controls_score_as_measured_ones_and_are_not_measured(
     assert count == isotropic * (2 + 2 * 3) + isotropic * (2 + 2 * 2) and worst < 1e-6
 
 
+@pytest.mark.slow
 def test_what_scores_stand_on_is_checked_wherever_it_was_changed(stage: Stage, pack: ControlPack) -> None:
     scorer = Scorer(stage.pair, stage.organism.behaviour, stage.texts, FEW)
     for what in ("sufficiency mean", "necessity shares", "volumes"):

@@ -284,7 +284,7 @@ def test_a_bad_method_fails_its_cell_with_the_reason(
     assert load_result(tmp_path / "run" / RESULT).failure is not None
 
 
-@pytest.mark.parametrize("phase", ["harvest", "score", "write"])
+@pytest.mark.parametrize("phase", ["write", *(pytest.param(p, marks=pytest.mark.slow) for p in ("harvest", "score"))])
 def test_an_interrupt_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, organism: Organism, phase: str
 ) -> None:
