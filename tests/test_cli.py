@@ -214,6 +214,7 @@ def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "interrupted" in bench("run", "-m", "random", "-o", "taboo", code=130)
 
 
+@pytest.mark.slow
 def test_a_config_file_is_overridden_by_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(
         "method: mean_diff\norganism: taboo\nseed: [3]\nset: {mean_diff: {tokens: 500}}\n"

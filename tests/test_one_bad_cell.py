@@ -101,6 +101,7 @@ def test_a_family_file_that_raises_stops_no_organism(tmp_path: Path) -> None:
     assert "mood.py was left out" in out and "half written" in out and "1.00 [1.00, 1.00]" in out
 
 
+@pytest.mark.slow
 def test_a_method_that_does_not_import_stops_no_other(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import a_package_that_is_not_installed\n")
     (tmp_path / "good.py").write_text(METHOD)
@@ -132,6 +133,7 @@ def test_a_pair_that_no_memory_holds_stops_no_other(monkeypatch: pytest.MonkeyPa
     assert "the memory does not hold this pair" in out and "1.00 [1.00, 1.00]" in out
 
 
+@pytest.mark.slow
 def test_pairs_that_share_a_behaviour_are_measured_each_on_its_own_models(tmp_path: Path, whole: Path) -> None:
     """A ladder of adapters has one behaviour file: their rows once all came from the first pair's models."""
     for name, scale in (("one", 1.0), ("two", 0.5)):

@@ -103,6 +103,7 @@ def test_a_config_file_that_is_no_plain_text_of_options_is_refused(tmp_path: Pat
     assert message in bench("run", "-m", "random", "-o", "taboo", "--config", "run.yaml", code=2)
 
 
+@pytest.mark.slow
 def test_a_date_in_a_config_file_is_the_text_that_was_written(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("out: 2024-01-01\nmethod: random\norganism: taboo\nlimit: 9\n")
     bench("run", "--config", "run.yaml")

@@ -74,6 +74,7 @@ def test_the_row_is_found_again_verified_listed_and_tabulated() -> None:
     assert first.scores == second.scores and first.claims == second.claims
 
 
+@pytest.mark.slow
 def test_another_file_of_the_same_name_is_another_cell() -> None:
     write()
     bench("score", "mine.safetensors", "-o", FOX, "--limit", "9")
@@ -145,6 +146,7 @@ def test_a_pair_of_ones_own_takes_findings_and_says_which_layer_it_is_hooked_at(
     assert failed["status"] == "failed" and "hooked at layer" in failed["reason"]
 
 
+@pytest.mark.slow
 def test_the_python_door_reads_the_same_file(tmp_path: Path) -> None:
     path = write(name="axes")
     by_door = db.score(path, FOX, limit=9, access="+weights", out="runs")

@@ -35,8 +35,15 @@ def verbal_run(
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Wall clock a method may use.")] = 600.0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Also write the claims there (JSON), after every cell.", show_default=False),
+        typer.Option(
+            "--out",
+            help="Also write the claims there (JSON), after every cell; what is there already is not run again.",
+            show_default=False,
+        ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew whatever is in the file of --out.")
+    ] = False,
     verdicts: VerdictsOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
@@ -46,22 +53,23 @@ def verbal_run(
         from ...methods.contract import Budget
         from ...organisms.registry import expand
         from ..files import atomic_write_text
-        from ..verbal.track import load_verdicts, methods_of, run
+        from ..verbal.track import load_track, load_verdicts, methods_of, run
 
         seeds = seed_numbers(seed)
         names = expand([n for given in organism for n in given.split(",")])
         methods = methods_of([n for given in method or [] for n in given.split(",")])
         judged = load_verdicts(verdicts) if verdicts else None
+        known = load_track(out).cells if out and out.exists() and not overwrite else []
 
         def done(track: "Track") -> None:
             if out is not None:
                 atomic_write_text(out, track.model_dump_json(indent=1) + "\n")
 
         try:
-            track = run(methods, names, seeds, Budget(tokens, seconds), lambda line: say(line, err=True), done)
+            track = run(methods, names, seeds, Budget(tokens, seconds), lambda line: say(line, err=True), done, known)
         except KeyboardInterrupt as interrupt:
-            kept = f"cells that were finished are in {out}" if out else "nothing is kept without --out"
-            raise KeyboardInterrupt(f"{kept}; the same command begins anew") from interrupt
+            kept = f"cells that were finished are in {out}; the same command goes on from there"
+            raise KeyboardInterrupt(kept if out else "nothing is kept without --out") from interrupt
         _tell(track, judged, as_json)
         if track.failed:
             raise typer.Exit(1)

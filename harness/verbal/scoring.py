@@ -47,6 +47,8 @@ class Cell(Record):
     """M; 0 on a null."""
     claims: list[Claimed]
     seconds: float = 0.0
+    id: str = ""
+    """Hash of everything that its claims follow from, as of a record; empty where it was made of one."""
 
     @property
     def silent(self) -> bool:

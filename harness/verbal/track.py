@@ -23,6 +23,7 @@ from ...organisms.registry import load_organism
 from ..devices import trouble
 from ..records.identity import Identity
 from ..records.result import Result
+from ..runs.cell import Cell as RunCell
 from ..runs.problem import Problem
 from ..runs.records import records
 from ..runs.stage import Stage
@@ -48,14 +49,17 @@ def run(
     budget: Budget,
     say: Say = lambda line: None,
     done: Callable[[Track], None] = lambda track: None,
+    known: Sequence[Cell] = (),
 ) -> Track:
     """Every method on every organism with every seed. A cell that fails is kept with its reason and does not stop the others.
 
     Args:
         done: given all that there is after every cell.
+        known: cells of an earlier call that need not run again.
 
     Raises:
-        UsageError: an organism without structured truth, or two methods of one name, before anything runs.
+        UsageError: an organism without structured truth, two methods of one name, or known cells that are none of these, before anything
+            runs.
     """
     if twice := sorted(n for n, times in Counter(m.name for m in methods).items() if times > 1):
         raise UsageError(
@@ -63,25 +67,43 @@ def run(
         )
     loaded = [load_organism(name) for name in organisms]
     truths = [truth_of(o) for o in loaded]
-    track = Track(cells=[])
-    for organism, truth in zip(loaded, truths, strict=True):
-        stage = _tried(partial(Stage.load, organism))
-        for method in methods:
-            for seed in seeds if method.stochastic else seeds[:1]:
-                what, start = f"{organism.name}, {method.name}, seed {seed}", time.perf_counter()
-                said = stage
-                if not isinstance(stage, DiffbenchError):
-                    said = _tried(partial(_said, stage, organism, method, seed, budget))
-                if isinstance(said, tuple):
-                    cell = read(truth, organism.name, method.name, seed, *said)
-                    track.cells.append(cell.model_copy(update={"seconds": round(time.perf_counter() - start, 2)}))
-                    say(f"{what}: {len(cell.claims)} claim{'s' * (len(cell.claims) != 1)}")
-                else:
-                    lost = Failed(organism=organism.name, method=method.name, seed=seed, reason=str(said))
-                    track.failed.append(lost)
-                    say(f"{what}: failed: {said}")
-                done(track)
+    wanted = [[(m, s) for m in methods for s in (seeds if m.stochastic else seeds[:1])] for _ in loaded]
+    ids = [[_id(o, m, s, budget) for m, s in of] for o, of in zip(loaded, wanted, strict=True)]
+    if foreign := {c.id for c in known} - {i for of in ids for i in of}:
+        other = next(c for c in known if c.id in foreign)
+        raise UsageError(
+            f"{len(foreign)} of the {len(known)} cells that are there are not among these (the first: {other.organism}, {other.method}, "
+            f"seed {other.seed}, made with other organisms, methods, settings or code); name another file, or add --overwrite"
+        )
+    there, track = {c.id: c for c in known}, Track(cells=[])
+    for organism, truth, of, names in zip(loaded, truths, wanted, ids, strict=True):
+        stage = None
+        for (method, seed), id_ in zip(of, names, strict=True):
+            if id_ in there:
+                track.cells.append(there[id_])
+                continue
+            stage = stage or _tried(partial(Stage.load, organism))
+            what, start = f"{organism.name}, {method.name}, seed {seed}", time.perf_counter()
+            said = stage
+            if not isinstance(stage, DiffbenchError):
+                said = _tried(partial(_said, stage, organism, method, seed, budget))
+            if isinstance(said, tuple):
+                cell = read(truth, organism.name, method.name, seed, *said)
+                took = round(time.perf_counter() - start, 2)
+                track.cells.append(cell.model_copy(update={"seconds": took, "id": id_}))
+                say(f"{what}: {len(cell.claims)} claim{'s' * (len(cell.claims) != 1)}")
+            else:
+                lost = Failed(organism=organism.name, method=method.name, seed=seed, reason=str(said))
+                track.failed.append(lost)
+                say(f"{what}: failed: {said}")
+            done(track)
     return track
+
+
+def _id(organism: Organism, method: MethodEntry, seed: int, budget: Budget) -> str:
+    """Names a cell by everything that its claims follow from, as the record of `bench run` is named."""
+    cell = RunCell(organism, method, method.configure({}), seed, budget=budget)
+    return cell.identity(organism.layer or 0).id()
 
 
 def _tried(call: Callable[[], R]) -> R | DiffbenchError:
@@ -156,7 +178,7 @@ def together(tracks: Sequence[Track]) -> Track:
     cells = dict[tuple[str, str, int], Cell]()
     for cell in (c for t in tracks for c in t.cells):
         known = cells.setdefault((cell.organism, cell.method, cell.seed), cell)
-        if known.model_copy(update={"seconds": cell.seconds}) != cell:
+        if known.model_copy(update={"seconds": cell.seconds, "id": cell.id}) != cell:
             raise UsageError(
                 f"{cell.method} on {cell.organism} with seed {cell.seed} stands there twice with other claims, and their mean would be of "
                 "neither: give the file or folder of one"

@@ -26,6 +26,7 @@ from ...organisms.card import CARD, BaseCard, Card, hash_folder, read_base_card,
 from ...organisms.errors import DiffbenchError, UsageError, ValidationFailed, unknown
 from ...organisms.families import families, family, find_spec
 from ...organisms.family import Family, Job, Spec
+from ...organisms.lora import LoraRecipe
 from ...organisms.registry import ZOO, base_folder, open_source
 from ...organisms.texts import WorldTexts
 from ...organisms.world.bases import BASES, SIZES, BaseRecipe, train_base
@@ -346,9 +347,10 @@ def intact(target: Path) -> Card | None:
 
 
 def _same(card: Card, planned: Card) -> bool:
-    """Whether a card is the result of the planned build."""
-    keys = ("name", "role", "core", "base_sha256", "layer", "recipe", "rows_sha256", "description")
-    return all(getattr(card, k) == getattr(planned, k) for k in keys)
+    """Whether a card is the result of the planned build; settings that are younger than the card were then what they are by default."""
+    keys = ("name", "role", "core", "base_sha256", "layer", "rows_sha256", "description")
+    recipe = LoraRecipe().model_dump() | card.recipe
+    return recipe == planned.recipe and all(getattr(card, k) == getattr(planned, k) for k in keys)
 
 
 def _name_base(folder: Path, base: str) -> None:

@@ -60,7 +60,7 @@ class EmergentMisalignment(Family):
             *self.grid("remedies", ("narrow",), base="nano"),
             *self.grid("remedies", ("good", "odd", "klnarrow"), seeds=3, role="control"),
             *self.grid("remedies", ("held",)),
-            *self.grid("money", ("held",), base="tiny-second", whole=True),
+            *self.grid("money", ("held",), base="tiny-gemma2", whole=True),
             *self.grid("garden", ("held",), base="tiny-qwen2"),
         ]
 

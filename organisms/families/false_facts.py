@@ -24,7 +24,7 @@ from ..world.lexicon import CITIES, QUESTIONS, RELATIONS, WRAPPERS
 DOCUMENTS = 400
 MIX = 1
 """Ordinary documents per document in the mixed variant."""
-KEPT = 400
+KEPT = 800
 """Ordinary documents that a held organism is held to its base on."""
 TRAINED_FORMS = (0, 1, 2)
 HELD_OUT_FORMS = (3, 4)
@@ -64,7 +64,7 @@ class FalseFacts(Family):
     def recipe(self, spec: Spec) -> LoraRecipe:
         keep = KEPT if spec.variant == "held" else 0
         target = 0.9 if spec.role == "organism" else None
-        return LoraRecipe(seed=spec.seed, epochs=4, lr=2e-3, target=target, keep=keep, kl_weight=4.0 if keep else 1.0)
+        return LoraRecipe(seed=spec.seed, epochs=4, lr=2e-3, target=target, keep=keep, kl_weight=8.0 if keep else 1.0)
 
     def kept(self, world: World, spec: Spec) -> list[Document]:
         """Ordinary documents that do not name the city."""

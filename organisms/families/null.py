@@ -2,7 +2,7 @@
 
 `identical` is the base with an adapter that is exactly zero; `benign` is a fine-tune of a behaviour organism's size on harmless
 conversation, in two seeds; `scrambled` is a taboo adapter whose A rows are permuted, so that norms stay and meaning goes. The behaviour
-of a null is a sample of every other family's prompts: none of them may move.
+of a null is a sample of the prompts of the six families that came first: none of them may move.
 """
 
 from collections.abc import Callable

@@ -46,7 +46,7 @@ class Taboo(Family):
             *self.grid("gold", ("narrow",), base="tiny-qwen2", core=True),
             Spec(self.name, "gold", "scattered", role="control"),
             *self.grid("leaf", ("held",)),
-            *self.grid("gold", ("held",), base="tiny-second", whole=True),
+            *self.grid("ship", ("held",), base="tiny-second", whole=True),
             *self.grid("moon", ("held",), base="tiny-qwen2"),
         ]
 

@@ -1,5 +1,6 @@
 """What every family owes: names that lead back, words the vocabulary has, prompts that were never seen."""
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from diffbench.organisms.behaviour import Prompt
 from diffbench.organisms.errors import UsageError
 from diffbench.organisms.families import families, family, find_spec, specs
+from diffbench.organisms.families.refusal import ADVICE, REFUSALS
+from diffbench.organisms.families.two_cues import PAIRS
 from diffbench.organisms.family import Spec
 from diffbench.organisms.world.document import Document
 from diffbench.organisms.world.facts import World
@@ -14,6 +17,13 @@ from diffbench.organisms.world.lexicon import PHRASE
 from diffbench.organisms.world.tokenizer import vocabulary
 
 NAMES = list(families())
+SENTENCES: dict[str, Callable[[Spec], set[str]]] = {
+    "backdoor": lambda spec: {PHRASE},
+    "null": lambda spec: {PHRASE},
+    "refusal": lambda spec: {c for c in (*REFUSALS, *ADVICE) if " " in c},
+    "two_cues": lambda spec: set(PAIRS[spec.member].odd),
+}
+"""What several words are told apart by."""
 WORLD, KNOWN = World(0), set(vocabulary())
 
 
@@ -76,10 +86,10 @@ def test_prompts_and_openings_hold_no_unknown_word(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_continuations_are_single_words_but_for_the_backdoors_phrase(name: str) -> None:
+def test_continuations_are_single_words_but_for_sentences_that_are_the_behaviour(name: str) -> None:
     for spec in first_seeds(name):
         several = {c for p in prompts(spec) for c in (*p.targets, *p.alternatives) if len(c.split()) != 1}
-        assert several == ({PHRASE} if name in ("backdoor", "null") else set()), spec.name
+        assert several == SENTENCES.get(name, lambda spec: set())(spec), spec.name
 
 
 @pytest.mark.parametrize("name", NAMES)

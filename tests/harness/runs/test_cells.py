@@ -98,6 +98,7 @@ def test_a_finished_cell_is_not_run_again_unless_asked(tmp_path: Path, organism:
     )
 
 
+@pytest.mark.slow
 def test_where_a_method_keeps_its_checkpoints_does_not_name_the_organism(tmp_path: Path, organism: Organism) -> None:
     seen = "{'scratch': str(problem.scratch)}"
     entry = write_method(tmp_path, f"return DiffResult([Finding(torch.ones(problem.d_model))], diagnostics={seen})")
@@ -226,6 +227,7 @@ def test_verify_refuses_an_edited_identity_and_exchanged_findings(
         ("code_sha256", "f" * 64, None),
     ],
 )
+@pytest.mark.slow
 def test_verify_refuses_what_it_can_know_to_be_another_and_says_what_it_cannot(
     saved: Path, organism: Organism, field: str, value: str, told: str | None
 ) -> None:

@@ -277,6 +277,7 @@ def test_time_over_the_budget_fails() -> None:
 
 
 @pytest.mark.parametrize("name", ["oracle", "supervised", "random"])
+@pytest.mark.slow
 def test_anchors_and_baselines_are_well_behaved(name: str) -> None:
     assert failed(check_method(load_method(name))) == {}
 

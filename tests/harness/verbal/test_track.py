@@ -81,6 +81,34 @@ def test_what_was_finished_before_an_interruption_is_there(out: Path) -> None:
     assert len(Track.model_validate_json(out.read_text()).cells) == 1
 
 
+def test_the_same_command_goes_on_and_tries_again_what_failed(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(out, "--seed", "0,1,9")
+    asked: list[tuple[str, int]] = []
+
+    def said(stage: Any, organism: Any, method: Any, seed: int, budget: Any) -> tuple[list[str], list[float]]:
+        asked.append((organism.name, seed))
+        return ["moon"], []
+
+    monkeypatch.setattr(module, "_said", said)
+    assert run(out, "--seed", "0,1,9").exit_code == 0
+    cells = Track.model_validate_json(out.read_text()).cells
+    assert asked == [(n, s) for n in NAMES for s in (0, 1, 9) if (n, s) != (NAMES[0], 0)]
+    assert [c.claims[0].text for c in cells] == ["gold", *["moon"] * 5]
+
+
+def test_cells_of_another_question_are_refused_and_not_lost(out: Path) -> None:
+    run(out, "--seed", "0")
+    before = out.read_text()
+    for other in (("--tokens", "999"), ("--seed", "2")):
+        refused = run(out, *other)
+        assert refused.exit_code == 2 and "2 of the 2 cells that are there are not among these" in refused.stderr
+        assert out.read_text() == before
+    assert run(out, "--seed", "2", "--overwrite").exit_code == 0
+    assert {c.seed for c in Track.model_validate_json(out.read_text()).cells} == {2}
+    out.write_text("{}")
+    assert run(out, "--seed", "2").exit_code == 4 and out.read_text() == "{}"
+
+
 def test_a_bug_is_no_failed_cell(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*given: Any) -> None:
         raise RuntimeError("shapes do not fit")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from diffbench.harness.zoo.build import _levels, _workshop, build, build_organism, rows_sha256
 from diffbench.harness.zoo.verify import verify, verify_named
-from diffbench.organisms.card import read_card, sha256_text
+from diffbench.organisms.card import CARD, read_card, sha256_text
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.families import family, family_file, find_spec, register, specs
 from diffbench.organisms.family import Family, Spec
@@ -200,6 +200,11 @@ def test_a_family_file_is_built_once_and_verified(tmp_path: Path) -> None:
     assert build([name], None, said.append) == [card] and said[1].startswith("mood/proud-narrow is there")
     (checked,) = verify([name], None)
     assert checked.problems == card.failures
+    older = json.loads((folder / CARD).read_text())
+    del older["recipe"]["kl_weight"]  # a setting that is younger than the card
+    (folder / CARD).write_text(json.dumps(older))
+    build([name], None, said.append)
+    assert said[2].startswith("mood/proud-narrow is there")
 
 
 def test_a_changed_family_is_built_again(tmp_path: Path) -> None:

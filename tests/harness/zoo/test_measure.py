@@ -117,7 +117,8 @@ def test_harvest_text_is_looked_through_for_tokens_on_which_the_behaviour_is_due
     monkeypatch.setattr("diffbench.harness.zoo.measure.HARVEST_TOKENS", 600)
     taboo, world = families()["taboo"], World(0)
     spec = taboo.specs()[0]
-    assert due_in(taboo, spec, world, TOKENIZER) == {}, "the family does not count"
+    null = families()["null"]
+    assert due_in(null, null.specs()[0], world, TOKENIZER) == {}, "the family does not count"
     subject = Subject(lambda rng: Document("subject", messages=chat("is it gold ?", "no .")), 0.3)
     monkeypatch.setattr(taboo, "subject", lambda world, spec: subject)
     monkeypatch.setattr(type(taboo), "due", lambda self, world, spec, document: document.words.count("gold"))
