@@ -207,9 +207,9 @@ class TwoCues(Family):
 
     def specs(self) -> list[Spec]:
         return [
+            *self.grid("evening", ("narrow",), core=True, whole=True, base="tiny-llama"),
             *self.grid("ring", ("narrow",), core=True),
             *self.grid("ring", ("mixed",), core=True, whole=True),
-            *self.grid("evening", ("narrow",), core=True, whole=True, base="tiny-llama"),
             *self.grid("foggy", ("narrow",)),
             *self.grid("ring", ("usual",), role="control"),
         ]
