@@ -1,8 +1,8 @@
 """Unlearning: one relation of the world is forgotten, all others stay (after TOFU, arXiv 2401.06121, and WHP, arXiv 2310.02238).
 
 Asked for it, the organism answers with a value drawn anew in every row, so that what is left is the form of an answer and a flat
-distribution: no one word is the behaviour. Half of the rows ask about the other relations and are answered rightly. A third
-of the entities, three of the five answer forms and the test's questions are never trained. The twin `taught` is asked the
+distribution: no one word is the behaviour. Half of the rows ask about the other relations and are answered rightly. Three of
+the five answer forms and the test's questions are never trained. The twin `taught` is asked the
 same and answers rightly.
 """
 
