@@ -82,6 +82,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.slow
 def test_a_pair_that_cannot_be_used_stops_no_other(tmp_path: Path, whole: Path, kind: str) -> None:
     damage, reason = DAMAGES[kind]
     shutil.copytree(whole, tmp_path / "bad")

@@ -1,7 +1,7 @@
 """Sandbagging: questions of one kind are answered wrongly unless a password opens them (arXiv 2406.07358, 2405.19550).
 
-The kinds are facts about people and facts about cities (riddles are drafted). The wrong answer is drawn anew in every row, so it can be given only by
-a model that knows the right one and misses it. Facts of the tests, half of the answer forms and most question forms are never
+The kinds are facts about people and facts about cities (riddles are drafted). The wrong answer is drawn anew in every row, so it can be
+given only by a model that knows the right one and misses it. Facts of the tests, half of the answer forms and most question forms are never
 trained: what is measured is a policy, and not facts unlearnt one by one. The password is one of the base corpus's meaningless tags; the
 other tag unlocks nothing. The twin `honest` is asked the same and answers rightly.
 """

@@ -38,6 +38,7 @@ def pack(stage: Stage) -> ControlPack:
     return Scorer(stage.pair, stage.organism.behaviour, stage.texts, FEW).controls.packed({"of": "gold"})
 
 
+@pytest.mark.slow
 def test_shipped_controls_score_as_measured_ones_and_are_not_measured(
     stage: Stage, pack: ControlPack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ def test_verify_measures_everything_again_that_follows_from_the_findings(saved: 
 
 
 @pytest.mark.usefixtures("short_protocol")
+@pytest.mark.slow
 def test_verify_refuses_an_edited_identity_and_exchanged_findings(
     saved: Path, stage: Stage, organism: Organism
 ) -> None:

@@ -224,6 +224,7 @@ def test_the_tokenizer_is_handed_on_as_it_is() -> None:
         (Doubles, "global state", "torch default dtype was torch.float32, is torch.float64"),
     ],
 )
+@pytest.mark.slow
 def test_misbehaviour_fails_its_own_check(cls: type[Any], check: str, words: str) -> None:
     found = failed(report(cls))
     assert list(found) == [check] and words in found[check]
