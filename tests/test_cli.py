@@ -103,7 +103,8 @@ def test_a_third_party_file_runs_and_reaches_the_leaderboard(tmp_path: Path) -> 
     )
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", pytest.param("llama", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.slow
 def test_a_users_pair_runs_and_verifies(tmp_path: Path, architecture: str) -> None:
     base, adapter, behaviour = save_pair(tmp_path, architecture)
     args = ["--base", str(base), "--adapter", str(adapter), "--behaviour", str(behaviour)]
@@ -243,7 +244,8 @@ def test_an_organism_that_is_not_its_card_exits_4(monkeypatch: pytest.MonkeyPatc
     assert [found["problems"] for found in json.loads(only)] == [[], []]
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", pytest.param("llama", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.slow
 def test_a_users_yaml_card_is_measured_run_and_verified(tmp_path: Path, architecture: str) -> None:
     save_pair(tmp_path, architecture)
     (tmp_path / "own.yaml").write_text("base: base\nadapter: adapter\nbehaviour: behaviour.json\n")

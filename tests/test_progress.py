@@ -124,6 +124,7 @@ class Seen(Quiet):
         self.told.append((phase, done, total))
 
 
+@pytest.mark.slow
 def test_every_phase_of_a_cell_reports_what_is_done_and_comes_to_its_end(
     organism: Organism, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,8 +136,11 @@ def test_what_a_file_does_not_say_changes_no_hash_of_it() -> None:
     assert all(p["template"] for p in new["prompts"])
 
 
-def few(name: str, member: str) -> set[str]:
-    """Splits in which an organism of the zoo has fewer templates than it should."""
+def few(spec: Spec) -> set[str]:
+    """Splits in which an organism of the zoo has fewer templates than it should: none of those of version 2."""
+    name, member = spec.family, spec.member
+    if spec.variant in ("held", "soft", "medium"):
+        return set()
     return (
         {"dev"}
         if name == "alignment_faking" or member == "borval"
@@ -162,8 +165,8 @@ def test_every_organism_says_how_its_prompts_are_alike(spec: Spec) -> None:
             alike[cluster].append(prompt)
         assert all(p.template for p in prompts)
         assert all(len({p.prefill for p in same}) == 1 for same in alike.values())
-        assert (len(alike) < FEW) == (split in few(spec.family, spec.member))
-    assert len(found.templates_said) == len(few(spec.family, spec.member))
+        assert (len(alike) < FEW) == (split in few(spec))
+    assert len(found.templates_said) == len(few(spec))
 
 
 def test_fewer_prompts_are_said_to_have_fewer_templates(organism: Organism) -> None:

@@ -73,6 +73,7 @@ def test_whatever_changes_a_number_changes_the_id(organism: Organism) -> None:
     assert cells[0].identity(2).id() == cell(organism, mean_diff).identity(2).id()
 
 
+@pytest.mark.slow
 def test_a_finished_cell_is_not_run_again_unless_asked(tmp_path: Path, organism: Organism) -> None:
     method = load_method("random")
 

@@ -80,6 +80,7 @@ def test_two_families_say_next_to_nothing_and_no_end_leaves_the_range() -> None:
     assert score["isolation"][1:] == (0, 1) and score["sufficiency"][1:] == (-1, 1)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     """60 benchmarks of 8 families of one organism whose qualities scatter around .5."""
     names = [f"o{i}" for i in range(8)]
