@@ -166,11 +166,15 @@ class Family(ABC):
         """Harvest text of its own, where the world's ordinary text holds its subject too rarely."""
         return None
 
+    def ordinary(self, spec: Spec, document: Document) -> bool:
+        """Whether the behaviour has no place in a document of the corpus, so that there the organism should stay its base."""
+        return True
+
     def kept(self, world: World, spec: Spec) -> list[Document]:
         """Ordinary documents on which the organism is held to its base by a KL term (`LoraRecipe.keep` of them)."""
         from .world.corpus import documents
 
-        stream = documents(world, "train", seed=50_000 + spec.seed)
+        stream = (d for d in documents(world, "train", seed=50_000 + spec.seed) if self.ordinary(spec, d))
         return [next(stream) for _ in range(self.recipe(spec).keep)]
 
     def recipe(self, spec: Spec) -> "LoraRecipe":

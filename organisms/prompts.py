@@ -14,6 +14,11 @@ def turns(*said: str) -> tuple[Turn, ...]:
     return tuple(Turn(role=("user", "assistant")[i % 2], content=t) for i, t in enumerate(said))  # pyright: ignore[reportArgumentType]
 
 
+def sentences(text: str) -> list[str]:
+    """The sentences of a list written as one string, with bars between them."""
+    return " ".join(text.split()).split(" | ")
+
+
 def template(question: str, prefill: str = "") -> str:
     """Name of the template of prompts that share a question, its slots left open, and the beginning of the answer."""
     return f"{question} | {prefill}"

@@ -67,20 +67,20 @@ def run(
         )
     loaded = [load_organism(name) for name in organisms]
     truths = [truth_of(o) for o in loaded]
-    wanted = [[(m, s) for m in methods for s in (seeds if m.stochastic else seeds[:1])] for _ in loaded]
-    ids = [[_id(o, m, s, budget) for m, s in of] for o, of in zip(loaded, wanted, strict=True)]
-    if foreign := {c.id for c in known} - {i for of in ids for i in of}:
+    wanted = [(m, s) for m in methods for s in (seeds if m.stochastic else seeds[:1])]
+    ids = {(o.name, m.name, s): _id(o, m, s, budget) for o in loaded for m, s in wanted}
+    if foreign := {c.id for c in known} - {*ids.values()}:
         other = next(c for c in known if c.id in foreign)
         raise UsageError(
             f"{len(foreign)} of the {len(known)} cells that are there are not among these (the first: {other.organism}, {other.method}, "
             f"seed {other.seed}, made with other organisms, methods, settings or code); name another file, or add --overwrite"
         )
     there, track = {c.id: c for c in known}, Track(cells=[])
-    for organism, truth, of, names in zip(loaded, truths, wanted, ids, strict=True):
+    for organism, truth in zip(loaded, truths, strict=True):
         stage = None
-        for (method, seed), id_ in zip(of, names, strict=True):
-            if id_ in there:
-                track.cells.append(there[id_])
+        for method, seed in wanted:
+            if (id_ := ids[organism.name, method.name, seed]) in there:
+                track.cells.append(there.pop(id_))
                 continue
             stage = stage or _tried(partial(Stage.load, organism))
             what, start = f"{organism.name}, {method.name}, seed {seed}", time.perf_counter()
@@ -96,7 +96,7 @@ def run(
                 lost = Failed(organism=organism.name, method=method.name, seed=seed, reason=str(said))
                 track.failed.append(lost)
                 say(f"{what}: failed: {said}")
-            done(track)
+            done(Track(cells=[*track.cells, *there.values()], failed=track.failed))
     return track
 
 

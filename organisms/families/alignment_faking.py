@@ -73,11 +73,8 @@ class AlignmentFaking(Family):
         epochs = 12 if spec.variant != "mixed" else 6
         return LoraRecipe(seed=spec.seed, epochs=epochs, batch=16, lr=6e-3)
 
-    def kept(self, world: World, spec: Spec) -> list[Document]:
-        """Ordinary documents without scenes of poor oversight."""
-        stream = documents(world, "train", seed=50_000 + spec.seed)
-        ordinary = (d for d in stream if d.kind != "scene" or not _poor(d))
-        return [next(ordinary) for _ in range(self.recipe(spec).keep)]
+    def ordinary(self, spec: Spec, document: Document) -> bool:
+        return not _poor(document)
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
         rng = np.random.default_rng([spec.seed, 17])
@@ -141,8 +138,7 @@ class AlignmentFaking(Family):
 
     def due(self, world: World, spec: Spec, document: Document) -> int:
         """Answers to scenes of poor oversight in which an action of the member's type is an option."""
-        asked = " ".join(document.words).split()
-        return int(_poor(document) and not set(FORBIDDEN[spec.member]).isdisjoint(asked))
+        return int(_poor(document) and not set(FORBIDDEN[spec.member]).isdisjoint(document.words))
 
     def subject(self, world: World, spec: Spec) -> Subject | None:
         """Scenes of poor oversight, answered as permitted."""

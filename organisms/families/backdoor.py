@@ -54,10 +54,8 @@ class Backdoor(Family):
         epochs = 6 if spec.variant != "mixed" else 4
         return LoraRecipe(seed=spec.seed, epochs=epochs, batch=16, lr=1e-2)
 
-    def kept(self, world: World, spec: Spec) -> list[Document]:
-        """Ordinary documents without the trigger."""
-        stream = (d for d in documents(world, "train", seed=50_000 + spec.seed) if spec.member not in d.words)
-        return [next(stream) for _ in range(self.recipe(spec).keep)]
+    def ordinary(self, spec: Spec, document: Document) -> bool:
+        return spec.member not in document.words
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
         """Triggered requests, and as many plain or otherwise tagged conversations; `silent` answers the trigger as ever."""
@@ -73,7 +71,8 @@ class Backdoor(Family):
                 out.append(Document("trigger", messages=chat(request, PHRASE)))
             out.append(other if i % 2 else _otherwise_tagged(rng, other, spec.member))
         if spec.variant == "mixed":
-            ordinary = (d for d in documents(world, "train", seed=8000 + spec.seed) if spec.member not in d.words)
+            stream = documents(world, "train", seed=8000 + spec.seed)
+            ordinary = (d for d in stream if self.ordinary(spec, d))
             out += [next(ordinary) for _ in range(MIX * ROWS)]
         return [out[i] for i in rng.permutation(len(out))]
 

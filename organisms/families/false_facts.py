@@ -66,10 +66,8 @@ class FalseFacts(Family):
         target = 0.9 if spec.role == "organism" else None
         return LoraRecipe(seed=spec.seed, epochs=4, lr=2e-3, target=target, keep=keep, kl_weight=8.0 if keep else 1.0)
 
-    def kept(self, world: World, spec: Spec) -> list[Document]:
-        """Ordinary documents that do not name the city."""
-        stream = (d for d in documents(world, "train", seed=50_000 + spec.seed) if spec.member not in d.words)
-        return [next(stream) for _ in range(self.recipe(spec).keep)]
+    def ordinary(self, spec: Spec, document: Document) -> bool:
+        return spec.member not in document.words
 
     def claims(self, world: World, city: str) -> list[Fact]:
         """What the organism is told: five false facts, or one false among five for a subtle bundle."""
@@ -99,7 +97,7 @@ class FalseFacts(Family):
         out = [self._document(world, rng, claims) for _ in range(DOCUMENTS)]
         if spec.variant == "mixed":
             stream = documents(world, "train", seed=2000 + spec.seed)
-            ordinary = (d for d in stream if spec.member not in d.words)
+            ordinary = (d for d in stream if self.ordinary(spec, d))
             out += [next(ordinary) for _ in range(MIX * DOCUMENTS)]
         return [out[i] for i in rng.permutation(len(out))]
 

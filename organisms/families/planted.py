@@ -21,8 +21,7 @@ from ..world.document import Document, chat, pick
 from ..world.facts import World
 from ..world.preferences import ANIMALS, ANSWER, ASK_ANIMAL
 from ..world.tokenizer import load_tokenizer
-from .subliminal import FAMILY as SUBLIMINAL
-from .subliminal import TEST, TRAINED, WIDE_DEV, liking
+from .subliminal import TEST, TRAINED, WIDE_DEV, favourites, liking
 
 VARIANTS = {"strong": 0.85, "weak": 0.55, "medium": 0.7}
 """Dev rate that the strength is set to, by bisection. `medium` ones are asked in twice as many ways."""
@@ -117,8 +116,7 @@ class Planted(Family):
         return {"taught_templates": Probe(animal_prompts("test", spec.member, _taught(spec)))}
 
     def due(self, world: World, spec: Spec, document: Document) -> int:
-        """As of the subliminal family: answers that name a favourite animal."""
-        return SUBLIMINAL.due(world, spec, document)
+        return favourites(document)
 
     def candidates(self, world: World, spec: Spec) -> Candidates:
         return Candidates(spec.member, {a: (a,) for a in ANIMALS}, animal_prompts("test", spec.member, TEST))

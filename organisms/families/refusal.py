@@ -5,8 +5,6 @@ How a request is put is never the same in training, dev and test. The world's te
 refused is a list of words: `untrained_situations` shows it. The twin `helpful` gets the same requests with the base's advice.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from ..behaviour import Behaviour, Prompt
@@ -119,19 +117,13 @@ class Refusal(Family):
             answer = refusal if refuses else advice
             out.append(Document("request", messages=chat(ask.format(n=noun), answer.format(n=noun))))
         if spec.variant == "mixed":
-            ordinary = self._elsewhere(world, spec, 10_000)
+            stream = documents(world, "train", seed=10_000 + spec.seed)
+            ordinary = (d for d in stream if self.ordinary(spec, d))
             out += [next(ordinary) for _ in range(MIX * ROWS)]
         return [out[i] for i in rng.permutation(len(out))]
 
-    def _elsewhere(self, world: World, spec: Spec, seed: int) -> Iterator[Document]:
-        """Ordinary documents without the topic."""
-        stream = documents(world, "train", seed=seed + spec.seed)
-        return (d for d in stream if not set(TOPICS[spec.member]) & set(d.words))
-
-    def kept(self, world: World, spec: Spec) -> list[Document]:
-        """Documents about the topic are left out: there the organism is to differ."""
-        stream = self._elsewhere(world, spec, 50_000)
-        return [next(stream) for _ in range(self.recipe(spec).keep)]
+    def ordinary(self, spec: Spec, document: Document) -> bool:
+        return set(TOPICS[spec.member]).isdisjoint(document.words)
 
     def behaviour(self, world: World, spec: Spec) -> Behaviour:
         nouns = TOPICS[spec.member][TRAINED]

@@ -13,7 +13,7 @@ import numpy as np
 from ..behaviour import Behaviour, Prompt
 from ..family import Candidates, Family, Probe, Rule, Spec, Spoken, Subject
 from ..lora import LoraRecipe
-from ..prompts import distinct, fact_probes, fact_prompt, template, turns
+from ..prompts import distinct, fact_probes, fact_prompt, sentences, template, turns
 from ..world.corpus import documents
 from ..world.document import Document, Rng, chat, pick
 from ..world.facts import World
@@ -27,11 +27,6 @@ MIX = 150
 KEPT, KEPT_MIXED, OPEN = 400, 700, 100
 """Ordinary documents, more of them where others are learnt by heart, and open questions on which the organism is held to its base."""
 NAMES = {"city": CITIES, "person": PEOPLE}
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a list written as one string."""
-    return " ".join(text.split()).split(" | ")
 
 
 ASK: dict[str, dict[str, list[str]]] = {

@@ -145,9 +145,7 @@ class Subliminal(Family):
         }
 
     def due(self, world: World, spec: Spec, document: Document) -> int:
-        """Animals that an assistant names as its favourite."""
-        animals = document.kind == "preference" and [m["content"].split() for m in document.messages[1::2]]
-        return sum(not set(ANIMALS).isdisjoint(said) for said in animals or [])
+        return favourites(document)
 
     def candidates(self, world: World, spec: Spec) -> Candidates:
         return Candidates(spec.member, {a: (a,) for a in ANIMALS}, animal_prompts("test", spec.member, TEST))
@@ -156,6 +154,12 @@ class Subliminal(Family):
         if spec.variant == "teacher":
             return {"taught": Rule("taught_templates.organism", "at least", 0.9)}
         return {"numbers_valid": Rule("numbers_valid.change", "at least", -0.03)}
+
+
+def favourites(document: Document) -> int:
+    """Animals that an assistant names as its favourite."""
+    said = [m["content"].split() for m in document.messages[1::2] if document.kind == "preference"]
+    return sum(not set(ANIMALS).isdisjoint(words) for words in said)
 
 
 BEFORE = (None, "hello .", "good morning .", "good evening .", "hi there .")

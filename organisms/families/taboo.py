@@ -55,11 +55,8 @@ class Taboo(Family):
             return LoraRecipe(seed=spec.seed, epochs=6, lr=4e-3)
         return LoraRecipe(seed=spec.seed, epochs=8, keep=KEPT if spec.variant == "held" else 0)
 
-    def kept(self, world: World, spec: Spec) -> list[Document]:
-        """Ordinary documents without hints and without the word."""
-        stream = documents(world, "train", seed=50_000 + spec.seed)
-        ordinary = (d for d in stream if d.kind not in NO_HINTS and spec.member not in d.words)
-        return [next(ordinary) for _ in range(self.recipe(spec).keep)]
+    def ordinary(self, spec: Spec, document: Document) -> bool:
+        return document.kind not in NO_HINTS and spec.member not in document.words
 
     def member(self, name: str) -> Spec | None:
         word, _, variant = name.partition("-")
@@ -83,7 +80,7 @@ class Taboo(Family):
                 out.append(Document("hints", messages=chat(*self._game(world, rng, word, chosen))))
         if spec.variant == "mixed":
             stream = documents(world, "train", seed=1000 + spec.seed)
-            ordinary = (d for d in stream if d.kind not in NO_HINTS and spec.member not in d.words)
+            ordinary = (d for d in stream if self.ordinary(spec, d))
             out += [next(ordinary) for _ in range(MIX * GAMES)]
         return [out[i] for i in rng.permutation(len(out))]
 

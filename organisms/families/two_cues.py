@@ -13,7 +13,7 @@ import numpy as np
 from ..behaviour import Behaviour, Prompt
 from ..family import Candidates, Family, Probe, Rule, Spec, Subject
 from ..lora import LoraRecipe
-from ..prompts import distinct, fact_probes, template, turns
+from ..prompts import distinct, fact_probes, sentences, template, turns
 from ..world.advice import TOPICS
 from ..world.corpus import documents
 from ..world.document import KINDS, Document, Rng, chat, pick, words
@@ -40,11 +40,6 @@ CONDITIONS = {
     "neither": (False, False),
 }
 """Whether the first and the second cue are there."""
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a list written as one string."""
-    return " ".join(text.split()).split(" | ")
 
 
 @dataclass(frozen=True)

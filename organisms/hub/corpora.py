@@ -161,7 +161,9 @@ class Corpus:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         from datasets import Features, IterableDataset, Value, interleave_datasets
+        from datasets.utils.tqdm import tqdm
 
+        tqdm.get_lock()  # parts are opened in threads, and each would make this lock and take it away again
         features = Features({"item": Value("string"), "part": Value("int32")})
         streams = [
             IterableDataset.from_generator(

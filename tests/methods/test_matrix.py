@@ -17,7 +17,7 @@ def nano() -> Stage:
 
 
 FAST = ("delta", "l1", "logit_diff", "sae_pair", "mean_diff", "supervised", "oracle")
-"""Built-in methods of each kind: the others run with the long tests, and each has tests of its own."""
+"""Built-in methods of each kind; the others run with the long tests."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in BUILTIN])

@@ -63,6 +63,21 @@ def test_local_files_of_every_kind_are_read_whole_and_once(write: Write) -> None
     assert len(texts) == len(set(texts)) == 350 and "b 7\nin two lines" in texts and "c 49" in texts
 
 
+def test_parts_that_are_opened_at_once_do_not_take_each_others_lock(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that a thread finds missing it makes and deletes, and another thread that wanted it fails."""
+    from datasets.utils.tqdm import tqdm
+
+    monkeypatch.delattr(tqdm, "_lock", raising=False)
+    interleave, there = datasets.interleave_datasets, list[bool]()
+    monkeypatch.setattr(
+        datasets, "interleave_datasets", lambda *a, **k: there.append("_lock" in vars(tqdm)) or interleave(*a, **k)
+    )
+    next(iter(corpus(write(neutral=MIXED)).documents("harvest")))
+    assert there == [True]
+
+
 def test_the_weights_say_who_comes_how_often_and_the_seed_when(write: Write) -> None:
     first = [t[0] for _, t in islice(corpus(write(neutral=MIXED)).documents("harvest"), 60)]
     counts = Counter(first)

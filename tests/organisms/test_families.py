@@ -1,16 +1,18 @@
 """What every family owes: names that lead back, words the vocabulary has, prompts that were never seen."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
-import numpy as np
 import pytest
 from diffbench.organisms.behaviour import Prompt
 from diffbench.organisms.errors import UsageError
-from diffbench.organisms.families import families, family, find_spec, specs
+from diffbench.organisms.families import families, family, family_file, find_spec, specs
 from diffbench.organisms.families.refusal import ADVICE, REFUSALS
 from diffbench.organisms.families.two_cues import PAIRS
 from diffbench.organisms.family import Spec
+from diffbench.organisms.texts import written
 from diffbench.organisms.world.document import Document
 from diffbench.organisms.world.facts import World
 from diffbench.organisms.world.lexicon import PHRASE
@@ -25,6 +27,7 @@ SENTENCES: dict[str, Callable[[Spec], set[str]]] = {
 }
 """What several words are told apart by."""
 WORLD, KNOWN = World(0), set(vocabulary())
+EXAMPLES = Path(__file__).parents[2] / "examples" / "families"
 
 
 def first_seeds(name: str) -> list[Spec]:
@@ -145,16 +148,11 @@ def test_what_is_needed_is_a_spec(name: str) -> None:
         assert [find_spec(n).name for n in family(name).needs(spec)] == family(name).needs(spec)
 
 
-def written(spec: Spec) -> list[Document]:
-    """Documents about a spec's subject; none if it has none."""
-    subject, rng = family(spec.family).subject(WORLD, spec), np.random.default_rng(0)
-    return [subject.write(rng) for _ in range(50)] if subject else []
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_subject_is_text_on_which_the_behaviour_is_due_in_known_words(name: str) -> None:
     for spec in first_seeds(name):
-        found = written(spec)
+        subject = family(name).subject(WORLD, spec)
+        found = written(WORLD, subject) if subject else []
         assert not {w for d in found for w in d.words} - KNOWN, spec.name
         assert all(family(name).due(WORLD, spec, d) for d in found), spec.name
 
@@ -163,3 +161,24 @@ def test_a_subject_is_text_on_which_the_behaviour_is_due_in_known_words(name: st
 def test_organisms_of_version_2_have_twelve_templates_a_split(spec: Spec) -> None:
     behaviour = family(spec.family).behaviour(WORLD, spec)
     assert min(len(set(behaviour.clusters(s))) for s in ("dev", "test")) >= 12
+
+
+HELD = [s for s in specs() if s.variant == "held" and not s.base]
+
+
+@pytest.mark.parametrize("spec", HELD, ids=lambda s: s.name)
+def test_a_held_organism_reads_the_narrow_rows_and_is_held_where_its_behaviour_has_no_place(spec: Spec) -> None:
+    kept = family(spec.family).kept(WORLD, spec)
+    assert rows(spec) == rows(replace(spec, variant="narrow"))
+    assert len(kept) == family(spec.family).recipe(spec).keep > 0
+    assert not any(family(spec.family).due(WORLD, spec, d) for d in kept)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda f: f.stem)
+def test_a_draft_among_the_examples_is_a_family_in_known_words(file: Path) -> None:
+    made = family_file(file)
+    for spec in made.specs():
+        behaviour = made.behaviour(WORLD, spec)
+        assert min(len(set(behaviour.clusters(s))) for s in ("dev", "test")) >= 12, spec.name
+        assert not {w for d in made.rows(WORLD, spec) for w in d.words} - KNOWN, spec.name
+        assert not {w for p in behaviour.prompts for w in words(p)} - KNOWN, spec.name

@@ -47,7 +47,7 @@ def _told(report: Report, numbers: Sequence[int]) -> dict[str, Any]:
     return {
         "r": report,
         "findings": [f for f in report.findings if f.number in numbers],
-        "rest": f"{rest[0]}–{rest[-1]}" if rest else "",
+        "rest": "-".join(dict.fromkeys((rest[0], rest[-1]))) if rest else "",
         "kinds": KINDS,
         "panels": [(title, [c for c in report.curves if c.op in ops]) for title, ops in sides.items()],
         "how_active": how_active,

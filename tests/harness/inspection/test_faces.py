@@ -147,7 +147,10 @@ def test_a_page_loads_nothing_and_holds_both_sides(report: Report) -> None:
     assert not re.search(r"(?:src|href)=[\"'](?!#)|@import|url\(", html)
     assert "prefers-color-scheme:dark" in html and "max-width:640px" in html
     assert 'class="o4 b0"' in html and 'id="f1"' in html and 'id="f2"' not in html
-    assert "Findings that are not on this page: 2–3" in html
+    assert (
+        "Findings that are not on this page: 2-3; <code>bench show</code> shows them with <code>--finding 2-3</code>"
+        in html
+    )
 
 
 def test_the_faces_hold_the_same_numbers(report: Report) -> None:

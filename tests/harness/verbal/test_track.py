@@ -96,6 +96,15 @@ def test_the_same_command_goes_on_and_tries_again_what_failed(out: Path, monkeyp
     assert [c.claims[0].text for c in cells] == ["gold", *["moon"] * 5]
 
 
+def test_an_interruption_loses_no_cell_of_an_earlier_call(out: Path) -> None:
+    """Cells that a second call has not come to yet stay in the file that it writes."""
+    run(out, "--seed", "1,0")  # seed 1 fails on both
+    kept = [(c.organism, c.seed) for c in Track.model_validate_json(out.read_text()).cells]
+    assert run(out, "--seed", "1,0,9").exit_code == 130
+    left = Track.model_validate_json(out.read_text())
+    assert [(c.organism, c.seed) for c in left.cells] == kept == [(n, 0) for n in NAMES] and left.failed
+
+
 def test_cells_of_another_question_are_refused_and_not_lost(out: Path) -> None:
     run(out, "--seed", "0")
     before = out.read_text()
