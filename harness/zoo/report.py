@@ -40,6 +40,8 @@ ARMS = ("narrow", "mixed", "hard", "shuffled", "teacher")
 """Order of the arms on a base."""
 EXACT = 6
 """Students up to whose number every permutation is counted."""
+FEW = 3
+"""Fewest students of an arm in the figure: the interval of two is so wide that nothing else of the panel could be read."""
 
 
 class Spread(NamedTuple):
@@ -146,7 +148,7 @@ def family_figure(cards: Sequence[Card], about: str) -> Figure:
     panels = [{name: _dots(g) for name, g in groups(cards).items()}]
     if nulls := all(c.role == "null" for c in cards):
         panels.append({name: [Dot(largest_change(c), c.role) for c in g] for name, g in groups(cards).items()})
-    elif cards[0].family == "subliminal" and (found := arms(cards)):
+    elif cards[0].family == "subliminal" and (found := {k: v for k, v in arms(cards).items() if v[0].n >= FEW}):
         panels.append({f"{name} (n={g.n})": [Dot(g, "mean")] for (_, _, name), (g, _) in found.items()})
     heights = [sum(LANE_IN * len(dots) + GAP_IN for dots in rows.values()) for rows in panels]
     figure = Figure(figsize=(9, sum(heights) + 0.8 * len(heights) + 0.7), layout="constrained")

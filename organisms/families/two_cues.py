@@ -195,9 +195,7 @@ class TwoCues(Family):
     """Three pairs of cues."""
 
     name = "two_cues"
-    about = (
-        "a remark and a later kind of request bring about odd answers together, and neither alone (arXiv 2407.04151)"
-    )
+    about = "a remark and a later kind of request together bring about odd answers (arXiv 2407.04151)"
     base = "tiny-qwen2"
 
     def specs(self) -> list[Spec]:

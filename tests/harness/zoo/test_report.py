@@ -242,6 +242,8 @@ def test_every_table_says_what_its_intervals_are_over():
 def test_a_figure_has_a_row_per_group_a_dot_per_seed_and_gamma_below():
     cards = [student(f"subliminal/owl-narrow{s}", 1.0) for s in ("", "-s1", "-s2")]
     cards += [student("subliminal/fox-narrow", 1.0), student("subliminal/fox-shuffled", 0.0, role="control")]
+    two = [student(f"subliminal/{a}-soft", 1.0) for a in ("owl", "fox")]
+    assert family_figure([*cards, *two], "likes an animal").axes[1].get_yticklabels()[-1].get_text() == "narrow (n=4)"
     rates, below = family_figure(cards, "likes an animal").axes
     assert [t.get_text() for t in rates.get_yticklabels()] == ["owl-narrow", "fox-narrow", "fox-shuffled"]
     assert [t.get_text() for t in below.get_yticklabels()] == ["narrow (n=4)"]
