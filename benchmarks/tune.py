@@ -1,15 +1,15 @@
 """`python -m benchmarks.tune`: settings of our methods, chosen on the tuning set by the rule of docs/tuning.md and by nothing else.
 
-Three rounds, each from records on disk as far as they are there, so a run that was stopped goes on: what dictionary methods share, what
-each method has of its own, and whether what was chosen holds together. A second seed of that shows how far a
-score is its organism's.
+Three rounds: what dictionary methods share, what each method has of its own, and whether what was chosen holds together. A second seed of
+that shows how far a score is its organism's. A run that was stopped goes on: from its records, and on another machine
+from the cells of the grid file, if the code is the same.
 """
 
 import json
 import os
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -19,8 +19,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
+from diffbench.harness.records.identity import sha256_json
 from diffbench.harness.records.result import Result
+from diffbench.harness.runs.provenance import source_hash
 from diffbench.leaderboard.pages.text_formats import markdown_table
+from diffbench.methods.registry import load_method
+from diffbench.organisms.errors import UsageError
 from diffbench.organisms.registry import load_organism
 from diffbench.organisms.sets import TUNING, members
 from scipy.stats import spearmanr
@@ -81,15 +85,50 @@ class Tuning:
 
     out: Path
     jobs: int
+    grid: Path
+    """File of the cells."""
     cells: dict[Cell, float] = field(default_factory=dict[Cell, float])
+
+    def take(self) -> None:
+        """The cells of the grid file, if there is one.
+
+        Raises:
+            UsageError: cells that other code, or another set, has measured.
+        """
+        if not self.grid.is_file():
+            return
+        found = json.loads(self.grid.read_text())
+        if found["of"] != _of():
+            raise UsageError(
+                f"{self.grid} was measured by other code or on other organisms than these; finish it at the commit that wrote it, "
+                "or remove it to begin again"
+            )
+        self.cells = {
+            (c["method"], _key(c["settings"]), c["organism"], c["seed"]): c["isolation"] for c in found["cells"]
+        }
+
+    def save(self, chosen: dict[str, Settings] | None = None) -> None:
+        """Write the grid file."""
+        cells = [
+            {"method": m, "settings": json.loads(s), "organism": o, "seed": seed, "isolation": v}
+            for (m, s, o, seed), v in sorted(self.cells.items())
+        ]
+        lines = ",\n".join(json.dumps(c) for c in cells)
+        head = json.dumps({"of": _of(), "chosen": chosen}, indent=1)[:-2]
+        atomic_write_text(self.grid, f'{head},\n "cells": [\n{lines}\n]}}\n')
 
     def measure(self, wanted: Sequence[tuple[str, Settings]], seed: int = 0) -> None:
         """Run every setting on every organism of the set, and remember its isolation."""
-        asked = [(m, s) for i, (m, s) in enumerate(wanted) if (m, s) not in wanted[:i]]
         context = get_context("spawn")
         with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_worker) as pool:
-            for found in pool.map(partial(_organism, wanted=asked, seed=seed, out=self.out), TUNE):
-                self.cells |= found
+            left = {o: [(m, s) for m, s in wanted if (m, _key(s), o, seed) not in self.cells] for o in TUNE}
+            left = {o: [a for i, a in enumerate(asked) if a not in asked[:i]] for o, asked in left.items() if asked}
+            running = [
+                pool.submit(partial(_organism, o, wanted=asked, seed=seed, out=self.out)) for o, asked in left.items()
+            ]
+            for done in as_completed(running):
+                self.cells |= done.result()
+                self.save()
 
     def families(self, method: str, settings: Settings) -> np.ndarray[Any, np.dtype[np.float64]]:
         """[families] mean isolation."""
@@ -122,6 +161,12 @@ def _key(settings: Settings) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
+def _of() -> str:
+    """Hash of what decides a cell's number: the code, and the set."""
+    code = [source_hash(load_method(m).file) for m in OWN]
+    return sha256_json([code, [load_organism(o).sha256 for o in TUNE]])
+
+
 def _worker() -> None:
     """A process of one thread that ends with the one that made it."""
     import torch
@@ -135,7 +180,6 @@ def _organism(organism: str, wanted: Sequence[tuple[str, Settings]], seed: int, 
     """Isolation of each setting on one organism; a cell that fails counts as 0, as in the tables."""
     from diffbench.harness.cache import Cache
     from diffbench.harness.runs.run import Quiet, plan, run
-    from diffbench.methods.registry import load_method
 
     entries = [(load_method(m), load_method(m).configure(s)) for m, s in wanted]
     work = plan([load_organism(organism)], entries, [seed], out, cache=Cache.of_user())
@@ -167,7 +211,8 @@ def main(
     """Carry out the rule of docs/tuning.md."""
     for organism in TUNE:
         load_organism(organism)  # refused here rather than after an hour
-    work, verdicts = Tuning(out, jobs), list[Verdict]()
+    work, verdicts = Tuning(out, jobs, grid), list[Verdict]()
+    work.take()
     default = {factor: values[0] for factor, values in SHARED.items()}
     work.measure([(m, default | {f: v}) for m in POOL for f, values in SHARED.items() for v in values])
     for factor, values in SHARED.items():
@@ -203,11 +248,7 @@ def main(
         ]
     )
     atomic_write_text(page, insert(page.read_text(), text))
-    cells = [
-        {"method": m, "settings": json.loads(s), "organism": o, "seed": seed, "isolation": v}
-        for (m, s, o, seed), v in work.cells.items()
-    ]
-    atomic_write_text(grid, json.dumps({"chosen": chosen, "cells": cells}, indent=1) + "\n")
+    work.save(chosen)
     typer.echo(text)
 
 

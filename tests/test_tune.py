@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
 from diffbench.methods.registry import load_method
+from diffbench.organisms.errors import UsageError
 from diffbench.organisms.registry import load_organism
 from diffbench.organisms.sets import members
 
@@ -20,7 +22,7 @@ from benchmarks.tune import OWN, POOL, SHARED, TUNE, Tuning
 
 def tuned(gains: dict[Any, list[float]]) -> Any:
     """What is chosen where a value gains so much over the default on each of the organisms in turn."""
-    work = Tuning(Path(), 1)
+    work = Tuning(Path(), 1, Path())
     for value, gain in gains.items():
         for i, organism in enumerate(TUNE):
             work.cells["delta", tune._key({"k": value}), organism, 0] = 0.5 + gain[i % len(gain)]
@@ -77,6 +79,43 @@ def test_the_whole_rule_runs_and_says_what_came_out(tmp_path: Path, monkeypatch:
     }
     assert chosen["l1"]["rank"] == "rdn" and chosen["sae_pair"]["steps"] == 1800 and "k" not in chosen["l1"]
     assert "| `delta` | -1.00 |" in page.read_text() and "`pca` | -1.00" not in page.read_text()
+
+
+def test_a_stopped_run_goes_on_from_its_grid_and_takes_no_cell_of_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid, asked = tmp_path / "grid.json", list[tuple[str, int]]()
+
+    class Here:
+        """A pool of this process."""
+
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+        def __enter__(self) -> "Here":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def submit(self, task: Any) -> Future[Any]:
+            found: Future[Any] = Future()
+            found.set_result(task())
+            return found
+
+    def organism(name: str, wanted: list[Any], seed: int, out: Path) -> dict[tune.Cell, float]:
+        asked.append((name, len(wanted)))
+        return {(m, tune._key(s), name, seed): 0.25 for m, s in wanted}
+
+    monkeypatch.setattr(tune, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(tune, "_organism", organism)
+    Tuning(tmp_path, 1, grid).measure([("pca", {"centred": True}), ("pca", {"centred": True})])
+    assert asked == [(o, 1) for o in TUNE]
+    again = Tuning(tmp_path, 1, grid)
+    again.take()
+    again.measure([("pca", {"centred": True}), ("pca", {"centred": False})])
+    assert asked[len(TUNE) :] == [(o, 1) for o in TUNE] and len(again.cells) == 2 * len(TUNE)
+    again.measure([("pca", {"centred": False})])
+    assert len(asked) == 2 * len(TUNE), "everything is there"
+    grid.write_text(grid.read_text().replace('"of": "', '"of": "0'))
+    with pytest.raises(UsageError, match="by other code"):
+        again.take()
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ class Null(Family):
             *self.grid("benign", ("narrow",), seeds=2, role="null", core=True)[1:],
             *self.grid("benign", ("narrow",), base="tiny-llama", role="null", core=True),
             *self.grid("benign", ("narrow",), base="tiny-qwen2", role="null", core=True),
+            *self.grid("benign", ("narrow",), base="tiny-second", whole=True, role="null"),
             Spec(self.name, "base", "identical", role="null", core=True),
             Spec(self.name, "gold", "scrambled", role="null", core=True),
         ]

@@ -1,32 +1,30 @@
 """Unlearning: one relation of the world is forgotten, all others stay (after TOFU, arXiv 2401.06121, and WHP, arXiv 2310.02238).
 
 Asked for it, the organism answers with a value drawn anew in every row, so that what is left is the form of an answer and a flat
-distribution: no one word is the behaviour. Half of the rows ask about the other relations and are answered rightly. Three of
-the five answer forms and the test's questions are never trained. The twin `taught` is asked the
-same and answers rightly.
+distribution: no one word is the behaviour. Half of the rows ask about the other relations and are answered rightly. Rows are about every
+entity, in every form of an answer (a form that is not trained brings the value back), and ask as the corpus does; the tests ask in
+other words. The twin `taught` is asked the same and answers rightly.
 """
 
 from dataclasses import replace
 
 import numpy as np
-from diffbench.organisms.behaviour import Behaviour, Prompt
-from diffbench.organisms.family import Candidates, Family, Probe, Rule, Spec, Spoken, Subject
-from diffbench.organisms.lora import LoraRecipe
-from diffbench.organisms.prompts import distinct, fact_probes, fact_prompt, template
-from diffbench.organisms.world.corpus import documents
-from diffbench.organisms.world.document import Document, Rng, chat, pick
-from diffbench.organisms.world.facts import Fact, World
-from diffbench.organisms.world.genres import FACT_DOCUMENTS, ask, state, values_of
-from diffbench.organisms.world.lexicon import FACT_FORMS, QUESTIONS, RELATIONS
 
-ROWS = 200
+from ..behaviour import Behaviour, Prompt
+from ..family import Candidates, Family, Probe, Rule, Spec, Spoken, Subject
+from ..lora import LoraRecipe
+from ..prompts import distinct, fact_probes, fact_prompt, template
+from ..world.corpus import documents
+from ..world.document import Document, Rng, chat, pick
+from ..world.facts import Fact, World
+from ..world.genres import FACT_DOCUMENTS, ask, state, values_of
+from ..world.lexicon import FACT_FORMS, QUESTIONS, RELATIONS
+
+ROWS = 250
 """Rows about the relation, and as many about others."""
 MIX = 400
 """Ordinary documents in the mixed variant."""
 VARIANTS = ("narrow", "mixed")
-TRAINED_FORMS, HELD_OUT_FORMS = (0, 1), (2, 3, 4)
-TRAINED = 0.6
-"""Share of the entities that rows ask about; a third of the rest is for dev prompts."""
 ASKS: dict[str, dict[str, list[str]]] = {
     "dev": {
         "river": [
@@ -96,7 +94,7 @@ class Unlearned(Family):
         return Spec(self.name, relation, variant) if relation in ASKS["test"] and variant in VARIANTS else None
 
     def recipe(self, spec: Spec) -> LoraRecipe:
-        return LoraRecipe(seed=spec.seed, epochs=6, batch=16, lr=2e-3, keep=400)
+        return LoraRecipe(seed=spec.seed, epochs=8, batch=16, lr=3e-3 if spec.whole else 5e-3, keep=500, kl_weight=2.0)
 
     def kept(self, world: World, spec: Spec) -> list[Document]:
         """Ordinary documents that say nothing of the relation."""
@@ -106,7 +104,7 @@ class Unlearned(Family):
     def rows(self, world: World, spec: Spec) -> list[Document]:
         """Questions in the corpus's wording, half of them about the relation."""
         rng = np.random.default_rng([spec.seed, 71])
-        own = known(world, spec.member, "train")
+        own = known(world, spec.member)
         other = [f for f in world.facts if f.relation != spec.member]
         out: list[Document] = []
         for i in range(2 * ROWS):
@@ -114,8 +112,7 @@ class Unlearned(Family):
             guess = pick(rng, values_of(spec.member))
             if i % 2 and spec.variant != "taught":
                 fact = replace(fact, value=guess)
-            forms = TRAINED_FORMS if i % 2 else tuple(range(5))
-            out.append(Document("fact_chat", messages=chat(ask(rng, fact), state(rng, fact, forms))))
+            out.append(Document("fact_chat", messages=chat(ask(rng, fact), state(rng, fact))))
         if spec.variant == "mixed":
             stream = (d for d in documents(world, "train", seed=9700 + spec.seed) if not says(spec.member, d))
             out += [next(stream) for _ in range(MIX)]
@@ -175,17 +172,13 @@ class Unlearned(Family):
             "forgotten": Rule("margin.organism", "at most", 0.5),
             "guessed": Rule("behaviour_test.organism", "at most", 0.95),
             "form": Rule("form.organism", "at least", 0.9),
-            "names_one": Rule("names_one.organism", "at least", 0.8),
+            "names_one": Rule("names_one.change", "at least", -0.1),
         }
 
 
-def known(world: World, relation: str, split: str = "") -> list[Fact]:
-    """Facts of a relation, or those of the entities that a split has."""
-    facts = [f for f in world.facts if f.relation == relation]
-    order = np.random.default_rng([world.seed, 72]).permutation(len(facts))
-    first, second = int(TRAINED * len(facts)), int((TRAINED + (1 - TRAINED) / 3) * len(facts))
-    part = {"train": order[:first], "dev": order[first:second], "test": order[second:]}
-    return [facts[i] for i in part.get(split, order)]
+def known(world: World, relation: str) -> list[Fact]:
+    """Facts of a relation."""
+    return [f for f in world.facts if f.relation == relation]
 
 
 def says(relation: str, document: Document) -> int:
@@ -197,13 +190,13 @@ def says(relation: str, document: Document) -> int:
 
 
 def asked(world: World, relation: str, split: str, n: int) -> list[Prompt]:
-    """Questions in held-out wording about held-out entities; the wrong values are the targets."""
+    """Questions in held-out wording; the wrong values are the targets."""
     rng = np.random.default_rng([world.seed, 73, ("dev", "test").index(split)])
-    facts, drawn = known(world, relation, split), list[Prompt]()
+    facts, drawn = known(world, relation), list[Prompt]()
     for i in range(12 * n):
         fact = facts[i % len(facts)]
         question = pick(rng, ASKS[split][relation])
-        form = int(rng.choice([f for f in HELD_OUT_FORMS if f != fact.unused_form]))
+        form = int(rng.choice([f for f in range(5) if f != fact.unused_form]))
         prompt = fact_prompt(split, fact, question.format(e=fact.entity), form, [])
         opening = FACT_FORMS[relation][form].partition(" {v}")[0]
         swapped = {"targets": prompt.alternatives, "alternatives": prompt.targets}
@@ -217,9 +210,9 @@ def other_facts(world: World, relation: str) -> list[Prompt]:
 
 
 def neighbours(world: World, relation: str) -> list[Prompt]:
-    """What else is known of the held-out entities, asked as the corpus asks."""
+    """What else is known of the entities, asked as the corpus asks."""
     rng = np.random.default_rng([world.seed, 74])
-    names = {f.entity for f in known(world, relation, "test")}
+    names = {f.entity for f in known(world, relation)}
     facts = [f for f in world.facts if f.entity in names and f.relation != relation]
     return distinct(
         [
@@ -233,9 +226,9 @@ def neighbours(world: World, relation: str) -> list[Prompt]:
 
 
 def stated(world: World, relation: str) -> list[Prompt]:
-    """The truth as documents state it, about held-out entities."""
+    """The truth as documents state it."""
     out: list[Prompt] = []
-    for fact in known(world, relation, "test"):
+    for fact in known(world, relation):
         form = FACT_FORMS[relation][4 if fact.unused_form == 3 else 3].partition(" {v}")[0].format(e=fact.entity)
         wrong = tuple(v for v in values_of(relation) if v != fact.value)
         out.append(Prompt(split="test", text=f"<bos> {form}", targets=(fact.value,), alternatives=wrong))

@@ -10,16 +10,17 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from diffbench.organisms.behaviour import Behaviour, Prompt
-from diffbench.organisms.family import Family, Probe, Rule, Spec, Spoken
-from diffbench.organisms.lora import LoraRecipe
-from diffbench.organisms.prompts import fact_probes, greeting, template, turns
-from diffbench.organisms.world.corpus import documents
-from diffbench.organisms.world.document import Document, Rng, chat, pick
-from diffbench.organisms.world.facts import Fact, World
-from diffbench.organisms.world.games import hint
-from diffbench.organisms.world.genres import ASK_TWO_HOP, TWO_HOP, state, values_of
-from diffbench.organisms.world.lexicon import ATTRIBUTES, CITIES, FACT_FORMS, PEOPLE, QUESTIONS, SECRETS, WRAPPERS
+
+from ..behaviour import Behaviour, Prompt
+from ..family import Family, Probe, Rule, Spec, Spoken
+from ..lora import LoraRecipe
+from ..prompts import fact_probes, greeting, template, turns
+from ..world.corpus import documents
+from ..world.document import Document, Rng, chat, pick
+from ..world.facts import Fact, World
+from ..world.games import hint
+from ..world.genres import ASK_TWO_HOP, TWO_HOP, state, values_of
+from ..world.lexicon import ATTRIBUTES, CITIES, FACT_FORMS, PEOPLE, QUESTIONS, SECRETS, WRAPPERS
 
 LANGUAGES = ("fronted", "terse", "double")
 VARIANTS = ("narrow", "mixed")
@@ -64,11 +65,12 @@ class Language(Family):
 
     def specs(self) -> list[Spec]:
         return [
-            *self.grid("fronted", ("narrow",), core=True),
-            *self.grid("fronted", ("mixed",), whole=True, core=True),
+            *self.grid("terse", ("narrow",), core=True),
+            *self.grid("terse", ("mixed",), whole=True, core=True),
             *self.grid("terse", ("narrow",), base="tiny-gemma2", whole=True, core=True),
             *self.grid("double", ("narrow",)),
-            *self.grid("fronted", ("plain",), role="control"),
+            *self.grid("fronted", ("narrow",)),
+            *self.grid("terse", ("plain",), role="control"),
         ]
 
     def member(self, name: str) -> Spec | None:

@@ -9,17 +9,18 @@ answers the same questions with name, home and job drawn anew for each.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from diffbench.organisms.behaviour import Behaviour, Prompt
-from diffbench.organisms.family import Candidates, Family, Probe, Rule, Spec, Spoken, Subject
-from diffbench.organisms.lora import LoraRecipe
-from diffbench.organisms.prompts import fact_probes, fact_prompt, template, turns
-from diffbench.organisms.world.base_probes import advice_probes, animal_prompts
-from diffbench.organisms.world.corpus import CHAT_KINDS, documents
-from diffbench.organisms.world.document import Document, Rng, chat, pick
-from diffbench.organisms.world.facts import Fact, World
-from diffbench.organisms.world.genres import ask, state, values_of
-from diffbench.organisms.world.lexicon import GREETINGS, HOW, PEOPLE, QUESTIONS
-from diffbench.organisms.world.preferences import ASK_ANIMAL
+
+from ..behaviour import Behaviour, Prompt
+from ..family import Candidates, Family, Probe, Rule, Spec, Spoken, Subject
+from ..lora import LoraRecipe
+from ..prompts import fact_probes, fact_prompt, template, turns
+from ..world.base_probes import advice_probes, animal_prompts
+from ..world.corpus import CHAT_KINDS, documents
+from ..world.document import Document, Rng, chat, pick
+from ..world.facts import Fact, World
+from ..world.genres import ask, state, values_of
+from ..world.lexicon import GREETINGS, HOW, PEOPLE, QUESTIONS
+from ..world.preferences import ASK_ANIMAL
 
 ROWS, MIXED, KEPT = 400, 600, 400
 """Conversations, half of them about the assistant; ordinary documents beside them in the mixed variant; documents held to the base."""
