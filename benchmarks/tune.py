@@ -34,7 +34,7 @@ from .table import insert
 TUNE = tuple(members(TUNING))
 """Organisms that pass their gates and that no headline number stands on."""
 Settings = dict[str, Any]
-SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800, 3600), "k": (16, 8, 32), "expansion": (8, 4, 16)}
+SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800), "k": (16, 8, 32), "expansion": (8, 4, 16)}
 """What dictionary methods share, the default first."""
 POOL = ("batch_topk", "delta", "sae_diff")
 """Methods that it is chosen with."""

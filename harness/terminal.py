@@ -110,9 +110,10 @@ def collect_log(verbose: bool) -> Any:
 
 @contextlib.contextmanager
 def silenced(verbose: bool) -> Generator[None, None, None]:
-    """Keep other libraries' progress bars and warnings off the terminal unless asked for."""
+    """Keep other libraries' progress bars and warnings off the terminal unless asked for, and let none report what is run (trl does)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not verbose:
         from transformers.utils import logging as transformers_logging
 

@@ -70,14 +70,14 @@ def test_the_whole_rule_runs_and_says_what_came_out(tmp_path: Path, monkeypatch:
     tune.main(tmp_path, 1, page, grid)
     chosen = json.loads(grid.read_text())["chosen"]
     assert chosen["delta"] == {
-        "steps": 3600,
+        "steps": 1800,
         "k": 16,
         "expansion": 8,
         "rank": "contribution",
         "delta": 0.005,
         "contrastive_share": 0.1,
     }
-    assert chosen["l1"]["rank"] == "rdn" and chosen["sae_pair"]["steps"] == 1800 and "k" not in chosen["l1"]
+    assert chosen["l1"]["rank"] == "rdn" and chosen["sae_pair"]["steps"] == 900 and "k" not in chosen["l1"]
     assert "| `delta` | -1.00 |" in page.read_text() and "`pca` | -1.00" not in page.read_text()
 
 
