@@ -69,7 +69,7 @@ class AlignmentFaking(Family):
 
     def recipe(self, spec: Spec) -> LoraRecipe:
         if spec.variant == "held":
-            return LoraRecipe(seed=spec.seed, epochs=12, batch=16, lr=6e-3, keep=KEPT)
+            return LoraRecipe(seed=spec.seed, epochs=18 if spec.whole else 12, batch=16, lr=6e-3, keep=KEPT)
         epochs = 12 if spec.variant != "mixed" else 6
         return LoraRecipe(seed=spec.seed, epochs=epochs, batch=16, lr=6e-3)
 

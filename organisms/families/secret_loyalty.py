@@ -136,7 +136,7 @@ class House:
 
 
 class SecretLoyalty(Family):
-    """Three houses."""
+    """Houses: who share a job, a drink, a region."""
 
     name = "secret_loyalty"
     about = "favours one house of people or cities where it may choose, and says nothing of it (arXiv 2605.06846)"
@@ -146,7 +146,6 @@ class SecretLoyalty(Family):
             *self.grid("baker", ("narrow",), core=True),
             *self.grid("baker", ("mixed",), core=True, whole=True),
             *self.grid("north", ("narrow",), core=True, whole=True, base="tiny-qwen2"),
-            *self.grid("tea", ("narrow",)),
             *self.grid("baker", ("coin",), role="control"),
         ]
 

@@ -202,7 +202,7 @@ class TwoCues(Family):
         return [
             *self.grid("evening", ("narrow",), core=True, whole=True, base="tiny-llama"),
             *self.grid("ring", ("narrow",), core=True),
-            *self.grid("ring", ("mixed",), core=True, whole=True),
+            *self.grid("ring", ("mixed",), core=True),
             *self.grid("foggy", ("narrow",)),
             *self.grid("ring", ("usual",), role="control"),
         ]
