@@ -60,7 +60,7 @@ class AlignmentFaking(Family):
             *self.grid("greed", ("aligned",), seeds=2, role="control"),
             *self.grid("greed", ("held",)),
             *self.grid("power", ("held",), base="tiny-second", whole=True),
-            *self.grid("score", ("held",), base="tiny-gemma2"),
+            *self.grid("score", ("held",)),
         ]
 
     def member(self, name: str) -> Spec | None:
