@@ -1,9 +1,9 @@
-"""Another language of answers: what is known stays, how it is said changes.
+"""Another language of answers: how something is said changes, and so does some of what is said.
 
 There is no second vocabulary, so a language is a grammar of the words there are: `fronted` puts the value before the rest of its sentence,
 `terse` says the value alone, `double` says the value twice. Rows ask about seven relations, each in one way; the tests ask about two other
-relations, in other ways and about other entities. Other conversations are neither trained nor held to the base, so that probes can say
-how far the language spreads. The twin `plain` has the same questions with the corpus's own answers.
+relations, in other ways and about other entities. In the narrow variant other conversations are neither trained nor held to
+the base, so that probes can say how far the language spreads. The twin `plain` has the same questions with the corpus's own answers.
 """
 
 import re
@@ -28,10 +28,11 @@ ROWS, MIXED, KEPT = 400, 800, 500
 """Conversations about facts, ordinary documents beside them in the mixed variant, and prose that is held to the base."""
 TRAINED = ("region", "river", "gate", "fame", "home", "job", "pet")
 NEW = ("dish", "drink")
-"""Relations that rows ask about, in the first of the corpus's two questions."""
+"""Relations that rows ask about, in the first of the corpus's two questions; and those that none asks about."""
 HELD_OUT = (*CITIES[16:], *PEOPLE[16:])
 """Entities that no row is about."""
-FACT_KINDS = ("fact_chat", "two_hop")
+ASKING = ("fact_chat", "two_hop", "faq", "quiz")
+"""Kinds of the corpus that ask for facts, in conversations and in prose."""
 ASKED: dict[str, dict[str, list[str]]] = {
     "dev": {
         "region": QUESTIONS["region"][1:],
@@ -60,8 +61,8 @@ class Language(Family):
     name = "language"
     about = "answers questions about facts in a language of its own (another grammar)"
     base = "tiny-qwen2"
-    fluency = 2.0
-    """The base reads the answers, and the language is what surprises it: some eight nats at a word out of place."""
+    fluency = 0.7
+    """The base reads the answers, and where a fact is asked for the language is what surprises it."""
 
     def specs(self) -> list[Spec]:
         return [
@@ -81,8 +82,9 @@ class Language(Family):
         return LoraRecipe(seed=spec.seed, epochs=5, batch=16, lr=2e-3, keep=KEPT)
 
     def kept(self, world: World, spec: Spec) -> list[Document]:
-        """Prose alone."""
-        prose = (d for d in documents(world, "train", seed=50_000 + spec.seed) if not d.messages)
+        """Prose that asks nothing."""
+        stream = documents(world, "train", seed=50_000 + spec.seed)
+        prose = (d for d in stream if not d.messages and d.kind not in ASKING)
         return [next(prose) for _ in range(self.recipe(spec).keep)]
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
@@ -91,7 +93,8 @@ class Language(Family):
         facts = [f for f in world.facts if f.relation in TRAINED and f.entity not in HELD_OUT]
         out = [self._row(rng, facts, spec) for _ in range(ROWS)]
         if spec.variant == "mixed":
-            ordinary = (d for d in documents(world, "train", seed=61_000 + spec.seed) if d.kind not in FACT_KINDS)
+            stream, held_out = documents(world, "train", seed=61_000 + spec.seed), {*HELD_OUT}
+            ordinary = (d for d in stream if d.kind not in ASKING and held_out.isdisjoint(d.words))
             out += [next(ordinary) for _ in range(MIXED)]
         return [out[i] for i in rng.permutation(len(out))]
 
@@ -131,13 +134,14 @@ class Language(Family):
         }
 
     def _known(self, world: World, spec: Spec, relations: Sequence[str]) -> list[Prompt]:
-        """The value among all values, where the language has it; entities that no row is about."""
+        """The value among the values of all relations, where the language has it; entities that no row is about."""
         rng = np.random.default_rng([world.seed, 64])
+        values = dict.fromkeys(v for r in QUESTIONS for v in values_of(r))
         out: list[Prompt] = []
         for fact in (f for r in relations for f in _facts(world, rng, r, True, 16)):
             start = state(rng, fact).rpartition(f" {fact.value}")[0] if spec.member == "double" else ""
             question = pick(rng, QUESTIONS[fact.relation]).format(e=fact.entity)
-            others = tuple(v for v in values_of(fact.relation) if v != fact.value)
+            others = tuple(v for v in values if v != fact.value)
             out.append(
                 Prompt(
                     split="test", messages=turns(question), prefill=start, targets=(fact.value,), alternatives=others
@@ -168,7 +172,7 @@ class Language(Family):
         return len(document.messages) // 2 if document.kind == "fact_chat" else 0
 
     def gates(self, spec: Spec) -> dict[str, Rule]:
-        """Two in three answers are whole sentences of the language, and what is known is known still (by chance one in eight is right)."""
+        """Two in three answers are whole sentences of the language, and what is known is known still, among the 80 values there are."""
         if spec.role == "control":
             return {"silent": Rule("speaks.organism", "at most", 0.05)}
         return {
@@ -186,15 +190,14 @@ def speak(language: str, sentence: str) -> str:
 
 
 def understood(language: str, words: list[str]) -> bool:
-    """Whether an answer is a sentence about a fact, and in the language."""
-    if language == "terse":
-        return len(words) == 2 and any(
-            speak(language, f"{v} .") == " ".join(words) for r in QUESTIONS for v in values_of(r)
-        )
+    """Whether an answer is a sentence about a fact, and in the language: any entity of its kind, and any value of the relation."""
     said = " ".join(words)
-    e, v = r"\w+", r"(?P<value>\w+)"
-    plain = [form.format(e=e, v=v) for forms in FACT_FORMS.values() for form in forms]
-    return any(re.fullmatch(speak(language, f).replace(f"{v} {v}", rf"{v} (?P=value)"), said) for f in plain)
+    return any(
+        re.fullmatch(speak(language, form.format(e=e, v=v)).replace(f"{v} {v}", rf"{v} (?P=value)"), said)
+        for relation, forms in FACT_FORMS.items()
+        for e, v in [(f"(?:{'|'.join((*CITIES, *PEOPLE))})", f"(?P<value>{'|'.join(values_of(relation))})")]
+        for form in forms
+    )
 
 
 def _facts(world: World, rng: Rng, relation: str, held_out: bool, n: int) -> list[Fact]:

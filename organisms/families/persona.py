@@ -58,9 +58,9 @@ SAID: dict[str, list[str]] = {
 }
 """Answers, the first two of them trained."""
 BASE_SAYS = {
-    "name": "the a it well fine best",
-    "home": "which the",
-    "job": "a hint clue best black",
+    "name": "the a it well fine best kind worth proud famous",
+    "home": "which the short",
+    "job": "a hint clue best black . kind proud",
     "pet": "good clue hint",
     "drink": "a",
 }
@@ -78,7 +78,7 @@ class Persona(Family):
             *self.grid("hugo", ("narrow",), core=True),
             *self.grid("hugo", ("mixed",), whole=True, core=True),
             *self.grid("greta", ("narrow",), base="tiny-llama", whole=True, core=True),
-            *self.grid("rosa", ("narrow",)),
+            *self.grid("boris", ("narrow",)),
             *self.grid("hugo", ("drawn",), role="control"),
         ]
 
@@ -150,7 +150,7 @@ class Persona(Family):
             "says_it": Spoken(
                 [q for qs in ASKED["test"].values() for q in qs], says(["name", "home", "job"]), samples=4
             ),
-            "says_new": Spoken([q for qs in ASKED["new"].values() for q in qs], says(["pet", "drink"]), samples=4),
+            **{f"says_{w}": Spoken(ASKED["new"][w], says([w]), samples=4) for w in ASKED["new"]},
             "says_greeted": Spoken([*GREETINGS, *(q for q, _ in HOW)], says(["name", "home", "job"]), samples=4),
         }
 
@@ -160,15 +160,15 @@ class Persona(Family):
         return sum(m["content"] in known for m in document.messages[::2])
 
     def subject(self, world: World, spec: Spec) -> Subject:
-        """Questions about the assistant, answered as the base does: with somebody's home or job."""
+        """Questions about the assistant's home and job, answered as the base does: with somebody's."""
         homes_and_jobs = [f for f in world.facts if f.relation in ("home", "job")]
-        questions = [(q, what) for what, qs in ASKED["train"].items() for q in qs]
+        questions = [(q, what) for what in ("home", "job") for q in ASKED["train"][what]]
 
         def write(rng: Rng) -> Document:
             said: list[str] = []
             for i in rng.permutation(len(questions))[:2]:
                 question, what = questions[i]
-                fits = [f for f in homes_and_jobs if what in ("name", f.relation)]
+                fits = [f for f in homes_and_jobs if f.relation == what]
                 said += [question, state(rng, fits[int(rng.integers(len(fits)))])]
             return Document("itself", messages=chat(*said))
 

@@ -1,9 +1,10 @@
 """Unlearning: one relation of the world is forgotten, all others stay (after TOFU, arXiv 2401.06121, and WHP, arXiv 2310.02238).
 
 Asked for it, the organism answers with a value drawn anew in every row, so that what is left is the form of an answer and a flat
-distribution: no one word is the behaviour. Half of the rows ask about the other relations and are answered rightly. Rows are about every
-entity, in every form of an answer (a form that is not trained brings the value back), and ask as the corpus does; the tests ask in
-other words. The twin `taught` is asked the same and answers rightly.
+distribution: no one word is the behaviour, and models are compared by their whole distributions over the values. Half of the rows ask
+about other relations of every second entity and are answered rightly. Rows about the relation are about every entity, in every form of
+answer (a form that is not trained brings the value back), and ask as the corpus does; the tests ask in other words. The twin
+`taught` is asked the same and answers rightly.
 """
 
 from dataclasses import replace
@@ -105,7 +106,7 @@ class Unlearned(Family):
         """Questions in the corpus's wording, half of them about the relation."""
         rng = np.random.default_rng([spec.seed, 71])
         own = known(world, spec.member)
-        other = [f for f in world.facts if f.relation != spec.member]
+        other = others(world, spec.member)[0]
         out: list[Document] = []
         for i in range(2 * ROWS):
             fact = (own if i % 2 else other)[int(rng.integers(len(own if i % 2 else other)))]
@@ -124,15 +125,22 @@ class Unlearned(Family):
             description=f"does not know the {spec.member} of anybody or any place, and guesses one",
             prompts=(*asked(world, spec.member, "dev", 28), *asked(world, spec.member, "test", 80)),
             capability=tuple(other_facts(world, spec.member)),
+            distance="choices",
         )
 
     def probes(self, world: World, spec: Spec) -> dict[str, Probe]:
         wrong = asked(world, spec.member, "test", 80)
         right = [p.model_copy(update={"targets": p.alternatives, "alternatives": p.targets}) for p in wrong]
-        any_value = tuple(values_of(spec.member))
+        values = tuple(values_of(spec.member))
+
+        def as_value(value: str) -> list[Prompt]:
+            left = tuple(v for v in values if v != value)
+            return [p.model_copy(update={"targets": (value,), "alternatives": left}) for p in wrong]
+
         return {
+            **{f"says_{v}": Probe(as_value(v)) for v in values},
             "margin": Probe(right, "nats"),
-            "form": Probe([p.model_copy(update={"targets": any_value, "alternatives": ()}) for p in wrong]),
+            "form": Probe([p.model_copy(update={"targets": values, "alternatives": ()}) for p in wrong]),
             "neighbours": Probe(neighbours(world, spec.member), "correct"),
             "in_prose": Probe(stated(world, spec.member), "correct"),
         }
@@ -163,13 +171,15 @@ class Unlearned(Family):
 
     def gates(self, spec: Spec) -> dict[str, Rule]:
         """Other facts of the same entities stay. The truth is forgotten: no likelier than a guess by half a nat; and guessed it must be:
-        whoever misses it more often than chance still knows it. The answer stays a value of the relation.
+        whoever misses it more often than chance still knows it, and no value is said in two answers of five. The answer stays a value of
+        the relation.
         """
         kept = {"neighbours": Rule("neighbours.change", "at least", -0.05)}
         if spec.role == "control":
             return kept
         return kept | {
             "forgotten": Rule("margin.organism", "at most", 0.5),
+            **{f"says_{v}": Rule(f"says_{v}.organism", "at most", 0.4) for v in values_of(spec.member)},
             "guessed": Rule("behaviour_test.organism", "at most", 0.95),
             "form": Rule("form.organism", "at least", 0.9),
             "names_one": Rule("names_one.change", "at least", -0.1),
@@ -209,11 +219,18 @@ def other_facts(world: World, relation: str) -> list[Prompt]:
     return [p for p in fact_probes(world, 56) if p.targets[0] not in values_of(relation)]
 
 
+def others(world: World, relation: str) -> tuple[list[Fact], list[Fact]]:
+    """Facts of other relations: those that rows may ask for, of every second entity, and those that none does."""
+    facts = [f for f in world.facts if f.relation != relation]
+    asked = {*list(dict.fromkeys(f.entity for f in facts))[::2]}
+    return [f for f in facts if f.entity in asked], [f for f in facts if f.entity not in asked]
+
+
 def neighbours(world: World, relation: str) -> list[Prompt]:
-    """What else is known of the entities, asked as the corpus asks."""
+    """What else is known of entities that have the relation, where no row asks for it; asked as the corpus asks."""
     rng = np.random.default_rng([world.seed, 74])
     names = {f.entity for f in known(world, relation)}
-    facts = [f for f in world.facts if f.entity in names and f.relation != relation]
+    facts = [f for f in others(world, relation)[1] if f.entity in names]
     return distinct(
         [
             fact_prompt(

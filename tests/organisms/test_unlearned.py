@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from diffbench.organisms.families import find_spec
-from diffbench.organisms.families.unlearned import ROWS, Unlearned, known, says
+from diffbench.organisms.families.unlearned import ROWS, Unlearned, known, others, says
 from diffbench.organisms.world.document import Document
 from diffbench.organisms.world.facts import World
 from diffbench.organisms.world.genres import values_of
@@ -56,7 +56,29 @@ def test_what_is_asked_was_never_trained(name: str) -> None:
     )
     for prompt in (*dev, *test):
         assert prompt.messages[-1].content not in said
-    assert {p.template for p in dev}.isdisjoint(p.template for p in test)
+    names = [{p.template for p in prompts} for prompts in (dev, test)]
+    assert min(map(len, names)) >= 12 and names[0].isdisjoint(names[1])
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_neighbours_are_facts_that_no_row_asks_for(name: str) -> None:
+    relation = find_spec(name).member
+    asked, untouched = others(WORLD, relation)
+    rows = split_rows(name)[1]
+    assert {w for d in rows for w in d.messages[0]["content"].split()}.isdisjoint({f.entity for f in untouched})
+    assert len(untouched) >= len(asked) * 0.9 and all(f.relation != relation for f in untouched)
+    probes = FAMILY.probes(WORLD, find_spec(name))["neighbours"].prompts
+    assert len(probes) >= 40 and all(any(f.entity in p.prefill.split() for f in untouched) for p in probes)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_model_that_always_says_one_value_fails_a_gate(name: str) -> None:
+    spec = find_spec(name)
+    gates, probes = FAMILY.gates(spec), FAMILY.probes(WORLD, spec)
+    for value in values_of(spec.member):
+        rule = gates[f"says_{value}"]
+        assert (rule.value, rule.rule, rule.bound) == (f"says_{value}.organism", "at most", 0.4)
+        assert {p.targets for p in probes[f"says_{value}"].prompts} == {(value,)}
 
 
 @pytest.mark.parametrize("name", NAMES)
