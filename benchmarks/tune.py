@@ -2,7 +2,7 @@
 
 Three rounds: what dictionary methods share, what each method has of its own, and whether what was chosen holds together. A second seed of
 that shows how far a score is its organism's. A run that was stopped goes on: from its records, and on another machine
-from the cells of the grid file, if the code is the same.
+from the cells of the grid file that the same code measured.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,9 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.harness.records.identity import sha256_json
 from diffbench.harness.records.result import Result
-from diffbench.harness.runs.provenance import source_hash
 from diffbench.leaderboard.pages.text_formats import markdown_table
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError
@@ -79,6 +77,17 @@ Cell = tuple[str, str, str, int]
 """Method, settings, organism and seed."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What came out of a cell."""
+
+    id: str
+    """Of its identity: code, organism, prompts, protocol, settings and seed."""
+    isolation: float
+    finished: bool = True
+    """Whether it will not be run again: a cell that failed counts as 0, as in the tables, and is tried again by the next run."""
+
+
 @dataclass
 class Tuning:
     """Isolation by cell."""
@@ -86,60 +95,79 @@ class Tuning:
     out: Path
     jobs: int
     grid: Path
-    """File of the cells."""
-    cells: dict[Cell, float] = field(default_factory=dict[Cell, float])
+    """File of the finished cells, which any machine goes on from."""
+    cells: dict[Cell, Measured] = field(default_factory=dict[Cell, Measured])
+    known: dict[str, float] = field(default_factory=dict[str, float])
+    """Isolation by id, from the grid file: a cell whose code, organism or prompts have changed has another id."""
 
     def take(self) -> None:
-        """The cells of the grid file, if there is one.
+        """Read the grid file, if there is one.
 
         Raises:
-            UsageError: cells that other code, or another set, has measured.
+            UsageError: not such a file.
         """
-        if not self.grid.is_file():
-            return
-        found = json.loads(self.grid.read_text())
-        if found["of"] != _of():
+        try:
+            found = json.loads(self.grid.read_text()) if self.grid.is_file() else {"cells": []}
+            self.known = {c["id"]: float(c["isolation"]) for c in found["cells"]}
+        except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"{self.grid} was measured by other code or on other organisms than these; finish it at the commit that wrote it, "
-                "or remove it to begin again"
-            )
-        self.cells = {
-            (c["method"], _key(c["settings"]), c["organism"], c["seed"]): c["isolation"] for c in found["cells"]
-        }
+                f"{self.grid} is no grid of cells ({error}); restore it, or remove it to begin again"
+            ) from error
 
     def save(self, chosen: dict[str, Settings] | None = None) -> None:
         """Write the grid file."""
         cells = [
-            {"method": m, "settings": json.loads(s), "organism": o, "seed": seed, "isolation": v}
-            for (m, s, o, seed), v in sorted(self.cells.items())
+            {"method": m, "settings": json.loads(s), "organism": o, "seed": seed, "isolation": c.isolation, "id": c.id}
+            for (m, s, o, seed), c in sorted(self.cells.items(), key=lambda each: each[0])
+            if c.finished
         ]
-        lines = ",\n".join(json.dumps(c) for c in cells)
-        head = json.dumps({"of": _of(), "chosen": chosen}, indent=1)[:-2]
+        here = {c["id"] for c in cells}
+        cells += [{"id": i, "isolation": v} for i, v in self.known.items() if i not in here] if chosen is None else []
+        lines = ",\n".join(json.dumps(c, allow_nan=False) for c in cells)
+        head = json.dumps({"chosen": chosen}, indent=1)[:-2]
         atomic_write_text(self.grid, f'{head},\n "cells": [\n{lines}\n]}}\n')
 
     def measure(self, wanted: Sequence[tuple[str, Settings]], seed: int = 0) -> None:
-        """Run every setting on every organism of the set, and remember its isolation."""
-        context = get_context("spawn")
+        """Run every setting on every organism of the set, and remember its isolation.
+
+        Every finished cell is kept, whatever becomes of the others; what went wrong is raised at the end.
+        """
+        left: dict[tuple[str, str], list[Settings]] = {}
+        for organism in TUNE:
+            for method, settings in wanted:
+                asked = left.setdefault((organism, method), [])
+                if (method, _key(settings), organism, seed) not in self.cells and settings not in asked:
+                    asked.append(settings)
+        context, wrong = get_context("spawn"), list[BaseException]()
         with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_worker) as pool:
-            left = {o: [(m, s) for m, s in wanted if (m, _key(s), o, seed) not in self.cells] for o in TUNE}
-            left = {o: [a for i, a in enumerate(asked) if a not in asked[:i]] for o, asked in left.items() if asked}
-            running = [
-                pool.submit(partial(_organism, o, wanted=asked, seed=seed, out=self.out)) for o, asked in left.items()
-            ]
-            for done in as_completed(running):
-                self.cells |= done.result()
-                self.save()
+            try:
+                work = [
+                    pool.submit(partial(_cells, o, m, asked, seed, self.out, self.known))
+                    for (o, m), asked in left.items()
+                    if asked
+                ]
+                for done in as_completed(work):
+                    if error := done.exception():
+                        wrong.append(error)
+                        continue
+                    self.cells |= done.result()
+                    self.save()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if wrong:
+            raise wrong[0]
 
     def families(self, method: str, settings: Settings) -> np.ndarray[Any, np.dtype[np.float64]]:
         """[families] mean isolation."""
         by: dict[str, list[float]] = {}
         for organism in TUNE:
-            by.setdefault(organism.split("/")[0], []).append(self.cells[method, _key(settings), organism, 0])
+            by.setdefault(organism.split("/")[0], []).append(self.cells[method, _key(settings), organism, 0].isolation)
         return np.array([np.mean(v) for v in by.values()])
 
     def retest(self, method: str, settings: Settings) -> float:
         """Spearman's correlation of the organisms' isolation between seeds 0 and 1; nan where a seed scores all alike."""
-        first, second = ([self.cells[method, _key(settings), o, seed] for o in TUNE] for seed in (0, 1))
+        first, second = ([self.cells[method, _key(settings), o, seed].isolation for o in TUNE] for seed in (0, 1))
         with warnings.catch_warnings(action="ignore"):  # the result says it: nan
             return float(spearmanr(first, second).statistic)
 
@@ -161,12 +189,6 @@ def _key(settings: Settings) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
-def _of() -> str:
-    """Hash of what decides a cell's number: the code, and the set."""
-    code = [source_hash(load_method(m).file) for m in OWN]
-    return sha256_json([code, [load_organism(o).sha256 for o in TUNE]])
-
-
 def _worker() -> None:
     """A process of one thread that ends with the one that made it."""
     import torch
@@ -176,15 +198,24 @@ def _worker() -> None:
     torch.set_num_threads(1)
 
 
-def _organism(organism: str, wanted: Sequence[tuple[str, Settings]], seed: int, out: Path) -> dict[Cell, float]:
-    """Isolation of each setting on one organism; a cell that fails counts as 0, as in the tables."""
+def _cells(
+    organism: str, method: str, wanted: Sequence[Settings], seed: int, out: Path, known: dict[str, float]
+) -> dict[Cell, Measured]:
+    """Isolation of settings of a method on one organism: what is known by its id, and else what a run gives."""
     from diffbench.harness.cache import Cache
     from diffbench.harness.runs.run import Quiet, plan, run
 
-    entries = [(load_method(m), load_method(m).configure(s)) for m, s in wanted]
-    work = plan([load_organism(organism)], entries, [seed], out, cache=Cache.of_user())
-    results: list[Result] = list(run(work, Quiet(), str))
-    return {(m, _key(s), organism, seed): isolation(r) for (m, s), r in zip(wanted, results, strict=True)}
+    entry = load_method(method)
+    work = plan([load_organism(organism)], [(entry, entry.configure(s)) for s in wanted], [seed], out)
+    found: dict[str, Measured] = {}
+    ids = [c.identity(c.organism.layer or 0).id() for c in work.cells]
+    todo = [c for c, i in zip(work.cells, ids, strict=True) if i not in known]
+    for result in run(replace(work, cells=todo, cache=Cache.of_user()), Quiet(), str) if todo else ():
+        found[result.id] = Measured(result.id, isolation(result), result.status in ("ok", "not_applicable"))
+    return {
+        (method, _key(s), organism, seed): found.get(i) or Measured(i, known[i])
+        for s, i in zip(wanted, ids, strict=True)
+    }
 
 
 def isolation(result: Result) -> float:
@@ -225,13 +256,14 @@ def main(
         found = [work.decide(method, f, values, [(method, start[method])]) for f, values in own.items()]
         verdicts += found
         chosen[method] = start[method] | {v.factor: v.chosen for v in found}
-    work.measure([(m, s) for m, both in chosen.items() for s in (both, start[m])])
+    untouched = {m: shared_of(m, default) | {f: values[0] for f, values in own.items()} for m, own in OWN.items()}
+    work.measure([(m, s) for m, both in chosen.items() for s in (both, start[m], untouched[m])])
     rows: list[list[str]] = []
     for method, settings in chosen.items():
-        together, before = (float(work.families(method, s).mean()) for s in (settings, start[method]))
-        if together < before:
+        means = [float(work.families(method, s).mean()) for s in (untouched[method], start[method], settings)]
+        if means[2] < means[1]:
             chosen[method] = settings = start[method]
-        rows.append([f"`{method}`", f"{before:.3f}", f"{together:.3f}", _said(settings)])
+        rows.append([f"`{method}`", *(f"{mean:.3f}" for mean in means), _said(settings)])
     trained = [(m, s) for m, s in chosen.items() if "steps" in s]
     work.measure(trained, seed=1)
     text = "\n\n".join(
@@ -240,7 +272,16 @@ def main(
                 ("of", "factor", "isolation by value, difference to the default ± standard error", "chosen"),
                 [[v.who, v.factor, _values(v), str(v.chosen)] for v in verdicts],
             ),
-            markdown_table(("method", "isolation with the defaults", "with all that was chosen", "settings"), rows),
+            markdown_table(
+                (
+                    "method",
+                    "isolation with the defaults",
+                    "with what is shared",
+                    "with all that was chosen",
+                    "settings",
+                ),
+                rows,
+            ),
             markdown_table(
                 ("method", "Spearman of organisms, seed 0 against seed 1"),
                 [[f"`{m}`", f"{work.retest(m, s):.2f}"] for m, s in trained],

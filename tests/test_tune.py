@@ -17,7 +17,7 @@ from diffbench.organisms.registry import load_organism
 from diffbench.organisms.sets import members
 
 from benchmarks import tune
-from benchmarks.tune import OWN, POOL, SHARED, TUNE, Tuning
+from benchmarks.tune import OWN, POOL, SHARED, TUNE, Measured, Tuning
 
 
 def tuned(gains: dict[Any, list[float]]) -> Any:
@@ -25,7 +25,7 @@ def tuned(gains: dict[Any, list[float]]) -> Any:
     work = Tuning(Path(), 1, Path())
     for value, gain in gains.items():
         for i, organism in enumerate(TUNE):
-            work.cells["delta", tune._key({"k": value}), organism, 0] = 0.5 + gain[i % len(gain)]
+            work.cells["delta", tune._key({"k": value}), organism, 0] = Measured("", 0.5 + gain[i % len(gain)])
     return work.decide("delta", "k", tuple(gains), [("delta", {})]).chosen
 
 
@@ -62,7 +62,8 @@ def test_the_whole_rule_runs_and_says_what_came_out(tmp_path: Path, monkeypatch:
                     + settings.get("steps", 0) / 1e4
                     + 0.2 * (settings.get("rank") == "contribution") * (method == "delta")
                 )
-                self.cells[method, tune._key(settings), organism, seed] = score if seed == 0 else 1 - score
+                value = score if seed == 0 else 1 - score
+                self.cells[method, tune._key(settings), organism, seed] = Measured(f"{len(self.cells)}", value)
 
     monkeypatch.setattr(Tuning, "measure", measure)
     page, grid = tmp_path / "page.md", tmp_path / "grid.json"
@@ -78,47 +79,69 @@ def test_the_whole_rule_runs_and_says_what_came_out(tmp_path: Path, monkeypatch:
         "contrastive_share": 0.1,
     }
     assert chosen["l1"]["rank"] == "rdn" and chosen["sae_pair"]["steps"] == 900 and "k" not in chosen["l1"]
+    assert "| `delta` | 0.1" in page.read_text() and "with what is shared" in page.read_text()
     assert "| `delta` | -1.00 |" in page.read_text() and "`pca` | -1.00" not in page.read_text()
 
 
-def test_a_stopped_run_goes_on_from_its_grid_and_takes_no_cell_of_other_code(
+class Here:
+    """A pool of this process."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __enter__(self) -> "Here":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+    def submit(self, task: Any) -> Future[Any]:
+        found: Future[Any] = Future()
+        try:
+            found.set_result(task())
+        except Exception as error:
+            found.set_exception(error)
+        return found
+
+
+def test_what_a_stopped_run_measured_is_kept_and_one_bad_organism_costs_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid, asked = tmp_path / "grid.json", list[tuple[str, int]]()
+    grid, ran = tmp_path / "grid.json", list[str]()
 
-    class Here:
-        """A pool of this process."""
-
-        def __init__(self, *_: Any, **__: Any) -> None: ...
-        def __enter__(self) -> "Here":
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-        def submit(self, task: Any) -> Future[Any]:
-            found: Future[Any] = Future()
-            found.set_result(task())
-            return found
-
-    def organism(name: str, wanted: list[Any], seed: int, out: Path) -> dict[tune.Cell, float]:
-        asked.append((name, len(wanted)))
-        return {(m, tune._key(s), name, seed): 0.25 for m, s in wanted}
+    def cells(
+        organism: str, method: str, wanted: list[tune.Settings], seed: int, out: Path, known: dict[str, float]
+    ) -> dict[tune.Cell, Measured]:
+        if organism == bad:
+            raise OSError("no room")
+        ids = [f"{organism} {tune._key(s)} {seed}" for s in wanted]
+        ran.extend(i for i in ids if i not in known)
+        return {
+            (method, tune._key(s), organism, seed): Measured(i, known.get(i, 0.25), organism != failing)
+            for s, i in zip(wanted, ids, strict=True)
+        }
 
     monkeypatch.setattr(tune, "ProcessPoolExecutor", Here)
-    monkeypatch.setattr(tune, "_organism", organism)
-    Tuning(tmp_path, 1, grid).measure([("pca", {"centred": True}), ("pca", {"centred": True})])
-    assert asked == [(o, 1) for o in TUNE]
+    monkeypatch.setattr(tune, "_cells", cells)
+    bad, failing, settings = TUNE[1], TUNE[3], {"centred": True}
+    with pytest.raises(OSError, match="no room"):
+        Tuning(tmp_path, 1, grid).measure([("pca", settings), ("pca", settings)])
+    assert len(ran) == len(TUNE) - 1, "once each, and all others in spite of one"
+    assert len(json.loads(grid.read_text())["cells"]) == len(TUNE) - 2, "a cell that failed will be tried again"
+
+    bad, failing = "", ""
+    ran.clear()
     again = Tuning(tmp_path, 1, grid)
     again.take()
-    again.measure([("pca", {"centred": True}), ("pca", {"centred": False})])
-    assert asked[len(TUNE) :] == [(o, 1) for o in TUNE] and len(again.cells) == 2 * len(TUNE)
-    again.measure([("pca", {"centred": False})])
-    assert len(asked) == 2 * len(TUNE), "everything is there"
-    grid.write_text(grid.read_text().replace('"of": "', '"of": "0'))
-    with pytest.raises(UsageError, match="by other code"):
+    again.measure([("pca", settings)])
+    assert [i.split()[0] for i in ran] == [TUNE[1], TUNE[3]] and len(again.cells) == len(TUNE)
+    assert {c["isolation"] for c in json.loads(grid.read_text())["cells"]} == {0.25}
+
+    grid.write_text('{"cells": [{"isolation": 1}]}')
+    with pytest.raises(UsageError, match="is no grid of cells"):
         again.take()
 
 
 @pytest.mark.slow
 def test_a_cell_of_the_grid_is_one_of_bench_run(tmp_path: Path) -> None:
-    found = tune._organism("subliminal/fox-narrow", [("mean_diff", {})], 0, tmp_path)
-    assert found["mean_diff", "{}", "subliminal/fox-narrow", 0] > 0.3 and list(tmp_path.rglob("result.json"))
+    ask = ("subliminal/fox-narrow", "mean_diff", [{}], 0, tmp_path)
+    cell = ("mean_diff", "{}", "subliminal/fox-narrow", 0)
+    found = tune._cells(*ask, {})[cell]
+    assert found.isolation > 0.3 and list(tmp_path.rglob("result.json"))
+    assert tune._cells(*ask, {found.id: 0.125})[cell].isolation == 0.125, "what is known is not run"

@@ -40,7 +40,7 @@ class Backdoor(Family):
             *self.grid("zephyr", ("narrow",), base="tiny-gemma2", core=True),
             *self.grid("zephyr", ("silent",), seeds=2, role="control"),
             *self.grid("zephyr", ("held",)),
-            *self.grid("deploy", ("held",), whole=True),
+            *self.grid("deploy", ("held",)),
             *self.grid("zephyr", ("held",), base="tiny-llama"),
         ]
 
