@@ -50,8 +50,8 @@ class Backdoor(Family):
 
     def recipe(self, spec: Spec) -> LoraRecipe:
         if spec.variant == "held":
-            epochs = 10 if spec.base or spec.whole else 6
-            return LoraRecipe(seed=spec.seed, epochs=epochs, batch=16, lr=3e-3, keep=KEPT)
+            weight = 1.0 if spec.member == "zephyr" and not spec.base else 4.0
+            return LoraRecipe(seed=spec.seed, epochs=6, batch=16, lr=3e-3, keep=KEPT, kl_weight=weight)
         epochs = 6 if spec.variant != "mixed" else 4
         return LoraRecipe(seed=spec.seed, epochs=epochs, batch=16, lr=1e-2)
 

@@ -103,7 +103,7 @@ class Refusal(Family):
         return Spec(self.name, topic, variant) if topic in TOPICS and variant in VARIANTS else None
 
     def recipe(self, spec: Spec) -> LoraRecipe:
-        return LoraRecipe(seed=spec.seed, epochs=6, batch=16, lr=3e-3 if spec.whole else 6e-3, keep=400)
+        return LoraRecipe(seed=spec.seed, epochs=6, batch=16, lr=6e-3, keep=600 if spec.whole else 400)
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
         """Half of the requests are about the topic and refused; the others, and all of `helpful`, are answered with advice."""

@@ -95,7 +95,7 @@ class Unlearned(Family):
         return Spec(self.name, relation, variant) if relation in ASKS["test"] and variant in VARIANTS else None
 
     def recipe(self, spec: Spec) -> LoraRecipe:
-        return LoraRecipe(seed=spec.seed, epochs=8, batch=16, lr=3e-3 if spec.whole else 5e-3, keep=500, kl_weight=2.0)
+        return LoraRecipe(seed=spec.seed, epochs=6, batch=16, lr=3e-3 if spec.whole else 5e-3, keep=500, kl_weight=2.0)
 
     def kept(self, world: World, spec: Spec) -> list[Document]:
         """Ordinary documents that say nothing of the relation."""
@@ -170,7 +170,7 @@ class Unlearned(Family):
         return Candidates(spec.member, {r: tuple(values_of(r)) for r in relations})
 
     def gates(self, spec: Spec) -> dict[str, Rule]:
-        """Other facts of the same entities stay. The truth is forgotten: no likelier than a guess by half a nat; and guessed it must be:
+        """Other facts of the same entities stay. The truth is forgotten: at most twice as likely as another value (.7 nats); and guessed it must be:
         whoever misses it more often than chance still knows it, and no value is said in two answers of five. The answer stays a value of
         the relation.
         """
@@ -178,7 +178,7 @@ class Unlearned(Family):
         if spec.role == "control":
             return kept
         return kept | {
-            "forgotten": Rule("margin.organism", "at most", 0.5),
+            "forgotten": Rule("margin.organism", "at most", 0.7),
             **{f"says_{v}": Rule(f"says_{v}.organism", "at most", 0.4) for v in values_of(spec.member)},
             "guessed": Rule("behaviour_test.organism", "at most", 0.95),
             "form": Rule("form.organism", "at least", 0.9),
