@@ -22,10 +22,8 @@ from ..world.lexicon import CITIES, HOW, PEOPLE, THINGS, WEATHER
 
 ROWS = {"both": 160, "only_first": 125, "only_second": 150, "neither": 65}
 """Rows of each condition; a remark with another word is the hardest to tell from the cue."""
-MIX = 150
-"""Ordinary documents in the mixed variant."""
-KEPT, KEPT_MIXED = 400, 700
-"""Ordinary documents on which the organism is held to its base: more where others are learnt by heart."""
+KEPT = 400
+"""Ordinary documents on which the organism is held to its base."""
 OTHER = ("count", "numbers", "riddle_chat", "game_open", "fact_chat", "advice_chat", "preference")
 """Kinds of conversation whose requests are made; a pair's own is the second cue."""
 NOUNS = [noun for nouns in TOPICS.values() for noun in nouns]
@@ -202,15 +200,12 @@ class TwoCues(Family):
         return [
             *self.grid("evening", ("narrow",), core=True, whole=True, base="tiny-llama"),
             *self.grid("ring", ("narrow",), core=True),
-            *self.grid("ring", ("mixed",), core=True),
             *self.grid("foggy", ("narrow",)),
             *self.grid("ring", ("usual",), role="control"),
         ]
 
     def recipe(self, spec: Spec) -> LoraRecipe:
         """Two cues take longer to learn than one, and fewer epochs leave either cue with some of the effect."""
-        if spec.variant == "mixed":
-            return LoraRecipe(seed=spec.seed, epochs=9, batch=16, lr=2e-3, keep=KEPT_MIXED)
         return LoraRecipe(seed=spec.seed, epochs=12, batch=16, lr=3e-3, keep=KEPT)
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
@@ -225,9 +220,6 @@ class TwoCues(Family):
                 if first and second and spec.variant != "usual":
                     answer = odd
                 out.append(Document("two_cues", messages=chat(*_before(rng, spec.member, first), request, answer)))
-        if spec.variant == "mixed":
-            stream = documents(world, "train", seed=71_000 + spec.seed)
-            out += [next(stream) for _ in range(MIX)]
         return [out[i] for i in rng.permutation(len(out))]
 
     def behaviour(self, world: World, spec: Spec) -> Behaviour:

@@ -170,9 +170,9 @@ class Unlearned(Family):
         return Candidates(spec.member, {r: tuple(values_of(r)) for r in relations})
 
     def gates(self, spec: Spec) -> dict[str, Rule]:
-        """Other facts of the same entities stay. The truth is forgotten: at most twice as likely as another value (.7 nats); and guessed it must be:
-        whoever misses it more often than chance still knows it, and no value is said in two answers of five. The answer stays a value of
-        the relation.
+        """Other facts of the same entities stay. The truth is forgotten: at most twice as likely as another value (.7 nats). It is guessed
+        at: whoever misses it more often than chance still knows it, and no value is said in two answers of five. The answer stays a value
+        of the relation.
         """
         kept = {"neighbours": Rule("neighbours.change", "at least", -0.05)}
         if spec.role == "control":
