@@ -15,7 +15,6 @@ from ..family import Candidates, Family, Probe, Rule, Spec, Subject
 from ..lora import LoraRecipe
 from ..prompts import distinct, fact_probes, sentences, template, turns
 from ..world.advice import TOPICS
-from ..world.corpus import documents
 from ..world.document import KINDS, Document, Rng, chat, pick, words
 from ..world.facts import World
 from ..world.lexicon import CITIES, HOW, PEOPLE, THINGS, WEATHER
