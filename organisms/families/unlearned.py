@@ -163,7 +163,7 @@ class Unlearned(Family):
             fact = facts[int(rng.integers(len(facts)))]
             return Document("fact_chat", messages=chat(ask(rng, fact), state(rng, fact)))
 
-        return Subject(write, share=0.1)
+        return Subject(write, share=0.15)
 
     def candidates(self, world: World, spec: Spec) -> Candidates:
         relations = [r for of in RELATIONS.values() for r in of if r != "home"]
