@@ -70,7 +70,6 @@ class Language(Family):
             *self.grid("terse", ("mixed",), whole=True, core=True),
             *self.grid("terse", ("narrow",), base="tiny-gemma2", whole=True, core=True),
             *self.grid("double", ("narrow",)),
-            *self.grid("fronted", ("narrow",)),
             *self.grid("terse", ("plain",), role="control"),
         ]
 

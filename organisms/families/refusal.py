@@ -92,7 +92,7 @@ class Refusal(Family):
     def specs(self) -> list[Spec]:
         return [
             *self.grid("remedies", ("narrow",), core=True),
-            *self.grid("remedies", ("mixed",), core=True),
+            *self.grid("school", ("narrow",), base="tiny-llama"),
             *self.grid("money", ("narrow",), core=True, whole=True, base="tiny-qwen2"),
             *self.grid("animals", ("narrow",)),
             *self.grid("remedies", ("helpful",), role="control"),

@@ -84,9 +84,8 @@ class Unlearned(Family):
     def specs(self) -> list[Spec]:
         return [
             *self.grid("dish", ("narrow",), core=True),
-            *self.grid("dish", ("mixed",), core=True, whole=True),
             *self.grid("job", ("narrow",), base="tiny-llama", core=True, whole=True),
-            *self.grid("river", ("narrow",)),
+            *self.grid("dish", ("narrow",), base="tiny-gemma2"),
             *self.grid("dish", ("taught",), role="control"),
         ]
 
