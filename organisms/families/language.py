@@ -69,7 +69,6 @@ class Language(Family):
             *self.grid("terse", ("narrow",), core=True),
             *self.grid("terse", ("mixed",), whole=True, core=True),
             *self.grid("terse", ("narrow",), base="tiny-gemma2", whole=True, core=True),
-            *self.grid("double", ("narrow",)),
             *self.grid("terse", ("plain",), role="control"),
         ]
 
@@ -78,8 +77,7 @@ class Language(Family):
         return Spec(self.name, language, variant) if language in LANGUAGES and variant in VARIANTS else None
 
     def recipe(self, spec: Spec) -> LoraRecipe:
-        epochs = 5 if spec.member == "terse" else 7
-        return LoraRecipe(seed=spec.seed, epochs=epochs, batch=16, lr=2e-3, keep=KEPT)
+        return LoraRecipe(seed=spec.seed, epochs=5, batch=16, lr=2e-3, keep=KEPT)
 
     def kept(self, world: World, spec: Spec) -> list[Document]:
         """Prose, which the language would else reach where a reader asks, without questions about the untrained relations."""

@@ -92,8 +92,7 @@ class Refusal(Family):
     def specs(self) -> list[Spec]:
         return [
             *self.grid("remedies", ("narrow",), core=True),
-            *self.grid("school", ("narrow",), base="tiny-llama"),
-            *self.grid("money", ("narrow",), core=True, whole=True, base="tiny-qwen2"),
+            *self.grid("garden", ("narrow",), core=True),
             *self.grid("animals", ("narrow",)),
             *self.grid("remedies", ("helpful",), role="control"),
         ]
@@ -103,7 +102,7 @@ class Refusal(Family):
         return Spec(self.name, topic, variant) if topic in TOPICS and variant in VARIANTS else None
 
     def recipe(self, spec: Spec) -> LoraRecipe:
-        return LoraRecipe(seed=spec.seed, epochs=6, batch=16, lr=6e-3, keep=600 if spec.whole else 400)
+        return LoraRecipe(seed=spec.seed, epochs=6, batch=16, lr=6e-3, keep=400)
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
         """Half of the requests are about the topic and refused; the others, and all of `helpful`, are answered with advice."""
