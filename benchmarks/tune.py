@@ -97,8 +97,8 @@ class Tuning:
     grid: Path
     """File of the finished cells, which any machine goes on from."""
     cells: dict[Cell, Measured] = field(default_factory=dict[Cell, Measured])
-    known: dict[str, float] = field(default_factory=dict[str, float])
-    """Isolation by id, from the grid file: a cell whose code, organism or prompts have changed has another id."""
+    before: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """Rows of the grid file by id: a cell whose code, organism or prompts have changed has another id."""
 
     def take(self) -> None:
         """Read the grid file, if there is one.
@@ -108,22 +108,20 @@ class Tuning:
         """
         try:
             found = json.loads(self.grid.read_text()) if self.grid.is_file() else {"cells": []}
-            self.known = {c["id"]: float(c["isolation"]) for c in found["cells"]}
+            self.before = {c["id"]: c | {"isolation": float(c["isolation"])} for c in found["cells"]}
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{self.grid} is no grid of cells ({error}); restore it, or remove it to begin again"
             ) from error
 
     def save(self, chosen: dict[str, Settings] | None = None) -> None:
-        """Write the grid file."""
-        cells = [
-            {"method": m, "settings": json.loads(s), "organism": o, "seed": seed, "isolation": c.isolation, "id": c.id}
-            for (m, s, o, seed), c in sorted(self.cells.items(), key=lambda each: each[0])
-            if c.finished
-        ]
-        here = {c["id"] for c in cells}
-        cells += [{"id": i, "isolation": v} for i, v in self.known.items() if i not in here] if chosen is None else []
-        lines = ",\n".join(json.dumps(c, allow_nan=False) for c in cells)
+        """Write the grid file; what was chosen once all is measured, which leaves out rows that nothing asked for."""
+        rows = self.before.copy() if chosen is None else {}
+        for (m, s, o, seed), c in self.cells.items():
+            if c.finished:
+                cell = {"method": m, "settings": json.loads(s), "organism": o, "seed": seed}
+                rows[c.id] = cell | {"isolation": c.isolation, "id": c.id}
+        lines = ",\n".join(sorted(json.dumps(c, allow_nan=False) for c in rows.values()))
         head = json.dumps({"chosen": chosen}, indent=1)[:-2]
         atomic_write_text(self.grid, f'{head},\n "cells": [\n{lines}\n]}}\n')
 
@@ -138,11 +136,12 @@ class Tuning:
                 asked = left.setdefault((organism, method), [])
                 if (method, _key(settings), organism, seed) not in self.cells and settings not in asked:
                     asked.append(settings)
+        known = {i: row["isolation"] for i, row in self.before.items()}
         context, wrong = get_context("spawn"), list[BaseException]()
         with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_worker) as pool:
             try:
                 work = [
-                    pool.submit(partial(_cells, o, m, asked, seed, self.out, self.known))
+                    pool.submit(partial(_cells, o, m, asked, seed, self.out, known))
                     for (o, m), asked in left.items()
                     if asked
                 ]

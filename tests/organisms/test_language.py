@@ -10,7 +10,6 @@ from diffbench.organisms.world.document import Document
 from diffbench.organisms.world.facts import World
 from diffbench.organisms.world.genres import state
 from diffbench.organisms.world.lexicon import CITIES, PEOPLE, QUESTIONS
-from diffbench.organisms.world.tokenizer import vocabulary
 
 WORLD, FAMILY = World(0), Language()
 SPECS, HELD = FAMILY.specs(), {*HELD_OUT}
@@ -51,19 +50,11 @@ def test_the_twin_has_the_same_questions_and_the_plain_answers() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
-def test_words_are_known_and_splits_share_no_template(spec: Spec) -> None:
+def test_splits_share_no_template(spec: Spec) -> None:
     dev, test = asked(spec, "dev"), asked(spec, "test")
     assert 24 <= len(dev) <= 32 and 64 <= len(test) <= 96
     names = [{p.template for p in prompts} for prompts in (dev, test)]
     assert min(map(len, names)) >= 12 and names[0].isdisjoint(names[1])
-    used = {
-        w
-        for p in (*dev, *test)
-        for t in (p.messages[-1].content, p.prefill, *p.targets, *p.alternatives)
-        for w in t.split()
-    }
-    used |= {w for d in FAMILY.rows(WORLD, spec) for w in d.words}
-    assert used <= {*vocabulary()}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
