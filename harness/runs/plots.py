@@ -36,7 +36,7 @@ def save(result: Result, folder: Path) -> None:
             figure.savefig(
                 folder / f"dose_response.{suffix}", dpi=130, metadata={"Date": None} if suffix == "svg" else None
             )
-            figure.set_layout_engine("none")  # the second file takes the places of the first: finding them is half of the work
+            figure.set_layout_engine("none")  # the second file takes the first one's places: finding them takes long
 
 
 def dose_response(result: Result, figure: "Figure") -> None:
