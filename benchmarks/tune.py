@@ -1,8 +1,8 @@
 """`python -m benchmarks.tune`: settings of our methods, chosen on the tuning set by the rule of docs/tuning.md and by nothing else.
 
-Three rounds: what dictionary methods share, what each method has of its own, and whether what was chosen holds together. A second seed of
-that shows how far a score is its organism's. A run that was stopped goes on: from its records, and on another machine
-from the cells of the grid file that the same code measured.
+Four rounds: what dictionary methods share, how crosscoders rank, what each method has of its own, and whether what was chosen holds
+together. A second seed of that shows how far a score is its organism's. A run that was stopped goes on: from its records, and on another
+machine from the cells of the grid file that the same code measured.
 """
 
 import json
@@ -32,16 +32,20 @@ from .table import insert
 TUNE = tuple(members(TUNING))
 """Organisms that pass their gates and that no headline number stands on."""
 Settings = dict[str, Any]
-SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800), "k": (16, 8, 32), "expansion": (8, 4, 16)}
+SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800), "k": (16, 32), "expansion": (8, 16)}
 """What dictionary methods share, the default first."""
 POOL = ("batch_topk", "delta", "sae_diff")
 """Methods that it is chosen with."""
 RANKS = ("rdn", "contribution", "latent_scaling")
+"""How crosscoders rank their latents, the default first."""
+RANKING = ("batch_topk", "delta")
+"""Methods that it is chosen with."""
+CROSSCODERS = (*RANKING, "l1", "dsf")
 OWN: dict[str, dict[str, tuple[Any, ...]]] = {
-    "delta": {"rank": RANKS, "delta": (0.005, 0.0, 0.05, 0.5), "contrastive_share": (0.1, 0.0, 0.3)},
-    "batch_topk": {"rank": RANKS},
-    "l1": {"rank": RANKS, "sparsity": (2.0, 1.0, 4.0)},
-    "dsf": {"rank": RANKS, "shared_fraction": (0.2, 0.5)},
+    "delta": {"delta": (0.005, 0.0, 0.05), "contrastive_share": (0.1, 0.0, 0.3)},
+    "batch_topk": {},
+    "l1": {"sparsity": (2.0, 1.0, 4.0)},
+    "dsf": {"shared_fraction": (0.2, 0.5)},
     "dfc": {"rank": ("contribution", "latent_scaling"), "exclusive_fraction": (0.05, 0.02, 0.2)},
     "sae_diff": {"rank": ("contribution", "latent_scaling")},
     "sae_ft": {"rank": ("latent_scaling", "contribution")},
@@ -54,6 +58,7 @@ OWN: dict[str, dict[str, tuple[Any, ...]]] = {
     "random_difference": {"mix": (1, 4, 16)},
 }
 """What each method has of its own, the default first."""
+DICTIONARIES = tuple(m for m in OWN if m in CROSSCODERS or m == "dfc" or m.startswith("sae_"))
 SPLIT = {"sae_pair": 2, "sae_stagewise": 2}
 """Methods whose steps are spent on several trainings: the first has so many of the steps."""
 NO_K = ("l1",)
@@ -224,7 +229,7 @@ def isolation(result: Result) -> float:
 
 def shared_of(method: str, shared: Settings) -> Settings:
     """The shared settings as a method takes them."""
-    if method not in OWN or "rank" not in OWN[method] or method == "logit_diff":
+    if method not in DICTIONARIES:
         return {}
     own = {k: v for k, v in shared.items() if not (k == "k" and method in NO_K)}
     return own | {"steps": shared["steps"] // SPLIT.get(method, 1)}
@@ -248,21 +253,27 @@ def main(
     for factor, values in SHARED.items():
         verdicts.append(work.decide(", ".join(POOL), factor, values, [(m, default) for m in POOL]))
     shared = {v.factor: v.chosen for v in verdicts}
-    start = {m: shared_of(m, shared) | {f: values[0] for f, values in own.items()} for m, own in OWN.items()}
+    ranking = [(m, shared_of(m, shared)) for m in RANKING]
+    work.measure([(m, s | {"rank": rank}) for m, s in ranking for rank in RANKS])
+    verdicts.append(work.decide(", ".join(RANKING), "rank", RANKS, ranking))
+    rank = {"rank": verdicts[-1].chosen}
+    start = {
+        m: shared_of(m, shared) | (rank if m in CROSSCODERS else {}) | {f: values[0] for f, values in own.items()}
+        for m, own in OWN.items()
+    }
     work.measure([(m, start[m] | {f: v}) for m, own in OWN.items() for f, values in own.items() for v in values])
     chosen: dict[str, Settings] = {}
     for method, own in OWN.items():
         found = [work.decide(method, f, values, [(method, start[method])]) for f, values in own.items()]
         verdicts += found
         chosen[method] = start[method] | {v.factor: v.chosen for v in found}
-    untouched = {m: shared_of(m, default) | {f: values[0] for f, values in own.items()} for m, own in OWN.items()}
-    work.measure([(m, s) for m, both in chosen.items() for s in (both, start[m], untouched[m])])
+    work.measure([(m, s) for m, both in chosen.items() for s in (both, start[m])])
     rows: list[list[str]] = []
     for method, settings in chosen.items():
-        means = [float(work.families(method, s).mean()) for s in (untouched[method], start[method], settings)]
-        if means[2] < means[1]:
+        before, together = (float(work.families(method, s).mean()) for s in (start[method], settings))
+        if together < before:
             chosen[method] = settings = start[method]
-        rows.append([f"`{method}`", *(f"{mean:.3f}" for mean in means), _said(settings)])
+        rows.append([f"`{method}`", f"{before:.3f}", f"{together:.3f}", _said(settings)])
     trained = [(m, s) for m, s in chosen.items() if "steps" in s]
     work.measure(trained, seed=1)
     text = "\n\n".join(
@@ -271,16 +282,7 @@ def main(
                 ("of", "factor", "isolation by value, difference to the default ± standard error", "chosen"),
                 [[v.who, v.factor, _values(v), str(v.chosen)] for v in verdicts],
             ),
-            markdown_table(
-                (
-                    "method",
-                    "isolation with the defaults",
-                    "with what is shared",
-                    "with all that was chosen",
-                    "settings",
-                ),
-                rows,
-            ),
+            markdown_table(("method", "isolation with what is shared", "with all that was chosen", "settings"), rows),
             markdown_table(
                 ("method", "Spearman of organisms, seed 0 against seed 1"),
                 [[f"`{m}`", f"{work.retest(m, s):.2f}"] for m, s in trained],

@@ -45,6 +45,9 @@ def test_every_setting_that_is_tried_is_one_that_its_method_takes() -> None:
             for value in values:
                 assert getattr(entry.configure(shared | {factor: value}), factor) == value
     assert all(set(SHARED) <= set(tune.shared_of(m, default)) for m in POOL)
+    assert all(load_method(m).configure({"rank": rank}) for m in tune.CROSSCODERS for rank in tune.RANKS)
+    settings = {m: len(SHARED) + sum(len(v) for v in own.values()) + len(tune.RANKS) for m, own in OWN.items()}
+    assert max(settings.values()) <= 24
 
 
 def test_the_set_is_of_organisms_that_can_be_scored_and_stands_in_no_headline() -> None:
@@ -81,7 +84,8 @@ def test_the_whole_rule_runs_and_says_what_came_out(tmp_path: Path, monkeypatch:
         "delta": 0.005,
         "contrastive_share": 0.1,
     }
-    assert chosen["l1"]["rank"] == "rdn" and chosen["sae_pair"]["steps"] == 900 and "k" not in chosen["l1"]
+    assert chosen["l1"]["rank"] == "contribution", "crosscoders rank alike"
+    assert chosen["sae_pair"]["steps"] == 900 and "k" not in chosen["l1"]
     assert "| `delta` | 0.1" in page.read_text() and "with what is shared" in page.read_text()
     assert "| `delta` | -1.00 |" in page.read_text() and "`pca` | -1.00" not in page.read_text()
 
