@@ -94,7 +94,7 @@ def test_the_command_reads_a_set_and_refuses_another(tmp_path: Path, monkeypatch
     assert shown.exit_code == 0 and "| **all** | 2 |" in shown.output
     monkeypatch.undo()
     assert CliRunner().invoke(app, [str(tmp_path), "--set", "core-v9"]).exit_code == 2
-    assert CliRunner().invoke(app, [str(tmp_path), "--set", "core-v2"]).exit_code == 2
+    assert CliRunner().invoke(app, [str(tmp_path), "--set", "small-v2"]).exit_code == 2, "it names nobody yet"
 
 
 def test_public_organisms_are_counted_by_what_they_hide() -> None:

@@ -13,6 +13,7 @@ from diffbench.organisms.family import Spec
 from diffbench.organisms.hub.templates import FEW
 from diffbench.organisms.organism import Organism
 from diffbench.organisms.world.facts import World
+from diffbench.organisms.world.lexicon import CITIES, PEOPLE
 
 WORLD = World(0)
 SPLITS = ("dev", "test")
@@ -155,6 +156,11 @@ def distinct_specs() -> list[Spec]:
     return [s for s in specs() if not s.base and not s.seed]
 
 
+def skeleton(prefill: str) -> str:
+    """The beginning of an answer, whoever or whatever place it is about."""
+    return " ".join("{e}" if word in (*CITIES, *PEOPLE) else word for word in prefill.split())
+
+
 @pytest.mark.parametrize("spec", distinct_specs(), ids=lambda s: s.name)
 def test_every_organism_says_how_its_prompts_are_alike(spec: Spec) -> None:
     found = families()[spec.family].behaviour(WORLD, spec)
@@ -164,7 +170,7 @@ def test_every_organism_says_how_its_prompts_are_alike(spec: Spec) -> None:
         for prompt, cluster in zip(prompts, clusters, strict=True):
             alike[cluster].append(prompt)
         assert all(p.template for p in prompts)
-        assert all(len({p.prefill for p in same}) == 1 for same in alike.values())
+        assert all(len({skeleton(p.prefill) for p in same}) == 1 for same in alike.values())
         assert (len(alike) < FEW) == (split in few(spec))
     assert len(found.templates_said) == len(few(spec))
 

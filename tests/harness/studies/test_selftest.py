@@ -126,6 +126,7 @@ def test_controls_that_are_the_truth_are_found(monkeypatch: pytest.MonkeyPatch) 
     assert "random: sufficiency" in failed(selftest._random(broken))
 
 
+@pytest.mark.slow
 def test_a_score_that_depends_on_the_scale_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Findings that are not made unit vectors push as hard as they are long."""
     monkeypatch.setattr("diffbench.harness.pairs.interventions.unit", lambda x, shortest=0.0: x)
