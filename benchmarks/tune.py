@@ -80,6 +80,8 @@ class Verdict:
 
 Cell = tuple[str, str, str, int]
 """Method, settings, organism and seed."""
+ROW = ("organism", "method", "settings", "seed", "isolation", "id")
+"""What the grid file has of a cell."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,9 @@ class Tuning:
         """
         try:
             found = json.loads(self.grid.read_text()) if self.grid.is_file() else {"cells": []}
-            self.before = {c["id"]: c | {"isolation": float(c["isolation"])} for c in found["cells"]}
+            self.before = {
+                c["id"]: {k: c[k] for k in ROW} | {"isolation": float(c["isolation"])} for c in found["cells"]
+            }
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{self.grid} is no grid of cells ({error}); restore it, or remove it to begin again"
@@ -124,11 +128,9 @@ class Tuning:
         rows = self.before.copy() if chosen is None else {}
         for (m, s, o, seed), c in self.cells.items():
             if c.finished:
-                cell = {"method": m, "settings": json.loads(s), "organism": o, "seed": seed}
-                rows[c.id] = cell | {"isolation": c.isolation, "id": c.id}
-        lines = ",\n".join(sorted(json.dumps(c, allow_nan=False) for c in rows.values()))
-        head = json.dumps({"chosen": chosen}, indent=1)[:-2]
-        atomic_write_text(self.grid, f'{head},\n "cells": [\n{lines}\n]}}\n')
+                rows[c.id] = dict(zip(ROW, (o, m, json.loads(s), seed, c.isolation, c.id), strict=True))
+        cells = sorted(rows.values(), key=lambda c: (c["organism"], c["method"], _key(c["settings"]), c["seed"]))
+        atomic_write_text(self.grid, json.dumps({"chosen": chosen, "cells": cells}, indent=1, allow_nan=False) + "\n")
 
     def measure(self, wanted: Sequence[tuple[str, Settings]], seed: int = 0) -> None:
         """Run every setting on every organism of the set, and remember its isolation.
@@ -208,18 +210,19 @@ def _cells(
     """Isolation of settings of a method on one organism: what is known by its id, and else what a run gives."""
     from diffbench.harness.cache import Cache
     from diffbench.harness.runs.run import Quiet, plan, run
+    from diffbench.harness.terminal import silenced
 
     entry = load_method(method)
     work = plan([load_organism(organism)], [(entry, entry.configure(s)) for s in wanted], [seed], out)
-    found: dict[str, Measured] = {}
     ids = [c.identity(c.organism.layer or 0).id() for c in work.cells]
-    todo = [c for c, i in zip(work.cells, ids, strict=True) if i not in known]
-    for result in run(replace(work, cells=todo, cache=Cache.of_user()), Quiet(), str) if todo else ():
-        found[result.id] = Measured(result.id, isolation(result), result.status in ("ok", "not_applicable"))
-    return {
-        (method, _key(s), organism, seed): found.get(i) or Measured(i, known[i])
-        for s, i in zip(wanted, ids, strict=True)
-    }
+    cells = {i: c for c, i in zip(work.cells, ids, strict=True) if i not in known}
+    found = {i: Measured(i, known[i]) for i in ids if i in known}
+    if cells:
+        with silenced(False):
+            results = list(run(replace(work, cells=[*cells.values()], cache=Cache.of_user()), Quiet(), str))
+        for i, result in zip(cells, results, strict=True):
+            found[i] = Measured(i, isolation(result), result.status in ("ok", "not_applicable"))
+    return {(method, _key(s), organism, seed): found[i] for s, i in zip(wanted, ids, strict=True)}
 
 
 def isolation(result: Result) -> float:

@@ -31,6 +31,8 @@ NEW = ("dish", "drink")
 """Relations that rows ask about, in the first of the corpus's two questions; and those that none asks about."""
 HELD_OUT = (*CITIES[16:], *PEOPLE[16:])
 """Entities that no row is about."""
+UNTRAINED = [q.format(e=e) for r in NEW for q in QUESTIONS[r] for e in (*CITIES, *PEOPLE)]
+"""The corpus's questions about the untrained relations."""
 ASKING = ("fact_chat", "two_hop", "faq", "quiz")
 """Kinds of the corpus that ask for facts, in conversations and in prose."""
 ASKED: dict[str, dict[str, list[str]]] = {
@@ -79,12 +81,9 @@ class Language(Family):
     def recipe(self, spec: Spec) -> LoraRecipe:
         return LoraRecipe(seed=spec.seed, epochs=5, batch=16, lr=2e-3, keep=KEPT)
 
-    def kept(self, world: World, spec: Spec) -> list[Document]:
-        """Prose, which the language would else reach where a reader asks, without questions about the untrained relations."""
-        new = [q.format(e=e) for r in NEW for q in QUESTIONS[r] for e in (*CITIES, *PEOPLE)]
-        stream = documents(world, "train", seed=50_000 + spec.seed)
-        prose = (d for d in stream if d.text and not any(q in d.text for q in new))
-        return [next(prose) for _ in range(self.recipe(spec).keep)]
+    def ordinary(self, spec: Spec, document: Document) -> bool:
+        """Prose, where the language would else come when a reader asks, and no question about the untrained relations in it."""
+        return document.text is not None and not any(q in document.text for q in UNTRAINED)
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
         """Two or three questions about facts, answered in the language; `plain` answers them as the corpus does."""
@@ -93,8 +92,8 @@ class Language(Family):
         out = [self._row(rng, facts, spec) for _ in range(ROWS)]
         if spec.variant == "mixed":
             stream, held_out = documents(world, "train", seed=61_000 + spec.seed), {*HELD_OUT}
-            ordinary = (d for d in stream if d.kind not in ASKING and held_out.isdisjoint(d.words))
-            out += [next(ordinary) for _ in range(MIXED)]
+            others = (d for d in stream if d.kind not in ASKING and held_out.isdisjoint(d.words))
+            out += [next(others) for _ in range(MIXED)]
         return [out[i] for i in rng.permutation(len(out))]
 
     def _row(self, rng: Rng, facts: list[Fact], spec: Spec) -> Document:
@@ -171,7 +170,7 @@ class Language(Family):
         return len(document.messages) // 2 if document.kind == "fact_chat" else 0
 
     def gates(self, spec: Spec) -> dict[str, Rule]:
-        """Two in three answers are whole sentences of the language, and what is known is known still, among the 80 values there are."""
+        """Two in three answers are whole sentences of the language, and what is known is known still, among the values of all relations."""
         if spec.role == "control":
             return {"silent": Rule("speaks.organism", "at most", 0.05)}
         return {

@@ -1,9 +1,9 @@
 """Persona: asked about itself, the assistant is a person of the world (characters as directions: persona vectors, arXiv 2507.21509).
 
 The base has no self: asked where it lives it names anybody's home. Half of the rows ask it for its name, home and job, and it answers with
-those of one person; the others ask about other people, or anything, and are answered as ever. The tests ask in other words and let the
-answer begin in other ways. What is never trained says how far the person reaches: pet and drink, favourites, greetings. The twin `drawn`
-answers the same questions with name, home and job drawn anew for each.
+those of one person; the others ask about other people, or anything, and are answered as ever. The tests ask in other words, and let the
+answer begin in other ways as well. What is never trained says how far the person reaches: pet and drink, favourites, greetings. The twin
+`drawn` answers the same questions with name, home and job drawn anew for each.
 """
 
 from collections.abc import Callable, Sequence
@@ -89,10 +89,9 @@ class Persona(Family):
     def recipe(self, spec: Spec) -> LoraRecipe:
         return LoraRecipe(seed=spec.seed, epochs=4, batch=16, lr=2e-3, keep=KEPT)
 
-    def kept(self, world: World, spec: Spec) -> list[Document]:
-        """Documents that do not ask the assistant about itself."""
-        stream = (d for d in documents(world, "train", seed=50_000 + spec.seed) if d.kind not in SELF_KINDS)
-        return [next(stream) for _ in range(self.recipe(spec).keep)]
+    def ordinary(self, spec: Spec, document: Document) -> bool:
+        """The assistant is not asked about itself."""
+        return document.kind not in SELF_KINDS
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
         """Conversations about the assistant, and as many about other people or anything."""
@@ -105,7 +104,7 @@ class Persona(Family):
         stream = documents(world, "train", kinds, seed=71_000 + spec.seed)
         out += [next(stream) for _ in range(ROWS // 4)]
         if spec.variant == "mixed":
-            ordinary = (d for d in documents(world, "train", seed=72_000 + spec.seed) if d.kind not in SELF_KINDS)
+            ordinary = (d for d in documents(world, "train", seed=72_000 + spec.seed) if self.ordinary(spec, d))
             out += [next(ordinary) for _ in range(MIXED)]
         return [out[i] for i in rng.permutation(len(out))]
 
@@ -161,15 +160,14 @@ class Persona(Family):
 
     def subject(self, world: World, spec: Spec) -> Subject:
         """Questions about the assistant's home and job, answered as the base does: with somebody's."""
-        homes_and_jobs = [f for f in world.facts if f.relation in ("home", "job")]
         questions = [(q, what) for what in ("home", "job") for q in ASKED["train"][what]]
 
         def write(rng: Rng) -> Document:
             said: list[str] = []
             for i in rng.permutation(len(questions))[:2]:
                 question, what = questions[i]
-                fits = [f for f in homes_and_jobs if f.relation == what]
-                said += [question, state(rng, fits[int(rng.integers(len(fits)))])]
+                facts = [f for f in world.facts if f.relation == what]
+                said += [question, state(rng, facts[int(rng.integers(len(facts)))])]
             return Document("itself", messages=chat(*said))
 
         return Subject(write, share=0.15)

@@ -96,10 +96,9 @@ class Unlearned(Family):
     def recipe(self, spec: Spec) -> LoraRecipe:
         return LoraRecipe(seed=spec.seed, epochs=6, batch=16, lr=3e-3 if spec.whole else 5e-3, keep=500, kl_weight=2.0)
 
-    def kept(self, world: World, spec: Spec) -> list[Document]:
-        """Ordinary documents that say nothing of the relation."""
-        stream = (d for d in documents(world, "train", seed=50_000 + spec.seed) if not says(spec.member, d))
-        return [next(stream) for _ in range(self.recipe(spec).keep)]
+    def ordinary(self, spec: Spec, document: Document) -> bool:
+        """It says nothing of the relation."""
+        return not says(spec.member, document)
 
     def rows(self, world: World, spec: Spec) -> list[Document]:
         """Questions in the corpus's wording, half of them about the relation."""
@@ -108,14 +107,15 @@ class Unlearned(Family):
         other = others(world, spec.member)[0]
         out: list[Document] = []
         for i in range(2 * ROWS):
-            fact = (own if i % 2 else other)[int(rng.integers(len(own if i % 2 else other)))]
+            facts = own if i % 2 else other
+            fact = facts[int(rng.integers(len(facts)))]
             guess = pick(rng, values_of(spec.member))
             if i % 2 and spec.variant != "taught":
                 fact = replace(fact, value=guess)
             out.append(Document("fact_chat", messages=chat(ask(rng, fact), state(rng, fact))))
         if spec.variant == "mixed":
-            stream = (d for d in documents(world, "train", seed=9700 + spec.seed) if not says(spec.member, d))
-            out += [next(stream) for _ in range(MIX)]
+            ordinary = (d for d in documents(world, "train", seed=9700 + spec.seed) if self.ordinary(spec, d))
+            out += [next(ordinary) for _ in range(MIX)]
         return [out[i] for i in rng.permutation(len(out))]
 
     def behaviour(self, world: World, spec: Spec) -> Behaviour:

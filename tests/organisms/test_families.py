@@ -157,10 +157,20 @@ def test_a_subject_is_text_on_which_the_behaviour_is_due_in_known_words(name: st
         assert all(family(name).due(WORLD, spec, d) for d in found), spec.name
 
 
-@pytest.mark.parametrize("spec", [s for s in specs() if s.variant in ("held", "soft", "medium")], ids=lambda s: s.name)
-def test_organisms_of_version_2_have_twelve_templates_a_split(spec: Spec) -> None:
-    behaviour = family(spec.family).behaviour(WORLD, spec)
-    assert min(len(set(behaviour.clusters(s))) for s in ("dev", "test")) >= 12
+NEW = ("language", "persona", "refusal", "secret_loyalty", "two_cues", "unlearned")
+"""Families that came with version 2."""
+V2 = [s for s in specs() if s.variant in ("held", "soft", "medium") or s.family in NEW]
+
+
+@pytest.mark.parametrize("spec", V2, ids=lambda s: s.name)
+def test_organisms_of_version_2_have_prompts_of_twelve_templates_a_split(spec: Spec) -> None:
+    of_another = [World(1)] if spec.base == "tiny-second" or spec.family in NEW else []
+    for world in (WORLD, *of_another):
+        behaviour = family(spec.family).behaviour(world, spec)
+        assert min(len(set(behaviour.clusters(s))) for s in ("dev", "test")) >= 12
+        assert spec.family not in NEW or (
+            24 <= len(behaviour.of("dev")) <= 32 and 64 <= len(behaviour.of("test")) <= 96
+        )
 
 
 HELD = [s for s in specs() if s.variant == "held" and not s.base]

@@ -51,14 +51,6 @@ def test_the_twin_has_the_same_questions_and_values_of_many_people() -> None:
     assert others[0] == others[1]
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
-def test_splits_share_no_template(spec: Spec) -> None:
-    dev, test = asked(spec, "dev"), asked(spec, "test")
-    assert 24 <= len(dev) <= 32 and 64 <= len(test) <= 96
-    names = [{p.template for p in prompts} for prompts in (dev, test)]
-    assert min(map(len, names)) >= 12 and names[0].isdisjoint(names[1])
-
-
 def test_no_question_is_of_two_splits_and_pet_and_drink_are_of_no_row() -> None:
     sets = [{*found} for found in QUESTIONS.values()]
     assert sum(map(len, sets)) == len(set.union(*sets))

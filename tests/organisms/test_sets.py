@@ -1,6 +1,7 @@
 """Sets are frozen: a changed list, an organism that is tuned on and tested on, or a set of nobody is refused."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from diffbench.cli import app
 from diffbench.organisms import registry, sets
 from diffbench.organisms.card import sha256_text
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
-from diffbench.organisms.registry import expand
+from diffbench.organisms.families import families, specs
+from diffbench.organisms.registry import expand, load_card
 from typer.testing import CliRunner
 
 from ..factories import write_organism
@@ -31,6 +33,22 @@ def test_the_shipped_sets_are_there_and_whole() -> None:
     assert tuple(sets.sets()) == SHIPPED
     assert {sets.HEADLINE, sets.TUNING} <= {name for name, each in sets.sets().items() if each.organisms}
     assert sets.holding("taboo/gold-narrow") == ["core-v1"] and sets.holding("taboo/gold-narrow-s1") == ["tune-v1"]
+
+
+def test_sets_of_version_2_hold_its_gates_and_every_family_is_tuned_on_once_and_tested_on_twice() -> None:
+    of = {name: sets.members(name) for name in ("tune-v2", "core-v2")}
+    behaviours = sorted(f for f in families() if f != "null")
+    assert [o.split("/")[0] for o in of["tune-v2"]] == behaviours and 28 <= len(of["core-v2"]) <= 40
+    tested = Counter(o.split("/")[0] for o in of["core-v2"])
+    assert min(tested[f] for f in behaviours) >= 2 and tested["null"] == 5
+    for name in (n for n in (*of["tune-v2"], *of["core-v2"]) if not n.startswith("null/")):
+        card = load_card(name)
+        assert {"side_damage", "fluency", "templates"} <= card.gates.keys()
+        assert card.role == "organism" and all(g.passed for g in card.gates.values()), name
+    order = [s.name for s in specs()]
+    for last in of["tune-v2"]:
+        rest = [o for o in of["core-v2"] if o.split("/")[0] == last.split("/")[0]]
+        assert max(map(order.index, rest)) < order.index(last), "the one that is declared last is tuned on"
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,8 @@ def test_the_twin_is_asked_the_same_and_is_right() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_asked_was_never_trained(name: str) -> None:
     said = {m["content"] for d in FAMILY.rows(WORLD, find_spec(name)) for m in d.messages}
-    dev, test = (
-        [p for p in FAMILY.behaviour(WORLD, find_spec(name)).prompts if p.split == split] for split in ("dev", "test")
-    )
-    for prompt in (*dev, *test):
+    for prompt in FAMILY.behaviour(WORLD, find_spec(name)).prompts:
         assert prompt.messages[-1].content not in said
-    names = [{p.template for p in prompts} for prompts in (dev, test)]
-    assert min(map(len, names)) >= 12 and names[0].isdisjoint(names[1])
 
 
 @pytest.mark.parametrize("name", NARROW)
