@@ -7,6 +7,7 @@ to the scale of a finding, copies of one finding gain nothing, and a random cont
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import torch
@@ -136,6 +137,13 @@ def edits(chosen: Sequence[Option], directions: Directions, scale: float) -> Edi
     moves: list[Move] = [partial(movement, directions=directions, op=o.op, k=o.k, gated=o.gated) for o in kinds]
     which = [kinds.index(replace(o, strength=1.0)) for o in chosen]
     return Edits(moves, which, [coefficient(o, scale) for o in chosen])
+
+
+def joined(several: Sequence[Edits]) -> Edits:
+    """Edits one behind the other."""
+    begins = accumulate([0, *(len(e.moves) for e in several)])
+    which = [begin + i for begin, e in zip(begins, several, strict=False) for i in e.which]
+    return Edits([m for e in several for m in e.moves], which, [x for e in several for x in e.lengths])
 
 
 def _beyond(residual: Tensor, directions: Directions, k: int) -> Tensor:

@@ -5,9 +5,9 @@ their number, so it is measured once and kept between cells and runs; under the 
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ...methods.contract import MAX_FINDINGS
 from ...organisms.errors import ValidationFailed
 from ..cache import Kept
 from ..pairs.engine import Side
-from ..pairs.interventions import Directions, Option, unit
+from ..pairs.interventions import Directions, unit
 from ..parallel import in_threads
 from ..records.control_pack import Arrays, ControlPack
 from ..records.identity import SIDES
@@ -27,6 +27,7 @@ from .clean_runs import CleanRun
 from .intervals import hypervolume
 from .procedure import Array, Candidate, Procedure, Taken, mean_effects
 
+T = TypeVar("T")
 SCORE_SEED = 0
 """Seed of the random controls and of the bootstrap: the same for every cell, so that comparisons are paired."""
 KIND, VERSION = "controls", "4"
@@ -35,6 +36,9 @@ NULLS = ("isotropic", "mixture")
 """Constant random controls: directions of no model, which are the zero; and mixtures of differences between the two, reported beside."""
 MIXTURES = 8
 """Most draws of the second null, which is only ever averaged."""
+TOGETHER = 4
+"""Controls that are measured in the same passes, whose small batches would cost as much each. A draw's company decides its last bit, so it
+never depends on the machine."""
 MIXED = 16
 """Tokens whose differences are mixed into a direction of the second null."""
 
@@ -52,6 +56,11 @@ def mixture(index: int, differences: Tensor, seed: int = SCORE_SEED) -> Tensor:
     weights = torch.rand(MAX_FINDINGS, MIXED, generator=generator).clamp_min(1e-9).log().neg()
     weights /= weights.sum(1, keepdim=True)
     return unit((weights[..., None] * differences.cpu().float()[which]).sum(1))
+
+
+def groups(items: Sequence[T]) -> list[Sequence[T]]:
+    """`TOGETHER` at a time."""
+    return [items[at : at + TOGETHER] for at in range(0, len(items), TOGETHER)]
 
 
 def _generator(key: str) -> torch.Generator:
@@ -154,8 +163,9 @@ class Controls:
                 self._known[kind, ks] = Null.of(known)
             else:
                 draws: list[Draw] = []
-                for draw in in_threads(lambda i: self._draw(kind, i, ks, {}), range(self.count(kind)), self.device):
-                    draws.append(draw)
+                work = partial(self._draws, kind, wanted=[ks])
+                for [some] in in_threads(work, groups(range(self.count(kind))), self.device):
+                    draws += some
                     progress(len(draws))
                 self._known[kind, ks] = self.joined(draws)
         return self._known[kind, ks]
@@ -181,16 +191,16 @@ class Controls:
         """The constant nulls of however many findings, for a file."""
         wanted = self._wanted
         for kind in NULLS:
-            draws = partial(self._draws, kind, wanted=wanted)
-            each = in_threads(draws, range(self.count(kind)), self.device)
+            work = partial(self._draws, kind, wanted=wanted)
+            each = in_threads(work, groups(range(self.count(kind))), self.device)
             for ks, of_all in zip(wanted, zip(*each, strict=True), strict=True):
-                self._known[kind, ks] = self.joined(of_all)
+                self._known[kind, ks] = self.joined([*itertools.chain(*of_all)])
         return ControlPack(key, {(kind, ks): self.null(kind, ks).arrays for kind in NULLS for ks in wanted})
 
-    def _draws(self, kind: str, index: int, wanted: Sequence[tuple[int, ...]]) -> list[Draw]:
-        """One draw in the place of different numbers of findings; what these have in common is measured once."""
-        known: dict[tuple[str, Option], Any] = {}
-        return [self._draw(kind, index, ks, known) for ks in wanted]
+    def _draws(self, kind: str, indices: Sequence[int], wanted: Sequence[tuple[int, ...]]) -> list[list[Draw]]:
+        """Some draws in the place of different numbers of findings; what these have in common is measured once."""
+        sets = self._sets(kind, indices)
+        return [self._some(kind, indices, [replace(each, ks=ks) for each in sets]) for ks in wanted]
 
     def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
         """How many values of some draws of a file were measured again, and the largest difference; also of the means, which follow from
@@ -207,7 +217,7 @@ class Controls:
             known = Null.of(arrays)
             differences += [abs(self._closeness(known.mean[s]) - float(known.shares[s].mean())) for s in SIDES]
             for i in rng.choice(len(known.volumes), min(sample, len(known.volumes)), replace=False).tolist():
-                again = self.joined([self._measured(kind, i, ks, {})])
+                again = self.joined(self._measured(kind, [replace(each, ks=ks) for each in self._sets(kind, [i])]))
                 differences += [abs(float(again.shares[s][0] - known.shares[s][i])) for s in SIDES]
                 differences += [abs(float(again.volumes[0] - known.volumes[i]))] if kind == "isotropic" else []
         return len(differences), max(differences)
@@ -217,18 +227,28 @@ class Controls:
         """Every set of numbers of directions that findings may have."""
         return list(dict.fromkeys(map(self._procedure.ks, range(1, max(self._protocol.ks) + 1))))
 
-    def _draw(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
-        """What the index-th constant control of a null does, kept or measured."""
-        if (draw := Draw.known(self._kept, kind, index, ks)) is None:
-            draw = self._measured(kind, index, ks, known)
-            draw.keep(self._kept, kind, index, ks)
-        return draw
+    def _sets(self, kind: str, indices: Sequence[int]) -> list[Candidate]:
+        """Constant controls of a null, not yet in the place of so many findings."""
+        return [Candidate(self._frame(kind, i), (), random=True) for i in indices]
 
-    def _measured(self, kind: str, index: int, ks: tuple[int, ...], known: dict[tuple[str, Option], Any]) -> Draw:
-        candidate = Candidate(self._frame(kind, index), ks, random=True, known=known)
-        taken = self._procedure.both(candidate)
-        volume = self._volume(candidate, taken["necessity"]) if kind == "isotropic" else 0.0
-        return Draw(mean_effects(taken), volume)
+    def _some(self, kind: str, indices: Sequence[int], sets: Sequence[Candidate]) -> list[Draw]:
+        """What some constant controls do, kept or measured: all of them where one is not kept, so that each always has the same company
+        and with it the same last bit."""
+        ks = sets[0].ks
+        found = [Draw.known(self._kept, kind, i, ks) for i in indices]
+        draws = [draw for draw in found if draw is not None]
+        if len(draws) < len(found):
+            draws = self._measured(kind, sets)
+            for i, draw in zip(indices, draws, strict=True):
+                draw.keep(self._kept, kind, i, ks)
+        return draws
+
+    def _measured(self, kind: str, sets: Sequence[Candidate]) -> list[Draw]:
+        draws: list[Draw] = []
+        for each, taken in zip(sets, self._procedure.both(sets), strict=True):
+            volume = self._volume(each, taken["necessity"]) if kind == "isotropic" else 0.0
+            draws.append(Draw(mean_effects(taken), volume))
+        return draws
 
     def under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
         """The index-th random control under the findings' gates."""

@@ -24,7 +24,7 @@ from ..records.identity import SIDES
 from ..records.result import COLUMNS, BySide, Choice, Column, ColumnName, Curve, Samples, SideName, SideSamples
 from ..records.settings import NotScorable, Protocol
 from .clean_runs import CleanRun
-from .controls import NULLS, SCORE_SEED, Controls, Draw, Null
+from .controls import NULLS, SCORE_SEED, Controls, Draw, Null, groups
 from .intervals import interval, template_weights
 from .procedure import Array, BySides, Candidate, Procedure, Taken, mean_effects
 from .prompts import ordinary
@@ -167,9 +167,10 @@ class Scorer:
         taken: list[BySides] = []
         self.took = []
         progress(0, len(own) + len(under))
-        for each, seconds in in_threads(self._timed, [*own, *under], self.pair.device):
-            taken.append(each)
-            self.took.append(seconds)
+        sets = [*([each] for each in own), *groups(under)]
+        for some, seconds in in_threads(self._timed, sets, self.pair.device):
+            taken += some
+            self.took += [seconds / len(some)] * len(some)
             progress(len(taken), len(own) + len(under))
         mine = dict(zip(columns, taken, strict=False))
         plain, mixed = (self.controls.null(kind, ks) for kind in NULLS)
@@ -219,9 +220,9 @@ class Scorer:
         """Capability of the base relative to the organism, at most 1."""
         return self._procedure.retention_off
 
-    def _timed(self, candidate: Candidate) -> tuple[BySides, float]:
+    def _timed(self, candidates: Sequence[Candidate]) -> tuple[list[BySides], float]:
         began = time.perf_counter()
-        return self._procedure.both(candidate), time.perf_counter() - began
+        return self._procedure.both(candidates), time.perf_counter() - began
 
     def _column(self, taken: BySides, null: Null) -> Column:
         effects = mean_effects(taken)

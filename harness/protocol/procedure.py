@@ -6,8 +6,9 @@ its strength, so collateral begins as the square of it: below the first measurem
 than this is measured afterwards.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..pairs.engine import Side
-from ..pairs.interventions import Directions, Edits, Op, Option, edits, kinds
+from ..pairs.interventions import Directions, Edits, Op, Option, edits, joined, kinds
 from ..records.identity import SIDES
 from ..records.result import Curve, SideName
 from ..records.settings import Protocol
@@ -83,14 +84,9 @@ class Candidate:
     """Whether it is a control, whose costs on test are measured on less text."""
     known: dict[tuple[str, Option], Any] = field(default_factory=dict[tuple[str, Option], Any])
 
-    def recall(
-        self, what: str, chosen: Sequence[Option], measure: Callable[[Sequence[Option]], Sequence[Any]]
-    ) -> list[Any]:
-        """`measure(options)`, of which only what was not measured before is measured."""
-        missing = [o for o in dict.fromkeys(chosen) if (what, o) not in self.known]
-        if missing:
-            self.known.update(((what, o), value) for o, value in zip(missing, measure(missing), strict=True))
-        return [self.known[what, o] for o in chosen]
+    def unknown(self, what: str, options: Sequence[Option]) -> list[Option]:
+        """Those of which it was not measured before, each once."""
+        return [o for o in dict.fromkeys(options) if (what, o) not in self.known]
 
 
 @dataclass(frozen=True)
@@ -149,37 +145,56 @@ class Procedure:
         """Capability of the base relative to the organism, at most 1."""
         return self._clean["base", "test"].retention(self._clean["tuned", "test"])
 
-    def both(self, candidate: Candidate) -> BySides:
-        """What a set does on either side."""
-        return {side: self.taken(side, candidate) for side in SIDES}
+    def both(self, candidates: Sequence[Candidate]) -> list[BySides]:
+        """What sets do on either side."""
+        found = {side: self.taken(side, candidates) for side in SIDES}
+        return [{side: found[side][i] for side in SIDES} for i in range(len(candidates))]
 
-    def taken(self, name: SideName, candidate: Candidate) -> list[Taken]:
-        """What each budget keeps on test: of the options chosen for any, the one of most gain on dev that keeps it there."""
-        side = SIDES[name]
-        chosen, run = self._chosen(self.points(name, candidate)), self._clean[side, "test"]
-        on_test = self._of(f"{side} test", candidate, chosen)
-        costs = self._of(f"{side} {'brief' if candidate.random else 'collateral'}", candidate, chosen)
-        out: list[Taken] = []
-        for tau in self._protocol.budgets_nats:
-            keeps = [i for i, (_, high) in enumerate(costs) if high <= tau]
-            best = max(keeps, key=lambda i: chosen[i].gain, default=None)
-            if best is None:
-                out.append(Taken(tau, None, np.zeros(len(run.gap)), float(run.rates.mean()), 0.0, 0.0))
-            else:
-                *effect, rate = on_test[best]
-                out.append(Taken(tau, chosen[best], np.array(effect), rate, costs[best][0], costs[best][1]))
-        return out
+    def taken(self, name: SideName, candidates: Sequence[Candidate]) -> list[list[Taken]]:
+        """What each budget keeps on test, for each set: of the options chosen for any, the one of most gain on dev that keeps it there.
 
-    def points(self, name: SideName, candidate: Candidate) -> list[Point]:
-        """Every option on dev: those strengths of each kind that cost what a budget allows."""
+        Args:
+            candidates: measured together, which takes fewer passes; all of them controls, or none.
+        """
         side = SIDES[name]
-        climbs = [self._climb(kind) for kind in kinds(name, candidate.directions, candidate.ks, candidate.gated)]
-        costs = iter(self._measured(f"{side} cost", candidate, [o for climb in climbs for o in climb]))
-        options: dict[Option, float] = {}
-        for climb in climbs:
-            options |= self._within([next(costs) for _ in climb], climb)
-        dev = self._measured(f"{side} dev", candidate, list(options))
-        return [Point(o, gain, rate, kl) for (o, kl), (gain, rate) in zip(options.items(), dev, strict=True)]
+        chosen = [self._chosen(points) for points in self.points(name, candidates)]
+        costs = self._of(f"{side} {'brief' if candidates[0].random else 'collateral'}", candidates, chosen)
+        best = [[self._best(cost, tau) for tau in self._protocol.budgets_nats] for cost in costs]
+        kept = [list(dict.fromkeys(p for p in points if p)) for points in best]
+        on_test = self._of(f"{side} test", candidates, kept)
+        return [
+            [self._taken(side, *each, cost, test) for each in zip(self._protocol.budgets_nats, points, strict=True)]
+            for points, cost, test in zip(best, costs, on_test, strict=True)
+        ]
+
+    def _best(self, costs: Mapping[Point, Any], tau: float) -> Point | None:
+        """Of options with mean and upper end of their cost on test, the one of most gain on dev that keeps a budget."""
+        return max((p for p, (_, high) in costs.items() if high <= tau), key=lambda p: p.gain, default=None)
+
+    def _taken(
+        self, side: Side, tau: float, point: Point | None, costs: Mapping[Point, Any], on_test: Mapping[Point, Any]
+    ) -> Taken:
+        run = self._clean[side, "test"]
+        if point is None:
+            return Taken(tau, None, np.zeros(len(run.gap)), float(run.rates.mean()), 0.0, 0.0)
+        *effect, rate = on_test[point]
+        return Taken(tau, point, np.array(effect), rate, *costs[point])
+
+    def points(self, name: SideName, candidates: Sequence[Candidate]) -> list[list[Point]]:
+        """Every option on dev, for each set: those strengths of each kind that cost what a budget allows."""
+        side = SIDES[name]
+        climbs = [[self._climb(kind) for kind in kinds(name, c.directions, c.ks, c.gated)] for c in candidates]
+        asked = [list(itertools.chain(*some)) for some in climbs]
+        costs = self._measured(f"{side} cost", candidates, asked)
+        options = [
+            {o: kl for climb in some for o, kl in self._within([cost[o] for o in climb], climb).items()}
+            for some, cost in zip(climbs, costs, strict=True)
+        ]
+        dev = self._measured(f"{side} dev", candidates, [list(some) for some in options])
+        return [
+            [Point(o, *found[o], kl_nats=kl) for o, kl in some.items()]
+            for some, found in zip(options, dev, strict=True)
+        ]
 
     def front(self, candidate: Candidate, necessity: Sequence[Taken]) -> list[tuple[Array, float]]:
         """Doing nothing and what was kept for necessity: effects [prompts], and how much capability stays."""
@@ -187,14 +202,15 @@ class Procedure:
         run = self._clean["tuned", "test"]
         retained = [float(np.exp(-t.kl_nats)) for t in kept]
         if run.capability:
-            accuracy = self._of("tuned accuracy", candidate, [t.point for t in kept if t.point is not None])
-            retained = [(y + a) / 2 for y, [a] in zip(retained, accuracy, strict=True)]
+            [accuracy] = self._of("tuned accuracy", [candidate], [[t.point for t in kept if t.point is not None]])
+            retained = [(y + a) / 2 for y, [a] in zip(retained, accuracy.values(), strict=True)]
         return [(np.zeros(len(run.gap)), 1.0), *((t.effect, y) for t, y in zip(kept, retained, strict=True))]
 
     def curves(self, name: SideName, candidate: Candidate) -> list[Curve]:
         """Dose–response on dev, of the strengths that were tried."""
         groups: dict[tuple[Op, int], list[Point]] = {}
-        for x in self.points(name, candidate):
+        [points] = self.points(name, [candidate])
+        for x in points:
             groups.setdefault((x.option.op, x.option.k), []).append(x)
         return [
             Curve(
@@ -232,11 +248,16 @@ class Procedure:
             out |= dict.fromkeys([max(allowed, key=lambda x: x.gain)] if allowed else [])
         return list(out)
 
-    def _of(self, what: str, candidate: Candidate, points: Sequence[Point]) -> list[list[float]]:
-        return self._measured(what, candidate, [x.option for x in points])
+    def _of(
+        self, what: str, candidates: Sequence[Candidate], points: Sequence[Sequence[Point]]
+    ) -> list[dict[Point, Any]]:
+        found = self._measured(what, candidates, [[p.option for p in some] for some in points])
+        return [{p: of[p.option] for p in some} for some, of in zip(points, found, strict=True)]
 
-    def _measured(self, what: str, candidate: Candidate, options: Sequence[Option]) -> list[Any]:
-        """What is measured of options, once of each.
+    def _measured(
+        self, what: str, candidates: Sequence[Candidate], options: Sequence[Sequence[Option]]
+    ) -> list[dict[Option, Any]]:
+        """What is measured of options of each set, once of each and of all sets in one go.
 
         Args:
             what: `SIDE cost` (collateral on dev text) or `SIDE dev` (gain and mean rate on dev prompts); on test `SIDE test` (effects of
@@ -246,9 +267,13 @@ class Procedure:
         kind = what.removeprefix(f"{side} ")
         run = self._clean[side, "dev" if kind in ("cost", "dev") else "test"]
         scale = self._clean[side, "dev"].scale  # strengths are in mean residual norms of ordinary dev text
-        return candidate.recall(
-            what, options, lambda some: self._measure(kind, run, edits(some, candidate.directions, scale))
-        )
+        missing = [(c, some) for c, asked in zip(candidates, options, strict=True) if (some := c.unknown(what, asked))]
+        if missing:
+            made = joined([edits(some, c.directions, scale) for c, some in missing])
+            values = iter(self._measure(kind, run, made))
+            for c, some in missing:
+                c.known.update(((what, o), next(values)) for o in some)
+        return [{o: c.known[what, o] for o in asked} for c, asked in zip(candidates, options, strict=True)]
 
     def _measure(self, kind: str, run: CleanRun, made: Edits) -> Sequence[Any]:
         if kind == "cost":

@@ -34,7 +34,8 @@ MOST_TEXT = 4000
 
 
 def warm() -> None:
-    """Import the built-in methods and what a tokenizer needs, before any is known."""
+    """Import the built-in methods, what a tokenizer needs and what the first optimiser imports, before any is known."""
+    import torch._dynamo  # noqa: F401  # pyright: ignore[reportUnusedImport]
     from transformers import PreTrainedTokenizerFast  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     for name in BUILTIN:

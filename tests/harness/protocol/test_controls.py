@@ -1,18 +1,22 @@
 """Random controls are the same for everybody, no method can draw them, and what is known of one is not measured again."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffbench.harness.cache import Cache, Kept
-from diffbench.harness.pairs.interventions import Directions, Option, unit
+from diffbench.harness.pairs.interventions import Directions, Edits, Option, unit
 from diffbench.harness.protocol.controls import Draw, control, mixture
-from diffbench.harness.protocol.procedure import Candidate
+from diffbench.harness.protocol.procedure import Candidate, Procedure, mean_effects
+from diffbench.harness.runs.stage import Stage
 from diffbench.methods.baselines import RandomDirections
-from diffbench.methods.contract import Finding, NoConfig
+from diffbench.methods.contract import Finding, Gate, NoConfig
+
+from ...conftest import SHORT
 
 PAGE = ([-0.4092177, 0.7911809, 0.1588157, -0.4258534], [0.262027, 0.0691295, 0.2685708, 0.9243553])
 """Of the first direction of control 0 and of mixture 0 of the unit vectors, in four dimensions."""
@@ -43,17 +47,38 @@ def test_a_random_method_is_never_its_own_control() -> None:
         assert float((ours @ controls.T).abs().max()) < 0.9
 
 
-def test_what_is_known_of_a_candidate_is_not_measured_again() -> None:
-    asked: list[Option] = []
+def test_what_is_known_of_a_candidate_is_not_measured_again_and_each_has_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[float] = []
+    run: Any = SimpleNamespace(scale=1.0)
+    procedure: Any = Procedure({("base", "dev"): run}, SHORT)
 
-    def measure(options: Sequence[Option]) -> list[float]:
-        asked.extend(options)
-        return [o.strength for o in options]
+    def measure(kind: str, run: object, made: Edits) -> list[float]:
+        asked.extend(made.lengths)
+        return [length + which for length, which in zip(made.lengths, made.which, strict=True)]
 
-    one = Candidate(Directions.of([Finding(torch.ones(4))]), (1,))
-    assert one.recall("cost", OPTIONS[:2], measure) == [0.1, 0.2]
-    assert one.recall("cost", OPTIONS, measure) == [0.1, 0.2, 0.3] and asked == OPTIONS
-    assert one.recall("dev", OPTIONS[:1] * 2, measure) == [0.1, 0.1] and len(asked) == 4
+    monkeypatch.setattr(procedure, "_measure", measure)
+    one, other = (Candidate(Directions.of([Finding(torch.ones(4))]), (1,)) for _ in range(2))
+    assert procedure._measured("base cost", [one], [OPTIONS[:2]]) == [{OPTIONS[0]: 0.1, OPTIONS[1]: 0.2}]
+    mine, its = procedure._measured("base cost", [one, other], [OPTIONS, OPTIONS[1:]])
+    assert list(mine.values()) == [0.1, 0.2, 0.3] and list(its.values()) == [1.2, 1.3]
+    assert asked == [0.1, 0.2, 0.3, 0.2, 0.3]
+    assert list(procedure._measured("base dev", [one], [OPTIONS[:1] * 2])[0]) == OPTIONS[:1] and len(asked) == 6
+
+
+def test_controls_do_together_what_each_does_alone(stage: Stage) -> None:
+    """Under gates and without: 1e-5 of an effect is rounding, and a control that got another's moves would be far off."""
+    drawn = torch.randn(2, 128, generator=torch.Generator().manual_seed(0))
+    gates = stage.scorer.directions([Finding(d, Gate(d, t)) for d, t in zip(drawn, (0.0, 2.0), strict=True)])
+    controls, procedure = stage.scorer.controls, stage.scorer._procedure
+    constant = [replace(each, ks=(1, 2)) for each in controls._sets("isotropic", range(2))]
+    for sets in (constant, [controls.under(gates, (1, 2), i) for i in range(2)]):
+        alone = [procedure.both([replace(each, known={})])[0] for each in sets]
+        for one, other in zip(map(mean_effects, alone), map(mean_effects, procedure.both(sets)), strict=True):
+            for side in one:
+                np.testing.assert_allclose(one[side], other[side], atol=1e-5)
+        assert len({float(mean_effects(each)["necessity"].sum()) for each in alone}) == 2
 
 
 def test_a_draw_comes_back_to_the_last_bit_and_for_its_own_place_alone(tmp_path: Path) -> None:

@@ -139,9 +139,9 @@ def taken(points: list[Point], high: dict[float, float], budgets: Sequence[float
     procedure = Procedure({("base", "test"): run}, SHORT.model_copy(update={"budgets_nats": tuple(budgets)}))
     says = {"base test": lambda s: [0.1, 0.1, 0.3], "base collateral": lambda s: [0.9 * high[s], high[s]]}
     here: Any = procedure
-    here.points = lambda name, candidate: points
-    here._measured = lambda what, candidate, options: [says[what](o.strength) for o in options]
-    return procedure.taken("sufficiency", SimpleNamespace(random=False))  # type: ignore[arg-type]
+    here.points = lambda name, candidates: [points]
+    here._measured = lambda what, candidates, options: [{o: says[what](o.strength) for o in some} for some in options]
+    return procedure.taken("sufficiency", [SimpleNamespace(random=False)])[0]  # type: ignore[list-item]
 
 
 def option(strength: float, gain: float, kl: float) -> Point:
@@ -179,7 +179,8 @@ def test_what_controls_cost_on_test_is_read_on_the_first_rows_and_spread_as_on_a
     made = edits([option], findings, scorer.clean_run("base", "dev").scale)
     some = run.brief.edited(made)[0].double().numpy()
     np.testing.assert_allclose(run.read.edited(made)[0][:n], some, atol=1e-5)
-    mean, high = scorer._procedure._measured("base brief", Candidate(findings, (1,), random=True), [option])[0]
+    known = scorer._procedure._measured("base brief", [Candidate(findings, (1,), random=True)], [[option]])[0]
+    mean, high = known[option]
     assert mean == some.mean()
     width = upper_end(some, run.brief.row.numpy()) - mean
     assert high - mean == pytest.approx(width * np.sqrt(n / len(run.read.row))) and width > 0
