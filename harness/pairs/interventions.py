@@ -40,6 +40,11 @@ class Directions:
         threshold = torch.tensor([f.gate.threshold if f.gate else -float("inf") for f in findings])
         return cls(direction.to(device), read.to(device), threshold.to(device), centre)
 
+    @classmethod
+    def ungated(cls, direction: Tensor, centre: Tensor | None = None) -> "Directions":
+        """Unit directions [k, d_model] without gates."""
+        return cls(direction, torch.zeros_like(direction), direction.new_full((len(direction),), -float("inf")), centre)
+
     @cached_property
     def _orthogonal(self) -> tuple[Tensor, list[int]]:
         """Gram–Schmidt of the directions in their order [rank, d_model], and the direction that each comes from; what adds no rank is

@@ -198,9 +198,19 @@ class Controls:
         return ControlPack(key, {(kind, ks): self.null(kind, ks).arrays for kind in NULLS for ks in wanted})
 
     def _draws(self, kind: str, indices: Sequence[int], wanted: Sequence[tuple[int, ...]]) -> list[list[Draw]]:
-        """Some draws in the place of different numbers of findings; what these have in common is measured once."""
-        sets = self._sets(kind, indices)
-        return [self._some(kind, indices, [replace(each, ks=ks) for each in sets]) for ks in wanted]
+        """What some constant controls do in the place of different numbers of findings, kept or measured; what these have in common is
+        measured once. All are measured where one is not kept, so that each always has the same company and with it the same last bit."""
+        sets, out = list[Candidate](), list[list[Draw]]()
+        for ks in wanted:
+            found = [Draw.known(self._kept, kind, i, ks) for i in indices]
+            draws = [draw for draw in found if draw is not None]
+            if len(draws) < len(found):
+                sets = sets or self._sets(kind, indices)
+                draws = self._measured(kind, [replace(each, ks=ks) for each in sets])
+                for i, draw in zip(indices, draws, strict=True):
+                    draw.keep(self._kept, kind, i, ks)
+            out.append(draws)
+        return out
 
     def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
         """How many values of some draws of a file were measured again, and the largest difference; also of the means, which follow from
@@ -231,18 +241,6 @@ class Controls:
         """Constant controls of a null, not yet in the place of so many findings."""
         return [Candidate(self._frame(kind, i), (), random=True) for i in indices]
 
-    def _some(self, kind: str, indices: Sequence[int], sets: Sequence[Candidate]) -> list[Draw]:
-        """What some constant controls do, kept or measured: all of them where one is not kept, so that each always has the same company
-        and with it the same last bit."""
-        ks = sets[0].ks
-        found = [Draw.known(self._kept, kind, i, ks) for i in indices]
-        draws = [draw for draw in found if draw is not None]
-        if len(draws) < len(found):
-            draws = self._measured(kind, sets)
-            for i, draw in zip(indices, draws, strict=True):
-                draw.keep(self._kept, kind, i, ks)
-        return draws
-
     def _measured(self, kind: str, sets: Sequence[Candidate]) -> list[Draw]:
         draws: list[Draw] = []
         for each, taken in zip(sets, self._procedure.both(sets), strict=True):
@@ -261,8 +259,7 @@ class Controls:
             if kind == "isotropic"
             else mixture(index, self._differences, self._seed)
         )
-        d = drawn.to(self.device)
-        return Directions(d, torch.zeros_like(d), d.new_full((len(d),), -float("inf")), self.centre)
+        return Directions.ungated(drawn.to(self.device), self.centre)
 
     @cached_property
     def _differences(self) -> Tensor:

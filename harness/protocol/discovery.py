@@ -9,9 +9,8 @@ finding is its rank among the controls. The null hypothesis and what it leaves o
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from scipy.stats import binomtest
@@ -28,6 +27,7 @@ from ..parallel import in_threads
 from ..records.result import ALPHA, FalseDiscovery
 from ..records.settings import Protocol
 from .clean_runs import CleanRun
+from .controls import groups
 from .procedure import within
 from .prompts import ordinary
 
@@ -37,6 +37,10 @@ EVERY = 2
 """Every second prompt of the panel is used."""
 
 
+KIND, VERSION = "false-discovery", "2"
+"""Of what is kept of a control. The version is that of the procedure: change it whenever its numbers change."""
+
+
 class Aim(NamedTuple):
     """One way to push: only where the gate is open, or everywhere, and how far in mean residual norms of neutral dev text."""
 
@@ -44,40 +48,40 @@ class Aim(NamedTuple):
     strength: float
 
 
-NOTHING = Aim(False, 0.0)
+class Rung(NamedTuple):
+    """What one way to push does on dev."""
+
+    kl_nats: float
+    """Collateral that it should have."""
+    effect: float
 
 
-KIND, VERSION = "false-discovery", "1"
-"""Of what is kept of a control. The version is that of the procedure: change it whenever its numbers change."""
+Ladder = dict[Aim, Rung]
 
 
-@dataclass
-class _Push:
-    """A unit direction [d_model], and what was measured of it without a gate: of a control that is kept between cells and runs.
+class Everywhere(NamedTuple):
+    """What a direction does without a gate, on one side: of a control it is the same for every finding."""
 
-    Threads may add to one at the same time.
-    """
+    ladder: Ladder
+    test: dict[Aim, float]
+    """Effect on test of those that a budget chooses."""
 
-    direction: Tensor
-    kept: Kept | None = None
-    index: int = 0
-    """Which control it is, if it is one."""
-    known: dict[tuple[str, float], float] = field(default_factory=dict[tuple[str, float], float])
-    """By what was measured and the strength."""
+    @property
+    def facts(self) -> list[Any]:
+        """For a file."""
+        return [
+            [[a.strength, *rung] for a, rung in self.ladder.items()],
+            [[a.strength, effect] for a, effect in self.test.items()],
+        ]
 
-    def __post_init__(self) -> None:
-        self.known |= self._on_disk()
+    @classmethod
+    def of(cls, facts: list[Any]) -> "Everywhere":
+        """As a file has it."""
+        ladder = {Aim(False, strength): Rung(kl, effect) for strength, kl, effect in facts[0]}
+        return cls(ladder, {Aim(False, strength): effect for strength, effect in facts[1]})
 
-    def keep(self) -> None:
-        """Write down what is known now, and what another process has added meanwhile."""
-        if self.kept is not None:
-            self.known |= {at: value for at, value in self._on_disk().items() if at not in self.known}
-            facts = [[what, strength, value] for (what, strength), value in list(self.known.items())]
-            self.kept.put(KIND, VERSION, facts=facts, index=self.index)
 
-    def _on_disk(self) -> dict[tuple[str, float], float]:
-        entry = self.kept.get(KIND, VERSION, index=self.index) if self.kept is not None else None
-        return {(what, strength): value for what, strength, value in entry.facts} if entry else {}
+BySides = dict[Side, Everywhere]
 
 
 class Panel:
@@ -105,7 +109,11 @@ class Panel:
         self._scale = {side: self._clean[side, "dev"].scale for side in SIDES}
         ladder = [protocol.strengths, protocol.budgets_nats, protocol.aim]
         kept = kept.but(ladder=ladder, read=text.sha256) if kept else None
-        self._controls = [_Push(self._random(i), kept, i) for i in range(controls)]
+        self._kept = kept
+        self._controls = torch.stack([self._random(i) for i in range(controls)])
+        """[controls, d_model] unit directions."""
+        self._known: list[BySides] = []
+        """What each does everywhere, once it is measured."""
 
     @property
     def gap(self) -> float:
@@ -116,6 +124,9 @@ class Panel:
         self, findings: Sequence[Finding], progress: Callable[[int, int], None] = lambda done, total: None
     ) -> FalseDiscovery:
         """p-values of the first findings, each alone, and the share of false discoveries."""
+        if not self._known:
+            blocks = groups(range(len(self._controls)))
+            self._known = [each for some in in_threads(self._recall, blocks, self.pair.device) for each in some]
         some = Directions.of(findings[:TOP], self.pair.device)
         tests: list[tuple[float, float]] = []
         for tested in in_threads(lambda j: self._test(some, j), range(len(some.direction)), self.pair.device):
@@ -141,72 +152,107 @@ class Panel:
 
         Findings start at different controls, so that their p-values share few of them.
         """
-        one = Directions(findings.direction[[j]], findings.read[[j]], findings.threshold[[j]])
-        effect = self._effect(_Push(one.direction[0]), one)
-        stronger = 0
-        start = j * len(self._controls) // TOP
-        for done, control in enumerate(self._controls[start:] + self._controls[:start], 1):
-            stronger += self._effect(control, one) >= effect
-            if stronger == ENOUGH:
-                return effect, stronger / done
-        return effect, (1 + stronger) / (1 + len(self._controls))
+        gate = Directions(findings.direction[[j]], findings.read[[j]], findings.threshold[[j]])
+        [effect] = self._effects(gate.direction, gate, self._everywhere(gate.direction))
+        stronger, done, n = 0, 0, len(self._controls)
+        start = j * n // TOP
+        for some in groups([*range(start, n), *range(start)]):
+            for other in self._effects(self._controls[list(some)], gate, [self._known[i] for i in some]):
+                stronger, done = stronger + (other >= effect), done + 1
+                if stronger == ENOUGH:
+                    return effect, stronger / done
+        return effect, (1 + stronger) / (1 + n)
 
-    def _effect(self, push: _Push, gate: Directions) -> float:
-        """Mean over budgets and sides of the effect on test: the best of everywhere and, with a gate, gated."""
-        return sum(self._side(push, gate, side) for side in SIDES) / len(SIDES)
+    def _effects(self, directions: Tensor, gate: Directions, known: Sequence[BySides]) -> list[float]:
+        """Mean over budgets and sides of the effect on test of directions [n, d_model]: the best of everywhere and, with a gate, gated."""
+        sides = [self._side(directions, gate, [each[side] for each in known], side) for side in SIDES]
+        return [sum(some) / len(SIDES) for some in zip(*sides, strict=True)]
 
-    def _side(self, push: _Push, gate: Directions, side: Side) -> float:
-        p, recall = self.protocol, partial(_recall, push)
+    def _side(self, directions: Tensor, gate: Directions, known: Sequence[Everywhere], side: Side) -> list[float]:
+        gated = self._ladders(directions, side, gate) if gate.gated else [Ladder() for _ in known]
+        chosen = [self._chosen(each.ladder | more) for each, more in zip(known, gated, strict=True)]
+        fresh = [list(dict.fromkeys(a for a in aims if a and a.gated)) for aims in chosen]
+        on_test = self._changes(directions, fresh, side, "test", gate)
+        return [
+            sum((each.test | more)[a] for a in aims if a) / len(aims)
+            for each, more, aims in zip(known, on_test, chosen, strict=True)
+        ]
 
-        def cost(aims: list[Aim]) -> list[float]:
-            return self._clean[side, "dev"].collateral(self._edits(push, aims, gate, side)).tolist()
+    def _recall(self, block: Sequence[int]) -> list[BySides]:
+        """What controls do everywhere, kept or measured: all of a block where one is not kept, so that each has the same company."""
+        kept = self._kept
+        found = [kept.get(KIND, VERSION, index=i) for i in block] if kept else []
+        entries = [e for e in found if e is not None]
+        if len(entries) == len(block):
+            return [{side: Everywhere.of(e.facts[side]) for side in SIDES} for e in entries]
+        measured = self._everywhere(self._controls[list(block)])
+        for i, each in zip(block, measured, strict=True):
+            if kept:
+                kept.put(KIND, VERSION, facts={side: of.facts for side, of in each.items()}, index=i)
+        return measured
 
-        kl: dict[Aim, float] = {}
-        for gated in (False, True) if gate.gated else (False,):
-            climb = [Aim(gated, s) for s in p.strengths]
-            costs = recall(f"{side} cost", climb, cost)
-            found = within(p.strengths, [costs[a] for a in climb], p.budgets_nats, p.aim)
-            kl |= {Aim(gated, s): nats for s, nats in found.items()}
-        dev = recall(f"{side} dev", list(kl), lambda aims: self._changes(push, aims, gate, side, "dev"))
-        chosen: list[Aim] = []
-        for tau in p.budgets_nats:
-            allowed = [a for a in kl if kl[a] <= p.aim * tau and dev[a] > 0]
-            chosen.append(max(allowed, key=lambda a: dev[a], default=NOTHING))
-        aims = list(dict.fromkeys(a for a in chosen if a != NOTHING))
-        test = recall(f"{side} test", aims, lambda some: self._changes(push, some, gate, side, "test"))
-        return sum(test.get(a, 0.0) for a in chosen) / len(chosen)
+    def _everywhere(self, directions: Tensor) -> list[BySides]:
+        """What directions [n, d_model] do without a gate."""
+        found: dict[Side, list[Everywhere]] = {}
+        for side in SIDES:
+            ladders = self._ladders(directions, side)
+            chosen = [list(dict.fromkeys(a for a in self._chosen(ladder) if a)) for ladder in ladders]
+            found[side] = list(map(Everywhere, ladders, self._changes(directions, chosen, side, "test")))
+        return [{side: found[side][i] for side in SIDES} for i in range(len(directions))]
 
-    def _changes(self, push: _Push, aims: list[Aim], gate: Directions, side: Side, split: str) -> list[float]:
-        """Mean |change of rate| over the prompts."""
-        if not aims:
-            return []
-        clean_run = self._clean[side, split]
-        after = clean_run.behaviour_rates(self._edits(push, aims, gate, side))
-        return (after - clean_run.rates).abs().double().mean(1).tolist()
+    def _ladders(self, directions: Tensor, side: Side, gate: Directions | None = None) -> list[Ladder]:
+        """On dev, the strengths of each direction [n, d_model] that cost what a budget allows."""
+        p = self.protocol
+        climb = [[Aim(gate is not None, s) for s in p.strengths] for _ in directions]
+        costs = (
+            self._clean[side, "dev"].collateral(self._edits(directions, climb, side, gate)).view(len(directions), -1)
+        )
+        found = [
+            {Aim(gate is not None, s): kl for s, kl in within(p.strengths, of, p.budgets_nats, p.aim).items()}
+            for of in costs.tolist()
+        ]
+        effects = self._changes(directions, [list(some) for some in found], side, "dev", gate)
+        return [{a: Rung(kl, e[a]) for a, kl in some.items()} for some, e in zip(found, effects, strict=True)]
 
-    def _edits(self, push: _Push, aims: list[Aim], gate: Directions, side: Side) -> Edits:
-        """Added to the base, subtracted from the organism."""
-        under = Directions(push.direction[None], gate.read, gate.threshold)
-        moves: list[Move] = [partial(movement, directions=under, op="add", k=1, gated=g) for g in (False, True)]
+    def _chosen(self, ladder: Ladder) -> list[Aim | None]:
+        """For each budget what has the largest effect on dev, if anything has one."""
+        p = self.protocol
+        return [
+            max(
+                (a for a, rung in ladder.items() if rung.kl_nats <= p.aim * tau and rung.effect > 0),
+                key=lambda a: ladder[a].effect,
+                default=None,
+            )
+            for tau in p.budgets_nats
+        ]
+
+    def _changes(
+        self,
+        directions: Tensor,
+        aims: Sequence[Sequence[Aim]],
+        side: Side,
+        split: str,
+        gate: Directions | None = None,
+    ) -> list[dict[Aim, float]]:
+        """Mean |change of rate| over the prompts, for the aims of each direction."""
+        run = self._clean[side, split]
+        if not any(aims):
+            return [{} for _ in aims]
+        after = run.behaviour_rates(self._edits(directions, aims, side, gate))
+        changes = iter((after - run.rates).abs().double().mean(1).tolist())
+        return [{a: next(changes) for a in some} for some in aims]
+
+    def _edits(self, directions: Tensor, aims: Sequence[Sequence[Aim]], side: Side, gate: Directions | None) -> Edits:
+        """Directions [n, d_model] added to the base, subtracted from the organism: everywhere, or where a gate is open."""
+        each = [Directions.ungated(d[None]) for d in directions]
+        under = each if gate is None else [d.under(gate) for d in each]
+        moves: list[Move] = [partial(movement, directions=d, op="add", k=1, gated=gate is not None) for d in under]
         length = self._scale[side] if side == "base" else -self._scale[side]
-        return Edits(moves, [int(a.gated) for a in aims], [length * a.strength for a in aims])
+        which = [i for i, some in enumerate(aims) for _ in some]
+        return Edits(moves, which, [length * a.strength for some in aims for a in some])
 
     def _random(self, index: int) -> Tensor:
         """The index-th random unit direction [d_model]."""
         key = hashlib.sha256(f"false discovery {index}".encode()).digest()[:7]  # no method's seed can meet it
         noise = torch.randn(self.pair.d_model, generator=torch.Generator().manual_seed(int.from_bytes(key)))
         return unit(noise).to(self.pair.device)
-
-
-def _recall(
-    push: _Push, what: str, aims: Sequence[Aim], measure: Callable[[list[Aim]], Sequence[float]]
-) -> dict[Aim, float]:
-    """`measure(aims)`, of which those without a gate are measured once, each in a batch that nothing else has a say in."""
-    plain = [a for a in aims if not a.gated and (what, a.strength) not in push.known]
-    for a in plain:
-        push.known[what, a.strength] = measure([a])[0]
-    if plain:
-        push.keep()
-    gated = [a for a in aims if a.gated]
-    fresh = dict(zip(gated, measure(gated) if gated else (), strict=True))
-    return {a: fresh[a] if a.gated else push.known[what, a.strength] for a in aims}
