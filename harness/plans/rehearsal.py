@@ -16,7 +16,7 @@ import torch
 from ...methods.coder.fitting import DictionaryConfig, rereads
 from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
 from ..cache import Kept
-from ..protocol.controls import MIXTURES, NULLS, Draw
+from ..protocol.controls import MIXTURES, NULLS, Draw, groups
 from ..protocol.discovery import CONTROLS, Panel
 from ..runs.cell import Cell
 from ..runs.harvest import Memory
@@ -258,21 +258,22 @@ def rehearse(
     took = [0.0] if diff.patch or nulls else stage.scorer.took
     columns = 2 if len(took) > 1 else 1  # gated findings are scored in both, and have controls
     own, others = sum(took[:columns]), took[columns:]
-    workers = min(few, torch.get_num_threads()) if stage.pair.device.type == "cpu" else 1
+    threads = torch.get_num_threads() if stage.pair.device.type == "cpu" else 1
+    workers, abreast = (min(threads, len(groups(range(n)))) for n in (few, cell.protocol.controls))
     each = whole / (PANEL + 1) if nulls else sum(others) / max(1, len(others))
-    spent = each * PANEL if nulls else max(own, (own + sum(others)) / workers)
+    spent = each * PANEL if nulls else max(own, (own + sum(others)) / min(threads, columns + workers))
     ours = cell.config if isinstance(cell.config, DictionaryConfig) else None  # others say of themselves what they like
     stream: dict[str, Any] = diff.diagnostics.get("stream", {}) if ours else {}
     return Rehearsal(
         reads=seen.reads(),
         setup_s=measured_s if fresh else 0.0,
-        controls_s=climbed * unknown / _draws(few),
+        controls_s=climbed * workers / _draws(few) * unknown / abreast,
         read_again=rereads(ours, seen.asked) if ours and stream else 0,
         buffer_tokens=stream.get("buffer_tokens", 0),
         rest_s=max(0.0, whole - spent),
         own_s=own,
         each_s=each,
-        workers=1 if nulls else workers,
+        workers=1 if nulls else min(threads, columns + abreast),
         fit_s=max(0.0, method_s - problem.harvest_s - taken) + all_,
         start_s=usage.start_s,
         diff=diff,
