@@ -16,7 +16,7 @@ import torch
 from ...methods.coder.fitting import DictionaryConfig, rereads
 from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
 from ..cache import Kept
-from ..protocol.controls import MIXTURES, NULLS, Draw, groups
+from ..protocol.controls import NULLS, TOGETHER, blocks, groups, kept_draws
 from ..protocol.discovery import CONTROLS, Panel
 from ..runs.cell import Cell
 from ..runs.harvest import Memory
@@ -209,9 +209,9 @@ class Rehearsal:
 
 
 def small(stage: Stage) -> Stage:
-    """The same pair with so many controls as there are workers, nothing of it kept."""
+    """The same pair with a control for each worker, but as many as are measured together; nothing of it kept."""
     workers = torch.get_num_threads() if stage.pair.device.type == "cpu" else 1
-    protocol = stage.protocol.model_copy(update={"controls": min(workers, stage.protocol.controls)})
+    protocol = stage.protocol.model_copy(update={"controls": min(max(workers, TOGETHER), stage.protocol.controls)})
     fresh = Stage(stage.organism, stage.pair, stage.texts, protocol, stage.load_s)
     if stage.organism.role == "null":
         fresh.__dict__["panel"] = Panel(stage.pair, stage.organism.behaviour, stage.texts, protocol, PANEL)
@@ -285,7 +285,7 @@ def rehearse(
 
 def _draws(controls: int) -> int:
     """Constant controls of all nulls."""
-    return controls + min(controls, MIXTURES)
+    return sum(len(block) for kind in NULLS for block in blocks(kind, controls))
 
 
 def _unknown(diff: DiffResult, stage: Stage, controls: int, kept: Kept | None) -> int:
@@ -293,11 +293,11 @@ def _unknown(diff: DiffResult, stage: Stage, controls: int, kept: Kept | None) -
     if stage.panel is not None or diff.patch or not diff.findings:
         return 0
     scorer, ks = stage.scorer, stage.scorer.ks(len(diff.findings))
-    count = {kind: min(controls, MIXTURES) if kind == "mixture" else controls for kind in NULLS}
     of = kept.but(**scorer.read_as) if kept else None
     return sum(
-        Draw.known(of, kind, i, ks) is None
+        len(block)
         for kind in NULLS
         if not scorer.controls.has(kind, ks)
-        for i in range(count[kind])
+        for block in blocks(kind, controls)
+        if kept_draws(of, kind, block, [ks]) is None
     )

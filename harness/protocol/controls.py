@@ -37,8 +37,8 @@ NULLS = ("isotropic", "mixture")
 MIXTURES = 8
 """Most draws of the second null, which is only ever averaged."""
 TOGETHER = 4
-"""Controls that are measured in the same passes, whose small batches would cost as much each. A draw's company decides its last bit, so it
-never depends on the machine."""
+"""Controls that are measured in the same passes, whose small batches would cost as much each. A draw's company decides its last bit, so
+what is kept is kept of all of them, and no number of cores has a say in it."""
 MIXED = 16
 """Tokens whose differences are mixed into a direction of the second null."""
 
@@ -63,6 +63,16 @@ def groups(items: Sequence[T]) -> list[Sequence[T]]:
     return [items[at : at + TOGETHER] for at in range(0, len(items), TOGETHER)]
 
 
+def blocks(null: str, controls: int) -> list[Sequence[int]]:
+    """The constant controls of a null that are measured together.
+
+    Args:
+        null: one of `NULLS`.
+        controls: of the protocol.
+    """
+    return groups(range(min(controls, MIXTURES) if null == "mixture" else controls))
+
+
 def _generator(key: str) -> torch.Generator:
     digest = hashlib.sha256(key.encode()).digest()[:7]  # no method's seed can meet it
     return torch.Generator().manual_seed(int.from_bytes(digest))
@@ -76,17 +86,39 @@ class Draw(NamedTuple):
     volume: float
     """Mitigation before rescaling."""
 
-    @classmethod
-    def known(cls, kept: Kept | None, null: str, index: int, ks: Sequence[int]) -> "Draw | None":
-        """What is kept of a draw."""
-        entry = kept.get(KIND, VERSION, null=null, index=index, ks=list(ks)) if kept else None
-        return cls({side: np.array(entry.facts[side]) for side in SIDES}, entry.facts["volume"]) if entry else None
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For a file."""
+        return {side: e.tolist() for side, e in self.effects.items()} | {"volume": self.volume}
 
-    def keep(self, kept: Kept | None, null: str, index: int, ks: Sequence[int]) -> None:
-        """Keep it for other runs."""
-        if kept is not None:
-            facts = {side: e.tolist() for side, e in self.effects.items()} | {"volume": self.volume}
-            kept.put(KIND, VERSION, facts=facts, null=null, index=index, ks=list(ks))
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Draw":
+        """As a file has it."""
+        return cls({side: np.array(facts[side]) for side in SIDES}, facts["volume"])
+
+
+Draws = list[list[Draw]]
+"""Of a block, in the place of each number of findings."""
+
+
+def kept_draws(
+    kept: Kept | None, null: str, block: Sequence[int], wanted: Sequence[tuple[int, ...]], measured: Draws | None = None
+) -> Draws | None:
+    """What is kept of a block, or what is to be.
+
+    Args:
+        kept: for one pair, these prompts and these texts; None: nothing is.
+        wanted: numbers of directions, of each number of findings that was measured in one go.
+        measured: written down, if given.
+    """
+    if kept is None:
+        return measured
+    key: dict[str, Any] = {"null": null, "block": list(block), "ks": [list(ks) for ks in wanted]}
+    if measured is not None:
+        kept.put(KIND, VERSION, facts=[[draw.facts for draw in draws] for draws in measured], **key)
+        return measured
+    entry = kept.get(KIND, VERSION, **key)
+    return [[Draw.of(facts) for facts in draws] for draws in entry.facts] if entry else None
 
 
 @dataclass(frozen=True)
@@ -164,7 +196,7 @@ class Controls:
             else:
                 draws: list[Draw] = []
                 work = partial(self._draws, kind, wanted=[ks])
-                for [some] in in_threads(work, groups(range(self.count(kind))), self.device):
+                for [some] in in_threads(work, self.blocks(kind), self.device):
                     draws += some
                     progress(len(draws))
                 self._known[kind, ks] = self.joined(draws)
@@ -174,17 +206,18 @@ class Controls:
         """Whether a null is known."""
         return (kind, ks) in self._known or (self.shipped is not None and (kind, ks) in self.shipped.nulls)
 
-    def count(self, kind: str) -> int:
-        """How many controls of a null are measured here."""
-        return min(self._protocol.controls, MIXTURES) if kind == "mixture" else self._protocol.controls
+    def blocks(self, kind: str) -> list[Sequence[int]]:
+        """The controls of a null that are measured here, those together that are measured together."""
+        return blocks(kind, self._protocol.controls)
 
     def measure(self, ks: tuple[int, ...], progress: Callable[[int, int], None]) -> None:
         """Have every constant null that such findings are compared with."""
-        done, total = 0, sum(map(self.count, NULLS))
+        count = {kind: sum(map(len, self.blocks(kind))) for kind in NULLS}
+        done, total = 0, sum(count.values())
         for kind in NULLS:
             progress(done, total)
             self.null(kind, ks, lambda some, done=done: progress(done + some, total))
-            done += self.count(kind)
+            done += count[kind]
         progress(total, total)
 
     def packed(self, key: Mapping[str, Any]) -> ControlPack:
@@ -192,25 +225,20 @@ class Controls:
         wanted = self._wanted
         for kind in NULLS:
             work = partial(self._draws, kind, wanted=wanted)
-            each = in_threads(work, groups(range(self.count(kind))), self.device)
+            each = in_threads(work, self.blocks(kind), self.device)
             for ks, of_all in zip(wanted, zip(*each, strict=True), strict=True):
                 self._known[kind, ks] = self.joined([*itertools.chain(*of_all)])
         return ControlPack(key, {(kind, ks): self.null(kind, ks).arrays for kind in NULLS for ks in wanted})
 
-    def _draws(self, kind: str, indices: Sequence[int], wanted: Sequence[tuple[int, ...]]) -> list[list[Draw]]:
-        """What some constant controls do in the place of different numbers of findings, kept or measured; what these have in common is
-        measured once. All are measured where one is not kept, so that each always has the same company and with it the same last bit."""
-        sets, out = list[Candidate](), list[list[Draw]]()
-        for ks in wanted:
-            found = [Draw.known(self._kept, kind, i, ks) for i in indices]
-            draws = [draw for draw in found if draw is not None]
-            if len(draws) < len(found):
-                sets = sets or self._sets(kind, indices)
-                draws = self._measured(kind, [replace(each, ks=ks) for each in sets])
-                for i, draw in zip(indices, draws, strict=True):
-                    draw.keep(self._kept, kind, i, ks)
-            out.append(draws)
-        return out
+    def _draws(self, kind: str, block: Sequence[int], wanted: Sequence[tuple[int, ...]]) -> Draws:
+        """What constant controls do in the place of different numbers of findings, kept or measured; what these have in common is measured
+        once."""
+        if (known := kept_draws(self._kept, kind, block, wanted)) is not None:
+            return known
+        sets = self._sets(kind, block)
+        draws = [self._measured(kind, [replace(each, ks=ks) for each in sets]) for ks in wanted]
+        kept_draws(self._kept, kind, block, wanted, draws)
+        return draws
 
     def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:
         """How many values of some draws of a file were measured again, and the largest difference; also of the means, which follow from

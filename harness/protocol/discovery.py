@@ -8,7 +8,7 @@ finding is its rank among the controls. The null hypothesis and what it leaves o
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -66,22 +66,8 @@ class Everywhere(NamedTuple):
     test: dict[Aim, float]
     """Effect on test of those that a budget chooses."""
 
-    @property
-    def facts(self) -> list[Any]:
-        """For a file."""
-        return [
-            [[a.strength, *rung] for a, rung in self.ladder.items()],
-            [[a.strength, effect] for a, effect in self.test.items()],
-        ]
 
-    @classmethod
-    def of(cls, facts: list[Any]) -> "Everywhere":
-        """As a file has it."""
-        ladder = {Aim(False, strength): Rung(kl, effect) for strength, kl, effect in facts[0]}
-        return cls(ladder, {Aim(False, strength): effect for strength, effect in facts[1]})
-
-
-BySides = dict[Side, Everywhere]
+Sides = dict[Side, Everywhere]
 
 
 class Panel:
@@ -112,7 +98,7 @@ class Panel:
         self._kept = kept
         self._controls = torch.stack([self._random(i) for i in range(controls)])
         """[controls, d_model] unit directions."""
-        self._known: list[BySides] = []
+        self._known: list[Sides] = []
         """What each does everywhere, once it is measured."""
 
     @property
@@ -124,14 +110,18 @@ class Panel:
         self, findings: Sequence[Finding], progress: Callable[[int, int], None] = lambda done, total: None
     ) -> FalseDiscovery:
         """p-values of the first findings, each alone, and the share of false discoveries."""
-        if not self._known:
-            blocks = groups(range(len(self._controls)))
-            self._known = [each for some in in_threads(self._recall, blocks, self.pair.device) for each in some]
         some = Directions.of(findings[:TOP], self.pair.device)
+        blocks = [] if self._known else groups(range(len(self._controls)))
+        total = len(blocks) + len(some.direction)
+        known: list[Sides] = []
+        for done, measured in enumerate(in_threads(self._block, blocks, self.pair.device), 1):
+            known += measured
+            progress(done, total)
+        self._known = self._known or known
         tests: list[tuple[float, float]] = []
         for tested in in_threads(lambda j: self._test(some, j), range(len(some.direction)), self.pair.device):
             tests.append(tested)
-            progress(len(tests), len(some.direction))
+            progress(len(blocks) + len(tests), total)
         effects, p = map(list, zip(*tests, strict=True))
         n = len(self._controls)
         share = binomtest(sum(x < ALPHA for x in p), len(p))
@@ -163,7 +153,7 @@ class Panel:
                     return effect, stronger / done
         return effect, (1 + stronger) / (1 + n)
 
-    def _effects(self, directions: Tensor, gate: Directions, known: Sequence[BySides]) -> list[float]:
+    def _effects(self, directions: Tensor, gate: Directions, known: Sequence[Sides]) -> list[float]:
         """Mean over budgets and sides of the effect on test of directions [n, d_model]: the best of everywhere and, with a gate, gated."""
         sides = [self._side(directions, gate, [each[side] for each in known], side) for side in SIDES]
         return [sum(some) / len(SIDES) for some in zip(*sides, strict=True)]
@@ -178,20 +168,17 @@ class Panel:
             for each, more, aims in zip(known, on_test, chosen, strict=True)
         ]
 
-    def _recall(self, block: Sequence[int]) -> list[BySides]:
-        """What controls do everywhere, kept or measured: all of a block where one is not kept, so that each has the same company."""
-        kept = self._kept
-        found = [kept.get(KIND, VERSION, index=i) for i in block] if kept else []
-        entries = [e for e in found if e is not None]
-        if len(entries) == len(block):
-            return [{side: Everywhere.of(e.facts[side]) for side in SIDES} for e in entries]
-        measured = self._everywhere(self._controls[list(block)])
-        for i, each in zip(block, measured, strict=True):
-            if kept:
-                kept.put(KIND, VERSION, facts={side: of.facts for side, of in each.items()}, index=i)
-        return measured
+    def _block(self, block: Sequence[int]) -> list[Sides]:
+        """What controls do everywhere, kept or measured."""
+        if (entry := self._kept.get(KIND, VERSION, block=list(block)) if self._kept else None) is not None:
+            return [{side: _everywhere(*each[side]) for side in SIDES} for each in entry.facts]
+        found = self._everywhere(self._controls[list(block)])
+        if self._kept:
+            facts = [{side: [_plain(of.ladder), _plain(of.test)] for side, of in each.items()} for each in found]
+            self._kept.put(KIND, VERSION, facts=facts, block=list(block))
+        return found
 
-    def _everywhere(self, directions: Tensor) -> list[BySides]:
+    def _everywhere(self, directions: Tensor) -> list[Sides]:
         """What directions [n, d_model] do without a gate."""
         found: dict[Side, list[Everywhere]] = {}
         for side in SIDES:
@@ -256,3 +243,15 @@ class Panel:
         key = hashlib.sha256(f"false discovery {index}".encode()).digest()[:7]  # no method's seed can meet it
         noise = torch.randn(self.pair.d_model, generator=torch.Generator().manual_seed(int.from_bytes(key)))
         return unit(noise).to(self.pair.device)
+
+
+def _plain(of: Mapping[Aim, Any]) -> list[Any]:
+    """For a file."""
+    return [[aim.strength, value] for aim, value in of.items()]
+
+
+def _everywhere(ladder: Sequence[Any], test: Sequence[Any]) -> Everywhere:
+    """As a file has it."""
+    return Everywhere(
+        {Aim(False, strength): Rung(*rung) for strength, rung in ladder}, {Aim(False, s): effect for s, effect in test}
+    )

@@ -139,7 +139,7 @@ class Rows:
     def edited(self, edits: Edits) -> Iterator[Read]:
         """What is read of every tree that an edit moves."""
         for part in self.parts:
-            moves = torch.stack([move(part.h) for move in edits.moves]).masked_fill(part.still[..., None], 0.0)
+            moves = torch.stack([move(part.h) for move in edits.moves]).masked_fill_(part.still[..., None], 0.0)
             which = torch.tensor(edits.which, device=moves.device)
             lengths = torch.tensor(edits.lengths, dtype=moves.dtype, device=moves.device)
             touched = ((moves != 0).any(-1).any(-1)[which] & (lengths != 0)[:, None]).T.nonzero()

@@ -158,7 +158,8 @@ class Procedure:
         """
         side = SIDES[name]
         chosen = [self._chosen(points) for points in self.points(name, candidates)]
-        costs = self._of(f"{side} {'brief' if candidates[0].random else 'collateral'}", candidates, chosen)
+        [random] = {c.random for c in candidates}
+        costs = self._of(f"{side} {'brief' if random else 'collateral'}", candidates, chosen)
         best = [[self._best(cost, tau) for tau in self._protocol.budgets_nats] for cost in costs]
         kept = [list(dict.fromkeys(p for p in points if p)) for points in best]
         on_test = self._of(f"{side} test", candidates, kept)
@@ -270,9 +271,9 @@ class Procedure:
         missing = [(c, some) for c, asked in zip(candidates, options, strict=True) if (some := c.unknown(what, asked))]
         if missing:
             made = joined([edits(some, c.directions, scale) for c, some in missing])
-            values = iter(self._measure(kind, run, made))
-            for c, some in missing:
-                c.known.update(((what, o), next(values)) for o in some)
+            places = [(c.known, (what, o)) for c, some in missing for o in some]
+            for (known, at), value in zip(places, self._measure(kind, run, made), strict=True):
+                known[at] = value
         return [{o: c.known[what, o] for o in asked} for c, asked in zip(candidates, options, strict=True)]
 
     def _measure(self, kind: str, run: CleanRun, made: Edits) -> Sequence[Any]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffbench.harness.cache import Cache, Kept
 from diffbench.harness.pairs.interventions import Directions, Edits, Option, unit
-from diffbench.harness.protocol.controls import Draw, control, mixture
+from diffbench.harness.protocol.controls import Draw, blocks, control, kept_draws, mixture
 from diffbench.harness.protocol.procedure import Candidate, Procedure, mean_effects
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.baselines import RandomDirections
@@ -67,6 +67,12 @@ def test_what_is_known_of_a_candidate_is_not_measured_again_and_each_has_its_own
     assert list(procedure._measured("base dev", [one], [OPTIONS[:1] * 2])[0]) == OPTIONS[:1] and len(asked) == 6
 
 
+def test_blocks_hold_each_control_once_and_no_more_than_there_are() -> None:
+    assert [list(b) for b in blocks("isotropic", 10)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [list(b) for b in blocks("mixture", 10)] == [[0, 1, 2, 3], [4, 5, 6, 7]] and not blocks("mixture", 0)
+    assert [list(b) for b in blocks("mixture", 3)] == [[0, 1, 2]]
+
+
 def test_controls_do_together_what_each_does_alone(stage: Stage) -> None:
     """Under gates and without: 1e-5 of an effect is rounding, and a control that got another's moves would be far off."""
     drawn = torch.randn(2, 128, generator=torch.Generator().manual_seed(0))
@@ -81,14 +87,14 @@ def test_controls_do_together_what_each_does_alone(stage: Stage) -> None:
         assert len({float(mean_effects(each)["necessity"].sum()) for each in alone}) == 2
 
 
-def test_a_draw_comes_back_to_the_last_bit_and_for_its_own_place_alone(tmp_path: Path) -> None:
-    kept = Kept(Cache(tmp_path), "taboo/gold-narrow", {"pair": 1})
+def test_draws_come_back_to_the_last_bit_and_for_their_own_place_alone(tmp_path: Path) -> None:
+    kept, ks = Kept(Cache(tmp_path), "taboo/gold-narrow", {"pair": 1}), (1, 3)
     draw = Draw({"sufficiency": np.array([0.1, 1 / 3]), "necessity": np.array([-2e-9, np.pi])}, 1 / 7)
-    draw.keep(kept, "isotropic", 0, (1, 3))
-    found = Draw.known(kept, "isotropic", 0, (1, 3))
-    assert found is not None and found.volume == draw.volume
+    kept_draws(kept, "isotropic", [0], [ks], [[draw]])
+    [[found]] = kept_draws(kept, "isotropic", [0], [ks]) or [[]]
+    assert found.volume == draw.volume
     assert all(np.array_equal(found.effects[side], draw.effects[side]) for side in draw.effects)
-    for other in (("mixture", 0, (1, 3)), ("isotropic", 1, (1, 3)), ("isotropic", 0, (1,))):
-        assert Draw.known(kept, *other) is None
-    draw.keep(None, "isotropic", 0, (1, 3))
-    assert Draw.known(None, "isotropic", 0, (1, 3)) is None
+    others: list[Any] = [("mixture", [0], [ks]), ("isotropic", [0, 1], [ks]), ("isotropic", [0], [ks, (1,)])]
+    assert [kept_draws(kept, *other) for other in others] == [None] * 3
+    assert kept_draws(None, "isotropic", [0], [ks], [[draw]]) == [[draw]]
+    assert kept_draws(None, "isotropic", [0], [ks]) is None

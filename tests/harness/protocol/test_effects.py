@@ -134,14 +134,22 @@ def test_a_control_has_no_more_directions_than_the_findings_it_stands_for(stage:
 
 
 def taken(points: list[Point], high: dict[float, float], budgets: Sequence[float] = (0.01, 0.1, 1.0)) -> list[Taken]:
-    """What budgets keep of options whose cost on test has this upper end, by strength; on test each gains .1."""
+    """What budgets keep of options whose cost on test has this upper end, by strength; on test only they are asked, and gain .1."""
     run: Any = SimpleNamespace(gap=np.ones(2), rates=torch.tensor([0.2, 0.4]))
     procedure = Procedure({("base", "test"): run}, SHORT.model_copy(update={"budgets_nats": tuple(budgets)}))
     says = {"base test": lambda s: [0.1, 0.1, 0.3], "base collateral": lambda s: [0.9 * high[s], high[s]]}
     here: Any = procedure
     here.points = lambda name, candidates: [points]
-    here._measured = lambda what, candidates, options: [{o: says[what](o.strength) for o in some} for some in options]
-    return procedure.taken("sufficiency", [SimpleNamespace(random=False)])[0]  # type: ignore[list-item]
+    asked: dict[str, set[float]] = {}
+
+    def measured(what: str, candidates: object, options: Sequence[Sequence[Option]]) -> list[dict[Option, list[float]]]:
+        asked[what] = {o.strength for some in options for o in some}
+        return [{o: says[what](o.strength) for o in some} for some in options]
+
+    here._measured = measured
+    found = procedure.taken("sufficiency", [SimpleNamespace(random=False)])[0]  # type: ignore[list-item]
+    assert asked["base test"] == {t.point.option.strength for t in found if t.point}
+    return found
 
 
 def option(strength: float, gain: float, kl: float) -> Point:

@@ -72,7 +72,7 @@ def test_false_discoveries_are_the_same_cold_warm_and_without(
     few = stage.organism.at(None, 6).behaviour
 
     def panel(kept: Kept | None) -> Panel:
-        return Panel(stage.pair, few, stage.texts, TINY, controls=4, kept=kept)
+        return Panel(stage.pair, few, stage.texts, TINY, controls=5, kept=kept)
 
     noise = torch.randn(3, 128, generator=torch.Generator().manual_seed(0))
     plain = [Finding(d) for d in noise]
