@@ -53,8 +53,9 @@ class Independent:
         self.scale = {side: float(h.norm(dim=1).mean()) for side, h in ordinary.items()}
         self.centre = ordinary["base"].mean(0)
         self.clean = {(side, split): self.run(side, self.text[split][0]) for side in SIDES for split in TOKENS}
-        self.b = {(side, split): self.rates(side, split) for side in SIDES for split in TOKENS}
-        self.gap = {split: (self.b["base", split] - self.b["tuned", split]).abs() for split in TOKENS}
+        self.by_choices = organism.behaviour.distance == "choices"
+        self.b = {(side, split): self.said(side, split) for side in SIDES for split in TOKENS}
+        self.gap = {split: self.distance(split, *(self.b[side, split] for side in SIDES)) for split in TOKENS}
 
     def ask(self, prompts: Any) -> Any:
         rows, index, names = dict[tuple[int, ...], int](), list[tuple[int, int, int, int]](), list[tuple[int, bool]]()
@@ -87,10 +88,17 @@ class Independent:
         handle.remove()
         return out
 
-    def rates(self, side: str, split: str, edit: Any = lambda h: h) -> torch.Tensor:
+    def said(self, side: str, split: str, edit: Any = lambda h: h) -> torch.Tensor:
+        """Rates [prompts], or shares [continuations]."""
         ids, (row, at, token, which), (prompt, wanted), n = self.asked[split]
         mass = torch.zeros(len(prompt)).index_add(0, which, self.run(side, ids, edit)[row, at, token]).exp()
-        return torch.zeros(n).index_add(0, prompt, mass * wanted) / torch.zeros(n).index_add(0, prompt, mass)
+        share = mass / torch.zeros(n).index_add(0, prompt, mass)[prompt]
+        return share if self.by_choices else torch.zeros(n).index_add(0, prompt, share * wanted)
+
+    def distance(self, split: str, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """[prompts]."""
+        apart, (_, _, (prompt, _), n) = (one - other).abs(), self.asked[split]
+        return torch.zeros(n).index_add(0, prompt, apart) / 2 if self.by_choices else apart
 
     def edit(self, side: str, kind: Kind, strength: float) -> Any:
         (d, read, threshold), op, k, gated = self.sets[kind[0]], *kind[1:]
@@ -141,8 +149,8 @@ class Independent:
 
     @functools.cache  # noqa: B019
     def effect(self, split: str, side: str, kind: Kind, strength: float) -> torch.Tensor:
-        away = self.rates(side, split, self.edit(side, kind, strength)) - self.b[SIDES[side][0], split]
-        return self.gap[split] - away.abs()
+        after = self.said(side, split, self.edit(side, kind, strength))
+        return self.gap[split] - self.distance(split, after, self.b[SIDES[side][0], split])
 
     def share(self, split: str, effect: torch.Tensor) -> float:
         on = self.gap[split] >= 0.1
@@ -169,7 +177,7 @@ class Independent:
         sets = list(self.sets)[:17] if gated else self.sets  # the findings, and 16 controls
         r = {name: self.taken(side, [(name, op, k, gated) for k in ks for op in SIDES[side][1]]) for name in sets}
         other = self.residual(SIDES[side][0], self.asked["test"][0])
-        away = self.rates(side, "test", lambda h: other) - self.b[SIDES[side][0], "test"]
-        raw, oracle = (self.share("test", e) for e in (r.pop("findings"), self.gap["test"] - away.abs()))
+        away = self.distance("test", self.said(side, "test", lambda h: other), self.b[SIDES[side][0], "test"])
+        raw, oracle = (self.share("test", e) for e in (r.pop("findings"), self.gap["test"] - away))
         zero = max(0.0, self.share("test", torch.stack(list(r.values())).mean(0)))
         return (raw - zero) / (oracle - zero)
