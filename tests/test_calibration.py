@@ -28,6 +28,7 @@ def test_the_causal_share_of_the_truth_is_one_and_at_right_angles_zero(known: ca
     assert known.causal_share(several) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_remembered_controls_are_those_that_would_be_measured(known: calibration.Known) -> None:
     fast = known.scorer(TINY)
     slow = Scorer(known.stage.pair, known.stage.organism.behaviour, known.stage.texts, TINY)

@@ -91,6 +91,7 @@ def test_json_is_only_the_result(tmp_path: Path) -> None:
     assert "0.99" in bench("verify", str(folder), code=4)
 
 
+@pytest.mark.slow
 def test_a_third_party_file_runs_and_reaches_the_leaderboard(tmp_path: Path) -> None:
     (tmp_path / "my_method.py").write_text(METHOD)
     assert "last_token" in bench("run", "-m", "./my_method.py,random,oracle", "-o", "taboo")

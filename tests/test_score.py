@@ -55,6 +55,7 @@ def test_a_file_scores_as_the_method_that_returns_it() -> None:
     assert by_file["identity"]["method"] == "mine" and by_file["cost"]["tokens"] == 0
 
 
+@pytest.mark.slow
 def test_the_row_is_found_again_verified_listed_and_tabulated() -> None:
     write(claims=json.dumps(["It says gold."]))
     bench("score", "mine.safetensors", "-o", FOX)

@@ -145,6 +145,7 @@ def ndif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Ndif, Non
         yield ndif
 
 
+@pytest.mark.slow
 def test_ndif_runs_both_sides_under_their_names(tmp_path: Path, ndif: Ndif) -> None:
     source = PairSource(tmp_path / "base", tmp_path / "adapter")
     pair = load_pair(source, layer=2, backend="nnsight", remote=GIVEN)

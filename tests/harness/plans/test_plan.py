@@ -206,6 +206,7 @@ def test_scoring_takes_as_long_as_its_workers_and_no_less_than_the_findings() ->
     assert (scored(2.0, 1.0), scored(8.0, 0.0)) == (1.0 + 9.0, 1.0 + 8.0)
 
 
+@pytest.mark.slow
 def test_a_method_of_somebody_elses_is_rehearsed_in_a_process_of_its_own(stage: Stage, tmp_path: Path) -> None:
     body = (
         "held = list(problem.activations('chat', tokens=20_000))\nreturn DiffResult([Finding(held[0].residuals[0, 0])])"

@@ -47,7 +47,6 @@ def test_random_findings_are_no_discoveries(taboo: Panel) -> None:
     assert again.p == found[0].p
 
 
-@pytest.mark.slow
 def test_the_direction_that_causes_the_behaviour_is_a_discovery(taboo: Panel, stage: Stage) -> None:
     problem = Problem(stage.pair, stage.texts, stage.organism.behaviour.of("dev"), "supervised", 0, Budget(tokens=4000))
     truth = Supervised(SupervisedConfig()).diff(problem).findings[0]

@@ -54,7 +54,7 @@ def test_the_far_device_refuses_what_a_real_one_refuses() -> None:
 @pytest.mark.parametrize(
     ("device", "name"),
     [pytest.param("cuda", n, marks=pytest.mark.slow if n == "delta" else ()) for n in METHODS]
-    + [("mps", n) for n in WITHOUT_FLOAT64],
+    + [pytest.param("mps", n, marks=pytest.mark.slow if n == "l1" else ()) for n in WITHOUT_FLOAT64],
 )
 def test_a_method_finds_there_what_it_finds_here(
     stage: Stage, device: str, name: str, monkeypatch: pytest.MonkeyPatch

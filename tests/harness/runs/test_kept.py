@@ -45,6 +45,7 @@ def findings(n: int, gated: bool, seed: int = 0) -> Directions:
     return Directions.of([Finding(d, Gate(d.flip(0), 1.0) if gated else None) for d in noise])
 
 
+@pytest.mark.slow
 def test_scores_and_all_behind_them_are_the_same_cold_warm_and_without(stage: Stage, kept: Kept) -> None:
     """Whatever was kept by other findings before: more or fewer, gated or not."""
     asked = [findings(2, True), findings(16, False), findings(2, False)]

@@ -129,6 +129,7 @@ def without_sink(at: int) -> Stream:
     return stream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 17], ids=["first position", "outlier inside a text"])
 @pytest.mark.parametrize("method", ["batch_topk", "delta"])
 def test_a_sink_does_not_decide_what_a_dictionary_explains(method: str, at: int) -> None:

@@ -144,6 +144,7 @@ def test_a_prompt_longer_than_the_model_reads_is_refused_by_number(
     assert "prompt 3: a text of " in str(result.reason) and "made to read 128" in str(result.reason)
 
 
+@pytest.mark.slow
 def test_the_embedded_tier_says_nothing_of_its_texts(tmp_path: Path, organism: Organism) -> None:
     (result,) = ran(tmp_path / "runs", [organism], "random")
     assert result.text is None and result.left_out is None

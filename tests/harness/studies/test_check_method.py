@@ -283,6 +283,7 @@ def test_anchors_and_baselines_are_well_behaved(name: str) -> None:
     assert failed(check_method(load_method(name))) == {}
 
 
+@pytest.mark.slow
 def test_the_command_prints_writes_json_and_exits_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()

@@ -131,6 +131,7 @@ def test_only_the_hooked_block_and_only_training_is_ablated(pair: Pair, model: A
     assert torch.equal(outputs(model)[1], clean)
 
 
+@pytest.mark.slow
 def test_nothing_out_of_reach_changes_no_bit_of_training(small: Organism, scratch: Path) -> None:
     """An empty subspace goes through the same hook; the scale is the calibrated one, set before the weights are rounded."""
     origin = Origin.of(small.name)
@@ -158,6 +159,7 @@ def test_nothing_out_of_reach_changes_no_bit_of_training(small: Organism, scratc
     assert any(not torch.equal(one[k], empty[k]) for k in plain)
 
 
+@pytest.mark.slow
 def test_the_record_follows_its_formulas(
     tmp_path: Path, small: Organism, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

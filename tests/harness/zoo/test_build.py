@@ -207,6 +207,7 @@ def test_a_family_file_is_built_once_and_verified(tmp_path: Path) -> None:
     assert said[2].startswith("mood/proud-narrow is there")
 
 
+@pytest.mark.slow
 def test_a_changed_family_is_built_again(tmp_path: Path) -> None:
     random_nano(tmp_path / "zoo")
     path = write_family("mood", tmp_path)
