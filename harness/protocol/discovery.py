@@ -94,8 +94,7 @@ class Panel:
         self._clean |= {(side, "test"): run for side, run in CleanRun.both(pair, test, [], first).items()}
         self._scale = {side: self._clean[side, "dev"].scale for side in SIDES}
         ladder = [protocol.strengths, protocol.budgets_nats, protocol.aim]
-        kept = kept.but(ladder=ladder, read=text.sha256) if kept else None
-        self._kept = kept
+        self._kept = kept.but(ladder=ladder, read=text.sha256) if kept else None
         self._controls = torch.stack([self._random(i) for i in range(controls)])
         """[controls, d_model] unit directions."""
         self._known: list[Sides] = []
@@ -171,7 +170,7 @@ class Panel:
     def _block(self, block: Sequence[int]) -> list[Sides]:
         """What controls do everywhere, kept or measured."""
         if (entry := self._kept.get(KIND, VERSION, block=list(block)) if self._kept else None) is not None:
-            return [{side: _everywhere(*each[side]) for side in SIDES} for each in entry.facts]
+            return [{side: _read(*each[side]) for side in SIDES} for each in entry.facts]
         found = self._everywhere(self._controls[list(block)])
         if self._kept:
             facts = [{side: [_plain(of.ladder), _plain(of.test)] for side, of in each.items()} for each in found]
@@ -250,7 +249,7 @@ def _plain(of: Mapping[Aim, Any]) -> list[Any]:
     return [[aim.strength, value] for aim, value in of.items()]
 
 
-def _everywhere(ladder: Sequence[Any], test: Sequence[Any]) -> Everywhere:
+def _read(ladder: Sequence[Any], test: Sequence[Any]) -> Everywhere:
     """As a file has it."""
     return Everywhere(
         {Aim(False, strength): Rung(*rung) for strength, rung in ladder}, {Aim(False, s): effect for s, effect in test}
