@@ -16,7 +16,7 @@ import torch
 from ...methods.coder.fitting import DictionaryConfig, rereads
 from ...methods.contract import Batch, Budget, DiffProblem, DiffResult, Outputs, Text, check_findings
 from ..cache import Kept
-from ..protocol.controls import NULLS, TOGETHER, blocks, groups, kept_draws
+from ..protocol.controls import NULLS, TOGETHER, Place, blocks, groups
 from ..protocol.discovery import CONTROLS, Panel
 from ..runs.cell import Cell
 from ..runs.harvest import Memory
@@ -209,7 +209,7 @@ class Rehearsal:
 
 
 def small(stage: Stage) -> Stage:
-    """The same pair with a control for each worker, but as many as are measured together; nothing of it kept."""
+    """The same pair with a control for each worker, and at least as many as are measured together; nothing of it kept."""
     workers = torch.get_num_threads() if stage.pair.device.type == "cpu" else 1
     protocol = stage.protocol.model_copy(update={"controls": min(max(workers, TOGETHER), stage.protocol.controls)})
     fresh = Stage(stage.organism, stage.pair, stage.texts, protocol, stage.load_s)
@@ -299,5 +299,5 @@ def _unknown(diff: DiffResult, stage: Stage, controls: int, kept: Kept | None) -
         for kind in NULLS
         if not scorer.controls.has(kind, ks)
         for block in blocks(kind, controls)
-        if kept_draws(of, kind, block, [ks]) is None
+        if Place(of, kind, block, [ks]).get() is None
     )

@@ -101,24 +101,35 @@ Draws = list[list[Draw]]
 """Of a block, in the place of each number of findings."""
 
 
-def kept_draws(
-    kept: Kept | None, null: str, block: Sequence[int], wanted: Sequence[tuple[int, ...]], measured: Draws | None = None
-) -> Draws | None:
-    """What is kept of a block, or what is to be.
+@dataclass(frozen=True)
+class Place:
+    """Where a block's draws are kept between runs.
 
     Args:
-        kept: for one pair, these prompts and these texts; None: nothing is.
-        wanted: numbers of directions, of each number of findings that was measured in one go.
-        measured: written down, if given.
+        kept: for one pair, these prompts and these texts; None: nowhere.
+        null: one of `NULLS`.
+        block: the controls that are measured together.
+        wanted: numbers of directions, of each number of findings that is measured in one go.
     """
-    if kept is None:
-        return measured
-    key: dict[str, Any] = {"null": null, "block": list(block), "ks": [list(ks) for ks in wanted]}
-    if measured is not None:
-        kept.put(KIND, VERSION, facts=[[draw.facts for draw in draws] for draws in measured], **key)
-        return measured
-    entry = kept.get(KIND, VERSION, **key)
-    return [[Draw.of(facts) for facts in draws] for draws in entry.facts] if entry else None
+
+    kept: Kept | None
+    null: str
+    block: Sequence[int]
+    wanted: Sequence[tuple[int, ...]]
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {"null": self.null, "block": list(self.block), "ks": [list(ks) for ks in self.wanted]}
+
+    def get(self) -> Draws | None:
+        """What is kept."""
+        entry = self.kept.get(KIND, VERSION, **self._key) if self.kept else None
+        return [[Draw.of(facts) for facts in draws] for draws in entry.facts] if entry else None
+
+    def put(self, draws: Draws) -> None:
+        """Keep it for other runs."""
+        if self.kept:
+            self.kept.put(KIND, VERSION, facts=[[draw.facts for draw in some] for some in draws], **self._key)
 
 
 @dataclass(frozen=True)
@@ -233,11 +244,12 @@ class Controls:
     def _draws(self, kind: str, block: Sequence[int], wanted: Sequence[tuple[int, ...]]) -> Draws:
         """What constant controls do in the place of different numbers of findings, kept or measured; what these have in common is measured
         once."""
-        if (known := kept_draws(self._kept, kind, block, wanted)) is not None:
+        place = Place(self._kept, kind, block, wanted)
+        if (known := place.get()) is not None:
             return known
         sets = self._sets(kind, block)
         draws = [self._measured(kind, [replace(each, ks=ks) for each in sets]) for ks in wanted]
-        kept_draws(self._kept, kind, block, wanted, draws)
+        place.put(draws)
         return draws
 
     def measured_again(self, pack: ControlPack, sample: int) -> tuple[int, float]:

@@ -8,7 +8,7 @@ finding is its rank among the controls. The null hypothesis and what it leaves o
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -66,8 +66,18 @@ class Everywhere(NamedTuple):
     test: dict[Aim, float]
     """Effect on test of those that a budget chooses."""
 
+    @property
+    def facts(self) -> tuple[list[Any], list[Any]]:
+        """For a file."""
+        return [*self.ladder.items()], [*self.test.items()]
 
-Sides = dict[Side, Everywhere]
+    @classmethod
+    def of(cls, ladder: Sequence[Any], test: Sequence[Any]) -> "Everywhere":
+        """As a file has it."""
+        return cls({Aim(*aim): Rung(*rung) for aim, rung in ladder}, {Aim(*aim): effect for aim, effect in test})
+
+
+OfSides = dict[Side, Everywhere]
 
 
 class Panel:
@@ -97,7 +107,7 @@ class Panel:
         self._kept = kept.but(ladder=ladder, read=text.sha256) if kept else None
         self._controls = torch.stack([self._random(i) for i in range(controls)])
         """[controls, d_model] unit directions."""
-        self._known: list[Sides] = []
+        self._known: list[OfSides] = []
         """What each does everywhere, once it is measured."""
 
     @property
@@ -112,7 +122,7 @@ class Panel:
         some = Directions.of(findings[:TOP], self.pair.device)
         blocks = [] if self._known else groups(range(len(self._controls)))
         total = len(blocks) + len(some.direction)
-        known: list[Sides] = []
+        known: list[OfSides] = []
         for done, measured in enumerate(in_threads(self._block, blocks, self.pair.device), 1):
             known += measured
             progress(done, total)
@@ -152,7 +162,7 @@ class Panel:
                     return effect, stronger / done
         return effect, (1 + stronger) / (1 + n)
 
-    def _effects(self, directions: Tensor, gate: Directions, known: Sequence[Sides]) -> list[float]:
+    def _effects(self, directions: Tensor, gate: Directions, known: Sequence[OfSides]) -> list[float]:
         """Mean over budgets and sides of the effect on test of directions [n, d_model]: the best of everywhere and, with a gate, gated."""
         sides = [self._side(directions, gate, [each[side] for each in known], side) for side in SIDES]
         return [sum(some) / len(SIDES) for some in zip(*sides, strict=True)]
@@ -167,17 +177,17 @@ class Panel:
             for each, more, aims in zip(known, on_test, chosen, strict=True)
         ]
 
-    def _block(self, block: Sequence[int]) -> list[Sides]:
+    def _block(self, block: Sequence[int]) -> list[OfSides]:
         """What controls do everywhere, kept or measured."""
         if (entry := self._kept.get(KIND, VERSION, block=list(block)) if self._kept else None) is not None:
-            return [{side: _read(*each[side]) for side in SIDES} for each in entry.facts]
+            return [{side: Everywhere.of(*each[side]) for side in SIDES} for each in entry.facts]
         found = self._everywhere(self._controls[list(block)])
         if self._kept:
-            facts = [{side: [_plain(of.ladder), _plain(of.test)] for side, of in each.items()} for each in found]
+            facts = [{side: of.facts for side, of in each.items()} for each in found]
             self._kept.put(KIND, VERSION, facts=facts, block=list(block))
         return found
 
-    def _everywhere(self, directions: Tensor) -> list[Sides]:
+    def _everywhere(self, directions: Tensor) -> list[OfSides]:
         """What directions [n, d_model] do without a gate."""
         found: dict[Side, list[Everywhere]] = {}
         for side in SIDES:
@@ -242,15 +252,3 @@ class Panel:
         key = hashlib.sha256(f"false discovery {index}".encode()).digest()[:7]  # no method's seed can meet it
         noise = torch.randn(self.pair.d_model, generator=torch.Generator().manual_seed(int.from_bytes(key)))
         return unit(noise).to(self.pair.device)
-
-
-def _plain(of: Mapping[Aim, Any]) -> list[Any]:
-    """For a file."""
-    return [[aim.strength, value] for aim, value in of.items()]
-
-
-def _read(ladder: Sequence[Any], test: Sequence[Any]) -> Everywhere:
-    """As a file has it."""
-    return Everywhere(
-        {Aim(False, strength): Rung(*rung) for strength, rung in ladder}, {Aim(False, s): effect for s, effect in test}
-    )

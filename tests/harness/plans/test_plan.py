@@ -17,7 +17,7 @@ from diffbench.harness.plans import plan as plan_module
 from diffbench.harness.plans.passes import scored_positions
 from diffbench.harness.plans.plan import CellPlan, Plan, _cell, forecast
 from diffbench.harness.plans.rehearsal import Read, Rehearsal, Rehearsed, _unknown, rehearse, small
-from diffbench.harness.protocol.controls import NULLS, Draw, kept_draws
+from diffbench.harness.protocol.controls import NULLS, Draw, Place
 from diffbench.harness.records.control_pack import ControlPack
 from diffbench.harness.runs.cell import Cell
 from diffbench.harness.runs.problem import Problem, Written
@@ -246,7 +246,7 @@ def test_controls_that_are_kept_or_came_with_the_organism_are_not_planned(stage:
     assert _unknown(diff, cell_stage, 5, kept) == 10 == _unknown(diff, cell_stage, 5, None)
     nothing = Draw({"sufficiency": np.zeros(3), "necessity": np.zeros(3)}, 0.0)
     for null, block in (("isotropic", range(4)), ("mixture", range(8, 12))):  # these are beyond what the run measures
-        kept_draws(kept.but(**scorer.read_as), null, block, [ks], [[nothing] * 4])
+        Place(kept.but(**scorer.read_as), null, block, [ks]).put([[nothing] * 4])
     assert _unknown(diff, cell_stage, 5, kept) == 6
     assert _unknown(DiffResult([], patch=True), cell_stage, 5, kept) == 0
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffbench.harness.cache import Cache, Kept
 from diffbench.harness.pairs.interventions import Directions, Edits, Option, unit
-from diffbench.harness.protocol.controls import Draw, blocks, control, kept_draws, mixture
+from diffbench.harness.protocol.controls import Draw, Place, blocks, control, mixture
 from diffbench.harness.protocol.procedure import Candidate, Procedure, mean_effects
 from diffbench.harness.runs.stage import Stage
 from diffbench.methods.baselines import RandomDirections
@@ -90,11 +90,12 @@ def test_controls_do_together_what_each_does_alone(stage: Stage) -> None:
 def test_draws_come_back_to_the_last_bit_and_for_their_own_place_alone(tmp_path: Path) -> None:
     kept, ks = Kept(Cache(tmp_path), "taboo/gold-narrow", {"pair": 1}), (1, 3)
     draw = Draw({"sufficiency": np.array([0.1, 1 / 3]), "necessity": np.array([-2e-9, np.pi])}, 1 / 7)
-    kept_draws(kept, "isotropic", [0], [ks], [[draw]])
-    [[found]] = kept_draws(kept, "isotropic", [0], [ks]) or [[]]
+    Place(kept, "isotropic", [0], [ks]).put([[draw]])
+    [[found]] = Place(kept, "isotropic", [0], [ks]).get() or [[]]
     assert found.volume == draw.volume
     assert all(np.array_equal(found.effects[side], draw.effects[side]) for side in draw.effects)
     others: list[Any] = [("mixture", [0], [ks]), ("isotropic", [0, 1], [ks]), ("isotropic", [0], [ks, (1,)])]
-    assert [kept_draws(kept, *other) for other in others] == [None] * 3
-    assert kept_draws(None, "isotropic", [0], [ks], [[draw]]) == [[draw]]
-    assert kept_draws(None, "isotropic", [0], [ks]) is None
+    assert [Place(kept, *other).get() for other in others] == [None] * 3
+    nowhere = Place(None, "isotropic", [0], [ks])
+    nowhere.put([[draw]])
+    assert nowhere.get() is None
