@@ -288,7 +288,7 @@ def plot(result: Result) -> "Figure":
         )
     import matplotlib.pyplot as plt  # only with pyplot does a notebook show figures; closed, it shows this one once
 
-    figure = plt.figure(figsize=SIZE, layout="constrained")
+    figure = plt.figure(figsize=SIZE)
     dose_response(result, figure)
     plt.close(figure)
     return figure

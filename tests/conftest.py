@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffbench.harness.pairs.loading import load_pair
+from diffbench.harness.protocol.identification import Reader
 from diffbench.harness.protocol.prompts import choices, log_masses
 from diffbench.harness.records.settings import Protocol
 from diffbench.harness.runs.stage import Stage
@@ -43,9 +44,15 @@ def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def _cache_of_its_own(_no_cache_of_the_user: None) -> Iterator[None]:
-    """What a test has changed about the instrument reaches no other test."""
+    """What a test has changed about the instrument reaches no other test.
+
+    What random directions say of an organism's candidates is kept: no test changes how that is read, and it takes longer than the rest.
+    """
+    kept = cache_folder() / "cache"
     yield
-    shutil.rmtree(cache_folder() / "cache", ignore_errors=True)
+    for folder in kept.iterdir() if kept.is_dir() else ():
+        if folder.name != Reader.KIND:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -73,12 +73,17 @@ def _sources(start: Path) -> set[Path]:
         path = todo.pop()
         if path not in found and path.is_file():
             found.add(path)
-            tree = ast.parse(path.read_bytes())
-            for_types = {id(n) for node in ast.walk(tree) if _is_for_types(node) for n in ast.walk(node)}
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
-                    todo += _imports(node, path)
+            todo += _imported(path)
     return {path for path in found if path.is_relative_to(ROOT)}
+
+
+@functools.cache  # most files are those of every method
+def _imported(path: Path) -> tuple[Path, ...]:
+    """Files that a file may import when it runs."""
+    nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    for_types = {id(n) for node in nodes if _is_for_types(node) for n in ast.walk(node)}
+    froms = (node for node in nodes if isinstance(node, ast.ImportFrom) and id(node) not in for_types)
+    return tuple(file for node in froms for file in _imports(node, path))
 
 
 def _is_for_types(node: ast.AST) -> bool:

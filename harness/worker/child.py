@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,8 +34,9 @@ MOST_TEXT = 4000
 """Longest message about a failure."""
 
 
+@cache
 def warm() -> None:
-    """Import the built-in methods, what a tokenizer needs and what the first optimiser imports, before any is known."""
+    """Once, import the built-in methods, what a tokenizer needs and what the first optimiser imports, before any is known."""
     import torch._dynamo  # noqa: F401  # pyright: ignore[reportUnusedImport]
     from transformers import PreTrainedTokenizerFast  # noqa: F401  # pyright: ignore[reportUnusedImport]
 

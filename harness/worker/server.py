@@ -32,9 +32,9 @@ def main() -> None:
     _control_process(_SUBREAPER, 1)
     from . import child
 
-    if not select.select([control], [], [], 0)[0]:
-        child.warm()
     while True:
+        if not select.select([control], [], [], 0)[0]:
+            child.warm()  # a first method that is asked for sooner does not wait for it; the next ones find it done
         asked, files, *_ = socket.recv_fds(control, 1, 3)
         if not asked:
             return

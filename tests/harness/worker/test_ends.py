@@ -122,6 +122,14 @@ while True:
     assert not psutil.Process(servers.server().pid).children(recursive=True)
 
 
+def test_only_a_first_method_that_could_not_wait_imports_for_itself(tmp_path: Path) -> None:
+    servers.server().close()
+    assert run(method(tmp_path, MEAN)).findings  # asked for at once
+    time.sleep(0.5)  # the next is asked for while everything is imported, and waits for it
+    needed = "assert {'transformers', 'torch._dynamo'} <= set(sys.modules)\n"
+    assert run(method(tmp_path, needed + MEAN)).findings
+
+
 def test_what_a_method_started_ends_with_it(tmp_path: Path) -> None:
     child = "subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
     assert run(method(tmp_path, child + MEAN)).findings
