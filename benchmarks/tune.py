@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.harness.records.result import Result
+from diffbench.harness.records.result import FINISHED, Result
 from diffbench.leaderboard.pages.text_formats import markdown_table
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError
@@ -221,7 +221,7 @@ def _cells(
         with silenced(False):
             results = list(run(replace(work, cells=[*cells.values()], cache=Cache.of_user()), Quiet(), str))
         for i, result in zip(cells, results, strict=True):
-            found[i] = Measured(i, isolation(result), result.status in ("ok", "not_applicable"))
+            found[i] = Measured(i, isolation(result), result.status in FINISHED)
     return {(method, _key(s), organism, seed): found[i] for s, i in zip(wanted, ids, strict=True)}
 
 

@@ -22,7 +22,7 @@ from ..diffs.record import DIFF, NOT_SCORED, read
 from ..protocol.consistency import counted
 from ..records.identity import sha256_json
 from ..records.reading import prompts_sha256
-from ..records.result import Result
+from ..records.result import FINISHED, Result
 from ..runs.dictionaries import load, of_run
 from ..runs.folder import FINDINGS, RESULT, read_findings
 from ..runs.records import findings_faults, read_run, zoo_name
@@ -218,7 +218,7 @@ def _placed(path: Path, organism: Organism | None, said: int | None, asked: int 
 
 def _of_record(where: Path, result: Result, organism: Organism | None) -> Subject:
     who, folder = result.identity, where if where.is_dir() else where.parent
-    if result.status not in ("ok", "not_applicable"):
+    if result.status not in FINISHED:
         raise PrerequisiteError(
             f"{where} is a cell with status {result.status!r} ({result.reason or 'no reason recorded'}), so it found nothing that could be "
             f"shown; run it again: bench run -m {who.method} -o {who.organism}"

@@ -1,6 +1,6 @@
 """False discovery: what findings do on a pair in which nothing was hidden, beside random directions in their place.
 
-The one idea: a null's behaviour is a sample of every other family's prompts, so whatever a finding moves there is a claim about a
+The one idea: a null's behaviour is a sample of six other families' prompts, so whatever a finding moves there is a claim about a
 behaviour that the organism does not have. Each finding alone goes through one procedure (ladder on dev, the best option under each
 KL budget, measured on test), and so does every control: an isotropic direction under the finding's gate. The p-value of the
 finding is its rank among the controls. The null hypothesis and what it leaves out: docs/protocol.md.

@@ -25,6 +25,8 @@ V1 = (
 )
 """What a record of v1 is answered with."""
 Status = Literal["ok", "failed", "oom", "timeout", "not_applicable", "not_run"]
+FINISHED: frozenset[str] = frozenset({"ok", "not_applicable"})
+"""Statuses of a cell that is not run again."""
 ColumnName = Literal["constant", "gated"]
 COLUMNS: tuple[ColumnName, ...] = ("constant", "gated")
 """Edits everywhere, and edits where the findings' gates are open."""
@@ -395,6 +397,6 @@ def finished(path: Path, id_: str) -> Result | None:
     """The finished result of this identity at `path`, or None if it is missing, failed, damaged or another one."""
     with contextlib.suppress(OSError, ValueError):
         result = load_result(path)
-        if result.id == id_ and result.status in ("ok", "not_applicable"):
+        if result.id == id_ and result.status in FINISHED:
             return result
     return None

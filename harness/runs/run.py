@@ -17,7 +17,7 @@ from ..cache import Cache
 from ..claims import claimed
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
-from ..records.result import Result, finished
+from ..records.result import FINISHED, Result, finished
 from ..worker.limits import LostDevice
 from ..worker.servers import server
 from .cell import Cell, Outcome, run_cell, unloaded
@@ -232,7 +232,7 @@ def exit_code_of(cells: Iterable[tuple[str, Hashable, bool]]) -> int:
         cells: status, pair, and whether the pair is not the user's own.
     """
     found = list(cells)
-    if any(status not in ("ok", "not_applicable") for status, _, _ in found):
+    if any(status not in FINISHED for status, _, _ in found):
         return 1
     scored = {pair for status, pair, _ in found if status == "ok"}
     return 4 if {pair for _, pair, named in found if not named} - scored else 0

@@ -13,7 +13,7 @@ from typing import Any
 from ...organisms.errors import DiffbenchError, PrerequisiteError
 from ..commands.settings import RunFile, resolve
 from ..devices import DeviceFailed
-from ..records.result import Result
+from ..records.result import FINISHED, Result
 from ..runs.cell import Cell
 from ..runs.run import Quiet, run
 from ..terminal import FULL, NO_ROOM
@@ -65,7 +65,7 @@ class Ran:
     @property
     def good(self) -> bool:
         """Whether it is not to be run again."""
-        return self.status in ("ok", "not_applicable")
+        return self.status in FINISHED
 
 
 @dataclass(frozen=True)

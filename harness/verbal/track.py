@@ -22,7 +22,7 @@ from ...organisms.organism import Organism
 from ...organisms.registry import load_organism
 from ..devices import trouble
 from ..records.identity import Identity
-from ..records.result import Result
+from ..records.result import FINISHED, Result
 from ..runs.cell import Cell as RunCell
 from ..runs.problem import Problem
 from ..runs.records import records
@@ -134,7 +134,7 @@ def of_runs(folders: Sequence[Path]) -> Track:
     found = dict[str, Result]()
     for folder in folders:
         for record in records(folder):
-            if (r := record.result) is None or record.problems or r.status not in ("ok", "not_applicable"):
+            if (r := record.result) is None or record.problems or r.status not in FINISHED:
                 continue
             found[r.id] = r
     if not found:

@@ -138,6 +138,7 @@ def _summary(
     name: str, organisms: "Sequence[Organism]", results: "Sequence[Result]", out: Path, by: str
 ) -> "PrivateScore":
     from ...harness.records.identity import sha256_json
+    from ...harness.records.result import FINISHED
     from ...harness.runs.provenance import git_state
     from ..board.build import Ask, tabulated
     from ..board.cell import Cell
@@ -179,7 +180,7 @@ def _summary(
         isolation_constant=constant,
         organisms=row.organisms,
         seeds=len({r.identity.seeds["method"] for r in mine}),
-        failed=sum(r.status not in ("ok", "not_applicable") for r in mine),
+        failed=sum(r.status not in FINISHED for r in mine),
         set_sha256=sha256_json(sorted(o.sha256 for o in organisms)),
         by=by,
         at_utc=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -50,7 +50,7 @@ def test_shipped_controls_score_as_measured_ones_and_are_not_measured(
         noise = torch.randn(n, stage.pair.d_model, generator=torch.Generator().manual_seed(n))
         one = measured.score(measured.directions([Finding(d) for d in noise])).samples
         with monkeypatch.context() as patch:
-            patch.setattr(Controls, "_draw", lambda *_: pytest.fail("measured"))
+            patch.setattr(Controls, "_draws", lambda *_: pytest.fail("measured"))
             other = known.score(known.directions([Finding(d) for d in noise])).samples
         for side in ("sufficiency", "necessity"):
             ours, theirs = (getattr(s.constant, side) for s in (one, other))
