@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ from benchmarks import claims
 from .factories import make_result, write_result
 
 FAMILIES = ("taboo", "backdoor", "subliminal", "false_facts", "planted", "alignment_faking")
+
+
+@pytest.fixture(autouse=True)
+def _fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verdicts of differences as clear as these need no fine intervals."""
+    monkeypatch.setattr(claims, "build_table", partial(claims.build_table, draws=400))
 
 
 def cells(quality: dict[str, float], seeds: int = 2) -> list[Result]:
