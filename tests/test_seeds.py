@@ -1,0 +1,50 @@
+"""Where a dictionary holds the behaviour, and what rankings make of it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
+
+from diffbench.organisms.errors import PrerequisiteError
+
+from benchmarks import seeds
+
+from .factories import make_result
+
+E = torch.eye(4)
+
+
+def write(folder: Path, method: str, directions: torch.Tensor, rank: str = "rdn") -> None:
+    """A run folder whose dictionary has one shared latent, one that grew, and one that turned towards the first axis."""
+    result = make_result(method, config={"rank": rank}).model_copy(update={"diagnostics": {"n_shared": 1}})
+    own = folder / f"{method}-{rank}"
+    own.mkdir(parents=True)
+    (own / "result.json").write_text(result.model_dump_json())
+    save_file({"direction": directions}, own / "findings.safetensors")
+    decoder_N2d = torch.stack(
+        [torch.stack([E[1], 9 * E[0]]), torch.stack([E[1], 3 * E[1]]), torch.stack([-E[0], E[0]])]
+    )
+    save_file({"decoder_NMd": decoder_N2d}, own / "dictionary.safetensors")
+
+
+def test_a_latent_that_turned_is_in_the_dictionary_and_passed_over_by_its_norm(tmp_path: Path) -> None:
+    write(tmp_path, "supervised", E[:1])
+    write(tmp_path, "delta", torch.stack([2 * E[1], torch.zeros(4)]))
+    write(tmp_path, "delta", torch.stack([2 * E[1], E[0] + E[2]]), rank="contribution")
+    named = {r.rank: r for r in seeds.read(tmp_path, "delta")}
+    for row in named.values():
+        assert (row.held, row.rdn, row.place, row.of) == (pytest.approx(1), 0.5, 2, 2)  # the shared one is no finding
+    assert named["rdn"].chosen == 0 and named["contribution"].chosen == pytest.approx(0.5**0.5)
+    gain = f"{named['rdn'].isolation:.2f}"
+    lines = seeds.table([*named.values()]).strip().splitlines()
+    assert len(lines) == 3 and f"| 1.00 | 0.50 | 2 of 2 | 0.71, {gain} | 0.00, {gain} |" in lines[2]
+
+
+def test_runs_without_the_labelled_anchor_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "delta", E[:1])
+    with pytest.raises(PrerequisiteError, match="no finished run of delta on an organism on which supervised ran"):
+        seeds.read(tmp_path, "delta")
