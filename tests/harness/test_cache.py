@@ -237,7 +237,10 @@ def bench(*words: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_the_command_shows_what_is_kept_of_which_pair_and_removes_what_is_asked() -> None:
+def test_the_command_shows_what_is_kept_of_which_pair_and_removes_what_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     assert bench("show")[0] == 0
     cache = Cache.of_user()
     for kind, pair, sha in (("residuals", "taboo", "a"), ("residuals", "planted", "b"), ("controls", "planted", "b")):
