@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from .fakes import FakeProblem, Planted, planted, problem_of
 
-TRAIN: dict[str, Any] = {"steps": 1000, "batch": 256, "expansion": 4, "lr": 4e-3}
+TRAIN: dict[str, Any] = {"steps": 600, "batch": 256, "expansion": 4, "lr": 4e-3}
 METHODS = {
     "l1": L1Crosscoder(L1Config(**TRAIN)),
     "batch_topk": BatchTopKCrosscoder(BatchTopKConfig(**TRAIN, k=6)),
