@@ -18,7 +18,7 @@ from diffbench.harness.runs.folder import DICTIONARY, FINDINGS, RESULT
 from diffbench.harness.terminal import handled
 from diffbench.leaderboard.pages.text_formats import markdown_table
 from diffbench.methods.coder.scaling import relative_decoder_norm
-from diffbench.organisms.errors import PrerequisiteError
+from diffbench.organisms.errors import PrerequisiteError, UsageError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -55,8 +55,15 @@ def cosines(directions: Tensor, labelled: Tensor) -> Tensor:
 
 
 def found(folder: Path, result: Result, labelled: Tensor) -> Found:
-    """What a run folder with a dictionary holds."""
-    decoder_N2d = load_file(folder / DICTIONARY)["decoder_NMd"][int(result.diagnostics.get("n_shared", 0)) :]
+    """What a run folder with a dictionary holds.
+
+    Raises:
+        UsageError: its dictionary is not of two models.
+    """
+    decoder_NMd = load_file(folder / DICTIONARY)["decoder_NMd"] if (folder / DICTIONARY).is_file() else None
+    if decoder_NMd is None or decoder_NMd.shape[1] != 2:
+        raise UsageError(f"{folder} holds no dictionary of both models; give a crosscoder with --method")
+    decoder_N2d = decoder_NMd[int(result.diagnostics.get("n_shared", 0)) :]
     cos_N = cosines(decoder_N2d[:, 1] - decoder_N2d[:, 0], labelled)
     rdn_N, best = relative_decoder_norm(decoder_N2d), int(cos_N.argmax())
     assert result.scores is not None
@@ -78,6 +85,7 @@ def read(runs: Path, method: str) -> list[Found]:
 
     Raises:
         PrerequisiteError: none, or none of an organism on which the labelled anchor ran.
+        UsageError: see `found`.
     """
     results = {path.parent: load_result(path) for path in sorted(runs.rglob(RESULT))}
     labelled = {

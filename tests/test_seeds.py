@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
-from diffbench.organisms.errors import PrerequisiteError
+from diffbench.organisms.errors import PrerequisiteError, UsageError
 
 from benchmarks import seeds
 
@@ -48,3 +48,17 @@ def test_runs_without_the_labelled_anchor_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "delta", E[:1])
     with pytest.raises(PrerequisiteError, match="no finished run of delta on an organism on which supervised ran"):
         seeds.read(tmp_path, "delta")
+
+
+def test_a_method_without_a_dictionary_of_both_models_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "supervised", E[:1])
+    for shape in ((3, 1, 4), None):
+        write(tmp_path / str(shape), "sae_ft", E[:1])
+        (dictionary,) = (tmp_path / str(shape)).rglob("dictionary.safetensors")
+        if shape:
+            save_file({"decoder_NMd": torch.ones(shape)}, dictionary)
+        else:
+            dictionary.unlink()
+        with pytest.raises(UsageError, match="holds no dictionary of both models"):
+            seeds.read(tmp_path, "sae_ft")
+        dictionary.with_name("result.json").unlink()
