@@ -234,6 +234,7 @@ def test_a_run_keeps_what_it_measured_unless_told_not_to_and_goes_on_where_the_d
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("diffbench.harness.runs.cell.PROTOCOL_V2", TINY)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "kept"))
     outcome = ("scores", "samples", "choices", "curves", "readings")
     code, without, _ = bench(tmp_path, "--no-cache")
     assert code == 0 and not list(Cache.of_user().stored())
