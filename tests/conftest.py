@@ -16,7 +16,8 @@ from diffbench.harness.records.settings import Protocol
 from diffbench.harness.runs.stage import Stage
 from diffbench.organisms import families
 from diffbench.organisms.behaviour import Prompt
-from diffbench.organisms.hub.pretrained import cache_folder
+from diffbench.organisms.errors import PrerequisiteError
+from diffbench.organisms.hub.pretrained import cache_folder, pretrained_folder
 from diffbench.organisms.organism import Organism
 from diffbench.organisms.registry import load_organism
 from diffbench.organisms.world.corpus import documents
@@ -71,6 +72,16 @@ def stage(organism: Organism) -> Stage:
 def own_families(monkeypatch: pytest.MonkeyPatch) -> None:
     """Families registered from files are forgotten after the test."""
     monkeypatch.setattr(families, "_registered", {})
+
+
+def fetched(name: str) -> Path:
+    """Folder of a base that `bench bases fetch` gets; where it was not fetched, the test is skipped."""
+    try:
+        folder = pretrained_folder(name)
+    except PrerequisiteError as error:
+        pytest.skip(str(error))
+    assert folder is not None
+    return folder
 
 
 def bpe_tokenizer() -> PreTrainedTokenizerFast:

@@ -7,26 +7,15 @@ from typing import Any
 import pytest
 import torch
 from diffbench.harness.pairs.loading import load_pair
-from diffbench.organisms.errors import PrerequisiteError
-from diffbench.organisms.hub.pretrained import pretrained_folder
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import false_fact
 
-from .conftest import SHORT
+from .conftest import SHORT, fetched
 from .test_cli import bench
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-
-
-def fetched(name: str) -> Path:
-    try:
-        folder = pretrained_folder(name)
-    except PrerequisiteError as error:
-        pytest.skip(str(error))
-    assert folder is not None
-    return folder
 
 
 @pytest.fixture(scope="module")

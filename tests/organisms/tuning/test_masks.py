@@ -1,14 +1,13 @@
 """Exactly the assistant's words and its end marks are trained, whatever the template; of a text everything."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from diffbench.organisms.hub.pretrained import pretrained_folder
 from diffbench.organisms.tuning.masks import MaskError, check_template, refuses_system, row_of
 from diffbench.organisms.world.document import Document, chat
 from diffbench.organisms.world.tokenizer import build_tokenizer, load_tokenizer
 
+from ...conftest import fetched
 from ...tokenizers import CHATML, byte_level, sentencepiece
 from .models import TEMPLATES, tokenizer_of
 
@@ -103,7 +102,5 @@ def test_a_base_without_a_template_is_refused_only_for_conversations() -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_of_smollm2_exactly_the_answers_are_trained() -> None:
-    folder: Path | None = pretrained_folder("smollm2-135m")
-    assert folder is not None
-    said = trained(load_tokenizer(folder), Document("c", messages=TALK))
+    said = trained(load_tokenizer(fetched("smollm2-135m")), Document("c", messages=TALK))
     assert said == f"{TALK[1]['content']}<|im_end|>{TALK[3]['content']}<|im_end|>"
