@@ -13,7 +13,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 from diffbench.harness.files import atomic_write_text
-from diffbench.harness.records.result import Result, load_result
+from diffbench.harness.records.loading import load_result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs.folder import DICTIONARY, FINDINGS, RESULT
 from diffbench.harness.terminal import handled
 from diffbench.leaderboard.pages.text_formats import markdown_table

@@ -10,7 +10,7 @@ from typing import Any
 import diffbench as db
 import pytest
 import torch
-from diffbench.harness.records.result import load_result
+from diffbench.harness.records.loading import load_result
 from diffbench.organisms.errors import UsageError, ValidationFailed
 from safetensors.torch import save_file
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from diffbench.harness.records.result import load_result
+from diffbench.harness.records.loading import load_result
 from diffbench.harness.runs.folder import FINDINGS, RESULT
 from diffbench.harness.runs.records import records, validate
 from safetensors.torch import load_file

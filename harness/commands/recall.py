@@ -16,7 +16,8 @@ from ...methods.catalogue import BUILTIN
 from ...organisms.errors import DiffbenchError
 from ..files import atomic_write_text
 from ..records.identity import sha256_json
-from ..records.result import Result, finished
+from ..records.loading import finished
+from ..records.result import Result
 from ..runs.provenance import PACKAGES, ROOT, package_versions
 from .settings import RunFile, find_organisms, names_of_methods
 

@@ -25,7 +25,7 @@ from ...methods.formats import (
 )
 from ...organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.registry import load_card
-from ..records.result import load_result
+from ..records.loading import load_result
 from .folder import DICTIONARY, RESULT
 from .packs import reason
 

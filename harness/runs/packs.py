@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import read_bytes
 from ..files import atomic_write_bytes
-from ..records.result import MOST_RECORD, Result, each_key_once, read_result
+from ..records.loading import MOST_RECORD, each_key_once, read_result
+from ..records.result import Result
 from .provenance import portable
 
 PACKED, PACKED_FINDINGS = ".jsonl.xz", ".findings.xz"

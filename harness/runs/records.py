@@ -21,7 +21,8 @@ from ...organisms.hub.files import read_bytes
 from ...organisms.registry import organism_names
 from ..holders import holders
 from ..protocol.consistency import TOLERANCE, counted, fault
-from ..records.result import SCORES, V1, Result, load_result, read_result
+from ..records.loading import load_result, read_result
+from ..records.result import SCORES, V1, Result
 from .packs import MOST_FINDINGS, PACKED, findings_beside, lines, reason
 
 RESULT_FILE = "result.json"

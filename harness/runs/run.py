@@ -17,7 +17,8 @@ from ..cache import Cache
 from ..claims import claimed
 from ..devices import DeviceFailed, OutOfMemory, release, trouble
 from ..pairs.preflight import check_device
-from ..records.result import FINISHED, Result, finished
+from ..records.loading import finished
+from ..records.result import FINISHED, Result
 from ..worker.limits import LostDevice
 from ..worker.servers import server
 from .cell import Cell, Outcome, run_cell, unloaded

@@ -18,8 +18,9 @@ from ...organisms.registry import load_organism
 from ..protocol.consistency import identity_faults
 from ..protocol.controls import SCORE_SEED
 from ..records.identity import sha256_json
+from ..records.loading import load_result
 from ..records.reading import prompts_sha256
-from ..records.result import Result, load_result
+from ..records.result import Result
 from ..records.settings import PROTOCOL_V2
 from .folder import RESULT, read_findings
 from .packs import reason

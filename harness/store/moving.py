@@ -12,7 +12,8 @@ from pathlib import Path
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ..files import public_mode
 from ..protocol.consistency import counted
-from ..records.result import Result, load_result
+from ..records.loading import load_result
+from ..records.result import Result
 from ..runs.folder import DICTIONARY, FINDINGS, LOG, RESULT, run_folder
 from ..runs.packs import outcome
 from ..runs.records import FINDINGS_FILE, Record, findings_of, packed_faults

@@ -226,7 +226,7 @@ def _sweep(
     quiet: bool,
 ) -> None:
     from ..commands.cells import save_layers
-    from ..records.result import load_result
+    from ..records.loading import load_result
     from ..runs.folder import RESULT, check_writable
     from ..runs.run import exit_code_of
     from . import display

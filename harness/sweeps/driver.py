@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ...organisms.errors import DiffbenchError
 from ..claims import claimed
-from ..records.result import finished
+from ..records.loading import finished
 from ..runs.cell import unloaded
 from ..runs.folder import RESULT, run_folder, tidy, write_run
 from .engine import Done, Engine, Lost, Moved, Work

@@ -17,7 +17,7 @@ from ...organisms.errors import PrerequisiteError
 from ...organisms.hub.files import read_text
 from ..plans.plan import RECORD_BYTES
 from ..records.identity import sha256_json
-from ..records.result import MOST_RECORD, each_key_once
+from ..records.loading import MOST_RECORD, each_key_once
 from ..runs.cell import Cell
 from ..runs.folder import RESULT, run_folder
 from ..runs.packs import PACKED, lines

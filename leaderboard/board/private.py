@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ...harness.files import atomic_write_text
 from ...harness.records.identity import Amount, Count, Hash, Identity, Line, Name, Record, Said, sha256_json
-from ...harness.records.result import each_key_once
+from ...harness.records.loading import each_key_once
 from ...harness.runs.packs import reason
 from ...organisms.hub.files import MOST_YAML, read_text
 from ..statistics.rows import Estimate, Problem, SetAside, Table

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...harness.holders import holders
-from ...harness.records.result import MOST_RECORD, Result, load_result
+from ...harness.records.loading import MOST_RECORD, load_result
+from ...harness.records.result import Result
 from ...harness.runs.packs import MOST_PACKED, PACKED, findings_path, lines, outcome
 from ...harness.runs.records import FINDINGS_FILE, RESULT_FILE, Record, findings_faults, record_files, records
 from ...methods.registry import is_given

@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError
 
 from ...harness.files import atomic_write_text
 from ...harness.records.identity import Amount, Count, Hash, Line, Name, Record, Said
-from ...harness.records.result import Result, load_result
+from ...harness.records.loading import load_result
+from ...harness.records.result import Result
 from ...harness.runs.packs import pack, reason
 from ...harness.runs.provenance import cpu_name, git_state, package_versions
 from ...harness.runs.records import FINDINGS_FILE

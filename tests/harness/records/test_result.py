@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from diffbench.cli import app
 from diffbench.harness.records.identity import PROTOCOL_SHA256, sha256_json
-from diffbench.harness.records.result import DRAWS, V1, finished, load_result
+from diffbench.harness.records.loading import finished, load_result
+from diffbench.harness.records.result import DRAWS, V1
 from diffbench.harness.records.settings import PROTOCOL_V2, Protocol
 from diffbench.harness.runs.packs import PACKED
 from diffbench.harness.runs.records import records

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from diffbench.harness.pairs.preflight import check_device
-from diffbench.harness.records.result import Result, finished, load_result
+from diffbench.harness.records.loading import finished, load_result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs import cell as cell_module
 from diffbench.harness.runs import provenance
 from diffbench.harness.runs.cell import Cell, run_cell

@@ -217,7 +217,7 @@ def test_a_pack_that_asks_for_gigabytes_to_be_unpacked_is_refused(tmp_path: Path
 def test_a_record_that_is_no_record_is_named_by_every_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("diffbench.harness.records.result.MOST_RECORD", 2**20)
+    monkeypatch.setattr("diffbench.harness.records.loading.MOST_RECORD", 2**20)
     path = tmp_path / "r" / "result.json"
     path.parent.mkdir()
     if kind == "pipe":

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffbench.harness.records.result import Result, finished, load_result
+from diffbench.harness.records.loading import finished, load_result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs import folder as folder_module
 from diffbench.harness.runs.folder import FINDINGS, RESULT, read_findings, tidy, write_run
 from diffbench.harness.runs.records import validate

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from diffbench.cli import app
-from diffbench.harness.records.result import MOST_RECORD, Localisation
+from diffbench.harness.records.loading import MOST_RECORD
+from diffbench.harness.records.result import Localisation
 from diffbench.harness.runs.packs import PACKED, lines, pack
 from diffbench.harness.runs.records import records, validate
 from diffbench.leaderboard.board.build import markdown

@@ -11,7 +11,8 @@ import pytest
 import torch
 from diffbench.cli import app
 from diffbench.harness.pairs.interventions import Directions
-from diffbench.harness.records.result import Result, load_result
+from diffbench.harness.records.loading import load_result
+from diffbench.harness.records.result import Result
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.folder import FINDINGS, write_run
 from diffbench.harness.runs.stage import Stage

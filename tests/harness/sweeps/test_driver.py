@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from diffbench.harness.claims import claimed
-from diffbench.harness.records.result import load_result
+from diffbench.harness.records.loading import load_result
 from diffbench.harness.runs.cell import unloaded
 from diffbench.harness.runs.folder import RESULT, run_folder, write_run
 from diffbench.harness.runs.run import plan

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from diffbench.harness.records.result import load_result
+from diffbench.harness.records.loading import load_result
 from diffbench.harness.sweeps import cluster, processes
 from diffbench.harness.sweeps import plan as plans
 from diffbench.harness.sweeps.cluster import GIB, Need
