@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import torch
 import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.records.loading import load_result
@@ -29,22 +30,31 @@ from .table import insert
 LABELLED = "supervised"
 FIRST = 10
 """Findings that a score may use."""
+DRAWS = 20
+
+
+class Held(NamedTuple):
+    """Where a trained dictionary has the behaviour's direction."""
+
+    organism: str
+    seed: int
+    cosine: float
+    """Largest cosine with a labelled direction among latents that may be a finding."""
+    chance: float
+    """The same of as many random directions, mean of `DRAWS` draws."""
+    rdn: float
+    """Relative decoder norm of the latent with that cosine, in [0, 1]: .5 if its rows are equally long."""
+    place: int
+    """Its place by that norm, from 1."""
+    of: int
+    """Latents that may be a finding."""
 
 
 class Found(NamedTuple):
     """What one ranking made of one dictionary."""
 
-    organism: str
-    seed: int
+    held: Held
     rank: str
-    held: float
-    """Largest cosine with a labelled direction among latents that may be a finding."""
-    rdn: float
-    """Relative decoder norm of that latent, in [0, 1]: .5 if its rows are equally long."""
-    place: int
-    """Its place by that norm, from 1."""
-    of: int
-    """Latents that may be a finding."""
     chosen: float
     """Largest cosine among the first ten findings."""
     isolation: float
@@ -65,20 +75,23 @@ def found(folder: Path, result: Result, labelled: Tensor) -> Found:
     if decoder_NMd is None or decoder_NMd.shape[1] != 2:
         raise UsageError(f"{folder} holds no dictionary of both models; give a crosscoder with --method")
     decoder_N2d = decoder_NMd[int(result.diagnostics.get("n_shared", 0)) :]
-    cos_N = cosines(decoder_N2d[:, 1] - decoder_N2d[:, 0], labelled)
-    rdn_N, best = relative_decoder_norm(decoder_N2d), int(cos_N.argmax())
+    changes_Nd = decoder_N2d[:, 1] - decoder_N2d[:, 0]
+    cos_N, rdn_N = cosines(changes_Nd, labelled), relative_decoder_norm(decoder_N2d)
+    best = int(cos_N.argmax())
+    draws = torch.Generator().manual_seed(0)
+    by_luck = [cosines(torch.randn(changes_Nd.shape, generator=draws), labelled).max() for _ in range(DRAWS)]
     assert result.scores is not None
-    return Found(
+    held = Held(
         organism=result.identity.organism,
         seed=result.identity.seeds["method"],
-        rank=result.identity.config["rank"],
-        held=float(cos_N[best]),
+        cosine=float(cos_N[best]),
+        chance=float(torch.stack(by_luck).mean()),
         rdn=float(rdn_N[best]),
         place=1 + int((rdn_N > rdn_N[best]).sum()),
         of=len(rdn_N),
-        chosen=float(cosines(load_file(folder / FINDINGS)["direction"][:FIRST], labelled).max()),
-        isolation=result.scores.isolation.value or 0.0,
     )
+    chosen = cosines(load_file(folder / FINDINGS)["direction"][:FIRST], labelled).max()
+    return Found(held, result.identity.config["rank"], float(chosen), result.scores.isolation.value or 0.0)
 
 
 def read(runs: Path, method: str) -> list[Found]:
@@ -110,22 +123,29 @@ def read(runs: Path, method: str) -> list[Found]:
 def table(rows: Sequence[Found]) -> str:
     """A row a dictionary; two columns a ranking."""
     ranks = sorted({r.rank for r in rows})
-    dictionaries: dict[tuple[str, int, float, float, int, int], dict[str, Found]] = {}
+    of: dict[Held, dict[str, Found]] = {}
     for r in rows:
-        dictionaries.setdefault((r.organism, r.seed, r.held, r.rdn, r.place, r.of), {})[r.rank] = r
-    head = ("organism", "seed", "best latent's cosine", "its relative decoder norm", "its place by that")
+        of.setdefault(r.held, {})[r.rank] = r
+    head = ("organism", "seed", "best latent's cosine (random)", "its relative decoder norm", "its place by that")
     return markdown_table(
         (*head, *(f"{rank}: cosine, isolation" for rank in ranks)),
         [
-            [organism, str(seed), f"{held:.2f}", f"{rdn:.2f}", f"{place} of {of}", *_cells(of_rank, ranks)]
-            for (organism, seed, held, rdn, place, of), of_rank in dictionaries.items()
+            [
+                h.organism,
+                str(h.seed),
+                f"{h.cosine:.2f} ({h.chance:.2f})",
+                f"{h.rdn:.2f}",
+                f"{h.place} of {h.of}",
+                *_cells(by_rank, ranks),
+            ]
+            for h, by_rank in of.items()
         ],
     )
 
 
-def _cells(of_rank: dict[str, Found], ranks: Iterable[str]) -> Iterable[str]:
+def _cells(by_rank: dict[str, Found], ranks: Iterable[str]) -> Iterable[str]:
     for rank in ranks:
-        yield f"{f.chosen:.2f}, {f.isolation:.2f}" if (f := of_rank.get(rank)) else "–"
+        yield f"{f.chosen:.2f}, {f.isolation:.2f}" if (f := by_rank.get(rank)) else "–"
 
 
 def main(
