@@ -12,7 +12,10 @@ import torch
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.protocol.identification import Reader
 from diffbench.harness.protocol.prompts import choices, log_masses
+from diffbench.harness.records.result import Result
 from diffbench.harness.records.settings import Protocol
+from diffbench.harness.runs import plots
+from diffbench.harness.runs.plots import save
 from diffbench.harness.runs.stage import Stage
 from diffbench.organisms import families
 from diffbench.organisms.behaviour import Prompt
@@ -27,6 +30,8 @@ from diffbench.organisms.world.tokenizer import build_tokenizer
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, set_seed
+
+from .factories import make_result
 
 SHORT = Protocol(controls=3, ks=(1, 3), draws=200, dev_tokens=100, test_tokens=100)
 """The same procedure with fewer controls, rungs and draws."""
@@ -54,6 +59,25 @@ def _cache_of_its_own(_no_cache_of_the_user: None) -> Iterator[None]:
     for folder in kept.iterdir() if kept.is_dir() else ():
         if folder.name != Reader.KIND:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _a_drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the plots of one run."""
+    folder = tmp_path_factory.mktemp("drawing")
+    save(make_result(), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _one_drawing_stands_for_all(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's plots take longer than the rest of its folder: hundreds would be drawn. The mark `drawn` has a test's own."""
+    if request.node.get_closest_marker("drawn") is None:
+
+        def copied(result: Result, folder: Path) -> None:
+            shutil.copytree(request.getfixturevalue("_a_drawing"), folder, dirs_exist_ok=True)
+
+        monkeypatch.setattr(plots, "save", copied)
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,7 @@ def test_a_class_a_name_and_findings_are_scored_alike(tmp_path: Path) -> None:
     assert again == [by_class]
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 def test_a_result_is_drawn_as_in_its_run_folder_and_one_without_curves_is_told_why(tmp_path: Path) -> None:
     found, oracle = db.run([Constant, "oracle"], "subliminal/fox-narrow", out=tmp_path, limit=8)

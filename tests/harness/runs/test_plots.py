@@ -1,10 +1,11 @@
 """A drawing names all that is in it, and its parts keep out of each other's way."""
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from diffbench.harness.records.result import Choice, Curve
-from diffbench.harness.runs.plots import SIZE, dose_response
+from diffbench.harness.runs.plots import SIZE, dose_response, save
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -49,3 +50,14 @@ def test_nothing_lies_over_another_part_or_outside(ks: tuple[int, ...]) -> None:
     assert all(not a.overlaps(b) for a, b in combinations(parts, 2))
     width, height = figure.bbox.size
     assert all(p.x0 >= 0 and p.y0 >= 0 and p.x1 <= width and p.y1 <= height for p in parts)
+
+
+@pytest.mark.drawn
+def test_a_result_gives_the_same_files_each_time_and_another_one_others(tmp_path: Path) -> None:
+    results = [make_result(quality=q) for q in (0.5, 0.5, 0.9)]
+    for folder, result in zip("abc", results, strict=True):
+        (tmp_path / folder).mkdir()
+        save(result, tmp_path / folder)
+    for suffix in ("png", "svg"):
+        a, b, c = ((tmp_path / folder / f"dose_response.{suffix}").read_bytes() for folder in "abc")
+        assert a == b != c
