@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -67,9 +67,9 @@ def shares(values: Array, point: Any, clusters: Any, level: float = 0.95) -> tup
     point = np.asarray(point)[..., None]
     below = ((values < point).mean(-1) + (values <= point).mean(-1)) / 2
     least = 1 / values.shape[-1]
-    bias = stats.norm.ppf(np.clip(below, least, 1 - least))
-    reach = stats.t.isf((1 - level) / 2, clusters - 1) * (clusters / (clusters - 1)) ** 0.5
-    return stats.norm.cdf(2 * bias - reach), stats.norm.cdf(2 * bias + reach)
+    bias = ndtri(np.clip(below, least, 1 - least))
+    reach = -stdtrit(clusters - 1, (1 - level) / 2) * (clusters / (clusters - 1)) ** 0.5
+    return ndtr(2 * bias - reach), ndtr(2 * bias + reach)
 
 
 def signed_isolation(sufficiency: Array, necessity: Array) -> Array:
