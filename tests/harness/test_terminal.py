@@ -24,6 +24,7 @@ def test_an_interrupt_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> N
     assert ended.value.exit_code == 130 and capsys.readouterr().err == "interrupted: 3 of 4 cells are kept\n"
 
 
+@pytest.mark.slow
 def test_no_library_reports_what_is_trained() -> None:
     """In a process of its own: the hub's client reads the variable once, when it is imported."""
     code = """

@@ -107,7 +107,9 @@ def go(
 
 
 @pytest.mark.usefixtures("served")
-@pytest.mark.parametrize("error", FULL[:3], ids=lambda e: str(e)[:20])
+@pytest.mark.parametrize(
+    "error", [FULL[0], *(pytest.param(e, marks=pytest.mark.slow) for e in FULL[1:3])], ids=lambda e: str(e)[:20]
+)
 def test_a_cell_that_does_not_fit_stops_no_other(tmp_path: Path, organism: Organism, error: Exception) -> None:
     results = go(tmp_path, organism, raising(tmp_path, error))
     assert [r.status for r in results] == ["ok", "oom", "ok"] and exit_code(results) == 1

@@ -15,6 +15,8 @@ from ...far import Far, Mixed, far, move
 
 SMALL = {"steps": 30, "batch": 64, "tokens": 500, "patching_tokens": 150, "expansion": 1, "k": 4}
 METHODS = "mean_diff pca dw_svd random_difference logit_diff adl probe supervised l1 dfc delta".split()
+LONG = ("dfc", "delta")
+"""What they do to tensors `l1` does too, and faster."""
 WITHOUT_FLOAT64 = "pca dw_svd logit_diff adl probe l1".split()
 
 
@@ -53,7 +55,7 @@ def test_the_far_device_refuses_what_a_real_one_refuses() -> None:
 
 @pytest.mark.parametrize(
     ("device", "name"),
-    [pytest.param("cuda", n, marks=pytest.mark.slow if n == "delta" else ()) for n in METHODS]
+    [pytest.param("cuda", n, marks=pytest.mark.slow if n in LONG else ()) for n in METHODS]
     + [pytest.param("mps", n, marks=pytest.mark.slow if n == "l1" else ()) for n in WITHOUT_FLOAT64],
 )
 def test_a_method_finds_there_what_it_finds_here(

@@ -55,7 +55,10 @@ def test_all_means_organisms_and_nulls_whose_gates_hold() -> None:
     assert set(chosen) == {n for n, c in cards.items() if c.role in ("organism", "null") and not c.failures}
 
 
-@pytest.mark.parametrize("name", ["emergent_misalignment/remedies-narrow-nano", "null/base-identical"])
+@pytest.mark.parametrize(
+    "name",
+    ["null/base-identical", pytest.param("emergent_misalignment/remedies-narrow-nano", marks=pytest.mark.slow)],
+)
 def test_what_is_measured_here_is_what_the_card_says(name: str) -> None:
     (checked,) = verify([name], None)
     assert [p for p in checked.problems if NEWER not in p] == []
