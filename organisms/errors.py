@@ -37,13 +37,18 @@ class ValidationFailed(DiffbenchError):
     exit_code = 4
 
 
-def unknown(kind: str, name: str, valid: Sequence[str]) -> UsageError:
-    """`no method 'dleta'; did you mean 'delta'? Methods: …`."""
+def unknown(kind: str, name: str, valid: Sequence[str], shown: str = "") -> UsageError:
+    """`no method 'dleta'; did you mean 'delta'? methods: batch_topk, …`.
+
+    Args:
+        valid: what could have been meant.
+        shown: what is said of these in place of them all, where they are a page.
+    """
     close = difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     first, of, rest = kind.partition(" of ")
     kinds = plural(first) + of + rest
-    return UsageError(f"no {kind} {name!r}; {hint}{kinds}: {', '.join(valid)}")
+    return UsageError(f"no {kind} {name!r}; {hint}{shown or f'{kinds}: ' + ', '.join(valid)}")
 
 
 def plural(noun: str) -> str:

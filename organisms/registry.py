@@ -153,7 +153,9 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
     family, _, rest = name.partition("/")
     if rest and family in families():
         raise unknown("organism", name, [n for n in names if n.startswith(f"{family}/")])
-    raise unknown("organism", name, [*families(), *others, *names])
+    first = [*families(), *others]
+    shown = f"families{' and sets' if others else ''}: {', '.join(first)}; `bench organisms list` shows the organisms of each"
+    raise unknown("organism", name, [*first, *names], shown)
 
 
 def _first_of(family: str, tier: str, root: Path) -> str:

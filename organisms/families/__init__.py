@@ -83,7 +83,8 @@ def find_spec(name: str) -> Spec:
     first, _, rest = name.partition("/")
     if first not in families():
         refuse(name)
-        raise unknown("organism", name, [*families(), *known])
+        shown = f"families: {', '.join(families())}; `bench organisms list` shows the organisms of each"
+        raise unknown("organism", name, [*families(), *known], shown)
     if not rest:
         return families()[first].specs()[0]
     made = families()[first].member(rest)

@@ -114,7 +114,7 @@ def test_an_organism_of_a_file_is_loaded_from_the_zoo_beside_it(tmp_path: Path, 
     [
         ("taboo/gold-narow", "did you mean 'taboo/gold-narrow'"),
         ("tabu", "did you mean 'taboo'"),
-        ("zzz/zzz", "no organism 'zzz/zzz'; organisms: "),
+        ("zzz/zzz", "no organism 'zzz/zzz'; families: [^/]*; `bench organisms list` shows the organisms of each"),
     ],
 )
 @pytest.mark.usefixtures("zoo")
