@@ -3,7 +3,7 @@
 *Layers.* SAEs of one base at every block with several seeds are compared, two of different seeds at a time: two trainings of one seed
 begin with the same rows. What two trainings on one layer agree on is the ceiling. Latents that do not fire on held-out text are left out,
 and agreement is counted above random rows with the same second moment, since all layers write along a few large directions.
-*L1.* Nothing is trained: what crosscoders found on the small tier is in the published records, what they find on planted residuals in
+*L1.* Nothing is trained: what crosscoders found on the embedded tier is in the published records, what they find on planted residuals in
 docs/recovery.json. Of the latents whose decoder norms set them apart, how many does Latent Scaling call shared (Minder et al. 2025)?
 """
 
@@ -291,7 +291,7 @@ def _apart(found: Sequence[Apart]) -> list[str]:
             )
     columns = "organism|method|fine-tuned only (rdn > 5/6)|highest rdn, mean|shared, of those with rdn > 5/9|share, exact binomial interval"
     note = (
-        "Small tier, published records, three seeds together: findings that decoder norms set apart, and how many of them Latent "
+        "Embedded tier, published records, three seeds together: findings that decoder norms set apart, and how many of them Latent "
         "Scaling calls shared."
     )
     return [note, _table(columns, rows)]
