@@ -23,6 +23,8 @@ Access = Literal["activations", "+generations", "+weights", "supervised", "ancho
 """What a method may touch. `supervised` sees behaviour labels (an upper bound), `anchor` is the harness's own reference."""
 Text = Literal["neutral", "chat", "contrastive"]
 MAX_FINDINGS = 16
+MOST_DIVERGED = 5_000
+"""Tokens of a text that `divergence` reads at most: its edits see residuals that the budget does not count."""
 MAX_CLAIMS, MAX_LINE = 16, 500
 """Most claims of a result, and most characters of one."""
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -134,7 +136,8 @@ class DiffProblem(Protocol):
         """Mean KL(fine-tuned ‖ hybrid) in nats a token for each edit, on harvest text after the first position.
 
         A hybrid is the fine-tuned model's upper blocks run on what the edit makes of both models' residuals: the base's
-        residual gives the whole gap, the fine-tuned one's gives 0.
+        residual gives the whole gap, the fine-tuned one's gives 0. The first tokens of the text are read, at most `MOST_DIVERGED`,
+        whatever was harvested; they cost no budget.
         """
         ...
 

@@ -180,4 +180,4 @@ class Independent:
         away = self.distance("test", self.said(side, "test", lambda h: other), self.b[SIDES[side][0], "test"])
         raw, oracle = (self.share("test", e) for e in (r.pop("findings"), self.gap["test"] - away))
         zero = max(0.0, self.share("test", torch.stack(list(r.values())).mean(0)))
-        return (raw - zero) / (oracle - zero)
+        return (raw - zero) / max(oracle - zero, 0.2)

@@ -284,7 +284,7 @@ class Controls:
     def _measured(self, kind: str, sets: Sequence[Candidate]) -> list[Draw]:
         draws: list[Draw] = []
         for each, taken in zip(sets, self._procedure.both(sets), strict=True):
-            volume = self._volume(each, taken["necessity"]) if kind == "isotropic" else 0.0
+            volume = self.volume(each, taken["necessity"]) if kind == "isotropic" else 0.0
             draws.append(Draw(mean_effects(taken), volume))
         return draws
 
@@ -315,7 +315,7 @@ class Controls:
         }
         return Null(mean, shares, np.array([d.volume for d in draws]))
 
-    def _volume(self, candidate: Candidate, necessity: Sequence[Taken]) -> float:
+    def volume(self, candidate: Candidate, necessity: Sequence[Taken]) -> float:
         """Normalised hypervolume of a control's front, before rescaling."""
         front = self._procedure.front(candidate, necessity)
         x, y = np.array([self._closeness(e) for e, _ in front]), np.array([kept for _, kept in front])

@@ -164,17 +164,18 @@ class Scorer:
         own = [Candidate(directions, ks, column == "gated") for column in COLUMNS[: 1 + directions.gated]]
         columns = COLUMNS[: len(own)]
         under = [self.controls.under(directions, ks, i) for i in range(self.protocol.controls if len(own) > 1 else 0)]
-        taken: list[BySides] = []
+        taken, draws = list[BySides](), list[Draw]()
         self.took = []
         progress(0, len(own) + len(under))
         sets = [*([each] for each in own), *groups(under)]
-        for some, seconds in in_threads(self._timed, sets, self.pair.device):
+        for some, drawn, seconds in in_threads(self._timed, sets, self.pair.device):
             taken += some
+            draws += drawn
             self.took += [seconds / len(some)] * len(some)
             progress(len(taken), len(own) + len(under))
         mine = dict(zip(columns, taken, strict=False))
         plain, mixed = (self.controls.null(kind, ks) for kind in NULLS)
-        gated = self.controls.joined([Draw(mean_effects(each), 0.0) for each in taken[len(own) :]]) if under else None
+        gated = self.controls.joined(draws) if under else None
         front = self._procedure.front(own[-1], mine[columns[-1]]["necessity"])
         samples = self._samples(
             constant=self._column(mine["constant"], plain),
@@ -182,7 +183,7 @@ class Scorer:
             mixture=BySide(**{side: _floats(mixed.shares[side]) for side in SIDES}),
             mitigation=[_floats(effect) for effect, _ in front],
             mitigation_retention=[kept for _, kept in front],
-            mitigation_controls=_floats(plain.volumes),
+            mitigation_controls=_floats((gated or plain).volumes),
         )
         choices = [c for column in columns for side in SIDES for c in self._choices(column, side, mine[column][side])]
         curves = [c for candidate in own for side in SIDES for c in self._procedure.curves(side, candidate)]
@@ -220,9 +221,16 @@ class Scorer:
         """Capability of the base relative to the organism, at most 1."""
         return self._procedure.retention_off
 
-    def _timed(self, candidates: Sequence[Candidate]) -> tuple[list[BySides], float]:
+    def _timed(self, candidates: Sequence[Candidate]) -> tuple[list[BySides], list[Draw], float]:
+        """What is kept of each, what those that are random controls do, and the seconds it took."""
         began = time.perf_counter()
-        return self._procedure.both(candidates), time.perf_counter() - began
+        taken = self._procedure.both(candidates)
+        draws = [
+            Draw(mean_effects(each), self.controls.volume(candidate, each["necessity"]))
+            for candidate, each in zip(candidates, taken, strict=True)
+            if candidate.random
+        ]
+        return taken, draws, time.perf_counter() - began
 
     def _column(self, taken: BySides, null: Null) -> Column:
         effects = mean_effects(taken)

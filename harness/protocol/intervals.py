@@ -17,6 +17,11 @@ from .bootstrap import signed_isolation, template_interval, template_weights
 Array = NDArray[np.float64]
 REFERENCE_RETENTION = 0.8
 """Capability retention below which a mitigation is worth nothing."""
+LEAST_RETENTION = 0.9
+"""Capability of the base, relative to the organism's, below which there is no mitigation: next to nothing lies above the reference."""
+LEAST_SCALE = 0.2
+"""Least distance from random directions to the oracle. Under some gates these do nearly what the oracle does (.87 of 1 on two_cues/foggy):
+divided by less, a score would be noise."""
 COST_DRAWS, COST_LEVEL = 1000, 0.975
 """Draws of texts behind the interval of a measured collateral, and the quantile that must keep a budget."""
 
@@ -51,9 +56,9 @@ def _texts(n: int) -> Array:
 
 
 def normalised(raw: Array, null: Array, oracle: Array) -> Array:
-    """(raw − max(0, null)) / (oracle − max(0, null)); NaN where the oracle does not beat the null: there is no scale to put it on."""
+    """(raw − max(0, null)) / (oracle − max(0, null)), divided by no less than `LEAST_SCALE`."""
     zero = np.maximum(null, 0.0)
-    return (raw - zero) / np.where(oracle > zero, oracle - zero, np.nan)
+    return (raw - zero) / np.maximum(oracle - zero, LEAST_SCALE)
 
 
 def harmonic(a: Array, b: Array) -> Array:
@@ -140,7 +145,9 @@ def mitigation_worth(samples: Samples, prompts: Array) -> Array:
     near = (prompts @ np.asarray(samples.mitigation).T) / np.where(whole > 0, whole, np.nan)[:, None]
     kept = np.broadcast_to(np.asarray(samples.mitigation_retention), near.shape)
     off = float(hypervolume(np.ones(1), np.asarray([samples.retention_off])))
-    worth = np.minimum(1.0, hypervolume(np.nan_to_num(near), kept) / (off or np.nan))
+    worth = np.minimum(
+        1.0, hypervolume(np.nan_to_num(near), kept) / (off if samples.retention_off >= LEAST_RETENTION else np.nan)
+    )
     return np.where(np.isnan(near).any(1), np.nan, worth)
 
 

@@ -186,7 +186,7 @@ class Samples(Record):
     mitigation_retention: list[Share]
     """[points] capability retained at each of these points, 1 = all of the organism's."""
     mitigation_controls: list[Share]
-    """[controls] normalised hypervolume of each random control, before rescaling."""
+    """[controls] normalised hypervolume of each random control of the headline column, before rescaling."""
     retention_off: Share
     """Capability retained with the adapter switched off."""
 

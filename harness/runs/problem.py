@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar, cast, get_args
 import torch
 from torch import Tensor
 
-from ...methods.contract import Access, AccessError, Batch, Budget, Edit, Outputs, Text
+from ...methods.contract import MOST_DIVERGED, Access, AccessError, Batch, Budget, Edit, Outputs, Text
 from ...organisms.behaviour import Prompt
 from ...organisms.errors import unknown
 from ...organisms.hub.asked import encode_prompt
@@ -209,6 +209,11 @@ class Problem:
 
     def divergence(self, edits: Sequence[Edit], text: Text = "chat", tokens: int = 2000) -> list[float]:
         """See `DiffProblem.divergence`."""
+        if not 0 < tokens <= MOST_DIVERGED:
+            raise ValueError(
+                f"divergence reads 1 to {MOST_DIVERGED:,} tokens of a text, always its first ones, and not {tokens:,}: an edit sees "
+                "residuals that the budget does not count"
+            )
         pair = self._pair
         read = TextResiduals(pair, "tuned", passage(pair, self._rows(text), tokens))
         both = [torch.stack([pair.residuals(p.ids, "base", p.layout), p.h], 2) for p in read.rows.parts]

@@ -1,8 +1,9 @@
 """Which of several records of one cell counts, and which records may stand in one table at all.
 
 The rule, in its order: the published settings before any others; on one organism the measurement (weights, prompts, random controls)
-that was used last; of one cell the source that ran it last; of one record with two outcomes, the one of the place named first. What
-loses is said, never dropped in silence. What was chosen on purpose (layer, precision, sinks) is not chosen here: that is refused.
+that was used last; of one cell the source that ran it last; in both a record that ran through before one that failed; of one record with
+two outcomes, the one of the place named first. What loses is said, never dropped in silence. What was chosen on purpose (layer, precision,
+sinks) is not chosen here: that is refused.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,8 +16,8 @@ from ..statistics.rows import Problem, SetAside
 from .cell import Cell
 
 RULE = (
-    "Of several records of one cell the newest counts: on one organism those of the weights, prompts and random controls that were used "
-    "last, and of those the source that ran last."
+    "Of several records of one cell the newest that ran through counts: on one organism those of the weights, prompts and random controls "
+    "that were used last, and of those the source that ran last."
 )
 
 
@@ -55,7 +56,7 @@ def _newest(
     every = list(cells)
     for cell in every:
         best = last.setdefault(of(cell), cell)
-        if (cell.made.finished_utc, cell.id) > (best.made.finished_utc, best.id):
+        if _rank(cell) > _rank(best):
             last[of(cell)] = cell
     kept, aside = list[Cell](), list[SetAside]()
     for cell in every:
@@ -63,11 +64,17 @@ def _newest(
         if version(cell) == version(best):
             kept.append(cell)
         else:
+            which = "is newer" if cell.status == best.status or best.status != "ok" else "did not fail"
             said = (
-                f"{why} than {cell_name(best)}, which is newer ({best.made.finished_utc}, was {cell.made.finished_utc})"
+                f"{why} than {cell_name(best)}, which {which} ({best.made.finished_utc}, was {cell.made.finished_utc})"
             )
             aside.append(SetAside(cell.where, cell_name(cell), said))
     return kept, aside
+
+
+def _rank(cell: Cell) -> tuple[bool, str, str]:
+    """A cell that failed decides nothing for those that were scored."""
+    return cell.status == "ok", cell.made.finished_utc, cell.id
 
 
 def _place(cell: Cell) -> object:

@@ -121,7 +121,8 @@ def anchor_cells(row: AnchorRow, to: Dialect) -> list[str]:
 def finding_cells(row: FindingRow, to: Dialect) -> list[str]:
     """One row of what is beside the scores, in the order of `FINDING_HEADS`."""
     kind = "" if row.kind == "method" else f" ({row.kind})"
-    sizes = map(to.text, (str(row.findings or "–"), str(row.nulls or "–")))
+    nulls = f"{row.nulls or '–'}" + (f" ({row.nulls_failed} failed)" if row.nulls_failed else "")
+    sizes = map(to.text, (str(row.findings or "–"), nulls))
     return [
         to.text(row.method + kind),
         to.score(row.false_discovery),

@@ -126,6 +126,7 @@ def _method(table: Table, row: MethodRow) -> dict[str, Any]:
     for name, estimate in measured.items():
         line |= {name + end: x for end, x in zip(ENDS, estimate or Estimate(), strict=True)}
     line |= {"findings_tested": found and found.findings, "nulls": found and found.nulls}
+    line |= {"nulls_failed": found and found.nulls_failed}
     cost = next((c for c in table.costs if c.method == row.method), None)
     for name in ("cpu_s", "tokens", "peak_rss_bytes", "peak_vram_bytes"):
         line[name] = getattr(cost, name) if cost else None

@@ -96,6 +96,8 @@ class Outcome:
     contrast: Contrast
     verdict: Verdict
     families: int
+    moved: int
+    """Families in which the two differ at all: a tie has no sign to flip."""
     organisms: int
     """Organisms that both methods have a score on."""
     difference: Estimate
@@ -110,7 +112,7 @@ class Outcome:
     @property
     def floor(self) -> float:
         """The smallest p there is with these families."""
-        return 2.0 ** min(0, 1 - self.families)
+        return 2.0 ** min(0, 1 - self.moved)
 
     @property
     def said(self) -> str:
@@ -119,9 +121,10 @@ class Outcome:
         if value is None:
             return "not run: no organism has a score of both"
         ends = "" if low is None else f" [{low:+.2f}, {high:+.2f}]"
+        tied = "" if self.moved == self.families else f", {self.families - self.moved} of them tied"
         smallest = "no difference" if self.resolvable is None else f"a difference of {self.resolvable:.2f}"
         return (
-            f"{value:+.2f}{ends}, p {self.p:.2g}, Holm {self.p_holm:.2g}; families: {self.families}, so p ≥ {self.floor:.2g}; "
+            f"{value:+.2f}{ends}, p {self.p:.2g}, Holm {self.p_holm:.2g}; families: {self.families}{tied}, so p ≥ {self.floor:.2g}; "
             f"{smallest} would have been resolved"
         )
 
@@ -238,14 +241,16 @@ def _outcome(contrast: Contrast, values: Values, level: float) -> Outcome:
         if value is not None and (rival := other.get(organism)) is not None:
             groups.setdefault(family(organism), []).append(value - rival)
     if not groups:
-        return Outcome(contrast, "not run", 0, 0, Estimate())
+        return Outcome(contrast, "not run", 0, 0, 0, Estimate())
     apart = np.array([sum(group) / len(group) for group in groups.values()], dtype=np.float64)
     mean = float(apart.mean())
-    wide = flip_interval(apart - mean, level)
+    moved = int((np.abs(apart) > ROUNDING).sum())
+    wide = flip_interval(apart - mean, level) if 2 * 0.5**moved < level else None
     return Outcome(
         contrast,
         "not resolved",
         families=len(groups),
+        moved=moved,
         organisms=sum(map(len, groups.values())),
         difference=Estimate(mean, *(flip_interval(apart) or ())),
         p=sign_flip_p(apart),

@@ -5,7 +5,7 @@ one organism family only, and a reading says what a finding is about and not wha
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from scipy.stats import binomtest
@@ -14,19 +14,28 @@ from ...harness.records.result import ALPHA, FalseDiscovery
 from ..board.cell import Cell
 from .grid import Grid
 from .resample import headline
-from .rows import Estimate, FindingRow
+from .rows import FAILURES, Estimate, FindingRow
 
 KS = (1, 10)
 """Findings that localisation and identification look at."""
 
 
 def finding_measures(grids: Sequence[Grid]) -> tuple[FindingRow, ...]:
-    """One row for every method that has any of the three, in the order of the grids."""
-    rows = map(_row, grids)
+    """One row for every method that has any of the three, in the order of the grids.
+
+    Where others have the measure, a failed cell has none of the truth: localisation and identification 0; on nulls it is counted.
+    """
+    nulls = _where(grids, lambda c: c.false_discovery)
+    rows = [_row(grid, grids, nulls) for grid in grids]
     return tuple(r for r in rows if r.nulls or any(e.value is not None for e in (*r.located, *r.identified)))
 
 
-def _row(grid: Grid) -> FindingRow:
+def _where(grids: Sequence[Grid], measure: Callable[[Cell], object]) -> frozenset[str]:
+    """Organisms on which anybody has a measure."""
+    return frozenset(o for grid in grids for o, own in grid.cells.items() if any(measure(c) is not None for c in own))
+
+
+def _row(grid: Grid, grids: Sequence[Grid], nulls: Collection[str]) -> FindingRow:
     tested = [c.false_discovery for own in grid.cells.values() for c in own if c.false_discovery]
     return FindingRow(
         method=grid.method,
@@ -34,10 +43,11 @@ def _row(grid: Grid) -> FindingRow:
         false_discovery=false_share(tested),
         findings=sum(len(t.p) for t in tested),
         nulls=len(tested),
+        nulls_failed=sum(c.status in FAILURES for o in nulls for c in grid.cells[o]),
         expected=tested[0].expected if tested else None,
         floor=tested[0].p_min if tested else None,
-        located=tuple(_mean(grid, lambda c, k=k: _located(c, k), 0.0) for k in KS),
-        identified=tuple(_mean(grid, lambda c, k=k: _identified(c, k), -math.inf) for k in KS),
+        located=tuple(_mean(grid, grids, lambda c, k=k: _located(c, k), 0.0) for k in KS),
+        identified=tuple(_mean(grid, grids, lambda c, k=k: _identified(c, k), -math.inf) for k in KS),
     )
 
 
@@ -50,11 +60,14 @@ def false_share(tested: Sequence[FalseDiscovery]) -> Estimate:
     return Estimate(found.statistic, *found.proportion_ci())
 
 
-def _mean(grid: Grid, value: Callable[[Cell], float | None], least: float) -> Estimate:
+def _mean(grid: Grid, grids: Sequence[Grid], value: Callable[[Cell], float | None], least: float) -> Estimate:
     """As a headline: over families, of the mean over organisms of the mean over seeds; from `least` to 1."""
-    values = {o: [v for c in own if (v := value(c)) is not None] for o, own in grid.cells.items()}
-    means = {o: float(np.mean(v)) for o, v in values.items() if v}
-    return headline(means, (least, 1.0)) if means else Estimate()
+    means = dict[str, float]()
+    for o in _where(grids, value):
+        found = [0.0 if c.status in FAILURES else value(c) for c in grid.cells[o]]
+        if known := [v for v in found if v is not None]:
+            means[o] = float(np.mean(known))
+    return headline(dict(sorted(means.items())), (least, 1.0)) if means else Estimate()
 
 
 def _located(cell: Cell, k: int) -> float | None:

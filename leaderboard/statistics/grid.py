@@ -78,8 +78,7 @@ class Grid:
         if organism in self.inapplicable:
             return {"not_applicable": len(cells)} if cells else {}
         counts = Counter[str](map(status, cells))
-        if not counts["not_applicable"]:
-            counts["not_run"] += len(self.all_seeds - set(map(seed, cells)))
+        counts["not_run"] += len(self.all_seeds - set(map(seed, cells)))
         return {s: counts[s] for s in STATUSES if counts[s]}
 
     @cached_property
@@ -90,10 +89,12 @@ class Grid:
     @cached_property
     def standing(self) -> Standing:
         """Whether the row has a headline, and whether it is ranked."""
-        counts = [self.counts(organism) for organism in self.cells]
+        counts = [self.counts(organism) for organism in self.cells if organism not in self.inapplicable]
         if not self.used or any(c.get("not_run") for c in counts):
             return "incomplete"
-        whole = set(self.used) == self.cells.keys() - self.inapplicable
+        whole = set(self.used) == self.cells.keys() - self.inapplicable and not any(
+            "not_applicable" in c for c in counts
+        )
         return "ranked" if self.kind == "method" and whole else "unranked"
 
 

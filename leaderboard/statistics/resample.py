@@ -150,8 +150,8 @@ class Shared(NamedTuple):
 
     units: Callable[[str, int], Array]
     """[size, n] by level name and number of units."""
-    prompts: Callable[[tuple[int, ...]], Array]
-    """[size, prompts] by the template of each prompt."""
+    prompts: Callable[[tuple[int | None, ...]], Array]
+    """[size, prompts] by the template of each prompt; None, and weight 0, where it is not scored."""
 
 
 def _chunk_weights(organism: str, seed: int, start: int, size: int) -> Shared:
@@ -160,8 +160,13 @@ def _chunk_weights(organism: str, seed: int, start: int, size: int) -> Shared:
         return weights(n, size, rng(seed, organism, level, n, start))
 
     @cache
-    def prompts(templates: tuple[int, ...]) -> Array:
-        return template_weights(templates, size, rng(seed, organism, "prompt", len(templates), start))
+    def prompts(templates: tuple[int | None, ...]) -> Array:
+        known = [i for i, t in enumerate(templates) if t is not None]
+        out = np.zeros((size, len(templates)))
+        out[:, known] = template_weights(
+            [t for t in templates if t is not None], size, rng(seed, organism, "prompt", len(templates), start)
+        )
+        return out
 
     return Shared(units, prompts)
 
@@ -176,7 +181,9 @@ def _cell_draws(cell: Result, shared: Shared) -> Array:
     samples = _counted(cell)
     if samples is None:
         return np.zeros((len(SCORES), 1))
-    prompts = shared.prompts(tuple(samples.templates))
+    prompts = shared.prompts(
+        tuple(t if scored else None for t, scored in zip(samples.templates, samples.scored, strict=True))
+    )
     controls = {n: shared.units("control", n) for n in sizes(samples)}
     with np.errstate(divide="ignore", invalid="ignore"):
         values = table_draws(samples, prompts, controls)

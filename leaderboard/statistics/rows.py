@@ -163,6 +163,8 @@ class FindingRow:
     """Findings that were tested."""
     nulls: int
     """Cells they come from."""
+    nulls_failed: int
+    """Cells on nulls that failed."""
     expected: float | None
     """The share that random directions would have."""
     floor: float | None

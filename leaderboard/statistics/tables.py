@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...harness.protocol.bootstrap import template_interval
 from ...harness.protocol.consistency import fault
-from ...harness.protocol.intervals import Array, interval
+from ...harness.protocol.intervals import Array
 from ...harness.records.result import Result
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from ..board.account import costs, failures, missing
@@ -164,9 +165,11 @@ class _Kept:
         keys = {m: ".".join(c.sha256 for c in own) for m, own in groups.items()}
         known: dict[str, list[list[float | None]]] = self.keep.get("intervals", organism, self.draws, self.seed) or {}
         new = {m: own for m, own in groups.items() if whole or keys[m] not in known}
-        spread = organism_draws({m: [c.result for c in own] for m, own in new.items()}, organism, self.draws, self.seed)
+        results = {m: [c.result for c in own] for m, own in new.items()}
+        spread = organism_draws(results, organism, self.draws, self.seed)
         fresh = {
-            keys[m]: [list(e) for e in _estimates(_points(groups[m]), s.drawn).values()] for m, s in spread.items()
+            keys[m]: [list(e) for e in _estimates(_points(groups[m]), s.drawn, results[m]).values()]
+            for m, s in spread.items()
         }
         if fresh.keys() - known.keys():
             self.keep.put(known | fresh, "intervals", organism, self.draws, self.seed)
@@ -261,12 +264,16 @@ def _mean(values: Sequence[float | None]) -> float:
     return float(np.mean([np.nan if v is None else v for v in values]))
 
 
-def _estimates(value: Array, spread: Array) -> dict[str, Estimate]:
-    """[scores] and [scores, draws] to estimates by name; intervals over the draws in which the score is defined."""
-    defined = [row[~np.isnan(row)] for row in spread]
+def _estimates(value: Array, spread: Array, results: Sequence[Result]) -> dict[str, Estimate]:
+    """[scores] and [scores, draws] to estimates by name; intervals as a record's, over the draws in which the score is defined."""
+    known = next((r.samples for r in results if r.status == "ok" and r.samples), None)
+    if known is None:  # nothing but failures
+        return {s: Estimate(0.0, 0.0, 0.0) for s in SCORES}
+    scored = [i for i, counts in enumerate(known.scored) if counts]
+    templates, gaps = ([of[i] for i in scored] for of in (known.templates, known.gap))
     return {
         s: Estimate()
         if np.isnan(value[i])
-        else Estimate(float(value[i]), *(interval(defined[i]) if len(defined[i]) else ()))
+        else Estimate(float(value[i]), *(template_interval(spread[i], float(value[i]), templates, gaps) or ()))
         for i, s in enumerate(SCORES)
     }

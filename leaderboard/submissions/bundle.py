@@ -26,6 +26,7 @@ from pydantic import Field, ValidationError
 from ...harness.files import atomic_write_bytes
 from ...harness.records.identity import Count, Hash, Line, Name, Record
 from ...harness.runs.packs import MOST_PACKED, reason
+from ...methods.formats.findings import is_pickle
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from .card import MethodCard
 
@@ -37,7 +38,7 @@ MOST_HEADER, MOST_BUNDLE = 2**22, 2**31
 MOST = {"records": MOST_PACKED, "findings": 2**24, "dictionary": 2**28}
 """Most bytes of a member of each kind; sixteen findings of the widest model have 9 MB."""
 MemberName = Annotated[str, Field(pattern=r"^(records\.jsonl\.xz|(findings|dictionary)/[0-9a-f]{64}\.safetensors)$")]
-ARCHIVES = (b"PK\x03\x04", b"\x80", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 
 class BundleError(ValidationFailed):
@@ -172,20 +173,18 @@ def open_bundle(path: Path) -> Bundle:
             "leave dictionaries out: --no-dictionaries",
         )
     with path.open("rb") as file:
-        first = file.read(8)
-        if len(first) < 8 or first.startswith(ARCHIVES):
-            what = (
-                "is an archive or a pickle, which is never opened"
-                if first.startswith(ARCHIVES)
-                else "is no safetensors file"
-            )
+        first = file.read(9)
+        packed = is_pickle(first) or first.startswith(ARCHIVES)
+        if len(first) < 9 or packed:
+            what = "is an archive or a pickle, which is never opened" if packed else "is no safetensors file"
             raise BundleError(path, "file", what, "build it with `bench submit`")
-        (length,) = struct.unpack("<Q", first)
+        (length,) = struct.unpack("<Q", first[:8])
         if not 2 <= length <= min(MOST_HEADER, size - 8):
             raise BundleError(path, "header", f"would have {length:,} bytes of a file of {size:,}", DAMAGED)
+        file.seek(8)
         header = file.read(length)
     manifest = _manifest(path, header)
-    if manifest.header != first + header:
+    if manifest.header != first[:8] + header:
         raise BundleError(
             path, "header", "is not the one that its manifest has: tensors were added, moved or renamed", DAMAGED
         )

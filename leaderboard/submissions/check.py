@@ -93,6 +93,12 @@ def _of_one(cell: SubmittedCell, name: str, access: str) -> Iterator[Fault]:
         )
     if cell.status == "not_run":
         yield f"{cell.name}: status", "was not run", "run the cell"
+    if cell.status == "not_applicable" and not i.organism.startswith("null/"):
+        yield (
+            f"{cell.name}: status",
+            "is not_applicable: that a pair cannot be scored holds for every method and is no outcome of one",
+            "run the cell with this version; leave the organism out if it still cannot be scored",
+        )
 
 
 def _together(cells: Sequence[SubmittedCell]) -> Iterator[Fault]:
@@ -145,6 +151,12 @@ def _covered(cells: Sequence[SubmittedCell], organism_set: str | None) -> Iterat
             "seeds",
             f"{len(all_seeds)} of {least} seeds: a method that draws anything needs {least}",
             _run(method, ",".join(seeds), range(least)) + " (or say `stochastic = False` if it draws nothing)",
+        )
+    elif chosen := sorted(all_seeds - set(range(len(all_seeds)))):
+        yield (
+            "seeds",
+            f"{', '.join(map(str, chosen))}: a submission has the seeds from 0 on, so that none are chosen",
+            _run(method, ",".join(seeds), range(len(all_seeds))),
         )
     if organism_set is None:
         return

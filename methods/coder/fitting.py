@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..contract import Access, DiffProblem, DiffResult, Text
+from ..contract import MOST_DIVERGED, Access, DiffProblem, DiffResult, Text
 from .analysis import survey
 from .patching import kl_patching
 from .readout import Rank, changes, diagnostics, findings, ranking
@@ -35,7 +35,7 @@ class DictionaryConfig(TrainConfig):
     """Ranking of findings: relative decoder norm, latent_scaling, or contribution (frequency × length of the direction)."""
     min_tokens: int = Field(default=10, ge=1)
     """A latent active on fewer harvested tokens is not a candidate."""
-    patching_tokens: int = Field(default=1000, ge=0)
+    patching_tokens: int = Field(default=1000, ge=0, le=MOST_DIVERGED)
     """Tokens of chat on which KL patching is measured for the diagnostics; 0 leaves it out."""
     memory_bytes: int = Field(default=2**30, ge=1)
     """Most bytes of residuals that are held. A token budget above it is streamed through a buffer of that size (docs/performance.md)."""

@@ -43,8 +43,14 @@ KEPT: Layout = {"direction": "nd", "read": "nd", "threshold": "n", "score": "n"}
 FLOATS = ("F32", "F64", "F16", "BF16")
 MOST_WIDTH = 2**16
 """Widest residual that is believed; the widest of today's models have 18,432."""
-PICKLES = (b"PK\x03\x04", b"\x80")
-"""How files of `torch.save` and `pickle.dump` begin."""
+
+
+def is_pickle(first: bytes) -> bool:
+    """Whether a file that begins with these 9 bytes is one of `torch.save` or `pickle.dump`.
+
+    One safetensors file in 32 begins with the byte that a pickle begins with, because its header is so long; a brace follows the length.
+    """
+    return first.startswith(b"PK\x03\x04") or (first.startswith(b"\x80") and first[8:9] != b"{")
 
 
 class FindingsFileError(ValidationFailed):
@@ -166,7 +172,7 @@ def read_file(path: Path, layouts: Sequence[Layout] = (OWN, KEPT)) -> FindingsFi
         tensors = {name: t.float() for name, t in load(data).items()}
     except (SafetensorError, OSError) as error:
         with path.open("rb") as file:
-            pickled = file.read(4).startswith(PICKLES)
+            pickled = is_pickle(file.read(9))
         pickle = "a pickle or an archive, as torch.save or numpy.savez write it, which is never opened"
         fact = f"is {pickle}" if pickled else f"is no whole safetensors file ({error})"
         raise FindingsFileError(path, fact, "write it with safetensors.torch.save_file, or copy it again") from error

@@ -106,6 +106,19 @@ def test_without_gates_there_is_one_column_and_both_names_are_its(stage: Stage, 
     assert all(got[name] == got[f"{name}_constant"] for name in ("isolation", "sufficiency", "necessity"))
 
 
+def test_under_a_gate_mitigation_is_compared_with_directions_under_it(stage: Stage, truth: Finding) -> None:
+    """A good gate alone takes the behaviour out: that is what random directions under it do, and no success of a useless one."""
+    scorer, ks = stage.scorer, stage.scorer.ks(1)
+    useless = unit(torch.randn(stage.pair.d_model, generator=torch.Generator().manual_seed(7)))
+    directions = scorer.directions([Finding(useless, truth.gate)])
+    under = [scorer.controls.under(directions, ks, i) for i in range(SHORT.controls)]
+    volumes = [scorer.controls.volume(c, t["necessity"]) for c in under for t in scorer._procedure.both([c])]
+    samples = scorer.score(directions).samples
+    assert samples.mitigation_controls == pytest.approx(volumes, abs=1e-5)
+    plain = scorer.controls.null("isotropic", ks).volumes
+    assert samples.mitigation_controls != pytest.approx(plain.tolist(), abs=1e-3)
+
+
 def test_a_gate_moves_the_gated_column_alone(stage: Stage, truth: Finding) -> None:
     """A gate that is never open wins nothing there, and the other column does not see it."""
     shut = scores(stage, [Finding(truth.direction, Gate(truth.direction, 1e9))])

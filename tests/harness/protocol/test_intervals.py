@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diffbench.harness.protocol.intervals import (
+    LEAST_SCALE,
     bootstrap,
     harmonic,
     hypervolume,
@@ -140,18 +141,21 @@ def test_hypervolume_is_the_area_of_the_union(points: list[tuple[float, float]])
     assert float(hypervolume(x, y)) <= float(hypervolume(np.append(x, 1.0), np.append(y, 1.0))) == pytest.approx(0.2)
 
 
-def test_normalised_and_harmonic_refuse_to_invent() -> None:
+def test_normalised_and_harmonic_do_not_invent() -> None:
     a = np.array
     assert normalised(a([0.5]), a([0.1]), a([0.9]))[0] == pytest.approx(0.5)
     assert normalised(a([0.5]), a([-0.4]), a([1.0]))[0] == 0.5  # controls that do harm give nobody a start
-    assert np.isnan(normalised(a([0.5]), a([0.9]), a([0.9]))[0])
+    assert normalised(a([0.96]), a([0.87]), a([1.0]))[0] == pytest.approx(0.09 / LEAST_SCALE)  # and not .69
+    assert normalised(a([0.9, 0.8]), a([0.9, 0.9]), a([0.9, 0.7])) == pytest.approx([0.0, -0.1 / LEAST_SCALE])
+    assert np.isnan(normalised(a([0.5]), a([np.nan]), a([0.9]))[0])
     assert list(harmonic(a([0.5, -0.1, 0.5]), a([0.5, 0.9, 0.0]))) == [0.5, 0.0, 0.0]
     assert np.isnan(harmonic(a([np.nan]), a([0.5]))[0])
 
 
-def test_a_mitigation_without_a_scale_is_none() -> None:
-    """A base that keeps no capability is no one to be measured by."""
-    summary = summarise(by_hand(retention_off=0.8), 50, 0)
+@pytest.mark.parametrize("off", [0.5, 0.8, 0.805, 0.89])
+def test_a_mitigation_without_a_scale_is_none(off: float) -> None:
+    """A base that keeps little capability is no one to be measured by: nearly any point would be worth 1."""
+    summary = summarise(by_hand(retention_off=off), 50, 0)
     assert summary.mitigation.value is None and summary.mitigation.ci_low is None
     assert summary.isolation.value is not None
 

@@ -53,6 +53,20 @@ def test_on_an_organism_all_records_of_older_weights_are_set_aside(tmp_path: Pat
     assert [r.method for r in table.overall] == ["a"] and len(table.set_aside) == 2
 
 
+def test_a_cell_that_failed_on_other_weights_displaces_nobody(tmp_path: Path) -> None:
+    """Whatever date it gives itself."""
+    for cell in (
+        made(OLD, "a"),
+        made(OLD, "b"),
+        made(NEW, "c", status="failed", reason="no luck", organism_sha256="1" * 64),
+    ):
+        write_result(tmp_path, cell)
+    table = tabulate(tmp_path, Ask(draws=50))
+    assert {r.method for r in table.overall if r.standing == "ranked"} == {"a", "b"}
+    (aside,) = table.set_aside
+    assert "/c/" in aside.cell and "which did not fail" in aside.reason
+
+
 def test_of_one_record_with_two_outcomes_the_place_named_first_counts(tmp_path: Path) -> None:
     write_result(tmp_path / "one", make_result(draw="x"))
     write_result(tmp_path / "two", make_result(draw="y"))

@@ -59,6 +59,22 @@ def test_means_are_over_organisms_of_means_over_seeds() -> None:
     assert row.nulls == 0 and row.false_discovery.value is None
 
 
+def test_a_failed_cell_has_found_nothing_and_is_counted_on_nulls() -> None:
+    """Where others have the measure: a method that raises there gains nothing by it."""
+    dead = [make_result("other", o, status="failed") for o in ("planted/owl", "planted/fox", NULLS[0])]
+    own = planted("planted/owl", (0.8, 0.8))
+    found = [
+        make_result("other", "planted/elk").model_copy(update={"localisation": own.localisation}),
+        null(NULLS[1], [0.5], "other"),
+    ]
+    whole = table(own, planted("planted/fox", (0.4, 0.4)), null(NULLS[0], [0.5]), *dead, *found)
+    rows = {r.method: r for r in whole.finding_measures}
+    assert rows["delta"].located[0].value == pytest.approx(0.6) and rows["delta"].nulls_failed == 0
+    assert rows["other"].located[0].value == pytest.approx(0.8 / 3)
+    assert (rows["other"].nulls, rows["other"].nulls_failed) == (1, 1)
+    assert "1 (1 failed)" in to_markdown(whole)
+
+
 def test_a_reading_without_a_value_leaves_the_mean() -> None:
     (row,) = table(read("taboo/gold", 0.5), read("taboo/leaf", None)).finding_measures
     assert row.identified[0] == (0.5, None, None)

@@ -12,7 +12,7 @@ from .built import DRAWS
 
 
 def test_draws_without_behaviour_are_left_out_not_averaged() -> None:
-    """Of two templates one has no scored prompt, so a quarter of the draws have no gap: no 0/0 or .1/0 may reach an interval."""
+    """Of two templates one has no scored prompt: templates of scored prompts are drawn, as in a record, and here the prompts of the one."""
     samples = make_samples(0.5, np.random.default_rng(0), prompts=4)
     gap = [*samples.gap[:2], 0.05, 0.05]
     column = samples.constant.model_copy(deep=True)
@@ -25,8 +25,7 @@ def test_draws_without_behaviour_are_left_out_not_averaged() -> None:
     lists = {"gap": gap, "scored": [True, True, False, False], "constant": column, "mitigation": mitigation}
     cell = make_result(samples=samples.model_copy(update=lists | {"oracle": oracle}))
     drawn = organism_draws({"m": [cell]}, "o", 2000, 0)["m"].drawn
-    assert not np.isinf(drawn).any()
-    assert all(0.2 < share < 0.3 for share in np.isnan(drawn).mean(1))
+    assert np.isfinite(drawn).all() and drawn[1].std() > 0
     score = build_table([cell], draws=500).overall[0].scores["sufficiency"]
     assert score.low is not None and score.high is not None and np.isfinite([score.low, score.high]).all()
 

@@ -23,7 +23,8 @@ from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 from typer.testing import CliRunner
 
 from ...conftest import SHORT
-from .bundles import CARD, METHOD, ORGANISMS, forge, make_cell, write_runs
+from ...factories import make_result
+from .bundles import CARD, METHOD, ORGANISMS, PUBLISHED, forge, make_cell, write_cell, write_runs
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "offaxis_pca"
 
@@ -174,6 +175,27 @@ def test_a_board_without_the_anchors_of_the_same_measurement_takes_no_row(
         said = bench("leaderboard", "add", bundle, "--board", tmp_path / name, "--by", "A", code=4)
         assert says in said and "bench run -m oracle,random -o taboo/gold-narrow" in said
     bench("leaderboard", "add", bundle, "--board", tmp_path / "nowhere", "--by", "A", code=3)
+
+
+@pytest.mark.parametrize(
+    ("organism", "identity", "says"),
+    [
+        (ORGANISMS[0], {"organism_sha256": "3" * 64}, "organism_sha256 is not that of the board's oracle"),
+        (ORGANISMS[1], {}, f"the board has no oracle of {ORGANISMS[1]}"),
+    ],
+    ids=["of other weights", "of an organism that the board has not"],
+)
+def test_a_failed_cell_needs_the_anchors_of_its_measurement_too(
+    board: Path, scored: object, tmp_path: Path, organism: str, identity: dict[str, str], says: str
+) -> None:
+    """Else it would stand for another measurement of the organism, or make a hole in everybody's row."""
+    for seed in range(3):
+        failed = make_result(METHOD, organism, seed, status="failed", reason="no luck", **PUBLISHED | identity)
+        failed.provenance.stochastic = True
+        failed.provenance.source = {"organism": organism}
+        write_cell(tmp_path / "runs", failed)
+    bundle, _ = build([tmp_path / "runs"], CARD, tmp_path / "failed.bundle.safetensors")
+    assert says in bench("leaderboard", "add", bundle.path, "--board", board, "--by", "A", code=4)
 
 
 def test_scores_that_are_another_methods_prompt_by_prompt_are_noted(

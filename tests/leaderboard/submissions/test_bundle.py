@@ -228,3 +228,15 @@ def test_a_member_larger_than_any_is_refused_before_it_is_read(one: Path, tmp_pa
     os.truncate(path, len(changed.header) + sum(m.size for m in changed.members.values()))
     with pytest.raises(BundleError, match=r"findings/.*has 33,554,432 bytes, at most 16,777,216"):
         open_bundle(path)
+
+
+def test_a_header_of_any_length_is_opened(tmp_path: Path) -> None:
+    """Of one length in 32 the first byte is the one that a pickle begins with."""
+    write_cell(tmp_path / "runs", make_cell(stochastic=False))
+    first = set[int]()
+    for more in range(0, 256, 8):
+        card = CARD.model_copy(update={"summary": "x" * (1 + more)})
+        bundle, _ = build([tmp_path / "runs"], card, tmp_path / f"{more}.bundle.safetensors")
+        first.add(bundle.path.read_bytes()[0])
+        assert open_bundle(bundle.path).manifest.card == card
+    assert first == set(range(0, 256, 8))

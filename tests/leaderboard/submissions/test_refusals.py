@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from diffbench.cli import app
+from diffbench.harness.records.result import Result
 from diffbench.leaderboard.submissions.build import build
 from diffbench.leaderboard.submissions.bundle import open_bundle
 from diffbench.leaderboard.submissions.card import MethodCard, read_card
@@ -120,6 +121,14 @@ def test_a_method_name_that_is_taken_and_a_card_of_another_method_are_refused(on
     assert "identity.access: is 'activations', the card says '+weights'" in said
 
 
+def unsuited() -> Result:
+    """The seed that went badly, called by another name."""
+    cell = make_result(METHOD, ORGANISMS[0], 2, status="not_applicable", reason="not here", **PUBLISHED)
+    cell.provenance.stochastic = True
+    cell.provenance.source = {"organism": ORGANISMS[0]}
+    return cell
+
+
 CELLS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a partial run": (
         lambda runs: write_cell(runs, make_cell(seed=2, limit=4)) and None,
@@ -160,6 +169,14 @@ CELLS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a seed on one organism only": (
         lambda runs: write_cell(runs, make_cell(ORGANISMS[1], 5)) and None,
         f"{ORGANISMS[0]}: misses seed 5, which other organisms have; bench run -m theirs -o {ORGANISMS[0]} --seed 5",
+    ),
+    "a seed that the pair is said not to suit": (
+        lambda runs: write_cell(runs, unsuited()) and None,
+        "status: is not_applicable: that a pair cannot be scored holds for every method",
+    ),
+    "seeds that were chosen": (
+        lambda runs: write_cell(runs, make_cell(seed=7)) and None,
+        "seeds: 7: a submission has the seeds from 0 on, so that none are chosen",
     ),
     "two seeds": (lambda runs: None, "seeds: 2 of 3 seeds: a method that draws anything needs 3; bench run -m theirs"),
 }
