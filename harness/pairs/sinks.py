@@ -63,7 +63,8 @@ class Sinks:
     def __init__(self, special: Sequence[int], median: dict[Side, float]):
         self.special, self.median = torch.tensor(sorted(special)), median
         self._control = frozenset(special)
-        self.most = {side: TIMES * value for side, value in median.items()}
+        self.most = {side: float(f"{TIMES * value:.3g}") for side, value in median.items()}
+        """Largest norm of an ordinary position. Three digits: another processor's median differs in its last bit, and means the same."""
 
     @classmethod
     def of(cls, pair: Any, rows: Sequence[Sequence[int]]) -> "Sinks":

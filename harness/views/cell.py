@@ -152,7 +152,7 @@ def _footnotes(r: Result, samples: Samples) -> list[str]:
     if r.identity.method != ORACLE:
         headline = samples.gated or samples.constant
         first, rest = (len(c.sufficiency.null_controls) for c in (headline, samples.constant))
-        also = f"; {rest} everywhere and for mitigation: 1/{rest + 1}" * (first != rest)
+        also = f"; {rest} everywhere: 1/{rest + 1}" * (first != rest)
         notes.append(f"p: {first} random sets allow no less than 1/{first + 1} = {1 / (first + 1):.3f}{also}")
     if r.scores and r.scores.sufficiency.spill is not None and r.scores.necessity.spill is not None:
         other = _count(len(samples.scored) - len(scored), "other prompt")

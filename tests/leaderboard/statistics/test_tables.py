@@ -136,6 +136,12 @@ def test_a_cell_that_was_not_run_takes_the_headline_away(how: str) -> None:
     assert built.overall[-1] is late and rank(built, "delta") == 1
 
 
+def away(cell: Result) -> Result:
+    """The cell, had its pair been found not applicable."""
+    i = cell.identity
+    return make_result(i.method, i.organism, i.seeds["method"], status="not_applicable")
+
+
 def test_not_applicable_leaves_the_mean_but_is_not_ranked_against_the_whole_set() -> None:
     cells = grid("picky", 0.5, (0,))
     picky = [*cells[:2], make_result("picky", ORGANISMS[2], 0, status="not_applicable")]
@@ -145,6 +151,14 @@ def test_not_applicable_leaves_the_mean_but_is_not_ranked_against_the_whole_set(
     )
     assert (row(built, "picky").standing, row(built, "picky").organisms) == ("unranked", 2)
     assert rank(built, "delta") == 1
+
+
+def test_a_seed_called_not_applicable_raises_no_mean_and_is_not_ranked() -> None:
+    """That a pair cannot be scored does not depend on a seed: the best of three would be left."""
+    cells = grid("picky", 0.5, (0, 1, 2))
+    picky = [c if c.identity.seeds["method"] == 0 else away(c) for c in cells]
+    built = table([*picky, *grid("delta", 0.1)])
+    assert row(built, "picky").standing == "unranked" and rank(built, "delta") == 1
 
 
 def test_anchors_and_upper_bounds_are_rows_without_a_rank() -> None:
