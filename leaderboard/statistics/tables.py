@@ -269,8 +269,8 @@ def _estimates(value: Array, spread: Array, results: Sequence[Result]) -> dict[s
     known = next((r.samples for r in results if r.status == "ok" and r.samples), None)
     if known is None:  # nothing but failures
         return {s: Estimate(0.0, 0.0, 0.0) for s in SCORES}
-    scored = [i for i, counts in enumerate(known.scored) if counts]
-    templates, gaps = ([of[i] for i in scored] for of in (known.templates, known.gap))
+    templates = [t for t, counts in zip(known.templates, known.scored, strict=True) if counts]
+    gaps = [gap for gap, counts in zip(known.gap, known.scored, strict=True) if counts]
     return {
         s: Estimate()
         if np.isnan(value[i])
