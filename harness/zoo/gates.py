@@ -18,7 +18,7 @@ ORACLE, ORACLE_WHOLE = 0.8, 0.4
 """Smallest share of the gap that exchanging the residual recovers, both ways: where the adapter ends at the hooked layer, which then
 carries everything by construction, and where blocks above it are adapted too, or nobody says: what the protocol needs to divide by."""
 SIDE_DAMAGE = 0.02
-"""Most nats a token between base and organism on neutral text: on version 1's zoo (.00006 to .16) this damage said better how low every
+"""Most nats a token between base and organism on neutral text: on core-v1 (.00006 to .16) this damage said better how low every
 method scored (Spearman -.84) than the behaviour did."""
 HARVEST_DUE = 50
 """Fewest tokens of harvest text, of both kinds together, on which the behaviour could show: a method cannot find what never happens."""
