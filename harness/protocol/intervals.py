@@ -230,13 +230,12 @@ def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True
         }
     volumes, worth = np.asarray(samples.mitigation_controls), mitigation_worth(samples, one)[0]
     null = float(volumes.mean())
-    own = float(np.nan_to_num(value.mitigation[0])) * (1 - max(0.0, null)) + max(0.0, null)
+    own = max(0.0, null) if np.isnan(worth) else float(worth)
     found["mitigation"] = {
         "raw": own,
         "null": null,
         "oracle": 1.0,
-        # `own` went through the scale and back: where it ties with a control, rounding would decide
-        "p": _p_value(own if np.isnan(worth) else float(worth), volumes) if controls_ran else None,
+        "p": _p_value(own, volumes) if controls_ran else None,
     }
 
     templates, gaps = np.asarray(samples.templates)[scored].tolist(), gap[scored].tolist()

@@ -1,23 +1,24 @@
 """Which of several records of one cell counts, and which records may stand in one table at all.
 
 The rule, in its order: the published settings before any others; on one organism the measurement (weights, prompts, random controls)
-that was used last; of one cell the source that ran it last; in both a record that ran through before one that failed; of one record with
-two outcomes, the one of the place named first. What loses is said, never dropped in silence. What was chosen on purpose (layer, precision,
+that was used last by a cell that did not fail; of one cell the source that ran it last; of one record with two outcomes, the one of the
+place named first. What loses is said, never dropped in silence. What was chosen on purpose (layer, precision,
 sinks) is not chosen here: that is refused.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from ...harness.records.identity import PROTOCOL_SHA256, PROTOCOL_VERSION, sha256_json
-from ...harness.records.result import Result
+from ...harness.records.result import FINISHED, Result
 from ...methods.registry import GIVEN, is_given
 from ...organisms.errors import ValidationFailed
 from ..statistics.rows import Problem, SetAside
 from .cell import Cell
 
 RULE = (
-    "Of several records of one cell the newest that ran through counts: on one organism those of the weights, prompts and random controls "
-    "that were used last, and of those the source that ran last."
+    "Of several records of one cell the newest counts: on one organism those of the weights, prompts and random controls that were used "
+    "last by a cell that did not fail, and of those the source that ran last."
 )
 
 
@@ -28,7 +29,7 @@ class MixedResultsError(ValidationFailed):
 def resolve(cells: Sequence[Cell]) -> tuple[list[Cell], list[SetAside], list[Problem]]:
     """The cells that count, those that another one stands for, and those of another protocol."""
     kept, problems = _one_protocol(cells)
-    kept, old = _newest(kept, _place, _measurement, "made on other weights, prompts or controls")
+    kept, old = _newest(kept, _place, _measurement, "made on other weights, prompts or controls", finished_first=True)
     kept, older = _newest(
         kept, _same_cell, lambda c: (c.identity.code_sha256, c.identity.method_version), "made by other source"
     )
@@ -49,14 +50,23 @@ def _one_protocol(cells: Sequence[Cell]) -> tuple[list[Cell], list[Problem]]:
 
 
 def _newest(
-    cells: Iterable[Cell], of: Callable[[Cell], object], version: Callable[[Cell], object], why: str
+    cells: Iterable[Cell],
+    of: Callable[[Cell], object],
+    version: Callable[[Cell], object],
+    why: str,
+    finished_first: bool = False,
 ) -> tuple[list[Cell], list[SetAside]]:
-    """Of what `of` says is one thing, the cells of the version that holds the one that finished last."""
+    """Of what `of` says is one thing, the cells of the version that holds the one that was made last.
+
+    Args:
+        finished_first: a cell that failed decides only where all did.
+    """
+    rank = partial(_rank, finished_first=finished_first)
     last: dict[object, Cell] = {}
     every = list(cells)
     for cell in every:
         best = last.setdefault(of(cell), cell)
-        if _rank(cell) > _rank(best):
+        if rank(cell) > rank(best):
             last[of(cell)] = cell
     kept, aside = list[Cell](), list[SetAside]()
     for cell in every:
@@ -64,7 +74,7 @@ def _newest(
         if version(cell) == version(best):
             kept.append(cell)
         else:
-            which = "is newer" if cell.status == best.status or best.status != "ok" else "did not fail"
+            which = "is newer" if rank(cell)[0] == rank(best)[0] else "did not fail"
             said = (
                 f"{why} than {cell_name(best)}, which {which} ({best.made.finished_utc}, was {cell.made.finished_utc})"
             )
@@ -72,9 +82,9 @@ def _newest(
     return kept, aside
 
 
-def _rank(cell: Cell) -> tuple[bool, str, str]:
+def _rank(cell: Cell, finished_first: bool) -> tuple[bool, str, str]:
     """A cell that failed decides nothing for those that were scored."""
-    return cell.status == "ok", cell.made.finished_utc, cell.id
+    return finished_first and cell.status in FINISHED, cell.made.finished_utc, cell.id
 
 
 def _place(cell: Cell) -> object:

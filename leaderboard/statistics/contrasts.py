@@ -122,7 +122,8 @@ class Outcome:
             return "not run: no organism has a score of both"
         ends = "" if low is None else f" [{low:+.2f}, {high:+.2f}]"
         tied = "" if self.moved == self.families else f", {self.families - self.moved} of them tied"
-        smallest = "no difference" if self.resolvable is None else f"a difference of {self.resolvable:.2f}"
+        where = " in every family" if tied else ""
+        smallest = "no difference" if self.resolvable is None else f"a difference of {self.resolvable:.2f}{where}"
         return (
             f"{value:+.2f}{ends}, p {self.p:.2g}, Holm {self.p_holm:.2g}; families: {self.families}{tied}, so p ≥ {self.floor:.2g}; "
             f"{smallest} would have been resolved"
@@ -245,7 +246,7 @@ def _outcome(contrast: Contrast, values: Values, level: float) -> Outcome:
     apart = np.array([sum(group) / len(group) for group in groups.values()], dtype=np.float64)
     mean = float(apart.mean())
     moved = int((np.abs(apart) > ROUNDING).sum())
-    wide = flip_interval(apart - mean, level) if 2 * 0.5**moved < level else None
+    wide = flip_interval(apart - mean, level)
     return Outcome(
         contrast,
         "not resolved",

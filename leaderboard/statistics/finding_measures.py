@@ -27,7 +27,9 @@ def finding_measures(grids: Sequence[Grid]) -> tuple[FindingRow, ...]:
     """
     nulls = _where(grids, lambda c: c.false_discovery)
     rows = [_row(grid, grids, nulls) for grid in grids]
-    return tuple(r for r in rows if r.nulls or any(e.value is not None for e in (*r.located, *r.identified)))
+    return tuple(
+        r for r in rows if r.nulls or r.nulls_failed or any(e.value is not None for e in (*r.located, *r.identified))
+    )
 
 
 def _where(grids: Sequence[Grid], measure: Callable[[Cell], object]) -> frozenset[str]:
@@ -43,7 +45,7 @@ def _row(grid: Grid, grids: Sequence[Grid], nulls: Collection[str]) -> FindingRo
         false_discovery=false_share(tested),
         findings=sum(len(t.p) for t in tested),
         nulls=len(tested),
-        nulls_failed=sum(c.status in FAILURES for o in nulls for c in grid.cells[o]),
+        nulls_failed=sum(_found_nothing(c) for o in nulls for c in grid.cells[o]),
         expected=tested[0].expected if tested else None,
         floor=tested[0].p_min if tested else None,
         located=tuple(_mean(grid, grids, lambda c, k=k: _located(c, k), 0.0) for k in KS),
@@ -64,10 +66,15 @@ def _mean(grid: Grid, grids: Sequence[Grid], value: Callable[[Cell], float | Non
     """As a headline: over families, of the mean over organisms of the mean over seeds; from `least` to 1."""
     means = dict[str, float]()
     for o in _where(grids, value):
-        found = [0.0 if c.status in FAILURES else value(c) for c in grid.cells[o]]
+        found = [0.0 if _found_nothing(c) else value(c) for c in grid.cells[o]]
         if known := [v for v in found if v is not None]:
             means[o] = float(np.mean(known))
     return headline(dict(sorted(means.items())), (least, 1.0)) if means else Estimate()
+
+
+def _found_nothing(cell: Cell) -> bool:
+    """Whether a cell failed that would have had findings: the oracle has none."""
+    return cell.status in FAILURES and cell.identity.method != "oracle"
 
 
 def _located(cell: Cell, k: int) -> float | None:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
+from ...harness.protocol.intervals import normalised
 from ...harness.records.result import Samples
 from ..board.cell import Cell
 
@@ -105,8 +107,7 @@ class CellRow(Row):
         means = (
             [sum(n[what] or 0.0 for n in at) / len(at) for what in ("mixture", "null", "oracle")] if at else [0.0] * 3
         )
-        zero = max(means[1], 0.0)
-        return (means[0] - zero) / (means[2] - zero) if at and means[2] > zero else None
+        return float(normalised(*map(np.asarray, means))) if at else None
 
     def columns(self) -> dict[str, object]:
         """As in `Row`, led by the organism."""
@@ -193,8 +194,9 @@ class AnchorRow:
     @property
     def mixture_score(self) -> float | None:
         """What mixtures would score."""
-        zero = max(self.null, 0.0)
-        return None if self.mixture is None or self.oracle <= zero else (self.mixture - zero) / (self.oracle - zero)
+        if self.mixture is None:
+            return None
+        return float(normalised(np.asarray(self.mixture), np.asarray(self.null), np.asarray(self.oracle)))
 
 
 @dataclass(frozen=True)

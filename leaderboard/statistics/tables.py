@@ -14,7 +14,7 @@ import numpy as np
 
 from ...harness.protocol.bootstrap import template_interval
 from ...harness.protocol.consistency import fault
-from ...harness.protocol.intervals import Array
+from ...harness.protocol.intervals import Array, point_weights
 from ...harness.records.result import Result
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from ..board.account import costs, failures, missing
@@ -25,7 +25,7 @@ from .compare import across, paired
 from .finding_measures import false_share, finding_measures
 from .fixed_set import Noise, noise, on_this_set
 from .grid import Grid, grids, untried
-from .null_adjusted import SCORES
+from .null_adjusted import SCORES, table_draws
 from .ranks import places
 from .resample import Spread, cluster_draws, cluster_means, clusters, headline, organism_draws, shares
 from .rows import CONSTANT, FAILURES, SIDES, SORT_KEY, STATUSES, AnchorRow, CellRow, Estimate, MethodRow, Table
@@ -265,15 +265,23 @@ def _mean(values: Sequence[float | None]) -> float:
 
 
 def _estimates(value: Array, spread: Array, results: Sequence[Result]) -> dict[str, Estimate]:
-    """[scores] and [scores, draws] to estimates by name; intervals as a record's, over the draws in which the score is defined."""
+    """[scores] and [scores, draws] to estimates by name; ends at a record's shares of the draws in which the score is defined."""
     known = next((r.samples for r in results if r.status == "ok" and r.samples), None)
     if known is None:  # nothing but failures
         return {s: Estimate(0.0, 0.0, 0.0) for s in SCORES}
     templates = [t for t, counts in zip(known.templates, known.scored, strict=True) if counts]
     gaps = [gap for gap, counts in zip(known.gap, known.scored, strict=True) if counts]
+    unclipped = np.mean([_unclipped(r) for r in results], axis=0)  # as the draws are
     return {
         s: Estimate()
         if np.isnan(value[i])
-        else Estimate(float(value[i]), *(template_interval(spread[i], float(value[i]), templates, gaps) or ()))
+        else Estimate(float(value[i]), *(template_interval(spread[i], float(unclipped[i]), templates, gaps) or ()))
         for i, s in enumerate(SCORES)
     }
+
+
+def _unclipped(result: Result) -> Array:
+    """[scores] of a record, beyond -1 and 1 as they come; 0 for a failed cell."""
+    if result.status != "ok" or result.samples is None:
+        return np.zeros(len(SCORES))
+    return table_draws(result.samples, *point_weights(result.samples))[:, 0]

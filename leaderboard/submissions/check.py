@@ -93,7 +93,7 @@ def _of_one(cell: SubmittedCell, name: str, access: str) -> Iterator[Fault]:
         )
     if cell.status == "not_run":
         yield f"{cell.name}: status", "was not run", "run the cell"
-    if cell.status == "not_applicable" and not i.organism.startswith("null/"):
+    if cell.status == "not_applicable":
         yield (
             f"{cell.name}: status",
             "is not_applicable: that a pair cannot be scored holds for every method and is no outcome of one",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from diffbench.harness.records.result import Choice, Curve
+from diffbench.harness.runs.folder import write_run
 from diffbench.harness.runs.plots import SIZE, dose_response, save
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -50,6 +51,14 @@ def test_nothing_lies_over_another_part_or_outside(ks: tuple[int, ...]) -> None:
     assert all(not a.overlaps(b) for a, b in combinations(parts, 2))
     width, height = figure.bbox.size
     assert all(p.x0 >= 0 and p.y0 >= 0 and p.x1 <= width and p.y1 <= height for p in parts)
+
+
+@pytest.mark.drawn
+def test_a_run_folder_has_the_drawing_of_its_own_record(tmp_path: Path) -> None:
+    result = make_result(quality=0.7)
+    write_run(tmp_path / "run", result, None, "log")
+    save(result, tmp_path)
+    assert (tmp_path / "run" / "dose_response.svg").read_bytes() == (tmp_path / "dose_response.svg").read_bytes()
 
 
 @pytest.mark.drawn

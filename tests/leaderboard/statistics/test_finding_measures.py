@@ -75,6 +75,15 @@ def test_a_failed_cell_has_found_nothing_and_is_counted_on_nulls() -> None:
     assert "1 (1 failed)" in to_markdown(whole)
 
 
+def test_failing_on_all_nulls_does_not_vanish_and_the_oracle_has_no_findings_to_lose() -> None:
+    nulls = [null(o, [0.5]) for o in NULLS]
+    dead = [make_result("dead", o, status="timeout") for o in NULLS]
+    oracle = make_result("oracle", "planted/owl", status="oom", access="anchor")
+    rows = {r.method: r for r in table(planted("planted/owl", (0.8, 0.8)), *nulls, *dead, oracle).finding_measures}
+    assert rows.keys() == {"delta", "dead"}
+    assert (rows["dead"].nulls, rows["dead"].nulls_failed, rows["dead"].false_discovery.value) == (0, 2, None)
+
+
 def test_a_reading_without_a_value_leaves_the_mean() -> None:
     (row,) = table(read("taboo/gold", 0.5), read("taboo/leaf", None)).finding_measures
     assert row.identified[0] == (0.5, None, None)

@@ -11,8 +11,8 @@ from ...factories import make_result, make_samples, repeat
 from .built import DRAWS
 
 
-def test_draws_without_behaviour_are_left_out_not_averaged() -> None:
-    """Of two templates one has no scored prompt: templates of scored prompts are drawn, as in a record, and here the prompts of the one."""
+def test_templates_without_a_scored_prompt_are_not_drawn() -> None:
+    """Of two templates one has none: the other is left, and its prompts are drawn, as in a record."""
     samples = make_samples(0.5, np.random.default_rng(0), prompts=4)
     gap = [*samples.gap[:2], 0.05, 0.05]
     column = samples.constant.model_copy(deep=True)

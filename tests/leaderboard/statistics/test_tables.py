@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diffbench.harness.protocol.intervals import bootstrap, interval
-from diffbench.harness.records.result import SCORES, Result, Status
+from diffbench.harness.records.result import SCORES, BySide, Result, Status
 from diffbench.leaderboard.board.resolve import MixedResultsError
 from diffbench.leaderboard.statistics.resample import clusters, family, headline, lineage, shares
 from diffbench.leaderboard.statistics.tables import build_table
@@ -151,6 +151,19 @@ def test_not_applicable_leaves_the_mean_but_is_not_ranked_against_the_whole_set(
     )
     assert (row(built, "picky").standing, row(built, "picky").organisms) == ("unranked", 2)
     assert rank(built, "delta") == 1
+
+
+@pytest.mark.parametrize("score", ["sufficiency", "necessity", "mitigation"])
+def test_one_seed_on_one_organism_has_the_interval_of_its_record_beyond_1_too(score: str) -> None:
+    """An oracle below 1 is no ceiling: draws go on beyond it, and so does the point that their middle is compared with."""
+    samples = make_samples(0.8, np.random.default_rng(3))
+    oracle = BySide(**{s: [0.6 * e for e in getattr(samples.oracle, s)] for s in ("sufficiency", "necessity")})
+    cell = make_result(samples=samples.model_copy(update={"oracle": oracle}))
+    assert cell.scores is not None
+    recorded = getattr(cell.scores, score)
+    assert score == "mitigation" or recorded.unclipped > 1
+    shown = build_table([cell], draws=4000).overall[0].scores[score]
+    assert shown[1:] == pytest.approx((recorded.ci_low, recorded.ci_high), abs=0.03)
 
 
 def test_a_seed_called_not_applicable_raises_no_mean_and_is_not_ranked() -> None:

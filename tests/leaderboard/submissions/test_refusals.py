@@ -121,11 +121,11 @@ def test_a_method_name_that_is_taken_and_a_card_of_another_method_are_refused(on
     assert "identity.access: is 'activations', the card says '+weights'" in said
 
 
-def unsuited() -> Result:
+def unsuited(organism: str = ORGANISMS[0]) -> Result:
     """The seed that went badly, called by another name."""
-    cell = make_result(METHOD, ORGANISMS[0], 2, status="not_applicable", reason="not here", **PUBLISHED)
+    cell = make_result(METHOD, organism, 2, status="not_applicable", reason="not here", **PUBLISHED)
     cell.provenance.stochastic = True
-    cell.provenance.source = {"organism": ORGANISMS[0]}
+    cell.provenance.source = {"organism": organism}
     return cell
 
 
@@ -172,6 +172,10 @@ CELLS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a seed that the pair is said not to suit": (
         lambda runs: write_cell(runs, unsuited()) and None,
+        "status: is not_applicable: that a pair cannot be scored holds for every method",
+    ),
+    "the same of a null": (
+        lambda runs: write_cell(runs, unsuited("null/base-identical")) and None,
         "status: is not_applicable: that a pair cannot be scored holds for every method",
     ),
     "seeds that were chosen": (
