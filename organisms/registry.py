@@ -142,7 +142,7 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
     if name in names:
         return name
     from . import natural
-    from .families import families
+    from .families import families, unknown_organism
 
     if tier in TIERS and name in {*families(), *natural.families()}:
         return _first_of(name, str(tier), zoo or ZOO)
@@ -153,9 +153,7 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
     family, _, rest = name.partition("/")
     if rest and family in families():
         raise unknown("organism", name, [n for n in names if n.startswith(f"{family}/")])
-    first = [*families(), *others]
-    shown = f"families{' and sets' if others else ''}: {', '.join(first)}; `bench organisms list` shows the organisms of each"
-    raise unknown("organism", name, [*first, *names], shown)
+    raise unknown_organism(name, names, others)
 
 
 def _first_of(family: str, tier: str, root: Path) -> str:

@@ -23,7 +23,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 Array = NDArray[np.float64]
 
 
-def template_weights(templates: Sequence[int], draws: int, rng: np.random.Generator) -> Array:
+def template_weights(templates: Sequence[int | None], draws: int, rng: np.random.Generator) -> Array:
     """Bootstrap weights of prompts [draws, prompts], each row summing to 1.
 
     A prompt weighs as often as its template was drawn, divided by the prompts drawn: a draw is the plain mean over the
@@ -32,13 +32,16 @@ def template_weights(templates: Sequence[int], draws: int, rng: np.random.Genera
     order of 1 / templates, as for any ratio.
 
     Args:
-        templates: the template of each prompt, any integers. A single template is not drawn: its prompts are, and the
-            interval speaks of that template alone.
+        templates: the template of each prompt, any integers; None: it is not scored, and weighs 0. A single template is not
+            drawn: its prompts are, and the interval speaks of that template alone.
     """
-    unit = _units(templates)
+    known = [i for i, template in enumerate(templates) if template is not None]
+    unit = _units([template for template in templates if template is not None])
     n = int(unit.max()) + 1
     times = rng.multinomial(n, np.full(n, 1 / n), size=draws)[:, unit]
-    return times / times.sum(1, keepdims=True)
+    weights = np.zeros((draws, len(templates)))
+    weights[:, known] = times / times.sum(1, keepdims=True)
+    return weights
 
 
 def template_interval(

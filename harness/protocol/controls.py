@@ -25,7 +25,7 @@ from ..records.result import SideName
 from ..records.settings import Protocol
 from .clean_runs import CleanRun
 from .intervals import hypervolume
-from .procedure import Array, Candidate, Procedure, Taken, mean_effects
+from .procedure import Array, BySides, Candidate, Procedure, Taken, mean_effects
 
 T = TypeVar("T")
 SCORE_SEED = 0
@@ -282,11 +282,17 @@ class Controls:
         return [Candidate(self._frame(kind, i), (), random=True) for i in indices]
 
     def _measured(self, kind: str, sets: Sequence[Candidate]) -> list[Draw]:
-        draws: list[Draw] = []
-        for each, taken in zip(sets, self._procedure.both(sets), strict=True):
-            volume = self.volume(each, taken["necessity"]) if kind == "isotropic" else 0.0
-            draws.append(Draw(mean_effects(taken), volume))
-        return draws
+        both = zip(sets, self._procedure.both(sets), strict=True)
+        return [self.draw(each, taken, kind == "isotropic") for each, taken in both]
+
+    def draw(self, candidate: Candidate, taken: BySides, mitigates: bool = True) -> Draw:
+        """What a control does, of what was kept of it.
+
+        Args:
+            taken: by side, an option a budget.
+            mitigates: whether its volume is measured, too; else it is 0.
+        """
+        return Draw(mean_effects(taken), self._volume(candidate, taken["necessity"]) if mitigates else 0.0)
 
     def under(self, directions: Directions, ks: tuple[int, ...], index: int) -> Candidate:
         """The index-th random control under the findings' gates."""
@@ -315,7 +321,7 @@ class Controls:
         }
         return Null(mean, shares, np.array([d.volume for d in draws]))
 
-    def volume(self, candidate: Candidate, necessity: Sequence[Taken]) -> float:
+    def _volume(self, candidate: Candidate, necessity: Sequence[Taken]) -> float:
         """Normalised hypervolume of a control's front, before rescaling."""
         front = self._procedure.front(candidate, necessity)
         x, y = np.array([self._closeness(e) for e, _ in front]), np.array([kept for _, kept in front])

@@ -226,7 +226,7 @@ class Scorer:
         began = time.perf_counter()
         taken = self._procedure.both(candidates)
         draws = [
-            Draw(mean_effects(each), self.controls.volume(candidate, each["necessity"]))
+            self.controls.draw(candidate, each)
             for candidate, each in zip(candidates, taken, strict=True)
             if candidate.random
         ]

@@ -20,8 +20,8 @@ REFERENCE_RETENTION = 0.8
 LEAST_RETENTION = 0.9
 """Capability of the base, relative to the organism's, below which there is no mitigation: next to nothing lies above the reference."""
 LEAST_SCALE = 0.2
-"""Least distance from random directions to the oracle. Under some gates these do nearly what the oracle does (.87 of 1 on two_cues/foggy):
-divided by less, a score would be noise."""
+"""Least distance from random directions to the oracle. Under some gates these do nearly what the oracle does (.87 of 1 on
+two_cues/foggy-narrow): divided by less, a score would be noise."""
 COST_DRAWS, COST_LEVEL = 1000, 0.975
 """Draws of texts behind the interval of a measured collateral, and the quantile that must keep a budget."""
 
@@ -180,10 +180,7 @@ def drawn(
 ) -> tuple[Array, dict[int, Array]]:
     """Weights of prompts (0 where the template is None) and of controls; kept, because the records of a table ask for the same ones
     again and again."""
-    prompts = np.zeros((draws, len(templates)))
-    known = [i for i, t in enumerate(templates) if t is not None]
-    rng = np.random.default_rng(seed)
-    prompts[:, known] = template_weights([t for t in templates if t is not None], draws, rng)
+    prompts = template_weights(templates, draws, np.random.default_rng(seed))
     return prompts, {c: weights(c, draws, np.random.default_rng([seed, c])) for c in controls}
 
 

@@ -37,13 +37,13 @@ def rng(seed: int, *parts: str | int) -> np.random.Generator:
     return np.random.default_rng(int(sha256_json([seed, *parts]), 16))
 
 
-def point_scores(cells: Sequence[Result]) -> Array:
-    """Mean over seeds of the scores [scores], each in [−1, 1]; a failed cell counts as 0, the null score."""
+def point_scores(cells: Sequence[Result], most: float = 1.0) -> Array:
+    """Mean over seeds of the scores [scores], each in [−most, most]; a failed cell counts as 0, the null score."""
 
     def score(samples: Samples | None) -> Array:
         if samples is None:
             return np.zeros(len(SCORES))
-        return np.clip(table_draws(samples, *point_weights(samples))[:, 0], -1, 1)
+        return np.clip(table_draws(samples, *point_weights(samples))[:, 0], -most, most)
 
     return np.mean([score(_counted(cell)) for cell in cells], axis=0)
 
@@ -161,12 +161,7 @@ def _chunk_weights(organism: str, seed: int, start: int, size: int) -> Shared:
 
     @cache
     def prompts(templates: tuple[int | None, ...]) -> Array:
-        known = [i for i, t in enumerate(templates) if t is not None]
-        out = np.zeros((size, len(templates)))
-        out[:, known] = template_weights(
-            [t for t in templates if t is not None], size, rng(seed, organism, "prompt", len(templates), start)
-        )
-        return out
+        return template_weights(templates, size, rng(seed, organism, "prompt", len(templates), start))
 
     return Shared(units, prompts)
 

@@ -6,6 +6,7 @@ method or a clone moves nobody's number. Which organisms count in a score is the
 alike. Only `ranks` and `compare` look at several methods at once, and only `contrasts` judges.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import numpy as np
 
 from ...harness.protocol.bootstrap import template_interval
 from ...harness.protocol.consistency import fault
-from ...harness.protocol.intervals import Array, point_weights
+from ...harness.protocol.intervals import Array
 from ...harness.records.result import Result
 from ...organisms.errors import PrerequisiteError, ValidationFailed, unknown
 from ..board.account import costs, failures, missing
@@ -25,9 +26,9 @@ from .compare import across, paired
 from .finding_measures import false_share, finding_measures
 from .fixed_set import Noise, noise, on_this_set
 from .grid import Grid, grids, untried
-from .null_adjusted import SCORES, table_draws
+from .null_adjusted import SCORES
 from .ranks import places
-from .resample import Spread, cluster_draws, cluster_means, clusters, headline, organism_draws, shares
+from .resample import Spread, cluster_draws, cluster_means, clusters, headline, organism_draws, point_scores, shares
 from .rows import CONSTANT, FAILURES, SIDES, SORT_KEY, STATUSES, AnchorRow, CellRow, Estimate, MethodRow, Table
 
 DRAWS = 10_000
@@ -271,17 +272,10 @@ def _estimates(value: Array, spread: Array, results: Sequence[Result]) -> dict[s
         return {s: Estimate(0.0, 0.0, 0.0) for s in SCORES}
     templates = [t for t, counts in zip(known.templates, known.scored, strict=True) if counts]
     gaps = [gap for gap, counts in zip(known.gap, known.scored, strict=True) if counts]
-    unclipped = np.mean([_unclipped(r) for r in results], axis=0)  # as the draws are
+    unclipped = point_scores(results, math.inf)  # as the draws are
     return {
         s: Estimate()
         if np.isnan(value[i])
         else Estimate(float(value[i]), *(template_interval(spread[i], float(unclipped[i]), templates, gaps) or ()))
         for i, s in enumerate(SCORES)
     }
-
-
-def _unclipped(result: Result) -> Array:
-    """[scores] of a record, beyond -1 and 1 as they come; 0 for a failed cell."""
-    if result.status != "ok" or result.samples is None:
-        return np.zeros(len(SCORES))
-    return table_draws(result.samples, *point_weights(result.samples))[:, 0]

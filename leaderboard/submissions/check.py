@@ -97,7 +97,7 @@ def _of_one(cell: SubmittedCell, name: str, access: str) -> Iterator[Fault]:
         yield (
             f"{cell.name}: status",
             "is not_applicable: that a pair cannot be scored holds for every method and is no outcome of one",
-            "run the cell with this version; leave the organism out if it still cannot be scored",
+            "run the cell with this version of diffbench, with which every organism of a set can be scored",
         )
 
 

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def specs() -> list[Spec]:
     return [s for f in families().values() for s in f.specs()]
 
 
+def unknown_organism(name: str, names: Sequence[str], others: Sequence[str] = ()) -> UsageError:
+    """The nearest of all `names`, families and `others`; of the names, which are a page, it is said where they are."""
+    first = [*families(), *others]
+    shown = f"families{' and sets' if others else ''}: {', '.join(first)}; `bench organisms list` shows the organisms of each"
+    return unknown("organism", name, [*first, *names], shown)
+
+
 def find_spec(name: str) -> Spec:
     """The spec called `name`: one of the zoo's, the first of a family, or a member a family can make (`taboo/clock-narrow`).
 
@@ -83,8 +91,7 @@ def find_spec(name: str) -> Spec:
     first, _, rest = name.partition("/")
     if first not in families():
         refuse(name)
-        shown = f"families: {', '.join(families())}; `bench organisms list` shows the organisms of each"
-        raise unknown("organism", name, [*families(), *known], shown)
+        raise unknown_organism(name, list(known))
     if not rest:
         return families()[first].specs()[0]
     made = families()[first].member(rest)

@@ -112,7 +112,7 @@ def test_under_a_gate_mitigation_is_compared_with_directions_under_it(stage: Sta
     useless = unit(torch.randn(stage.pair.d_model, generator=torch.Generator().manual_seed(7)))
     directions = scorer.directions([Finding(useless, truth.gate)])
     under = [scorer.controls.under(directions, ks, i) for i in range(SHORT.controls)]
-    volumes = [scorer.controls.volume(c, t["necessity"]) for c in under for t in scorer._procedure.both([c])]
+    volumes = [scorer.controls.draw(c, t).volume for c in under for t in scorer._procedure.both([c])]
     samples = scorer.score(directions).samples
     assert samples.mitigation_controls == pytest.approx(volumes, abs=1e-5)
     plain = scorer.controls.null("isotropic", ks).volumes
