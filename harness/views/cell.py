@@ -156,7 +156,7 @@ def _footnotes(r: Result, samples: Samples) -> list[str]:
         notes.append(f"p: {first} random sets allow no less than 1/{first + 1} = {1 / (first + 1):.3f}{also}")
     if r.scores and r.scores.sufficiency.spill is not None and r.scores.necessity.spill is not None:
         other = _count(len(samples.scored) - len(scored), "other prompt")
-        added, taken = r.scores.sufficiency.spill, r.scores.necessity.spill
+        added, taken = (round(s.spill or 0.0, 3) + 0.0 for s in (r.scores.sufficiency, r.scores.necessity))  # no -0.000
         notes.append(f"spill: {other} moved away by {added:.3f} (added), {taken:.3f} (taken out)")
     if r.behaviour:
         b = r.behaviour
