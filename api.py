@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .harness.commands.score import check_fit
-from .harness.commands.settings import SWEPT, RunFile, Settings, configured, given, loader, run_file, usable
+from .harness.commands.settings import SWEPT, RunFile, Settings, configured, given, loader, of_groups, run_file, usable
 from .harness.pairs.loading import load_pair as _load_pair
 from .harness.pairs.pair import Pair
 from .harness.records.result import SCORES, Result
@@ -28,7 +28,6 @@ from .harness.runs.plots import SIZE, dose_response
 from .harness.runs.run import Quiet
 from .harness.runs.run import run as _run
 from .harness.terminal import silenced
-from .methods.catalogue import BUILTIN
 from .methods.contract import Access, DiffResult, Finding, NoConfig
 from .methods.formats.findings import entry_from_file, entry_from_findings
 from .methods.registry import all_facts, from_class
@@ -145,7 +144,7 @@ def run(
     find = loader(file)
     anchors = SWEPT if len(file.layer) > 1 else ()
     entries = usable(
-        list(BUILTIN) if chosen == ["all"] else [*chosen, *(m for m in anchors if m not in chosen)],
+        list(dict.fromkeys([*of_groups(chosen), *anchors])),
         lambda m: from_class(m) if isinstance(m, type) else find(str(m)),
         left_out,
     )
@@ -252,7 +251,7 @@ def table(results: Result | Iterable[Result]) -> pd.DataFrame:
         row: dict[str, Any] = {
             "organism": r.identity.organism,
             "layer": r.identity.layer,
-            "method": r.identity.method,
+            "method": r.identity.row,
             "seed": r.identity.seeds["method"],
             "status": r.status,
             "limit": r.identity.limit,

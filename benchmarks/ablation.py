@@ -1,4 +1,4 @@
-"""`python -m benchmarks.ablation`: Delta's four ingredients, each switched off alone, all off, and all on.
+"""`python -m benchmarks.ablation`: Delta's four ingredients as published, each switched off alone, all off, and all on.
 
 Cells run as `bench run` runs them, into run folders, so an interrupted study goes on where it stopped. The table is written between
 the markers of docs/ablation.md, the numbers behind it to docs/ablation.json.
@@ -19,6 +19,7 @@ from diffbench.harness.runs.run import plan, run
 from diffbench.harness.terminal import silenced
 from diffbench.harness.views.progress import RunDisplay
 from diffbench.leaderboard.statistics.resample import organism_draws, point_scores
+from diffbench.methods.catalogue import PUBLISHED
 from diffbench.methods.registry import load_method
 from diffbench.organisms.registry import load_organism
 
@@ -55,7 +56,8 @@ def main(
     """Run what is missing and write the table."""
     names, numbers = organisms.split(","), [int(s) for s in seeds.split(",")]
     entry = load_method("delta")
-    variants = {name: entry.configure({**json.loads(settings), **off}) for name, off in OFF.items()}
+    whole = {**PUBLISHED["delta"], **json.loads(settings)}
+    variants = {name: entry.configure({**whole, **off}) for name, off in OFF.items()}
     cells: dict[tuple[str, str], list[Result]] = {}
     todo = plan([load_organism(n) for n in names], [(entry, c) for c in variants.values()], numbers, runs)
     which = {json.dumps(c.model_dump(mode="json"), sort_keys=True): name for name, c in variants.items()}

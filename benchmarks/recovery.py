@@ -16,11 +16,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from diffbench.methods.catalogue import PUBLISHED as IN_PAPERS
 from diffbench.methods.coder.dictionary import RawCoder
 from diffbench.methods.coder.fitting import DictionaryConfig
 from diffbench.methods.coder.scaling import FT_ONLY, relative_decoder_norm
 from diffbench.methods.contract import DiffResult, Method
-from diffbench.methods.crosscoders import DeltaConfig, L1Config
+from diffbench.methods.crosscoders import DeltaConfig
 from diffbench.methods.registry import load_method
 from diffbench.methods.saes import TAUS
 from scipy import stats
@@ -33,7 +34,7 @@ from .table import insert
 
 METHODS = ("l1", "batch_topk", "delta", "dsf", "dfc", "sae_ft", "sae_base", "sae_diff", "sae_pair", "sae_stagewise")
 CROSSCODERS = METHODS[:5]
-PUBLISHED = L1Config().sparsity
+PUBLISHED: float = IN_PAPERS["l1"]["sparsity"]
 """Price λ of L1."""
 COUNTED = ("l1", "batch_topk", "delta")
 """Crosscoders whose artefacts are counted."""

@@ -33,11 +33,11 @@ TUNE = tuple(members(TUNING))
 """Organisms that pass their gates and that no headline number stands on."""
 Settings = dict[str, Any]
 SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800), "k": (16, 32), "expansion": (8, 16)}
-"""What dictionary methods share, the default first."""
+"""What dictionary methods share, what they began with first."""
 POOL = ("batch_topk", "delta", "sae_diff")
 """Methods that it is chosen with."""
 RANKS = ("rdn", "contribution", "latent_scaling")
-"""How crosscoders rank their latents, the default first."""
+"""How crosscoders rank their latents, the published way first."""
 RANKING = ("batch_topk", "delta")
 """Methods that it is chosen with."""
 CROSSCODERS = (*RANKING, "l1", "dsf")
@@ -56,8 +56,12 @@ OWN: dict[str, dict[str, tuple[Any, ...]]] = {
     "adl": {"positions": (5, 1)},
     "pca": {"centred": (True, False)},
     "random_difference": {"mix": (1, 4, 16)},
+    "mean_diff": {},
+    "dw_svd": {},
 }
-"""What each method has of its own, the default first."""
+"""What each method has of its own, what its paper has first; without a published value, what it began with."""
+UNTRAINED = ("logit_diff", "adl", "pca", "dw_svd", "mean_diff")
+"""Baselines without training: the best of them is the one that every method is compared with."""
 DICTIONARIES = tuple(m for m in OWN if m in CROSSCODERS or m == "dfc" or m.startswith("sae_"))
 SPLIT = {"sae_pair": 2, "sae_stagewise": 2}
 """Methods whose steps are spent on several trainings: the first has so many of the steps."""
@@ -238,6 +242,12 @@ def shared_of(method: str, shared: Settings) -> Settings:
     return own | {"steps": shared["steps"] // SPLIT.get(method, 1)}
 
 
+def first_of(method: str, shared: Settings) -> Settings:
+    """The shared settings, and of the rest what each round begins with, whatever the defaults have become since."""
+    rank = {"rank": RANKS[0]} if method in CROSSCODERS else {}
+    return shared_of(method, shared) | rank | {f: values[0] for f, values in OWN[method].items()}
+
+
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the records; what is there is not run again.")] = Path(
         "runs/tune"
@@ -252,18 +262,16 @@ def main(
     work, verdicts = Tuning(out, jobs, grid), list[Verdict]()
     work.take()
     default = {factor: values[0] for factor, values in SHARED.items()}
-    work.measure([(m, default | {f: v}) for m in POOL for f, values in SHARED.items() for v in values])
+    first = [(m, first_of(m, default)) for m in POOL]
+    work.measure([(m, s | {f: v}) for m, s in first for f, values in SHARED.items() for v in values])
     for factor, values in SHARED.items():
-        verdicts.append(work.decide(", ".join(POOL), factor, values, [(m, default) for m in POOL]))
+        verdicts.append(work.decide(", ".join(POOL), factor, values, first))
     shared = {v.factor: v.chosen for v in verdicts}
-    ranking = [(m, shared_of(m, shared)) for m in RANKING]
+    ranking = [(m, first_of(m, shared)) for m in RANKING]
     work.measure([(m, s | {"rank": rank}) for m, s in ranking for rank in RANKS])
     verdicts.append(work.decide(", ".join(RANKING), "rank", RANKS, ranking))
     rank = {"rank": verdicts[-1].chosen}
-    start = {
-        m: shared_of(m, shared) | (rank if m in CROSSCODERS else {}) | {f: values[0] for f, values in own.items()}
-        for m, own in OWN.items()
-    }
+    start = {m: first_of(m, shared) | (rank if m in CROSSCODERS else {}) for m in OWN}
     work.measure([(m, start[m] | {f: v}) for m, own in OWN.items() for f, values in own.items() for v in values])
     chosen: dict[str, Settings] = {}
     for method, own in OWN.items():
@@ -279,6 +287,7 @@ def main(
         rows.append([f"`{method}`", f"{before:.3f}", f"{together:.3f}", _said(settings)])
     trained = [(m, s) for m, s in chosen.items() if "steps" in s]
     work.measure(trained, seed=1)
+    best = max(UNTRAINED, key=lambda m: float(work.families(m, chosen[m]).mean()))
     text = "\n\n".join(
         [
             markdown_table(
@@ -290,6 +299,7 @@ def main(
                 ("method", "Spearman of organisms, seed 0 against seed 1"),
                 [[f"`{m}`", f"{work.retest(m, s):.2f}"] for m, s in trained],
             ),
+            f"The baseline without training that every method is compared with: `{best}`, the best of {', '.join(UNTRAINED)}.",
         ]
     )
     atomic_write_text(page, insert(page.read_text(), text))

@@ -1,7 +1,8 @@
 """The built-in methods as a list shows them, so that listing imports no method and no torch; a test holds each row to its class."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Facts(NamedTuple):
@@ -29,9 +30,9 @@ BUILTIN: dict[str, Facts] = {
         "crosscoders:DeltaCrosscoder",
         "+generations",
         "arXiv 2603.04426",
-        "generate, train 900 steps",
+        "train 900 steps",
         True,
-        "Dual-K BatchTopK with a masked delta loss and contrastive text; non-shared latents are candidates.",
+        "Dual-K BatchTopK with a masked delta loss and, if asked for, contrastive text; non-shared latents are candidates.",
     ),
     "batch_topk": Facts(
         "crosscoders:BatchTopKCrosscoder",
@@ -45,7 +46,7 @@ BUILTIN: dict[str, Facts] = {
         "crosscoders:L1Crosscoder",
         "activations",
         "Lindsey et al. 2024",
-        "train 700 steps",
+        "train 900 steps",
         True,
         "ReLU codes with a price on Σ_j f_j·N_j; all latents are candidates.",
     ),
@@ -206,6 +207,25 @@ VERBAL: dict[str, Facts] = {
     ),
 }
 """Methods that answer in words alone. They have a track of their own (`bench verbal`) and are no rows of the headline."""
+
+
+PUBLISHED: Mapping[str, Mapping[str, Any]] = {
+    "delta": {"rank": "rdn", "delta": 0.005, "contrastive_share": 0.1},
+    "batch_topk": {"rank": "rdn"},
+    "l1": {"rank": "rdn", "sparsity": 2.0},
+    "dfc": {"exclusive_fraction": 0.05},
+    "logit_diff": {"rank": "rate"},
+}
+"""Method → options whose default departs from its paper's, at the paper's value (why: docs/tuning.md). What depends on a model's
+size (steps, width, L0) is shared by all dictionary methods and no departure."""
+AS_PUBLISHED = "@published"
+"""How the row of a method ends that ran with its paper's settings, where our defaults are others."""
+
+
+def row_of(method: str, config: Mapping[str, Any]) -> str:
+    """NAME, or NAME@published if the options are those of its paper and our defaults are not."""
+    published = PUBLISHED.get(method)
+    return f"{method}{AS_PUBLISHED}" if published and published.items() <= config.items() else method
 
 
 def method_file(name: str) -> Path:

@@ -5,14 +5,14 @@ long in the fine-tuned model and short in the base model is something only the f
 codes are selected, in Delta's four ingredients (Dual-K, masked delta loss, its weight, contrastive text), each with its own
 switch, and in what the rows of a latent may be (DSF ties some, DFC makes some exclusive).
 
-Defaults are published values where these are free of scale; deviations are said in the field that carries them.
+Defaults are published values where these are free of scale and the tuning set (docs/tuning.md) shows no better one; deviations are said
+in the field that carries them.
 """
 
 from pydantic import Field
 
 from .coder.fitting import HALF_AND_HALF, DictionaryConfig, DictionaryMethod, fit
 from .coder.kinds import Kind
-from .coder.readout import Rank
 from .coder.sparse_coder import Group, Objective, SparseCoder
 from .coder.training import Schedule
 from .contract import Access, DiffProblem, DiffResult, Text
@@ -21,9 +21,7 @@ from .contract import Access, DiffProblem, DiffResult, Text
 class L1Config(DictionaryConfig):
     """Crosscoder with an L1 price (Lindsey et al. 2024), in CK's parametrisation."""
 
-    steps: int = Field(default=700, ge=1)
-    """Optimiser steps (fewer than for BatchTopK: a dense step costs half as much again)."""
-    sparsity: float = Field(default=2.0, ge=0)
+    sparsity: float = Field(default=1.0, ge=0)
     """Price λ of Σ_j f_j·N_j in CK's units, where each model's residual has norm √d: λ/√(2d) in ours. CK: 2."""
     decoder_norm: float = Field(default=0.08, gt=0)
     """Initial decoder norm per model (CK: .08; small, so that the price does not kill latents at once)."""
@@ -57,12 +55,12 @@ class DeltaConfig(BatchTopKConfig):
     """Separate budgets for shared and non-shared latents; off: one budget of the same total for all."""
     shared_k: float = Field(default=2.0, gt=0)
     """K_shared as a multiple of k."""
-    delta: float = Field(default=0.005, ge=0)
-    """Weight λ_Δ of the delta loss, in normalised units (the paper's are unknown); 0 switches it off."""
+    delta: float = Field(default=0.05, ge=0)
+    """Weight λ_Δ of the delta loss, in normalised units (published: .005, in unknown ones); 0 switches it off."""
     mask_shared: bool = True
     """Zero shared latents in the delta loss; off: all latents take part."""
-    contrastive_share: float = Field(default=0.1, ge=0, lt=1)
-    """Share of tokens from contrastive text (the paper's tenth: 20M of 200M); 0 switches it off. The rest is neutral and chat."""
+    contrastive_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of tokens from contrastive text (published: a tenth, 20M of 200M); 0 switches it off. The rest is neutral and chat."""
 
     def layout(self, n_latents: int) -> tuple[list[Group], int]:
         """(BatchTopK groups, number of designated shared latents); without Dual-K and masking nothing is designated."""
@@ -86,9 +84,7 @@ class DSFConfig(BatchTopKConfig):
 class DFCConfig(BatchTopKConfig):
     """Dedicated feature crosscoder (arXiv 2602.11729)."""
 
-    rank: Rank = "contribution"
-    """Ranking of findings; every latent exclusive to the fine-tuned model has relative decoder norm 1, which ranks nothing."""
-    exclusive_fraction: float = Field(default=0.05, gt=0, lt=0.5)
+    exclusive_fraction: float = Field(default=0.02, gt=0, lt=0.5)
     """Share of the latents exclusive to the base, and as many to the fine-tuned model (published: 5 %)."""
 
 
@@ -97,7 +93,6 @@ class L1Crosscoder(DictionaryMethod[L1Config]):
 
     name: str = "l1"
     paper: str = "Lindsey et al. 2024"
-    cost: str = "train 700 steps"
     Config = L1Config
 
     def diff(self, problem: DiffProblem) -> DiffResult:
@@ -123,12 +118,11 @@ class BatchTopKCrosscoder(DictionaryMethod[BatchTopKConfig]):
 
 
 class DeltaCrosscoder(DictionaryMethod[DeltaConfig]):
-    """Dual-K BatchTopK with a masked delta loss and contrastive text; non-shared latents are candidates."""
+    """Dual-K BatchTopK with a masked delta loss and, if asked for, contrastive text; non-shared latents are candidates."""
 
     name: str = "delta"
     access: Access = "+generations"
     paper: str = "arXiv 2603.04426"
-    cost: str = "generate, train 900 steps"
     Config = DeltaConfig
 
     def diff(self, problem: DiffProblem) -> DiffResult:

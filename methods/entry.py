@@ -3,7 +3,8 @@
 import inspect
 import sys
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from ..organisms.errors import DiffbenchError, UsageError, unknown
+from .catalogue import AS_PUBLISHED
 from .contract import Access, DiffProblem, DiffResult, Method, NoConfig
 
 
@@ -33,6 +35,13 @@ class MethodEntry:
     cells are always run again."""
     call: str = "diff"
     """The function of the class that does the work."""
+    published: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    """Options of the method's paper that are not our defaults, if it is to run with those."""
+
+    @property
+    def row(self) -> str:
+        """What asks for it: its name, NAME@published with its paper's options."""
+        return f"{self.name}{AS_PUBLISHED}" if self.published else self.name
 
     @property
     def file(self) -> Path | None:
@@ -88,8 +97,10 @@ class MethodEntry:
                     if fields
                     else UsageError(f"{self.name} has no options, so {key!r} cannot be set")
                 )
+            if key in self.published:
+                raise UsageError(f"{key} of {self.row} is its paper's, {self.published[key]}; set it for {self.name}")
         try:
-            return self.config_class.model_validate(options)
+            return self.config_class.model_validate({**self.published, **options})
         except ValidationError as error:
             first = error.errors()[0]
             raise UsageError(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..organisms.errors import PrerequisiteError, UsageError, plural, unknown
-from .catalogue import BUILTIN, VERBAL, Facts
+from .catalogue import AS_PUBLISHED, BUILTIN, PUBLISHED, VERBAL, Facts
 
 if TYPE_CHECKING:
     from .entry import MethodEntry
@@ -39,6 +39,8 @@ class Kind:
     """Access tiers that others may declare."""
     apart: Mapping[str, Facts] = field(default_factory=dict[str, Facts])
     """Built-ins that are loaded by name and in no list of all."""
+    published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """Built-ins → options of their paper, where our defaults are others: they are loaded as NAME@published."""
 
 
 GROUP = "diffbench.methods"
@@ -50,6 +52,7 @@ METHODS = Kind(
     BUILTIN,
     ("activations", "+generations", "+weights", "supervised"),
     VERBAL,
+    PUBLISHED,
 )
 GIVEN = "findings "
 """How the version of findings that were made elsewhere begins; what follows is the hash of the file."""
@@ -67,7 +70,7 @@ def all_facts(kind: Kind = METHODS) -> list[dict[str, str | bool]]:
 
 
 def load_method(name: str, kind: Kind = METHODS) -> "MethodEntry":
-    """A method by name, or from a file if `name` ends in .py.
+    """A method by name (NAME@published with its paper's settings), or from a file if `name` ends in .py.
 
     Raises:
         UsageError: unknown name. PrerequisiteError: a file that is missing, does not import, or holds no method.
@@ -80,9 +83,14 @@ def load_method(name: str, kind: Kind = METHODS) -> "MethodEntry":
         from .entry import MethodEntry
 
         return MethodEntry(name, cls, "built-in", version("diffbench"), call=kind.call)
+    plain = name.removesuffix(AS_PUBLISHED)
+    if plain in kind.published:
+        return replace(load_method(plain, kind), published=kind.published[plain])
+    if plain in kind.builtin:
+        raise UsageError(f"our defaults of {plain} are no others than its paper's, so there is no {name}; use {plain}")
     installed = plugins(kind)
     if name not in installed:
-        raise unknown(kind.noun, name, method_names(kind))
+        raise unknown(kind.noun, name, [*method_names(kind), *(f"{m}{AS_PUBLISHED}" for m in kind.published)])
     return _from_entry_point(installed[name], kind)
 
 

@@ -33,7 +33,7 @@ class SAEConfig(BatchTopKConfig):
     """Ranking of findings: latent_scaling (smallest |β_base/β_ft|) or contribution (frequency × length of the direction)."""
 
 
-class ContributionConfig(SAEConfig):
+class DifferenceConfig(SAEConfig):
     """An SAE whose latents are ranked by what they contribute."""
 
     rank: Rank = "contribution"
@@ -73,7 +73,6 @@ class BaseSAE(_SAE):
     name: str = "sae_base"
     inputs: Inputs = "base"
     paper: str = "arXiv 2504.02922"
-    Config = ContributionConfig
 
 
 PEEK = 500
@@ -86,7 +85,7 @@ class DifferenceSAE(_SAE):
     name: str = "sae_diff"
     inputs: Inputs = "difference"
     paper: str = "Aranguri, Drori, Nanda 2025"
-    Config = ContributionConfig
+    Config = DifferenceConfig
 
     def diff(self, problem: DiffProblem) -> DiffResult:
         """Train on neutral and chat text and rank latents; models without any difference have nothing to code."""

@@ -34,11 +34,14 @@ def methods_show(
 ) -> None:
     """One method and its options with their defaults."""
     with handled(debug):
+        from ...methods.catalogue import PUBLISHED
         from ..worker.foreign import load
 
         entry = load(name)
         if as_json:
-            say(json.dumps({**entry.facts(), "options": entry.config_class.model_json_schema()}, indent=1))
+            paper = dict(PUBLISHED.get(entry.name, {})) if entry.origin == "built-in" else {}
+            facts = {**entry.facts(), "options": entry.config_class.model_json_schema(), "published": paper}
+            say(json.dumps(facts, indent=1))
         else:
             from ..views import render
 

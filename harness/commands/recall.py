@@ -12,7 +12,7 @@ import platform
 from pathlib import Path
 from typing import NamedTuple
 
-from ...methods.catalogue import BUILTIN
+from ...methods.catalogue import AS_PUBLISHED, BUILTIN
 from ...organisms.errors import DiffbenchError
 from ..files import atomic_write_text
 from ..records.identity import sha256_json
@@ -63,7 +63,7 @@ def remember(file: RunFile, note: Path, known: Known) -> None:
 
 def _note(file: RunFile) -> Path | None:
     methods = names_of_methods(file)
-    if not all(name in BUILTIN or name.endswith(".py") for name in methods):
+    if not all(name.removesuffix(AS_PUBLISHED) in BUILTIN or name.endswith(".py") for name in methods):
         return None
     read = [hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in methods if name.endswith(".py")]
     organisms = [

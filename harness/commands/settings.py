@@ -3,7 +3,7 @@
 Nothing heavy is imported before a method or a model is needed, so that a finished run is recognised at once (`recall`).
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from ...methods.catalogue import BUILTIN
+from ...methods.catalogue import AS_PUBLISHED, BUILTIN, PUBLISHED
 from ...methods.registry import load_method
 from ...organisms.card import Tier
 from ...organisms.errors import DiffbenchError, UsageError, unknown
@@ -205,10 +205,14 @@ def loader(file: RunFile) -> "Callable[[str], MethodEntry]":
 
 
 def names_of_methods(file: RunFile) -> list[str]:
-    """Each once; `all` is every built-in. A sweep of layers has the anchors, by which a layer is judged."""
-    if file.method == ["all"]:
-        return list(BUILTIN)
-    return list(dict.fromkeys([*file.method, *(SWEPT if len(file.layer) > 1 else ())]))
+    """Each once. A sweep of layers has the anchors, by which a layer is judged."""
+    return list(dict.fromkeys([*of_groups(file.method), *(SWEPT if len(file.layer) > 1 else ())]))
+
+
+def of_groups(names: Iterable[N]) -> "list[N | str]":
+    """Names with `all` (every built-in) and `published` (those with their paper's settings, where ours are others) spelt out."""
+    groups = {"all": BUILTIN, "published": [f"{m}{AS_PUBLISHED}" for m in PUBLISHED]}
+    return [each for name in names for each in (groups.get(name, [name]) if isinstance(name, str) else [name])]
 
 
 def run_file(values: dict[str, Any], here: bool = True) -> RunFile:
@@ -243,11 +247,11 @@ def configured(
     Raises:
         UsageError: options of a method that is not there, or that it does not have.
     """
-    names = [m.name for m in methods]
+    names = [m.row for m in methods]
     for name in options:
         if name not in names and name not in left_out:
             raise unknown("method of this run", name, names)
-    return [(m, m.configure(options.get(m.name, {}))) for m in methods]
+    return [(m, m.configure(options.get(m.row, {}))) for m in methods]
 
 
 def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[Organism]:

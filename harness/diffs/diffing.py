@@ -92,18 +92,18 @@ def diff(
         folder = run_folder(out, what.pair, what.method, id_of(what))
         if not overwrite and (folder / DIFF).is_file():
             read(folder)
-            yield Done(cell.method.name, folder, before=True, stage=stage)
+            yield Done(cell.method.row, folder, before=True, stage=stage)
             continue
-        tell(f"running {cell.method.name}")
+        tell(f"running {cell.method.row}")
         try:
             folder = _run(cell, stage, what, out, tell, log_text)
         except TROUBLE as error:
             if (known := trouble(error, cell.machine.device)) is None:
                 raise
-            log.error("%s failed", cell.method.name, exc_info=error)
-            yield Done(cell.method.name, None, known)
+            log.error("%s failed", cell.method.row, exc_info=error)
+            yield Done(cell.method.row, None, known)
             continue
-        yield Done(cell.method.name, folder, stage=stage)
+        yield Done(cell.method.row, folder, stage=stage)
 
 
 def what_of(cell: Cell, pair: Pair) -> What:

@@ -34,7 +34,7 @@ def of_record(r: Result) -> Report:
     i = r.identity
     reason = [f"Not scored: {r.reason}."] if r.status != "ok" and r.reason else []
     return Report(
-        method=i.method,
+        method=i.row,
         organism=i.organism,
         layer=i.layer,
         seed=i.seeds.get("method"),

@@ -221,7 +221,7 @@ def _of_record(where: Path, result: Result, organism: Organism | None) -> Subjec
     if result.status not in FINISHED:
         raise PrerequisiteError(
             f"{where} is a cell with status {result.status!r} ({result.reason or 'no reason recorded'}), so it found nothing that could be "
-            f"shown; run it again: bench run -m {who.method} -o {who.organism}"
+            f"shown; run it again: bench run -m {who.row} -o {who.organism}"
         )
     o = (organism or load_organism(zoo_name(result))).at(who.layer, who.limit)
     here = {"organism_sha256": o.sha256, "prompts_sha256": prompts_sha256(o)}
@@ -235,7 +235,7 @@ def _of_record(where: Path, result: Result, organism: Organism | None) -> Subjec
                 f"{where}: the {what[name]} are not the ones it was made on ({getattr(who, name)[:12]} there, {found[:12]} here), so its "
                 f"findings would be shown in another model; run the cell again, or read the record alone: bench results show {where}"
             )
-    known = Subject(who.method, o, who.layer, DiffResult([]), result, folder, result.findings_sha256)
+    known = Subject(who.row, o, who.layer, DiffResult([]), result, folder, result.findings_sha256)
     if who.method == "oracle":
         return replace(known, notes=["The oracle exchanges the whole residual: it has no findings to look at."])
     if not (folder / FINDINGS).is_file():

@@ -256,15 +256,15 @@ def _check_dictionary(cell: Cell, stage: Stage, free: int) -> None:
     if (need := int(config.expansion * each)) > free:
         fits = f"{most:.0f}" if (most := 0.8 * free / each) >= 1 else f"{most:.2g}"
         raise PrerequisiteError(
-            f"{cell.method.name} with expansion {config.expansion:g} trains {config.expansion * stage.pair.d_model:,.0f} latents of "
+            f"{cell.method.row} with expansion {config.expansion:g} trains {config.expansion * stage.pair.d_model:,.0f} latents of "
             f"{d:,} numbers, which takes {_gib(need)}, and {_gib(free)} can be had; "
-            f"--set {cell.method.name}.expansion={fits} fits"
+            f"--set {cell.method.row}.expansion={fits} fits"
         )
 
 
 def _named(cell: Cell, **fields: Any) -> CellPlan:
     o = cell.organism
-    return CellPlan(organism=o.name, layer=o.layer, method=cell.method.name, seed=cell.seed, **fields)
+    return CellPlan(organism=o.name, layer=o.layer, method=cell.method.row, seed=cell.seed, **fields)
 
 
 def _resident() -> int:

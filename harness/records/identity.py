@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from ...methods.catalogue import row_of
 from ...organisms.card import Tier
 from ..escape import plain
 
@@ -91,6 +92,11 @@ class Identity(Record):
     def pair(self) -> tuple[str, str]:
         """(name, hash) of the organism: pairs of one's own may share the name of a behaviour."""
         return self.organism, self.organism_sha256
+
+    @property
+    def row(self) -> str:
+        """What asks for the method: its name, or NAME@published with its paper's settings (`row_of`)."""
+        return row_of(self.method, self.config)
 
     def id(self) -> str:
         """sha256 of the canonical JSON of this block, without the fields that say nothing (None)."""

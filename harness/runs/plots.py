@@ -79,7 +79,7 @@ def dose_response(result: Result, figure: "Figure") -> None:
     bottom = (0.6 + 0.15 * rows) / SIZE[1]  # inches: ticks and labels, and each row of the legend
     figure.subplots_adjust(left=0.075, right=0.985, top=0.9, bottom=bottom, wspace=0.08, hspace=0.07)
     figure.suptitle(
-        f"{result.identity.method} on {result.identity.organism}, seed {result.identity.seeds['method']}: dev prompts",
+        f"{result.identity.row} on {result.identity.organism}, seed {result.identity.seeds['method']}: dev prompts",
         fontsize=11,
     )
 

@@ -178,7 +178,7 @@ class _Pair:
             if layer is not None:
                 write_run(folder, result, None, log_text())
             return result
-        log.info("%s on %s, seed %d: started", cell.method.name, cell.organism.name, cell.seed)
+        log.info("%s on %s, seed %d: started", cell.method.row, cell.organism.name, cell.seed)
         try:
             outcome = run_cell(cell, stage, self._watch.progress, scratch)
         except KeyboardInterrupt as interrupt:
@@ -257,7 +257,7 @@ def _broken(
 
 def _kept(plan: Plan, cell: Cell, finished: int, scratch: Path) -> str:
     """What an interrupted run leaves, and how to go on."""
-    name = f"{cell.method.name} on {cell.organism.name}, seed {cell.seed}"
+    name = f"{cell.method.row} on {cell.organism.name}, seed {cell.seed}"
     saved = sorted(scratch.rglob("*.safetensors"))
     state = f"what {name} has trained so far is kept as well" if saved else f"of {name} nothing is kept yet"
     of = f"{finished} of {len(plan.cells)} cells are finished and kept in {plan.out}"

@@ -59,7 +59,7 @@ class Filter:
         """Whether a record is wanted."""
         i = result.identity
         return (
-            _any(i.method, self.methods)
+            _any(i.row, self.methods)
             and _any(i.organism, self.organisms)
             and (not self.seeds or i.seeds["method"] in self.seeds)
             and (not self.statuses or result.status in self.statuses)
@@ -135,11 +135,11 @@ def _named(parts: Sequence[str], places: Sequence[Path]) -> Record:
         r.result.id: r
         for r in every
         if r.result
-        and (r.result.identity.organism, r.result.identity.method) == (organism, method)
+        and (r.result.identity.organism, r.result.identity.row) == (organism, method)
         and r.result.identity.seeds["method"] == int(seed)
     }
     if not found:
-        known = sorted({f"{r.result.identity.organism}+{r.result.identity.method}" for r in every if r.result})
+        known = sorted({f"{r.result.identity.organism}+{r.result.identity.row}" for r in every if r.result})
         close = difflib.get_close_matches(f"{organism}+{method}", known, n=1)
         hint = f"; did you mean {close[0]}?" if close and close[0] != f"{organism}+{method}" else ""
         raise PrerequisiteError(f"no record of {method} on {organism} with seed {seed} in {_said(places)}{hint}")

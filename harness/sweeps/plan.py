@@ -234,7 +234,7 @@ def plan(work: Work, measured: Measured, jobs: int, threads: int) -> Plan:
             PlannedCell(
                 o.name,
                 o.layer,
-                cell.method.name,
+                cell.method.row,
                 cell.seed,
                 id_,
                 result is not None,

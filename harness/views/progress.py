@@ -203,7 +203,7 @@ class RunDisplay:
 
     def _name(self, cell: "Cell") -> str:
         at = f", layer {cell.organism.layer}" * ((cell.organism.name, cell.organism.sha256) in self._swept)
-        return f"{cell.method.name} on {cell.organism.name}{at}, seed {cell.seed}"
+        return f"{cell.method.row} on {cell.organism.name}{at}, seed {cell.seed}"
 
     def _tick(self) -> None:
         while not self._over.wait(1.0):
@@ -229,4 +229,4 @@ def finished_before(results: list[Result]) -> None:
     for r in results:
         i = r.identity
         at = f", layer {i.layer}" * (i.pair in swept)
-        say(f"{i.method} on {i.organism}{at}, seed {i.seeds['method']}: {BEFORE}", err=True)
+        say(f"{i.row} on {i.organism}{at}, seed {i.seeds['method']}: {BEFORE}", err=True)

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ...methods.catalogue import AS_PUBLISHED, PUBLISHED
 from ...methods.registry import is_given
 from ...organisms.card import Card, Estimate
 from ...organisms.sets import holding
@@ -37,15 +38,13 @@ def results(found: Sequence[Result], folders: Sequence[Path], verbose: bool = Fa
             Text("in-process: for debugging, the method could change the scorer; no leaderboard takes it", "yellow")
         )
     if len(found) == 1 and found[0].status == "ok":
-        title = Text(
-            "{0.method} on {0.organism}, seed {1}".format(found[0].identity, found[0].identity.seeds["method"])
-        )
+        title = Text("{0.row} on {0.organism}, seed {1}".format(found[0].identity, found[0].identity.seeds["method"]))
         parts = [cell.view(found[0], verbose), *notes, Text(f"saved to {folders[0]}", style="dim")]
         return Group(title, *parts, *inspecting(found[0], folders[0]))
     parts: list[RenderableType] = [layers.table(found) if layers.swept(found) else _score_table(found), *notes]
     swept = layers.swept(found)
     at = {id(r): f", layer {r.identity.layer}" * (r.identity.pair in swept) for r in found}
-    named = [(f"{r.identity.method} on {r.identity.organism}{at[id(r)]}", r) for r in found]
+    named = [(f"{r.identity.row} on {r.identity.organism}{at[id(r)]}", r) for r in found]
     parts += [Text(f"{name}: {line}") for name, r in named for line in cell.beside(r)]
     parts += [Text(f"{name}: {r.status}: {r.reason}", style="red") for name, r in named if r.status != "ok"]
     return Group(*parts)
@@ -101,7 +100,7 @@ def _score_table(found: Sequence[Result]) -> Table:
         style = "dim" if r.provenance.access in ("anchor", "supervised") else None
         table.add_row(
             r.identity.organism,
-            r.identity.method,
+            r.identity.row,
             str(r.identity.seeds["method"]),
             cell.interval(r.scores.isolation) if r.scores else without,
             *cells,
@@ -214,19 +213,22 @@ def methods(facts: Sequence[dict[str, str | bool]]) -> Table:
 
 def method(entry: "MethodEntry") -> RenderableType:
     """One method's options."""
-    table = Table(title="options (--set " + entry.name + ".OPTION=VALUE)", title_justify="left")
+    table = Table(title=f"options (--set {entry.row}.OPTION=VALUE)", title_justify="left")
     for name in ("option", "default", "meaning"):
         table.add_column(name)
     descriptions = entry.config_class.model_json_schema().get("properties", {})
     for name, field in entry.config_class.model_fields.items():
         table.add_row(
             name,
-            str(field.get_default(call_default_factory=True)),
-            field.description or str(descriptions.get(name, {}).get("description", "")),
+            str(entry.published.get(name, field.get_default(call_default_factory=True))),
+            " ".join((field.description or str(descriptions.get(name, {}).get("description", ""))).split()),
         )
     seeds = "" if entry.stochastic else "draws nothing: one seed is enough"
     about = [f"access {entry.access}", entry.paper, entry.cost, seeds, entry.origin, f"version {entry.version}"]
-    head = Text(f"{entry.name}: {entry.summary}\n{', '.join(filter(None, about))}")
+    head = Text(f"{entry.row}: {entry.summary}\n{', '.join(filter(None, about))}")
+    if (paper := PUBLISHED.get(entry.name)) and entry.origin == "built-in" and not entry.published:
+        its = ", ".join(f"{k} {v}" for k, v in paper.items())
+        head.append(f"\n{entry.name}{AS_PUBLISHED} runs with its paper's settings, where ours are others: {its}")
     return Group(head, table) if entry.config_class.model_fields else Group(head, Text("no options"))
 
 

@@ -40,7 +40,7 @@ def listing_data(found: Sequence[Record]) -> list[dict[str, Any]]:
         {
             "organism": r.identity.organism,
             "layer": r.identity.layer,
-            "method": r.identity.method,
+            "method": r.identity.row,
             "seed": r.identity.seeds.get("method"),
             "status": r.status,
             "isolation": [r.scores.isolation.value, r.scores.isolation.ci_low, r.scores.isolation.ci_high]

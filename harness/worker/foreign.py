@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from ...methods.catalogue import AS_PUBLISHED
 from ...methods.entry import MethodEntry
 from ...methods.registry import (
     METHODS,
@@ -89,7 +90,7 @@ def load(name: str, kind: Kind = METHODS) -> MethodEntry:
     Raises:
         UsageError: unknown name. PrerequisiteError: a file that is missing, does not import, or holds no method.
     """
-    if name in kind.builtin:
+    if name.removesuffix(AS_PUBLISHED) in kind.builtin:
         return load_method(name, kind)
     if name in kind.apart:
         raise UsageError(

@@ -125,16 +125,16 @@ def _called(cell: Cell) -> str:
     if is_given(i.method_version):
         return f"bench score {shlex.quote(i.method + '.safetensors')}"
     kind, _, file = cell.made.method_origin.partition(" ")
-    return f"-m {shlex.quote(file if kind == 'file' and file != ELSEWHERE else i.method)}"
+    return f"-m {shlex.quote(file if kind == 'file' and file != ELSEWHERE else i.row)}"
 
 
 def _options(cell: Cell) -> str:
     """Everything of a cell that a command without options would not have, as the command takes it."""
     i, said = cell.identity, list[str]()
     if not is_given(i.method_version):
-        usual = _defaults(i.method) if cell.made.method_origin == "built-in" and i.method in BUILTIN else {}
+        usual = _defaults(i.row) if cell.made.method_origin == "built-in" and i.method in BUILTIN else {}
         other = {k: v for k, v in i.config.items() if k not in usual or usual[k] != v}
-        said += [f"--set {shlex.quote(f'{i.method}.{name}={_yaml(value)}')}" for name, value in sorted(other.items())]
+        said += [f"--set {shlex.quote(f'{i.row}.{name}={_yaml(value)}')}" for name, value in sorted(other.items())]
         said += [f"--{k} {int(v) if v == int(v) else v}" for k, v in i.budget.items() if v != BUDGET.get(k)]
     if is_hub(i.organism) or i.layer != (_layer(i.organism, registry.ZOO) or i.layer):
         said.append(f"--layer {i.layer}")
@@ -149,7 +149,7 @@ def _options(cell: Cell) -> str:
 
 @functools.cache
 def _defaults(method: str) -> Mapping[str, Any]:
-    """Options of a built-in method."""
+    """Options of a built-in method, or of one with its paper's settings."""
     return load_method(method).configure({}).model_dump(mode="json")
 
 

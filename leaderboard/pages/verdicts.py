@@ -34,7 +34,7 @@ CONTRAST_NOTE = (
 )
 TITLES: Mapping[str, str] = {
     f"against {CONTROL}": f"Against {CONTROL}, differences at random tokens",
-    f"against {SIMPLE}": f"Against {SIMPLE}, the simplest baseline",
+    f"against {SIMPLE}": f"Against {SIMPLE}, the best baseline without training",
     "claims": "What papers claim",
 }
 WANTED: Mapping[str, str] = {

@@ -11,19 +11,17 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ...harness.records.result import Result
+from ...methods.catalogue import AS_PUBLISHED, PUBLISHED
 from ...methods.registry import GIVEN, is_given
 from ..board.cell import Cell
 
-PUBLISHED: Mapping[str, Mapping[str, object]] = {"logit_diff": {"rank": "rate"}}
-"""Method → options whose default departs from its paper's, at the paper's value (why: docs/tuning.md). What depends on a model's
-size (steps, width, L0) is shared by all dictionary methods and no departure."""
 Form = Mapping[str, str]
 """Option → value as compact JSON."""
 
 
 def as_published(method: str) -> str:
     """The row of a method as its paper ran it: the plain one, where our default is the paper's."""
-    return f"{method}@published" if method in PUBLISHED else method
+    return f"{method}{AS_PUBLISHED}" if method in PUBLISHED else method
 
 
 def row_labels(results: Sequence[Result | Cell]) -> dict[str, str]:
@@ -31,7 +29,7 @@ def row_labels(results: Sequence[Result | Cell]) -> dict[str, str]:
     forms: dict[str, list[Form]] = {}
     of: dict[str, tuple[str, Form]] = {}
     for result in results:
-        name = _name(result)
+        name = result.identity.row
         known, form = forms.setdefault(name, []), _form(result)
         if form not in known:
             known.append(form)
@@ -42,15 +40,6 @@ def row_labels(results: Sequence[Result | Cell]) -> dict[str, str]:
 def bare(label: str) -> str:
     """The method of a row."""
     return label.partition("[")[0].partition("@")[0]
-
-
-def _name(result: Result | Cell) -> str:
-    """The method's, with what follows from the configuration."""
-    identity = result.identity
-    published = PUBLISHED.get(identity.method)
-    return (
-        as_published(identity.method) if published and published.items() <= identity.config.items() else identity.method
-    )
 
 
 def _form(result: Result | Cell) -> Form:

@@ -31,8 +31,9 @@ class DictionaryConfig(TrainConfig):
 
     expansion: float = Field(default=8, gt=0)
     """Latents per residual dimension (published: 5–32; 8 is the tiny tier's scale)."""
-    rank: Rank = "rdn"
-    """Ranking of findings: relative decoder norm, latent_scaling, or contribution (frequency × length of the direction)."""
+    rank: Rank = "latent_scaling"
+    """Ranking of findings: latent_scaling (the base lacks it), rdn (relative decoder norm), or contribution (frequency × length of the
+    direction)."""
     min_tokens: int = Field(default=10, ge=1)
     """A latent active on fewer harvested tokens is not a candidate."""
     patching_tokens: int = Field(default=1000, ge=0, le=MOST_DIVERGED)

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffbench.methods.catalogue import PUBLISHED
 from diffbench.methods.coder.dictionary import RawCoder
 from diffbench.methods.contract import Budget, DiffProblem, DiffResult, Finding, Method, check_findings
 from diffbench.methods.crosscoders import (
@@ -23,7 +24,7 @@ TRAIN: dict[str, Any] = {"steps": 600, "batch": 256, "expansion": 4, "lr": 4e-3}
 METHODS = {
     "l1": L1Crosscoder(L1Config(**TRAIN)),
     "batch_topk": BatchTopKCrosscoder(BatchTopKConfig(**TRAIN, k=6)),
-    "delta": DeltaCrosscoder(DeltaConfig(**TRAIN, k=3)),
+    "delta": DeltaCrosscoder(DeltaConfig(**TRAIN, k=3, **PUBLISHED["delta"])),
 }
 
 
@@ -52,7 +53,7 @@ def test_planted_exclusive_direction_is_the_top_finding(
 ) -> None:
     result = results[name]
     assert alignment(result, truth) > 0.9  # with its sign: from base to fine-tuned
-    assert result.findings[0].score > 0.7
+    assert result.findings[0].evidence["rdn"] > 0.7
     # raw units: the atom enters the fine-tuned model with 1.5 × a coefficient of mean 1.25
     assert 0.8 < result.findings[0].direction.norm() < 2.5
 
@@ -141,10 +142,14 @@ def test_each_ingredient_of_delta_switches_off_alone(truth: Planted, results: di
 
 
 def test_harvest_keeps_to_the_token_budget_and_the_shares(truth: Planted) -> None:
-    short = {"steps": 20}
-    for name, expected in {"batch_topk": (1500, 1500), "delta": (1350, 1350, 300)}.items():
+    published = METHODS["delta"].config
+    for method, expected in (
+        (METHODS["batch_topk"], (1500, 1500)),
+        (METHODS["delta"], (1350, 1350, 300)),
+        (DeltaCrosscoder(published.model_copy(update={"contrastive_share": 0.0})), (1500, 1500, 0)),
+    ):
         problem = problem_of(truth.residuals_T2d, budget=Budget(tokens=3000))
-        result = type(METHODS[name])(METHODS[name].config.model_copy(update=short)).diff(problem)
+        result = type(method)(method.config.model_copy(update={"steps": 20})).diff(problem)
         assert tuple(result.diagnostics["harvest_tokens"].values()) == expected
 
 

@@ -11,7 +11,7 @@ from diffbench.methods.contract import DiffResult, Method, check_findings
 from diffbench.methods.crosscoders import DFCConfig, DFCCrosscoder, DSFConfig, DSFCrosscoder
 from diffbench.methods.saes import (
     BaseSAE,
-    ContributionConfig,
+    DifferenceConfig,
     DifferenceSAE,
     FineTunedSAE,
     PairConfig,
@@ -30,7 +30,7 @@ METHODS: dict[str, Method] = {
     "dsf": DSFCrosscoder(DSFConfig(**TRAIN)),
     "dfc": DFCCrosscoder(DFCConfig(**TRAIN, exclusive_fraction=0.15)),
     "sae_ft": FineTunedSAE(SAEConfig(**TRAIN)),
-    "sae_diff": DifferenceSAE(ContributionConfig(**TRAIN | {"k": 0.06})),
+    "sae_diff": DifferenceSAE(DifferenceConfig(**TRAIN | {"k": 0.06})),
     "sae_pair": PairedSAEs(PairConfig(**TRAIN)),
     "sae_stagewise": StagewiseSAE(StagewiseConfig(**TRAIN)),
 }
@@ -72,7 +72,7 @@ def test_an_sae_on_the_base_finds_what_the_fine_tune_made_stronger() -> None:
     base = both.residuals_T2d[:, 1]  # the feature is in both models, half as long in the base
     grown = (base @ both.exclusive_Ed[0] - (base @ both.exclusive_Ed[0]).quantile(0.9)).clamp_min(0)
     h = torch.stack([base, base + grown[:, None] * both.exclusive_Ed[0]], 1)
-    found = BaseSAE(ContributionConfig(**TRAIN)).diff(problem_of(h)).findings
+    found = BaseSAE(DifferenceConfig(**TRAIN)).diff(problem_of(h)).findings
     assert float(normalize(found[0].direction, dim=0) @ both.exclusive_Ed[0]) > 0.9
 
 

@@ -8,6 +8,7 @@ from diffbench.leaderboard.pages.verdicts import verdict_sentences, verdicts
 from diffbench.leaderboard.statistics.contrasts import CONTROL, SIMPLE, families_needed
 from diffbench.leaderboard.statistics.rows import Table
 from diffbench.leaderboard.statistics.tables import build_table
+from diffbench.methods.catalogue import PUBLISHED
 
 from ...factories import make_result
 
@@ -15,7 +16,11 @@ QUALITY = {CONTROL: 0.1, SIMPLE: 0.5, "delta": 0.9, "sae_ft": 0.3}
 
 
 def table(families: int, quality: dict[str, float] = QUALITY) -> Table:
-    cells = [make_result(m, f"family{i}/a", 0, q) for m, q in quality.items() for i in range(families)]
+    cells = [
+        make_result(m, f"family{i}/a", 0, q, config=PUBLISHED[m] if m == "delta" else {})
+        for m, q in quality.items()
+        for i in range(families)
+    ]
     return build_table(cells, draws=50)
 
 
@@ -47,7 +52,10 @@ def test_every_format_has_the_verdicts_and_no_other() -> None:
         for title in (f"Against {CONTROL}", f"Against {SIMPLE}", "What papers claim"):
             assert title in page
         assert "separated" not in page and "unresolved for" not in page
-    assert "### Against mean\\_diff, the simplest baseline\n\n1 of 3 methods better, 2 worse" in to_markdown(built)
+    assert (
+        "### Against logit\\_diff, the best baseline without training\n\n1 of 3 methods better, 2 worse"
+        in to_markdown(built)
+    )
 
 
 def test_claims_are_judged_and_what_was_not_run_is_said() -> None:

@@ -6,7 +6,9 @@ import pytest
 from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.resolve import MixedResultsError, check_comparable
 from diffbench.leaderboard.statistics import labels as rows
-from diffbench.leaderboard.statistics.labels import PUBLISHED, as_published, row_labels
+from diffbench.leaderboard.statistics.labels import as_published, row_labels
+from diffbench.methods import catalogue
+from diffbench.methods.catalogue import PUBLISHED
 from diffbench.methods.registry import BUILTIN, load_method
 
 from ...factories import make_result
@@ -58,7 +60,7 @@ PAPER: dict[str, dict[str, Any]] = {
     "logit_diff": {"rank": "rate"},
     "random_difference": {"mix": 1},
     "dfc": {"exclusive_fraction": 0.05},
-    "l1": {"sparsity": 2.0, "decoder_norm": 0.08},
+    "l1": {"rank": "rdn", "sparsity": 2.0, "decoder_norm": 0.08},
 }
 """What docs/methods.md says that papers ran, where it does not depend on a model's size."""
 
@@ -73,7 +75,8 @@ def test_what_departs_from_a_paper_is_declared_and_nothing_else() -> None:
 
 
 def test_published_settings_name_their_row_by_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "PUBLISHED", {"delta": {"rank": "rdn"}})
+    for module in (rows, catalogue):
+        monkeypatch.setattr(module, "PUBLISHED", {"delta": {"rank": "rdn"}})
     ours, paper = ({"rank": rank, "steps": 900} for rank in ("contribution", "rdn"))
     cells = [make_result("delta", config=config) for config in (ours, paper)]
     assert labels(*cells) == {"delta", "delta@published"} and labels(cells[1]) == {"delta@published"}

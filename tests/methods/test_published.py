@@ -1,0 +1,77 @@
+"""Methods with the settings of their papers, where our defaults are others: asked for by name, run beside ours, and told apart."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from diffbench.harness.commands.settings import names_of_methods, resolve, run_file
+from diffbench.harness.store.selection import Filter
+from diffbench.harness.views.render import method as shown
+from diffbench.leaderboard.board.account import BUDGET, command_of, runs
+from diffbench.leaderboard.board.cell import Cell
+from diffbench.leaderboard.statistics.labels import row_labels
+from diffbench.methods.catalogue import AS_PUBLISHED, BUILTIN, PUBLISHED
+from diffbench.methods.registry import load_method
+from diffbench.organisms.errors import UsageError
+from diffbench.organisms.registry import load_card
+
+from ..factories import make_result
+from ..test_cli import bench
+
+ROWS = [f"{m}{AS_PUBLISHED}" for m in PUBLISHED]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_it_runs_with_the_options_of_its_paper_and_else_with_ours(row: str) -> None:
+    entry, ours = load_method(row), load_method(row.partition("@")[0])
+    theirs, usual = (e.configure({}).model_dump() for e in (entry, ours))
+    assert {k: v for k, v in theirs.items() if usual[k] != v} == PUBLISHED[ours.name], "nothing else, and all of it"
+    assert (entry.name, entry.row, ours.row) == (ours.name, row, ours.name), "the same method, another row"
+    assert replace(entry, published={}) == ours
+    option, value = next(iter(PUBLISHED[ours.name].items()))
+    with pytest.raises(UsageError, match=f"{option} of {row} is its paper's, {value}; set it for {ours.name}"):
+        entry.configure({option: value})
+
+
+def test_what_has_no_such_row_is_said_and_the_nearest_name_given() -> None:
+    with pytest.raises(UsageError, match=r"our defaults of dsf are no others than its paper's.*; use dsf"):
+        load_method("dsf@published")
+    with pytest.raises(UsageError, match="did you mean 'delta@published'"):
+        load_method("delta@publshed")
+
+
+def test_both_of_a_method_run_together_with_options_of_their_own() -> None:
+    asked = {"method": ["delta", "delta@published"], "organism": ["taboo/gold-narrow"]}
+    file = run_file(asked | {"set": {"delta@published": {"k": 8}, "delta": {"rank": "rdn"}}})
+    (ours, mine), (paper, theirs) = resolve(file).methods
+    assert (ours.row, paper.row) == ("delta", "delta@published")
+    k, rank = ([getattr(c, name) for c in (mine, theirs)] for name in ("k", "rank"))
+    assert k == [16, 8] and rank == ["rdn", "rdn"]
+    with pytest.raises(UsageError, match="no method of this run 'l1@published'"):
+        resolve(run_file(asked | {"set": {"l1@published": {"k": 8}}}))
+
+
+def test_groups_are_spelt_out_once_each_and_beside_names() -> None:
+    names = names_of_methods(run_file({"method": ["all", "published", "delta", "mine.py"]}))
+    assert names == [*BUILTIN, *ROWS, "mine.py"]
+
+
+def test_records_of_both_are_filtered_tabulated_and_made_again_apart() -> None:
+    on = "taboo/gold-narrow"
+    layer = load_card(on).layer
+    configs = {row: load_method(row).configure({}).model_dump(mode="json") for row in ("delta", "delta@published")}
+    made = {row: make_result("delta", on, config=c, layer=layer, budget=BUDGET) for row, c in configs.items()}
+    assert row_labels([*made.values()]) == {r.id: row for row, r in made.items()}
+    for row, result in made.items():
+        cell = Cell.of(result)
+        assert result.identity.row == row
+        assert [Filter.of(m, None, None, None, None).takes(result) for m in made] == [m == row for m in made]
+        command = command_of(cell)
+        assert command == f"bench run -m {row} -o {on} --seed 0 --out runs" and runs(command, cell)
+
+
+def test_the_list_of_options_says_which_are_the_papers() -> None:
+    text = bench("methods", "show", "l1")
+    assert "l1@published runs with its paper's settings, where ours are others: rank rdn, sparsity 2.0" in text
+    assert shown(load_method("l1")) and "l1@published.OPTION=VALUE" in bench("methods", "show", "l1@published")
+    assert json.loads(bench("methods", "show", "l1", "--json"))["published"] == PUBLISHED["l1"]
