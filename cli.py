@@ -38,6 +38,7 @@ from .harness.options import (
     DtypeOption,
     LayersOption,
     LimitOption,
+    MethodsOption,
     NoCacheFlag,
     OnOption,
     OrganismOption,
@@ -129,12 +130,7 @@ def root(
 
 @app.command()
 def run(
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-m", "--method", help="Method name or file.py; comma list or repeated; `all` for every built-in."
-        ),
-    ] = None,
+    method: MethodsOption = None,
     organism: OrganismOption = None,
     tier: TierOption = None,
     seed: Annotated[

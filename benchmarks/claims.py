@@ -18,6 +18,7 @@ from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.statistics.compare import holm
 from diffbench.leaderboard.statistics.grid import LABELLED
+from diffbench.leaderboard.statistics.labels import as_published
 from diffbench.leaderboard.statistics.rows import ALPHA, Pair, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.errors import PrerequisiteError
@@ -28,6 +29,8 @@ from .results import usable, whole
 from .table import insert
 
 Verdict = Literal["replicates", "does not replicate", "unresolved"]
+DELTA, DSF, BATCH_TOPK, L1 = map(as_published, ("delta", "dsf", "batch_topk", "l1"))
+"""Rows of the methods with the settings of their papers: a claim is tested as it was made."""
 SAES = ("sae_ft", "sae_base", "sae_diff", "sae_pair", "sae_stagewise")
 ALIKE = 0.1
 """Two methods are alike if the whole interval of their difference lies within this."""
@@ -105,13 +108,13 @@ def markdown(claims: Sequence[Claim]) -> str:
 
 def better_than_saes(results: Sequence[Result]) -> Claim:
     """Delta against each SAE baseline, Holm-corrected over these."""
-    table = compared(results, ("delta", *SAES))
+    table = compared(results, (DELTA, *SAES))
     said, verdict = _against_saes(table.pairs)
     said_here, here = _against_saes(table.here) if table.here else ("", None)
     return Claim(
         "Delta finds more of what causes the behaviour than SAE baselines",
         "Delta-Crosscoder, arXiv 2603.04426",
-        f"isolation of delta minus: {said}{said_here and f'. On this set: {said_here}'} ({basis(table)})",
+        f"isolation of {DELTA} minus: {said}{said_here and f'. On this set: {said_here}'} ({basis(table)})",
         verdict,
         here,
     )
@@ -119,23 +122,23 @@ def better_than_saes(results: Sequence[Result]) -> Claim:
 
 def _against_saes(pairs: Sequence[Pair]) -> tuple[str, Verdict]:
     """Numbers and verdict."""
-    own = [pair_of(pairs, "delta", s) for s in SAES]
+    own = [pair_of(pairs, DELTA, s) for s in SAES]
     rows = list(zip(SAES, own, map(float, holm([pair.p for pair in own])), strict=True))
-    said = "; ".join(f"{s} {difference(pair, 'delta', p)}" for s, pair, p in rows)
-    ahead = [pair.better == "delta" for _, pair, p in rows if p < ALPHA]
+    said = "; ".join(f"{s} {difference(pair, DELTA, p)}" for s, pair, p in rows)
+    ahead = [pair.better == DELTA for _, pair, p in rows if p < ALPHA]
     return said, ruled(len(ahead) == len(rows) and all(ahead), not all(ahead))
 
 
 def like_adl(results: Sequence[Result]) -> Claim:
     """Equivalence within `ALIKE`."""
-    table = compared(results, ("delta", "adl"))
-    pair = pair_of(table.pairs, "delta", "adl")
-    here = pair_of(table.here, "delta", "adl") if table.here else None
-    said = f". On this set: {difference(here, 'delta', here.p)}" if here else ""
+    table = compared(results, (DELTA, "adl"))
+    pair = pair_of(table.pairs, DELTA, "adl")
+    here = pair_of(table.here, DELTA, "adl") if table.here else None
+    said = f". On this set: {difference(here, DELTA, here.p)}" if here else ""
     return Claim(
         "Delta matches the activation-difference lens",
         "Delta-Crosscoder, arXiv 2603.04426",
-        f"isolation of delta minus adl {difference(pair, 'delta', pair.p)}{said} ({basis(table)}); alike: whole interval within ±{ALIKE}",
+        f"isolation of {DELTA} minus adl {difference(pair, DELTA, pair.p)}{said} ({basis(table)}); alike: whole interval within ±{ALIKE}",
         alike(pair),
         alike(here) if here else None,
     )
@@ -150,7 +153,7 @@ def alike(pair: Pair) -> Verdict:
 
 def more_often(results: Sequence[Result]) -> Claim:
     """On how many organisms each crosscoder has an isolation whose interval lies above `FOUND`."""
-    methods = ("delta", "dsf", "batch_topk")
+    methods = (DELTA, DSF, BATCH_TOPK)
     table = compared(results, methods)
     counted = table.counted["isolation"]
     found = {
@@ -163,10 +166,10 @@ def more_often(results: Sequence[Result]) -> Claim:
     }
     n = len(counted)
     p = [
-        float(stats.binomtest(len(found["delta"] - found[m]), len(found["delta"] ^ found[m]) or 1).pvalue)
+        float(stats.binomtest(len(found[DELTA] - found[m]), len(found[DELTA] ^ found[m]) or 1).pvalue)
         for m in methods[1:]
     ]
-    wins = [len(found["delta"]) > len(found[m]) for m in methods[1:]]
+    wins = [len(found[DELTA]) > len(found[m]) for m in methods[1:]]
     clear = [x < 0.05 / 2 for x in p]
     verdict = ruled(
         all(w and c for w, c in zip(wins, clear, strict=True)),
@@ -177,7 +180,7 @@ def more_often(results: Sequence[Result]) -> Claim:
     return Claim(
         "Delta finds causal latents on more organisms than DSF and BatchTopK (10, 6 and 4 of 10)",
         "Delta-Crosscoder, arXiv 2603.04426",
-        f"isolation above {FOUND} with its whole interval: {said}; sign test against delta: {tests} ({basis(table)})",
+        f"isolation above {FOUND} with its whole interval: {said}; sign test against {DELTA}: {tests} ({basis(table)})",
         verdict,
     )
 
@@ -218,8 +221,8 @@ def flagged(results: Sequence[Result]) -> Claim:
     On organisms where one of them calls none, the other's artefacts say something of the organism and not of the two.
     """
     every = {
-        m: [(*x, c.identity.organism) for c in results if c.identity.method == m and (x := artefacts(c)) and x[1]]
-        for m in ("l1", "batch_topk")
+        m: [(*x, c.identity.organism) for c in results if c.identity.row == m and (x := artefacts(c)) and x[1]]
+        for m in (L1, BATCH_TOPK)
     }
     both = set.intersection(*({o for *_, o in of} for of in every.values()))
     called = {m: [x for x in of if x[2] in both] for m, of in every.items()}
@@ -234,7 +237,7 @@ def flagged(results: Sequence[Result]) -> Claim:
     if not both:
         return _flagged(f"{said}: no organism on which both call some", "unresolved")
     p = float(stats.fisher_exact([[round(k), n - round(k)] for k, n in total.values()]).pvalue)
-    more = total["l1"][0] / total["l1"][1] > total["batch_topk"][0] / total["batch_topk"][1]
+    more = total[L1][0] / total[L1][1] > total[BATCH_TOPK][0] / total[BATCH_TOPK][1]
     return _flagged(f"{said} (Fisher p {p:.2g}; latents treated as independent)", ruled(p < ALPHA and more, p < ALPHA))
 
 
@@ -258,7 +261,7 @@ def no_tail(results: Sequence[Result]) -> Claim:
     shares: dict[str, list[float]] = {"identical": [], "other nulls": [], "organisms": []}
     for cell in results:
         norms = cell.diagnostics.get("decoder_norms")
-        if cell.identity.method == "delta" and isinstance(norms, dict):
+        if cell.identity.row == DELTA and isinstance(norms, dict):
             name = cell.identity.organism
             kind = "identical" if name == IDENTICAL else "other nulls" if name.startswith("null/") else "organisms"
             shares[kind].append(int(norms["ft_only"]) / max(1, sum(map(int, norms.values()))))
@@ -298,9 +301,9 @@ def compared(results: Sequence[Result], methods: Sequence[str]) -> Table:
 
     What labels were tried on says which of these count.
     """
-    on = {m: {r.identity.organism for r in results if r.identity.method == m and r.samples} for m in methods}
+    on = {m: {r.identity.organism for r in results if r.identity.row == m and r.samples} for m in methods}
     names = sorted(set.intersection(*on.values()))
-    of = [r for r in results if r.identity.method in methods]
+    of = [r for r in results if r.identity.row in methods]
     labelled = [r for r in results if r.identity.method == LABELLED and r.identity.organism in names]
     return build_table([*whole(of, names), *labelled], names, settled=settled(of))
 

@@ -20,6 +20,7 @@ from diffbench.harness.agreement.picture import save
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.records import records
 from diffbench.harness.runs.stage import Stage
+from diffbench.leaderboard.statistics.labels import as_published
 from diffbench.methods.coder.dictionary import RawCoder
 from diffbench.methods.coder.readout import DECOUPLED, SHRUNKEN
 from diffbench.methods.coder.scaling import SHARED
@@ -36,6 +37,8 @@ from .recovery import Recovery
 from .table import insert
 
 SAE, CROSSCODERS = "sae_base", ("l1", "batch_topk")
+ROWS = tuple(map(as_published, CROSSCODERS))
+"""As their papers rank: by norm. Latent Scaling as a ranking would leave out what it calls shared."""
 PUBLISHED, PLANTED = Path("leaderboard/published"), Path("docs/recovery.json")
 
 
@@ -162,14 +165,14 @@ def of_layers(organism: Organism, sizes: Sizes) -> tuple[Comparison, list[AtDist
 def apart(folder: Path) -> Iterator[Apart]:
     """Of every crosscoder in published records."""
     for record in records(folder):
-        if (r := record.result) is None or r.identity.method not in CROSSCODERS or r.status != "ok":
+        if (r := record.result) is None or r.identity.row not in ROWS or r.status != "ok":
             continue
         found: list[dict[str, Any]] = [f for f in r.diagnostics["findings"] if f.get("rdn") is not None]
         set_apart = [f for f in found if f["rdn"] > SHARED[1]]
         shared = [f for f in set_apart if f["nu_error"] >= SHRUNKEN or f["nu_reconstruction"] >= DECOUPLED]
         yield Apart(
             organism=r.identity.organism,
-            method=r.identity.method,
+            method=r.identity.row,
             seed=r.identity.seeds["method"],
             highest=max(f["rdn"] for f in found),
             exclusive=r.diagnostics["latent_scaling"]["ft_only"],
@@ -273,7 +276,7 @@ def _layers(at: Sequence[AtDistance]) -> list[str]:
 def _apart(found: Sequence[Apart]) -> list[str]:
     rows = list[tuple[str, ...]]()
     for organism in dict.fromkeys(e.organism for e in found):
-        for method in CROSSCODERS:
+        for method in ROWS:
             mine = [e for e in found if (e.organism, e.method) == (organism, method)]
             shared, of = sum(e.shared for e in mine), sum(e.apart for e in mine)
             ci = stats.binomtest(shared, of).proportion_ci() if of else None

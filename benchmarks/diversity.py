@@ -91,7 +91,7 @@ def scores_of(results: Sequence[Result], organisms: Sequence[str]) -> Scores:
     for r in cells:
         if r.identity.access not in NO_CONTESTANTS and r.identity.organism not in nulls:
             value = r.scores.isolation.value if r.scores else None
-            found.setdefault((r.identity.method, r.identity.organism), []).append(value or 0.0)
+            found.setdefault((r.identity.row, r.identity.organism), []).append(value or 0.0)
     methods, asked = (sorted({key[i] for key in found}) for i in (0, 1))
     if len(methods) < SEVERAL:
         raise PrerequisiteError(

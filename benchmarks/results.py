@@ -31,6 +31,7 @@ from diffbench.leaderboard.pages.text_formats import MARKDOWN, markdown_table
 from diffbench.leaderboard.statistics.resample import family
 from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
+from diffbench.methods.catalogue import AS_PUBLISHED
 from diffbench.organisms.errors import ValidationFailed
 from diffbench.organisms.registry import load_card, organism_names
 
@@ -71,7 +72,7 @@ def main(
     }
     text = "\n".join(f"## {head}\n\n{part}" for head, part in parts.items() if part)
     atomic_write_text(page, insert(page.read_text(), text))
-    atomic_write_text(readme, insert(readme.read_text(), methods(table)))
+    atomic_write_text(readme, insert(readme.read_text(), methods(table, papers=False)))
     typer.echo(text)
 
 
@@ -99,11 +100,15 @@ def whole(results: Sequence[Result], organisms: Iterable[str]) -> list[Result]:
 
 
 def _who(cell: Result) -> tuple[str, int]:
-    return cell.identity.method, cell.identity.seeds["method"]
+    return cell.identity.row, cell.identity.seeds["method"]
 
 
-def methods(table: Table) -> str:
-    """What the table stands on, and one row a method; the harder null last."""
+def methods(table: Table, papers: bool = True) -> str:
+    """What the table stands on, and one row a method; the harder null last.
+
+    Args:
+        papers: with the rows of methods that ran with their paper's settings.
+    """
     rows = [
         [
             f"`{row.method}`" + marked(row).removeprefix(row.method),
@@ -111,6 +116,7 @@ def methods(table: Table) -> str:
             seeds_text(row),
         ]
         for row in table.overall
+        if papers or not row.method.endswith(AS_PUBLISHED)
     ]
     mixed = mixtures(table, table.counted)
     rows += [[MIXTURES, *(estimate_text(mixed[s]) for s in SHORT), "–"]] if mixed else []
@@ -194,7 +200,7 @@ def nulls(results: Sequence[Result]) -> str:
     if not cells:
         return ""
     names = sorted({r.identity.organism for r in cells})
-    tested = {m: [r for r in cells if r.identity.method == m] for m in sorted({r.identity.method for r in cells})}
+    tested = {m: [r for r in cells if r.identity.row == m] for m in sorted({r.identity.row for r in cells})}
 
     def share(own: Sequence[Result]) -> str:
         p = [x for r in own if r.false_discovery for x in r.false_discovery.p]
@@ -246,10 +252,10 @@ def seeds(cells: Sequence[Result]) -> str:
     """Isolation seed by seed of the methods that have several, and how far the seeds of one organism are apart."""
     several: dict[str, set[int]] = {}
     for r in cells:
-        several.setdefault(r.identity.method, set()).add(r.identity.seeds["method"])
+        several.setdefault(r.identity.row, set()).add(r.identity.seeds["method"])
     rows: list[list[str]] = []
     for method, found in sorted(several.items()):
-        own = {(r.identity.organism, r.identity.seeds["method"]): r for r in cells if r.identity.method == method}
+        own = {(r.identity.organism, r.identity.seeds["method"]): r for r in cells if r.identity.row == method}
         organisms = sorted({o for o, _ in own if any(own[o, s].samples for s in found)})
         if len(found) < 2 or not organisms:
             continue

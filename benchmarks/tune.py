@@ -288,7 +288,7 @@ def main(
     trained = [(m, s) for m, s in chosen.items() if "steps" in s]
     work.measure(trained, seed=1)
     best = max(UNTRAINED, key=lambda m: float(work.families(m, chosen[m]).mean()))
-    text = "\n\n".join(
+    text = "\n".join(
         [
             markdown_table(
                 ("of", "factor", "isolation by value, difference to the default ± standard error", "chosen"),
@@ -299,7 +299,7 @@ def main(
                 ("method", "Spearman of organisms, seed 0 against seed 1"),
                 [[f"`{m}`", f"{work.retest(m, s):.2f}"] for m, s in trained],
             ),
-            f"The baseline without training that every method is compared with: `{best}`, the best of {', '.join(UNTRAINED)}.",
+            f"The baseline without training that every method is compared with: `{best}`, the best of {', '.join(UNTRAINED)}.\n",
         ]
     )
     atomic_write_text(page, insert(page.read_text(), text))

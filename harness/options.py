@@ -5,6 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
+MethodsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-m",
+        "--method",
+        help="Method name, NAME@published or file.py; comma list or repeated; `all` for every built-in, `published` for those with "
+        "settings of their papers that are not our defaults.",
+    ),
+]
 OrganismOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -4,15 +4,18 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
 from diffbench.harness.records.result import Result
+from diffbench.methods.catalogue import AS_PUBLISHED, PUBLISHED
 from diffbench.organisms.errors import PrerequisiteError
 
 from benchmarks import claims
+from benchmarks.claims import BATCH_TOPK, DELTA, DSF, L1
 
 from .factories import make_result, write_result
 
@@ -25,14 +28,14 @@ def _fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "build_table", partial(claims.build_table, draws=400))
 
 
+def run(row: str, *arguments: Any) -> Result:
+    """A cell of a row, with what makes it a paper's if it is one."""
+    method, paper, _ = row.partition(AS_PUBLISHED)
+    return make_result(method, *arguments, config=PUBLISHED[method] if paper else {})
+
+
 def cells(quality: dict[str, float], seeds: int = 2) -> list[Result]:
-    return [
-        make_result(m, f"{f}/{o}", s, q)
-        for m, q in quality.items()
-        for f in FAMILIES
-        for o in "ab"
-        for s in range(seeds)
-    ]
+    return [run(m, f"{f}/{o}", s, q) for m, q in quality.items() for f in FAMILIES for o in "ab" for s in range(seeds)]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,7 @@ def cells(quality: dict[str, float], seeds: int = 2) -> list[Result]:
     [(0.8, 0.1, "replicates"), (0.1, 0.8, "does not replicate"), (0.4, 0.4, "unresolved")],
 )
 def test_delta_against_saes(own: float, others: float, verdict: str) -> None:
-    claim = claims.better_than_saes(cells({"delta": own, **dict.fromkeys(claims.SAES, others)}))
+    claim = claims.better_than_saes(cells({DELTA: own, **dict.fromkeys(claims.SAES, others)}))
     assert claim.verdict == claim.here == verdict and "12 organisms, 2 seed(s)" in claim.numbers
     assert ("+0.7" in claim.numbers) == (own > 0.5) and ("-0.7" in claim.numbers) == (own < 0.3)
 
@@ -49,20 +52,20 @@ def test_delta_against_saes(own: float, others: float, verdict: str) -> None:
     ("adl", "verdict"), [(0.5, "replicates"), (0.1, "does not replicate"), (0.9, "does not replicate")]
 )
 def test_delta_like_adl(adl: float, verdict: str) -> None:
-    claim = claims.like_adl(cells({"delta": 0.5, "adl": adl}))
+    claim = claims.like_adl(cells({DELTA: 0.5, "adl": adl}))
     assert claim.verdict == claim.here == verdict and "On this set: " in claim.numbers
-    assert claims.like_adl(cells({"delta": 0.5, "adl": adl}, seeds=1)).here is None
+    assert claims.like_adl(cells({DELTA: 0.5, "adl": adl}, seeds=1)).here is None
 
 
 def test_a_partial_matrix_is_compared_on_what_all_have() -> None:
-    results = cells({"delta": 0.5, "adl": 0.5})
+    results = cells({DELTA: 0.5, "adl": 0.5})
     partial = [
         r
         for r in results
         if not (r.identity.method == "adl" and (r.identity.organism == "taboo/a" or r.identity.seeds["method"]))
-        and not (r.identity.method == "delta" and r.identity.organism == "taboo/b" and r.identity.seeds["method"])
+        and not (r.identity.row == DELTA and r.identity.organism == "taboo/b" and r.identity.seeds["method"])
     ]
-    table = claims.compared(partial, ("delta", "adl"))
+    table = claims.compared(partial, (DELTA, "adl"))
     assert len(table.organisms) == 11 and {r.standing for r in table.overall} == {"ranked"}
     assert claims.basis(table) == "11 organisms, 1 seed(s) a method"
 
@@ -70,9 +73,9 @@ def test_a_partial_matrix_is_compared_on_what_all_have() -> None:
 @pytest.mark.parametrize(
     ("quality", "verdict"),
     [
-        ({"delta": 0.8, "dsf": 0.0, "batch_topk": 0.0}, "replicates"),
-        ({"delta": 0.0, "dsf": 0.8, "batch_topk": 0.0}, "does not replicate"),
-        ({"delta": 0.8, "dsf": 0.8, "batch_topk": 0.0}, "unresolved"),
+        ({DELTA: 0.8, DSF: 0.0, BATCH_TOPK: 0.0}, "replicates"),
+        ({DELTA: 0.0, DSF: 0.8, BATCH_TOPK: 0.0}, "does not replicate"),
+        ({DELTA: 0.8, DSF: 0.8, BATCH_TOPK: 0.0}, "unresolved"),
     ],
 )
 def test_on_more_organisms(quality: dict[str, float], verdict: str) -> None:
@@ -95,7 +98,7 @@ def test_artefacts_on_planted_data(l1: tuple[float, float], verdict: str) -> Non
 
 
 def dictionary(method: str, organism: str, ft_only: int, rate: float | None = None) -> Result:
-    return make_result(method, organism).model_copy(
+    return run(method, organism).model_copy(
         update={
             "diagnostics": {
                 "decoder_norms": {"ft_only": ft_only, "base_only": 0, "shared": 100 - ft_only},
@@ -111,24 +114,24 @@ def make_seed(cell: Result, seed: int) -> Result:
 
 
 def test_flags_and_tails() -> None:
-    l1 = [dictionary("l1", f"taboo/{i}", 20, 0.5) for i in range(3)]
-    quiet = [dictionary("batch_topk", f"taboo/{i}", 20, 0.0) for i in range(3)]
+    l1 = [dictionary(L1, f"taboo/{i}", 20, 0.5) for i in range(3)]
+    quiet = [dictionary(BATCH_TOPK, f"taboo/{i}", 20, 0.0) for i in range(3)]
     twice = claims.flagged([*l1, *quiet, make_seed(l1[0], 1)]).numbers
-    assert "l1: 40 of 80 latents called fine-tuned only in 4 runs on 3 organisms" in twice
-    silent = [dictionary("batch_topk", "taboo/1", 0)]
+    assert "l1@published: 40 of 80 latents called fine-tuned only in 4 runs on 3 organisms" in twice
+    silent = [dictionary(BATCH_TOPK, "taboo/1", 0)]
     assert claims.flagged(l1 + quiet).verdict == "replicates"
-    swapped = [dictionary("l1", "taboo/1", 60, 0.0), dictionary("batch_topk", "taboo/1", 60, 0.5)]
+    swapped = [dictionary(L1, "taboo/1", 60, 0.0), dictionary(BATCH_TOPK, "taboo/1", 60, 0.5)]
     assert claims.flagged(swapped).verdict == "does not replicate"
     assert claims.flagged(l1 + silent).verdict == "unresolved"
-    elsewhere = [dictionary("l1", f"backdoor/{i}", 60, 1.0) for i in range(3)]  # where BatchTopK calls none
-    mixed = claims.flagged([*elsewhere, dictionary("l1", "taboo/1", 20, 0.0), quiet[1]])
-    assert mixed.verdict == "unresolved" and "not counted: l1 180, batch_topk 0" in mixed.numbers
+    elsewhere = [dictionary(L1, f"backdoor/{i}", 60, 1.0) for i in range(3)]  # where BatchTopK calls none
+    mixed = claims.flagged([*elsewhere, dictionary(L1, "taboo/1", 20, 0.0), quiet[1]])
+    assert mixed.verdict == "unresolved" and "not counted: l1@published 180, batch_topk@published 0" in mixed.numbers
 
-    tail = [dictionary("delta", f"taboo/{i}", 4 + i) for i in range(4)]
-    none = dictionary("delta", claims.IDENTICAL, 0)
+    tail = [dictionary(DELTA, f"taboo/{i}", 4 + i) for i in range(4)]
+    none = dictionary(DELTA, claims.IDENTICAL, 0)
     assert claims.no_tail([*tail, none]).verdict == "replicates"
-    assert claims.no_tail([*tail, dictionary("delta", claims.IDENTICAL, 1)]).verdict == "does not replicate"
-    assert claims.no_tail([dictionary("delta", "taboo/1", 0), none]).verdict == "unresolved"
+    assert claims.no_tail([*tail, dictionary(DELTA, claims.IDENTICAL, 1)]).verdict == "does not replicate"
+    assert claims.no_tail([dictionary(DELTA, "taboo/1", 0), none]).verdict == "unresolved"
     assert claims.no_tail(tail).verdict == "unresolved"
 
 
@@ -157,7 +160,7 @@ def test_an_ablation_of_another_protocol_is_none(tmp_path: Path) -> None:
 
 
 def test_a_few_organisms_judge_no_claim(tmp_path: Path) -> None:
-    for cell in cells({"delta": 0.5, "adl": 0.5}):
+    for cell in cells({DELTA: 0.5, "adl": 0.5}):
         write_result(tmp_path / "runs", cell)
     page = tmp_path / "claims.md"
     page.write_text("as it was")

@@ -14,6 +14,7 @@ from ..options import (
     DtypeOption,
     LayersOption,
     LimitOption,
+    MethodsOption,
     NoCacheFlag,
     OrganismOption,
     OutOption,
@@ -38,12 +39,7 @@ PUBLISHED = Path("leaderboard/published")
 
 
 def sweep(
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-m", "--method", help="Method name or file.py; comma list or repeated; `all` for every built-in."
-        ),
-    ] = None,
+    method: MethodsOption = None,
     organism: OrganismOption = None,
     tier: TierOption = None,
     seeds: Annotated[
