@@ -100,7 +100,7 @@ def test_a_line_of_a_finished_or_failed_cell_is_one_line_however_long() -> None:
     now = Time()
     shown, out = display(now)
     cell: Any = SimpleNamespace(
-        method=SimpleNamespace(name="a-method-with-a-very-long-name"),
+        method=SimpleNamespace(row="a-method-with-a-very-long-name"),
         organism=SimpleNamespace(
             name="emergent_misalignment/an-organism-with-a-very-long-name-too", layer=2, sha256=""
         ),

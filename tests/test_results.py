@@ -14,6 +14,7 @@ from diffbench.harness.records.identity import PROTOCOL_SHA256, PROTOCOL_VERSION
 from diffbench.harness.records.result import Choice, Result
 from diffbench.leaderboard.statistics.rows import AnchorRow
 from diffbench.leaderboard.statistics.tables import build_table
+from diffbench.methods.catalogue import AS_PUBLISHED
 from diffbench.organisms.errors import ValidationFailed
 from diffbench.organisms.sets import members
 
@@ -141,8 +142,11 @@ def test_the_small_set_is_of_core_v1_and_the_pages_run_it() -> None:
     assert set(results.SMALL_V2) <= set(members("core-v1"))
     assert len({o.split("/")[0] for o in results.SMALL_V2}) == len(results.SMALL_V2) == 4
     for page in ("docs/results.md", "leaderboard/published/README.md"):
-        command = re.search(r"^bench run -m all -o (\S+) --seed 0,1,2 ", (ROOT / page).read_text(), re.MULTILINE)
-        assert command and sorted(command[1].split(",")) == sorted(results.SMALL_V2)
+        asked = r"^bench run -m all,(\S+) --seed 0,1,2 --out runs/small \\\n  -o (\S+)$"
+        command = re.search(asked, (ROOT / page).read_text(), re.MULTILINE)
+        assert command and sorted(command[2].split(",")) == sorted(results.SMALL_V2)
+        rows = {r.identity.row for r in results.usable(ROOT / "leaderboard/published")}
+        assert {row for row in rows if row.endswith(AS_PUBLISHED)} == set(command[1].split(","))
 
 
 def test_only_seeds_that_are_everywhere_count(cells: list[Result]) -> None:
