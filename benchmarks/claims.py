@@ -69,7 +69,7 @@ def main(
     if not even:
         raise PrerequisiteError(
             f"claims are judged on all of {HEADLINE}, and no method below {records} has a seed on each of its {len(core)} organisms: "
-            f"run `bench run -m all -o {HEADLINE} --seed 0,1,2`, and name the folder"
+            f"run `bench run -m all,published -o {HEADLINE} --seed 0,1,2`, and name the folder"
         )
     claims = [
         better_than_saes(results),
@@ -300,8 +300,16 @@ def compared(results: Sequence[Result], methods: Sequence[str]) -> Table:
     """The table of some methods on the organisms on which each of them has a score, by the seeds that a method has on all of these.
 
     What labels were tried on says which of these count.
+
+    Raises:
+        PrerequisiteError: one of the methods has no score.
     """
     on = {m: {r.identity.organism for r in results if r.identity.row == m and r.samples} for m in methods}
+    if absent := [m for m, organisms in on.items() if not organisms]:
+        raise PrerequisiteError(
+            f"a claim asks about {', '.join(absent)}, and no record is of that: run `bench run -m {','.join(absent)} -o {HEADLINE} "
+            "--seed 0,1,2`, and name the folder"
+        )
     names = sorted(set.intersection(*on.values()))
     of = [r for r in results if r.identity.row in methods]
     labelled = [r for r in results if r.identity.method == LABELLED and r.identity.organism in names]

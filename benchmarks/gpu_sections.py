@@ -248,7 +248,7 @@ def stream(sizes: Sizes, device: str) -> Found:
 
 
 def cell(sizes: Sizes, device: str) -> Found:
-    """One cell, method `delta`, from a pair in memory to its scores; a planted word stands in for a taboo organism.
+    """One cell, method `delta@published`, from a pair in memory to its scores; a planted word stands in for a taboo organism.
 
     Residuals of random weights have no features that a dictionary could learn: the oracle's score says that the cell is scored.
     """
@@ -259,7 +259,7 @@ def cell(sizes: Sizes, device: str) -> Found:
         pair.sinks = Sinks.of(pair, list(islice(texts.rows("neutral", "harvest"), CALIBRATION_ROWS)))
         stage = Stage(organism, pair, texts, sizes.protocol, time.perf_counter() - began)
         tokens = _tokens_that_fit(sizes, pair, device)
-        entry = load_method("delta")
+        entry = load_method("delta@published")
         options = {
             "expansion": sizes.expansion,
             "k": sizes.k,
@@ -282,7 +282,7 @@ def cell(sizes: Sizes, device: str) -> Found:
     fixed = phases["load"] + phases["measure"] + phases["score"]
     whole_s = fixed + per_token * TOKENS_GOAL
     row: Row = {
-        "cell": f"delta on {organism.name}",
+        "cell": f"{entry.row} on {organism.name}",
         "tokens": read,
         **{f"{name}, s": phases[name] for name in ("load", "measure", "harvest", "fit", "score")},
         "all, s": sum(phases.values()),

@@ -58,7 +58,7 @@ def compared(method: str, organism: str, more: list[str], cpu: bool) -> dict[str
 
 
 def main(
-    method: Annotated[list[str], typer.Option("-m", help="Methods.")] = ["mean_diff", "delta", "random"],  # noqa: B006
+    method: Annotated[list[str], typer.Option("-m", help="Methods.")] = ["mean_diff", "delta@published", "random"],  # noqa: B006
     organism: Annotated[str, typer.Option("-o", help="One organism.")] = "taboo/gold-narrow",
     cpu: Annotated[bool, typer.Option("--cpu", help="Processor seconds instead of wall seconds.")] = False,
     more: Annotated[list[str] | None, typer.Argument(help="Further options of `bench run`.")] = None,

@@ -1,9 +1,9 @@
 """`python -m benchmarks.recovery`: do dictionary methods find planted atoms, and does L1 show more artefacts than BatchTopK?
 
 Every dictionary method is fitted to planted residuals (`planted.py`) of two sparsities, with several seeds that draw atoms, data and
-initial rows. k is what is active in the vector that a method codes, the price of L1 is the published one; nothing is tuned. A second
-table counts Complete Shrinkage and Latent Decoupling (Minder et al. 2025) among the latents that the decoder norms call
-fine-tuned only, at several prices, because L1's artefacts depend on its price.
+initial rows. k is what is active in the vector that a method codes, the price of L1 is the published one; nothing is chosen on such
+data. A second table counts Complete Shrinkage and Latent Decoupling (Minder et al. 2025) among the latents that the decoder norms
+call fine-tuned only, at several prices, because L1's artefacts depend on its price.
 """
 
 import statistics

@@ -21,7 +21,7 @@ from diffbench.methods.registry import load_method
 from diffbench.organisms.registry import load_organism
 
 ORGANISM = "taboo/gold-narrow"
-REPEATS = {"random": 3, "mean_diff": 3, "logit_diff": 2, "batch_topk": 1, "delta": 1}
+REPEATS = {"random": 3, "mean_diff": 3, "logit_diff": 2, "batch_topk": 1, "delta@published": 1}
 
 
 def started() -> float:

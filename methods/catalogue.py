@@ -210,20 +210,30 @@ VERBAL: dict[str, Facts] = {
 
 
 PUBLISHED: Mapping[str, Mapping[str, Any]] = {
-    "delta": {"rank": "rdn", "delta": 0.005, "contrastive_share": 0.1},
-    "batch_topk": {"rank": "rdn"},
-    "l1": {"rank": "rdn", "sparsity": 2.0},
+    "delta": {
+        "rank": "rdn",
+        "delta": 0.005,
+        "contrastive_share": 0.1,
+        "dual_k": True,
+        "mask_shared": True,
+        "shared_fraction": 0.2,
+        "shared_k": 2.0,
+        "aux": 1 / 32,
+    },
+    "batch_topk": {"rank": "rdn", "aux": 1 / 32},
+    "l1": {"rank": "rdn", "sparsity": 2.0, "decoder_norm": 0.08},
+    "dsf": {"rank": "rdn"},
     "dfc": {"exclusive_fraction": 0.05},
     "logit_diff": {"rank": "rate"},
 }
-"""Method → options whose default departs from its paper's, at the paper's value (why: docs/tuning.md). What depends on a model's
-size (steps, width, L0) is shared by all dictionary methods and no departure."""
+"""Methods of which some default departs from the paper's → every option that the paper decides, at its value (why: docs/tuning.md). What
+depends on a model's size (steps, width, L0) is shared by all dictionary methods and no departure."""
 AS_PUBLISHED = "@published"
 """How the row of a method ends that ran with its paper's settings, where our defaults are others."""
 
 
 def row_of(method: str, config: Mapping[str, Any]) -> str:
-    """NAME, or NAME@published if the options are those of its paper and our defaults are not."""
+    """NAME, or NAME@published if every option that its paper decides is the paper's and our defaults are not."""
     published = PUBLISHED.get(method)
     return f"{method}{AS_PUBLISHED}" if published and published.items() <= config.items() else method
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from ..organisms.errors import DiffbenchError, UsageError, unknown
-from .catalogue import AS_PUBLISHED
+from .catalogue import AS_PUBLISHED, PUBLISHED
 from .contract import Access, DiffProblem, DiffResult, Method, NoConfig
 
 
@@ -36,7 +36,7 @@ class MethodEntry:
     call: str = "diff"
     """The function of the class that does the work."""
     published: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
-    """Options of the method's paper that are not our defaults, if it is to run with those."""
+    """What the method's paper decides, if it is to run with that."""
 
     @property
     def row(self) -> str:
@@ -79,6 +79,13 @@ class MethodEntry:
         """Whether another seed can give other findings; assumed of a class that does not say `stochastic = False`."""
         return bool(getattr(self.cls, "stochastic", True))
 
+    @property
+    def departures(self) -> dict[str, Any]:
+        """Option → its paper's value, where our default is another; empty for methods of others."""
+        paper = PUBLISHED.get(self.name, {}) if self.origin == "built-in" else {}
+        fields = self.config_class.model_fields
+        return {k: v for k, v in paper.items() if fields[k].default != v}
+
     def facts(self) -> dict[str, str | bool]:
         """What a list of methods says of it, JSON-serialisable."""
         return {n: getattr(self, n) for n in ("name", "access", "paper", "cost", "stochastic", "origin", "summary")}
@@ -93,9 +100,9 @@ class MethodEntry:
         for key in options:
             if key not in fields:
                 raise (
-                    unknown(f"option of {self.name}", key, fields)
+                    unknown(f"option of {self.row}", key, fields)
                     if fields
-                    else UsageError(f"{self.name} has no options, so {key!r} cannot be set")
+                    else UsageError(f"{self.row} has no options, so {key!r} cannot be set")
                 )
             if key in self.published:
                 raise UsageError(f"{key} of {self.row} is its paper's, {self.published[key]}; set it for {self.name}")
@@ -104,7 +111,7 @@ class MethodEntry:
         except ValidationError as error:
             first = error.errors()[0]
             raise UsageError(
-                f"{self.name}.{'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first.get('input')!r})"
+                f"{self.row}.{'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first.get('input')!r})"
             ) from error
 
     def create(self, config: BaseModel) -> Method:

@@ -40,7 +40,7 @@ class Kind:
     apart: Mapping[str, Facts] = field(default_factory=dict[str, Facts])
     """Built-ins that are loaded by name and in no list of all."""
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    """Built-ins → options of their paper, where our defaults are others: they are loaded as NAME@published."""
+    """Built-ins of which some default departs from the paper's → what the paper decides: they are loaded as NAME@published."""
 
 
 GROUP = "diffbench.methods"
@@ -61,6 +61,11 @@ GIVEN = "findings "
 def method_names(kind: Kind = METHODS) -> list[str]:
     """Built-in methods, then those of installed packages."""
     return [*kind.builtin, *sorted(plugins(kind))]
+
+
+def askable(kind: Kind = METHODS) -> list[str]:
+    """`method_names`, and those with the settings of their papers."""
+    return [*method_names(kind), *(f"{m}{AS_PUBLISHED}" for m in kind.published)]
 
 
 def all_facts(kind: Kind = METHODS) -> list[dict[str, str | bool]]:
@@ -90,7 +95,7 @@ def load_method(name: str, kind: Kind = METHODS) -> "MethodEntry":
         raise UsageError(f"our defaults of {plain} are no others than its paper's, so there is no {name}; use {plain}")
     installed = plugins(kind)
     if name not in installed:
-        raise unknown(kind.noun, name, [*method_names(kind), *(f"{m}{AS_PUBLISHED}" for m in kind.published)])
+        raise unknown(kind.noun, name, askable(kind))
     return _from_entry_point(installed[name], kind)
 
 

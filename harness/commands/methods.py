@@ -34,13 +34,14 @@ def methods_show(
 ) -> None:
     """One method and its options with their defaults."""
     with handled(debug):
-        from ...methods.catalogue import PUBLISHED
         from ..worker.foreign import load
 
         entry = load(name)
         if as_json:
-            paper = dict(PUBLISHED.get(entry.name, {})) if entry.origin == "built-in" else {}
-            facts = {**entry.facts(), "options": entry.config_class.model_json_schema(), "published": paper}
+            options = entry.config_class.model_json_schema()
+            for option, value in entry.published.items():
+                options["properties"][option]["default"] = value
+            facts = {**entry.facts(), "row": entry.row, "options": options, "published": entry.departures}
             say(json.dumps(facts, indent=1))
         else:
             from ..views import render

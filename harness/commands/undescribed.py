@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from ...organisms.errors import DiffbenchError, UsageError
 from ...organisms.hub.user_pair import Models, unknown_pair
 from ...organisms.organism import Organism
-from .settings import RunFile, configured, loader, named_organism
+from .settings import RunFile, configured, loader, named_organism, names_of_methods
 
 if TYPE_CHECKING:
     from ..runs.cell import Cell
@@ -37,7 +37,7 @@ def cells_of(organism: Organism, file: RunFile) -> "list[Cell]":
     from ..runs.stage import Machine
 
     left_out = dict[str, DiffbenchError]()
-    names = list(dict.fromkeys(file.method))
+    names = names_of_methods(file)
     methods = configured([loader(file)(name) for name in names], file.set, left_out)
     check_methods(methods)
     if file.one_layer is not None:

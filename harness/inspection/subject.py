@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ...methods.catalogue import row_of
 from ...methods.coder.dictionary import TopKCoder
 from ...methods.coder.scaling import relative_decoder_norm
 from ...methods.contract import MAX_FINDINGS, DiffResult, Finding, Gate
@@ -202,7 +203,9 @@ def _of_diff(folder: Path, organism: Organism | None) -> Subject:
         )
     found = read_findings(folder) if path.is_file() else DiffResult([], claims=diff.claims)
     facts, notes = diff.diagnostics.get("findings", []), [NOT_SCORED, *(diff.text.sentences if diff.text else [])]
-    return Subject(diff.what.method, o, o.layer, found, None, folder, diff.findings_sha256, notes, facts)
+    return Subject(
+        row_of(diff.what.method, diff.what.config), o, o.layer, found, None, folder, diff.findings_sha256, notes, facts
+    )
 
 
 def _placed(path: Path, organism: Organism | None, said: int | None, asked: int | None) -> Organism:

@@ -88,7 +88,7 @@ def of_run(folder: Path) -> Dictionary:
                 "base": base_of(result.provenance.source, who.organism),
                 "organism": who.organism,
                 "organism_sha256": who.organism_sha256,
-                "method": who.method,
+                "method": who.row,
                 "result": result.id,
                 "metrics": {key: value for key, value in result.diagnostics.items() if key not in KNOWN_BY_CARD},
             }

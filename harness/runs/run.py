@@ -94,7 +94,7 @@ def plan(
         for o, (m, c) in itertools.product(organisms, methods)
         for s in (seeds if m.stochastic else seeds[:1])
     ]
-    once = [m.name for m, _ in methods if len(seeds) > 1 and not m.stochastic]
+    once = [m.row for m, _ in methods if len(seeds) > 1 and not m.stochastic]
     return Plan(cells, out, overwrite, once, cache)
 
 

@@ -102,7 +102,7 @@ def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = 
             "budget",
             "global state",
         )
-        return Report(entry.name, organism, [*checks, *(Check(n, "not run", "no options to run with") for n in late)])
+        return Report(entry.row, organism, [*checks, *(Check(n, "not run", "no options to run with") for n in late)])
 
     first, again, other = (_run(entry, config, stage, seed, budget) for seed in (0, 0, 1))
     null = _run(entry, config, Stage.load(load_organism(NULL), "cpu", PROTOCOL_V2), 0, budget)
@@ -128,7 +128,7 @@ def check_method(entry: MethodEntry, organism: str = ORGANISM, budget: Budget = 
             "dtype, threads, gradient mode, determinism, precision and folder are as they were",
         ),
     ]
-    return Report(entry.name, organism, checks)
+    return Report(entry.row, organism, checks)
 
 
 def _outcome(name: str, problem: str, fine: str) -> Check:

@@ -50,7 +50,7 @@ def select(runs: Path, method: str | None, seed: int) -> Selected:
         else:
             results.append(Run(record.path.parent, record.result))
     method = _method(runs, method, results)
-    of_method = [r for r in results if r.result.identity.method == method]
+    of_method = [r for r in results if r.result.identity.row == method]
     seeds = sorted({r.result.identity.seeds["method"] for r in of_method})
     if seed not in seeds:
         raise PrerequisiteError(
@@ -71,7 +71,7 @@ def select(runs: Path, method: str | None, seed: int) -> Selected:
 
 def _method(runs: Path, method: str | None, results: Sequence[Run]) -> str:
     """The method asked for, or the only one there is."""
-    there = sorted({r.result.identity.method for r in results})
+    there = sorted({r.result.identity.row for r in results})
     if not there:
         raise PrerequisiteError(f"there is no valid result below {runs}; give a folder that `bench run` wrote to")
     if method is None and len(there) > 1:

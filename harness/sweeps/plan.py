@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ...methods.catalogue import row_of
 from ...organisms.errors import PrerequisiteError
 from ...organisms.hub.files import read_text
 from ..plans.plan import RECORD_BYTES
@@ -75,7 +76,8 @@ class Measured:
         seconds = took.total_seconds() or min(float(cost["wall_s"]), 0.5)
         tier, where = str(identity["tier"]), str(made["device"]).partition(":")[0]
         shared = (where, str(identity.get("limit")), str(identity["protocol_sha256"]))
-        for kind in ((str(identity["organism"]), str(identity["method"])), (tier, str(identity["method"]))):
+        row = row_of(str(identity["method"]), identity["config"])
+        for kind in ((str(identity["organism"]), row), (tier, row)):
             self.seconds.setdefault((*kind, *shared), _Mean()).add(seconds)
             if size is not None:
                 self.bytes.setdefault((*kind, *shared), _Mean()).add(size)
@@ -102,7 +104,7 @@ def _kinds(cell: Cell) -> list[Kind]:
     """The narrowest first."""
     where, protocol = cell.machine.device.partition(":")[0], sha256_json(cell.protocol.model_dump())
     names = (cell.organism.name, cell.organism.tier)
-    return [(name, cell.method.name, where, str(cell.limit), protocol) for name in names]
+    return [(name, cell.method.row, where, str(cell.limit), protocol) for name in names]
 
 
 def _first(means: dict[Kind, _Mean], kinds: Sequence[Kind]) -> float | None:

@@ -61,14 +61,14 @@ def run(
         UsageError: an organism without structured truth, two methods of one name, or known cells that are none of these, before anything
             runs.
     """
-    if twice := sorted(n for n, times in Counter(m.name for m in methods).items() if times > 1):
+    if twice := sorted(n for n, times in Counter(m.row for m in methods).items() if times > 1):
         raise UsageError(
             f"two methods are called {twice[0]!r} and would be averaged; run them one at a time, or rename one"
         )
     loaded = [load_organism(name) for name in organisms]
     truths = [truth_of(o) for o in loaded]
     wanted = [(m, s) for m in methods for s in (seeds if m.stochastic else seeds[:1])]
-    ids = {(o.name, m.name, s): _id(o, m, s, budget) for o in loaded for m, s in wanted}
+    ids = {(o.name, m.row, s): _id(o, m, s, budget) for o in loaded for m, s in wanted}
     if foreign := {c.id for c in known} - {*ids.values()}:
         other = next(c for c in known if c.id in foreign)
         raise UsageError(
@@ -79,21 +79,21 @@ def run(
     for organism, truth in zip(loaded, truths, strict=True):
         stage = None
         for method, seed in wanted:
-            if (id_ := ids[organism.name, method.name, seed]) in there:
+            if (id_ := ids[organism.name, method.row, seed]) in there:
                 track.cells.append(there.pop(id_))
                 continue
             stage = stage or _tried(partial(Stage.load, organism))
-            what, start = f"{organism.name}, {method.name}, seed {seed}", time.perf_counter()
+            what, start = f"{organism.name}, {method.row}, seed {seed}", time.perf_counter()
             said = stage
             if not isinstance(stage, DiffbenchError):
                 said = _tried(partial(_said, stage, organism, method, seed, budget))
             if isinstance(said, tuple):
-                cell = read(truth, organism.name, method.name, seed, *said)
+                cell = read(truth, organism.name, method.row, seed, *said)
                 took = round(time.perf_counter() - start, 2)
                 track.cells.append(cell.model_copy(update={"seconds": took, "id": id_}))
                 say(f"{what}: {len(cell.claims)} claim{'s' * (len(cell.claims) != 1)}")
             else:
-                lost = Failed(organism=organism.name, method=method.name, seed=seed, reason=str(said))
+                lost = Failed(organism=organism.name, method=method.row, seed=seed, reason=str(said))
                 track.failed.append(lost)
                 say(f"{what}: failed: {said}")
             done(Track(cells=[*track.cells, *there.values()], failed=track.failed))
@@ -163,9 +163,9 @@ def _labels(runs: Sequence[Identity]) -> list[str]:
     settings = [r.config | r.budget | {"version": r.method_version} for r in runs]
     found = list[str]()
     for run, own in zip(runs, settings, strict=True):
-        same = [s for r, s in zip(runs, settings, strict=True) if r.method == run.method]
+        same = [s for r, s in zip(runs, settings, strict=True) if r.row == run.row]
         differ = [k for k in own if any(s.get(k) != own[k] for s in same)]
-        found.append(run.method + (f" ({', '.join(f'{k}={own[k]}' for k in differ)})" if differ else ""))
+        found.append(run.row + (f" ({', '.join(f'{k}={own[k]}' for k in differ)})" if differ else ""))
     return found
 
 

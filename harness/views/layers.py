@@ -51,7 +51,7 @@ def points(found: Sequence[Result], measure: str) -> dict[str, dict[int, Point]]
         found,
         key=lambda r: (ORACLE, LABELLED).index(r.identity.method) if r.identity.method in (ORACLE, LABELLED) else 2,
     ):
-        values[r.identity.method][r.identity.layer].append(_point(r, measure))
+        values[r.identity.row][r.identity.layer].append(_point(r, measure))
     return {m: {layer: _mean(some) for layer, some in sorted(at.items())} for m, at in values.items()}
 
 
@@ -83,7 +83,7 @@ def table(found: Sequence[Result]) -> Table:
                 if layer not in sides["isolation"][method]:
                     continue
                 cells = [sides[m][method][layer] for m in ("isolation", "sufficiency", "necessity")]
-                states = {r.status for r in of if (r.identity.method, r.identity.layer) == (method, layer)} - {"ok"}
+                states = {r.status for r in of if (r.identity.row, r.identity.layer) == (method, layer)} - {"ok"}
                 style = "dim" if method in (ORACLE, LABELLED) else None
                 t.add_row(
                     name,

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ...methods.catalogue import AS_PUBLISHED, PUBLISHED
+from ...methods.catalogue import AS_PUBLISHED
 from ...methods.registry import is_given
 from ...organisms.card import Card, Estimate
 from ...organisms.sets import holding
@@ -226,8 +226,8 @@ def method(entry: "MethodEntry") -> RenderableType:
     seeds = "" if entry.stochastic else "draws nothing: one seed is enough"
     about = [f"access {entry.access}", entry.paper, entry.cost, seeds, entry.origin, f"version {entry.version}"]
     head = Text(f"{entry.row}: {entry.summary}\n{', '.join(filter(None, about))}")
-    if (paper := PUBLISHED.get(entry.name)) and entry.origin == "built-in" and not entry.published:
-        its = ", ".join(f"{k} {v}" for k, v in paper.items())
+    if entry.departures and not entry.published:
+        its = ", ".join(f"{k} {v}" for k, v in entry.departures.items())
         head.append(f"\n{entry.name}{AS_PUBLISHED} runs with its paper's settings, where ours are others: {its}")
     return Group(head, table) if entry.config_class.model_fields else Group(head, Text("no options"))
 

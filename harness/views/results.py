@@ -64,7 +64,7 @@ def head(result: Result) -> Text:
     notes += [result.left_out.sentence] if result.left_out else []
     read = "".join(f"\n{note}" for note in notes + (result.text.sentences if result.text else []))
     return Text(
-        f"{i.method} ({i.access}, {i.method_version}) on {i.organism}, seed {i.seeds.get('method')}: {result.status}\n"
+        f"{i.row} ({i.access}, {i.method_version}) on {i.organism}, seed {i.seeds.get('method')}: {result.status}\n"
         f"id {result.id}\noptions: {options}\n"
         f"protocol {i.protocol} ({i.protocol_sha256[:12]}), layer {i.layer}, {i.dtype}, {i.tier}\n"
         f"made by diffbench {p.diffbench}, Python {p.python}, on {p.cpu or p.platform} ({p.device}), {p.finished_utc}{read}"

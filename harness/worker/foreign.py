@@ -15,9 +15,9 @@ from ...methods.entry import MethodEntry
 from ...methods.registry import (
     METHODS,
     Kind,
+    askable,
     checked,
     load_method,
-    method_names,
     method_source,
     plugins,
     source_version,
@@ -104,7 +104,7 @@ def load(name: str, kind: Kind = METHODS) -> MethodEntry:
         return _described(f"file {path}", path.stem, source)
     installed = plugins(kind)
     if name not in installed:
-        raise unknown(kind.noun, name, method_names(kind))
+        raise unknown(kind.noun, name, askable(kind))
     package = installed[name].dist
     origin = f"package {package.name} {package.version}" if package else "package unknown 0"
     return _described(origin, name, Source("named", name, registry=registry))

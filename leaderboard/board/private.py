@@ -16,6 +16,7 @@ from ...harness.files import atomic_write_text
 from ...harness.records.identity import Amount, Count, Hash, Identity, Line, Name, Record, Said, sha256_json
 from ...harness.records.loading import each_key_once
 from ...harness.runs.packs import reason
+from ...methods.catalogue import row_of
 from ...organisms.hub.files import MOST_YAML, read_text
 from ..statistics.rows import Estimate, Problem, SetAside, Table
 from .cell import Cell
@@ -66,6 +67,11 @@ class PrivateScore(Record):
     """Of the diffbench source that scored."""
 
     @property
+    def row(self) -> str:
+        """As `Identity.row`."""
+        return row_of(self.method, self.config)
+
+    @property
     def code(self) -> str:
         """What ran: version, options, budget and precision."""
         return code_of(self)
@@ -78,7 +84,7 @@ class PrivateScore(Record):
 
 def write_private(score: PrivateScore, board: Path) -> Path:
     """Put a record beside the packs of a board, in the place of an older one."""
-    path = board / FOLDER / f"{score.method}.json"
+    path = board / FOLDER / f"{score.row}.json"
     atomic_write_text(path, score.model_dump_json(indent=1) + "\n")
     return path
 
@@ -105,7 +111,7 @@ def with_private(table: Table, cells: Sequence[Cell], sources: Sequence[Path]) -
             )
         elif not score.stands_beside(cells):
             said = (
-                f"is of other code, options, budget, precision or layers than the records of {score.method}; run "
+                f"is of other code, options, budget, precision or layers than the records of {score.row}; run "
                 "`bench leaderboard private` again"
             )
             problems.append(Problem(where, said))
@@ -113,10 +119,10 @@ def with_private(table: Table, cells: Sequence[Cell], sources: Sequence[Path]) -
             found.append((where, score))
     if not found:
         return replace(table, problems=(*table.problems, *problems))
-    newest = max((s for _, s in found), key=lambda s: (s.at_utc, s.method))
+    newest = max((s for _, s in found), key=lambda s: (s.at_utc, s.row))
     shown = [s for _, s in found if s.set_sha256 == newest.set_sha256]
     aside = [
-        SetAside(where, s.method, f"of another private set than {newest.method}'s, which is newer")
+        SetAside(where, s.row, f"of another private set than {newest.row}'s, which is newer")
         for where, s in found
         if s.set_sha256 != newest.set_sha256
     ]
@@ -145,8 +151,8 @@ def _read(sources: Sequence[Path]) -> Iterator[tuple[str, PrivateScore | str]]:
             except (OSError, ValueError) as error:
                 yield path.as_posix(), f"is no private score: {reason(error)}; restore it, or run it again"
                 continue
-            named = path.name == f"{score.method}.json"
-            yield path.as_posix(), score if named else f"is a score of {score.method}; restore its name"
+            named = path.name == f"{score.row}.json"
+            yield path.as_posix(), score if named else f"is a score of {score.row}; restore its name"
 
 
 def _said(shown: Sequence[PrivateScore]) -> str:

@@ -76,7 +76,7 @@ def score_privately(
     _check_row(ours, board)
     with _unnamed(out), _zoo(zoo):
         results = _run(plan, tell)
-        return _summary(ours.method, organisms, results, out, by)
+        return _summary(ours.row, organisms, results, out, by)
 
 
 def _loaded(method: str) -> "MethodEntry":
@@ -109,8 +109,8 @@ def _check_row(ours: "Identity", board: Path) -> None:
     from ...harness.runs.records import records
     from ..board.private import code_of
 
-    name = ours.method
-    rows = [r.result.identity for r in records(board, judge=False) if r.result and r.result.identity.method == name]
+    name = ours.row
+    rows = [r.result.identity for r in records(board, judge=False) if r.result and r.result.identity.row == name]
     if not rows:
         raise PrerequisiteError(
             f"{board} has no record of {name}, beside which its private score would stand; add it first"
@@ -151,7 +151,7 @@ def _summary(
         tuple(Cell.of(r) for r in results), ()
     )  # of these alone: older runs of other seeds may lie beside them
     table = tabulated(loaded, Ask(names, "private", keep=Keep(on=False)))
-    mine = [r for r in results if r.identity.method == name]
+    mine = [r for r in results if r.identity.row == name]
     row = next((r for r in table.overall if r.method == name), None)
     if row is None or row.scores["isolation"].value is None:
         ended = ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in Counter(r.status for r in mine).items())
@@ -169,7 +169,7 @@ def _summary(
     )
     assert isolation is not None
     return PrivateScore(
-        method=name,
+        method=mine[0].identity.method,
         method_version=mine[0].identity.method_version,
         config=mine[0].identity.config,
         budget=mine[0].identity.budget,

@@ -92,7 +92,8 @@ def ranking(raw: RawCoder, seen: Survey, rank: Rank, min_tokens: int, n_shared: 
             # betas are measured along the fine-tuned row: where the base's is longer they miss what the latent is about
             leans_N = relative_decoder_norm(raw.decoder_NMd) > 0.5
             latents = latents[(leans_N & nu_2N.isfinite().all(0))[latents]]
-            scores = -nu_2N[:, latents].argsort(dim=1, stable=True).argsort(dim=1).sum(0)
+            places_2n = nu_2N[:, latents].argsort(dim=1, stable=True).argsort(dim=1)
+            scores = 1 - places_2n.double().mean(0) / max(1, len(latents) - 1)
         elif seen.inputs == "base":
             scores = (ratio(scaling.centred_2N.flip(0)) - 1).abs()[latents]
         else:

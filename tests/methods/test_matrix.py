@@ -3,9 +3,10 @@
 import pytest
 from diffbench.harness.runs.cell import Cell, run_cell
 from diffbench.harness.runs.stage import Stage
+from diffbench.methods.catalogue import AS_PUBLISHED, PUBLISHED
 from diffbench.methods.coder.fitting import DictionaryConfig
 from diffbench.methods.contract import Budget
-from diffbench.methods.registry import BUILTIN, load_method
+from diffbench.methods.registry import load_method
 from diffbench.organisms.registry import load_organism
 
 from ..conftest import SHORT
@@ -16,11 +17,12 @@ def nano() -> Stage:
     return Stage.load(load_organism("subliminal/fox-narrow"), "cpu", SHORT)
 
 
-FAST = ("delta", "l1", "logit_diff", "sae_pair", "mean_diff", "supervised", "oracle")
+ROWS = (*BUILTIN, *(f"{m}{AS_PUBLISHED}" for m in PUBLISHED))
+FAST = ("delta@published", "l1", "logit_diff", "sae_pair", "mean_diff", "supervised", "oracle")
 """Built-in methods of each kind; the others run with the long tests."""
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in BUILTIN])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in ROWS])
 def test_every_method_runs_on_the_nano_base(nano: Stage, name: str) -> None:
     entry = load_method(name)
     assert entry.summary and entry.cost

@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 from diffbench.harness.commands.settings import names_of_methods, resolve, run_file
 from diffbench.harness.store.selection import Filter
+from diffbench.harness.views import layers
 from diffbench.harness.views.render import method as shown
+from diffbench.harness.worker import foreign
 from diffbench.leaderboard.board.account import BUDGET, command_of, runs
 from diffbench.leaderboard.board.cell import Cell
 from diffbench.leaderboard.statistics.labels import row_labels
-from diffbench.methods.catalogue import AS_PUBLISHED, BUILTIN, PUBLISHED
+from diffbench.methods.catalogue import AS_PUBLISHED, BUILTIN, PUBLISHED, row_of
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError
 from diffbench.organisms.registry import load_card
@@ -25,19 +27,30 @@ ROWS = [f"{m}{AS_PUBLISHED}" for m in PUBLISHED]
 def test_it_runs_with_the_options_of_its_paper_and_else_with_ours(row: str) -> None:
     entry, ours = load_method(row), load_method(row.partition("@")[0])
     theirs, usual = (e.configure({}).model_dump() for e in (entry, ours))
-    assert {k: v for k, v in theirs.items() if usual[k] != v} == PUBLISHED[ours.name], "nothing else, and all of it"
+    assert theirs == usual | PUBLISHED[ours.name]
+    assert {k: v for k, v in theirs.items() if usual[k] != v} == ours.departures, "nothing else, and all of it"
     assert (entry.name, entry.row, ours.row) == (ours.name, row, ours.name), "the same method, another row"
     assert replace(entry, published={}) == ours
-    option, value = next(iter(PUBLISHED[ours.name].items()))
-    with pytest.raises(UsageError, match=f"{option} of {row} is its paper's, {value}; set it for {ours.name}"):
-        entry.configure({option: value})
+    for option, value in PUBLISHED[ours.name].items():
+        with pytest.raises(UsageError, match=f"{option} of {row} is its paper's, {value}; set it for {ours.name}"):
+            entry.configure({option: value})
+
+
+@pytest.mark.parametrize("option", PUBLISHED["delta"])
+def test_a_record_is_a_papers_only_if_all_that_the_paper_decides_is(option: str) -> None:
+    """Also what our default has of it: Delta without Dual-K is not the paper's Delta."""
+    whole = load_method("delta@published").configure({"k": 3}).model_dump()
+    assert row_of("delta", whole) == "delta@published"
+    assert row_of("delta", {k: v for k, v in whole.items() if k != option}) == "delta"
+    assert row_of("delta", whole | {option: None}) == "delta"
 
 
 def test_what_has_no_such_row_is_said_and_the_nearest_name_given() -> None:
-    with pytest.raises(UsageError, match=r"our defaults of dsf are no others than its paper's.*; use dsf"):
-        load_method("dsf@published")
-    with pytest.raises(UsageError, match="did you mean 'delta@published'"):
-        load_method("delta@publshed")
+    for find in (load_method, foreign.load):
+        with pytest.raises(UsageError, match=r"our defaults of pca are no others than its paper's.*; use pca"):
+            find("pca@published")
+        with pytest.raises(UsageError, match="did you mean 'delta@published'"):
+            find("delta@publshed")
 
 
 def test_both_of_a_method_run_together_with_options_of_their_own() -> None:
@@ -74,4 +87,18 @@ def test_the_list_of_options_says_which_are_the_papers() -> None:
     text = bench("methods", "show", "l1")
     assert "l1@published runs with its paper's settings, where ours are others: rank rdn, sparsity 2.0" in text
     assert shown(load_method("l1")) and "l1@published.OPTION=VALUE" in bench("methods", "show", "l1@published")
-    assert json.loads(bench("methods", "show", "l1", "--json"))["published"] == PUBLISHED["l1"]
+    ours, paper = (json.loads(bench("methods", "show", row, "--json")) for row in ("l1", "l1@published"))
+    assert ours["published"] == paper["published"] == {"rank": "rdn", "sparsity": 2.0}
+    assert [x["options"]["properties"]["sparsity"]["default"] for x in (ours, paper)] == [1.0, 2.0]
+    assert [x["row"] for x in (ours, paper)] == ["l1", "l1@published"]
+
+
+def test_a_sweep_of_layers_keeps_both_apart() -> None:
+    found = [
+        make_result("delta", layer=layer, quality=quality, config=config)
+        for layer in (1, 2)
+        for quality, config in ((0.8, {}), (0.2, PUBLISHED["delta"]))
+    ]
+    points = layers.points(found, "sufficiency")
+    assert set(points) == {"delta", "delta@published"}
+    assert points["delta"][1].value > points["delta@published"][1].value > 0  # type: ignore[operator]

@@ -66,13 +66,14 @@ def test_result_meets_the_contract(results: dict[str, DiffResult], name: str) ->
     assert scores == sorted(scores, reverse=True)
 
 
-def test_an_sae_on_the_base_finds_what_the_fine_tune_made_stronger() -> None:
+@pytest.mark.parametrize("rank", ["latent_scaling", "contribution"])
+def test_an_sae_on_the_base_finds_what_the_fine_tune_made_stronger(rank: Any) -> None:
     """It cannot see what only the fine-tuned model has; it can see a feature of its own that grew."""
     both = planted(tokens=8192, n_exclusive=1)
     base = both.residuals_T2d[:, 1]  # the feature is in both models, half as long in the base
     grown = (base @ both.exclusive_Ed[0] - (base @ both.exclusive_Ed[0]).quantile(0.9)).clamp_min(0)
     h = torch.stack([base, base + grown[:, None] * both.exclusive_Ed[0]], 1)
-    found = BaseSAE(DifferenceConfig(**TRAIN)).diff(problem_of(h)).findings
+    found = BaseSAE(SAEConfig(**TRAIN, rank=rank)).diff(problem_of(h)).findings
     assert float(normalize(found[0].direction, dim=0) @ both.exclusive_Ed[0]) > 0.9
 
 

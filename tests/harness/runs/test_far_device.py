@@ -14,8 +14,8 @@ from diffbench.methods.registry import load_method
 from ...far import Far, Mixed, far, move
 
 SMALL = {"steps": 30, "batch": 64, "tokens": 500, "patching_tokens": 150, "expansion": 1, "k": 4}
-METHODS = "mean_diff pca dw_svd random_difference logit_diff adl probe supervised l1 dfc delta".split()
-LONG = ("dfc", "delta")
+METHODS = "mean_diff pca dw_svd random_difference logit_diff adl probe supervised l1 dfc delta@published".split()
+LONG = ("dfc", "delta@published")
 """What they do to tensors `l1` does too, and faster."""
 WITHOUT_FLOAT64 = "pca dw_svd logit_diff adl probe l1".split()
 

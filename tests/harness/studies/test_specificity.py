@@ -21,6 +21,7 @@ from diffbench.harness.studies.specificity import _askings, control, specificity
 from diffbench.harness.studies.specificity_record import Specificity, summary
 from diffbench.harness.studies.specificity_runs import select
 from diffbench.harness.views import specificity as view
+from diffbench.methods.catalogue import PUBLISHED
 from diffbench.methods.contract import DiffResult, Finding, Gate
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
@@ -179,6 +180,14 @@ def test_runs_are_chosen_by_method_and_seed(tmp_path: Path) -> None:
     scored(tmp_path, method="random")
     with pytest.raises(UsageError, match="delta, random; choose one with --method"):
         select(tmp_path, None, 0)
+
+
+def test_a_method_and_what_its_paper_ran_are_chosen_apart(tmp_path: Path) -> None:
+    for config in ({"k": 1}, {"k": 1, **PUBLISHED["delta"]}):
+        scored(tmp_path, config=config)
+    for row, n in (("delta", 1), ("delta@published", 1 + len(PUBLISHED["delta"]))):
+        got = select(tmp_path, row, 0)
+        assert [len(r.result.identity.config) for r in got.runs] == [n]
 
 
 def test_the_oracle_has_nothing_to_apply(tmp_path: Path) -> None:

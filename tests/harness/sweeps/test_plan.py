@@ -13,6 +13,7 @@ from diffbench.harness.runs.packs import pack
 from diffbench.harness.runs.run import plan as cells_of
 from diffbench.harness.sweeps import plan as module
 from diffbench.harness.sweeps.plan import Measured, plan, recorded, work_of
+from diffbench.methods.catalogue import PUBLISHED
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import PrerequisiteError
 from diffbench.organisms.organism import Organism
@@ -52,6 +53,14 @@ def test_times_are_those_of_the_organism_then_of_its_size_and_never_of_another_p
     assert [c.seconds for c in found.cells] == [15, 15, 15, 7, None, None]
     assert found.unknown == 2 and found.seconds == 52 and found.wall_s == 26
     assert found.memory_bytes == 900 << 20
+
+
+def test_what_a_paper_ran_takes_its_own_time(organism: Organism, tmp_path: Path) -> None:
+    """It may write text where ours reads some."""
+    for seconds, config in ((10, {}), (40, PUBLISHED["logit_diff"])):
+        write_result(tmp_path, took(seconds, "logit_diff", config=config))
+    found = planned(organism, tmp_path, "logit_diff,logit_diff@published", seeds=1)
+    assert [(c.method, c.seconds) for c in found.cells] == [("logit_diff", 10), ("logit_diff@published", 40)]
 
 
 def test_records_of_packs_count_and_scratch_and_damage_do_not(organism: Organism, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from diffbench.harness.records.result import Result
 from diffbench.harness.verbal import track as module
 from diffbench.harness.verbal.scoring import Failed, Track, read
 from diffbench.harness.verbal.track import of_runs, together
+from diffbench.methods.catalogue import PUBLISHED
 from diffbench.methods.entry import MethodError
 from diffbench.organisms.errors import PrerequisiteError, UsageError
 from typer.testing import CliRunner
@@ -132,7 +133,7 @@ def test_verdicts_are_read_before_anything_runs(out: Path) -> None:
 
 
 def test_two_methods_of_one_name_are_refused() -> None:
-    methods: Any = [SimpleNamespace(name="mine", stochastic=True)] * 2
+    methods: Any = [SimpleNamespace(name="mine", row="mine", stochastic=True)] * 2
     with pytest.raises(UsageError, match="two methods are called 'mine'"):
         module.run(methods, [], [0], Any)  # type: ignore[arg-type]
 
@@ -155,6 +156,11 @@ def test_each_setting_of_a_method_has_a_line_of_its_own(monkeypatch: pytest.Monk
     assert {c.method for c in of_runs([Path()]).cells} == {"delta"}
     recorded(monkeypatch, right, said(["gold"], config={"k": 1, "n": 2}, budget={"tokens": 7, "seconds": 1.0}))
     assert all("tokens=" in c.method and "k=" not in c.method for c in of_runs([Path()]).cells)
+
+
+def test_a_method_and_what_its_paper_ran_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(monkeypatch, said(["gold"], config={"k": 1}), said(["leaf"], config={"k": 1, **PUBLISHED["delta"]}))
+    assert [c.method for c in of_runs([Path()]).cells] == ["delta", "delta@published"]
 
 
 def test_two_records_of_one_cell_are_refused_with_what_they_differ_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ from diffbench.cli import app
 from diffbench.harness.records.result import Result
 from diffbench.harness.runs.packs import pack
 from diffbench.leaderboard.board.build import Ask, build, tabulate
-from diffbench.leaderboard.board.private import FEWEST, PrivateScore
+from diffbench.leaderboard.board.private import FEWEST, PrivateScore, write_private
 from diffbench.leaderboard.submissions import private
+from diffbench.methods.catalogue import PUBLISHED
 from diffbench.organisms import registry
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 from diffbench.organisms.registry import SHIPPED
@@ -121,6 +122,16 @@ def test_the_board_shows_the_mean_beside_the_public_one_and_nothing_else(
     shutil.rmtree(board / "private")
     plain = build(board, tmp_path / "plain", ask=Ask(draws=50))
     assert not any("rivate" in p.read_text() for p in plain.paths)
+
+
+def test_a_method_with_its_papers_settings_has_a_score_and_a_file_of_its_own(tmp_path: Path) -> None:
+    row, config = "logit_diff@published", dict(PUBLISHED["logit_diff"])
+    results = [make_cell(o, method="logit_diff", quality=0.6, config=config) for o in SECRET]
+    results += [make_cell(o, method=private.LABELLED, quality=0.6) for o in SECRET]
+    organisms: Any = [SimpleNamespace(name=o, sha256=f"{n}" * 64) for n, o in enumerate(SECRET)]
+    score = private._summary(row, organisms, results, tmp_path, "A Maintainer")
+    assert (score.method, score.row, score.isolation.value) == ("logit_diff", row, pytest.approx(0.6, abs=0.05))
+    assert write_private(score, tmp_path).name == f"{row}.json"
 
 
 def test_a_cell_that_failed_counts_and_is_told_as_a_number(board: Path, ran: list[Result], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffbench.methods.catalogue import PUBLISHED
 from diffbench.methods.coder import checkpoint
 from diffbench.methods.coder.analysis import survey
 from diffbench.methods.coder.fitting import harvest
@@ -307,7 +308,7 @@ def test_a_budget_within_the_bound_is_held_and_one_above_it_streams() -> None:
 
 METHODS = {
     "batch_topk": BatchTopKCrosscoder(BatchTopKConfig(stream=True, steps=60, batch=128)),
-    "delta": DeltaCrosscoder(DeltaConfig(stream=True, steps=60, batch=128, k=2)),
+    "delta": DeltaCrosscoder(DeltaConfig(stream=True, steps=60, batch=128, k=2, **PUBLISHED["delta"])),
     "sae_diff": DifferenceSAE(SAEConfig(stream=True, steps=60, batch=128, rank="contribution")),
     "sae_pair": PairedSAEs(PairConfig(stream=True, steps=30, batch=128)),
     "sae_stagewise": StagewiseSAE(StagewiseConfig(stream=True, steps=60, batch=128)),
@@ -320,6 +321,8 @@ def test_every_kind_of_dictionary_method_streams_and_says_what_it_read(name: str
     result = METHODS[name].diff(problem)
     facts = result.diagnostics
     assert result.findings[0].direction.isfinite().all() and sum(facts["harvest_tokens"].values()) <= 6000
+    assert ("contrastive" in facts["harvest_tokens"]) == (name == "delta")
+    assert all(facts["harvest_tokens"].values())
     assert facts["stream"]["normaliser_tokens"] and facts["stream"]["readout_tokens"]
 
 
