@@ -6,7 +6,7 @@ from diffbench.harness.runs.stage import Stage
 from diffbench.methods.catalogue import AS_PUBLISHED, PUBLISHED
 from diffbench.methods.coder.fitting import DictionaryConfig
 from diffbench.methods.contract import Budget
-from diffbench.methods.registry import load_method
+from diffbench.methods.registry import BUILTIN, load_method
 from diffbench.organisms.registry import load_organism
 
 from ..conftest import SHORT
