@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .harness.commands.score import check_fit
-from .harness.commands.settings import SWEPT, RunFile, Settings, configured, given, loader, of_groups, run_file, usable
+from .harness.commands.settings import RunFile, Settings, configured, each_once, given, loader, run_file, usable
 from .harness.pairs.loading import load_pair as _load_pair
 from .harness.pairs.pair import Pair
 from .harness.records.result import SCORES, Result
@@ -142,9 +142,8 @@ def run(
     file = _options(options | {"seed": list(seed) if isinstance(seed, Iterable) else [seed]})
     left_out: dict[str, DiffbenchError] = {}
     find = loader(file)
-    anchors = SWEPT if len(file.layer) > 1 else ()
     entries = usable(
-        list(dict.fromkeys([*of_groups(chosen), *anchors])),
+        each_once(chosen, file.layer),
         lambda m: from_class(m) if isinstance(m, type) else find(str(m)),
         left_out,
     )

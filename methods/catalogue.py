@@ -30,7 +30,7 @@ BUILTIN: dict[str, Facts] = {
         "crosscoders:DeltaCrosscoder",
         "+generations",
         "arXiv 2603.04426",
-        "train 900 steps",
+        "train 900 steps, write answers if text is to be contrastive",
         True,
         "Dual-K BatchTopK with a masked delta loss and, if asked for, contrastive text; non-shared latents are candidates.",
     ),

@@ -123,6 +123,7 @@ class DeltaCrosscoder(DictionaryMethod[DeltaConfig]):
     name: str = "delta"
     access: Access = "+generations"
     paper: str = "arXiv 2603.04426"
+    cost: str = "train 900 steps, write answers if text is to be contrastive"
     Config = DeltaConfig
 
     def diff(self, problem: DiffProblem) -> DiffResult:

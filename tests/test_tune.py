@@ -56,6 +56,7 @@ def test_the_whole_rule_runs_and_says_what_came_out(tmp_path: Path, monkeypatch:
                     i / 100
                     + settings.get("steps", 0) / 1e4
                     + 0.2 * (settings.get("rank") == "contribution") * (method == "delta")
+                    + 0.1 * (method == "dw_svd")
                 )
                 value = score if seed == 0 else 1 - score
                 self.cells[method, tune._key(settings), organism, seed] = Measured(f"{len(self.cells)}", value)
@@ -75,6 +76,7 @@ def test_the_whole_rule_runs_and_says_what_came_out(tmp_path: Path, monkeypatch:
     }
     assert chosen["l1"]["rank"] == "contribution", "crosscoders rank alike"
     assert chosen["sae_pair"]["steps"] == 900 and "k" not in chosen["l1"]
+    assert "compared with: `dw_svd`, the best of logit_diff, adl" in page.read_text()
     assert "| `delta` | -1.00 |" in page.read_text() and "`pca` | -1.00" not in page.read_text()
 
 

@@ -205,14 +205,16 @@ def loader(file: RunFile) -> "Callable[[str], MethodEntry]":
 
 
 def names_of_methods(file: RunFile) -> list[str]:
-    """Each once. A sweep of layers has the anchors, by which a layer is judged."""
-    return list(dict.fromkeys([*of_groups(file.method), *(SWEPT if len(file.layer) > 1 else ())]))
+    """`each_once` of a run file."""
+    return each_once(file.method, file.layer)
 
 
-def of_groups(names: Iterable[N]) -> "list[N | str]":
-    """Names with `all` (every built-in) and `published` (those with their paper's settings, where ours are others) spelt out."""
+def each_once(names: Iterable[N], layers: Sequence[int]) -> "list[N | str]":
+    """Methods, each once: `all` (every built-in) and `published` (those with their paper's settings, where ours are others) are spelt
+    out, and a sweep of layers has the anchors, by which a layer is judged."""
     groups = {"all": BUILTIN, "published": [f"{m}{AS_PUBLISHED}" for m in PUBLISHED]}
-    return [each for name in names for each in (groups.get(name, [name]) if isinstance(name, str) else [name])]
+    spelt = [each for name in names for each in (groups.get(name, [name]) if isinstance(name, str) else [name])]
+    return list(dict.fromkeys([*spelt, *(SWEPT if len(layers) > 1 else ())]))
 
 
 def run_file(values: dict[str, Any], here: bool = True) -> RunFile:
