@@ -75,7 +75,7 @@ def test_crosscoder_is_ranked_by_the_sum_of_both_ranks() -> None:
     coder, h_T2d, *_ = planted_betas(1.0)
     ranked = ranking(coder.raw(), survey(coder, h_T2d), "latent_scaling", min_tokens=1)
     assert ranked.latents.tolist() == [0, 1, 5, 4, 6, 7]
-    assert ranked.scores.tolist() == [0, -5, -5, -6, -6, -8]
+    assert ranked.scores.tolist() == pytest.approx([1.0, 0.5, 0.5, 0.4, 0.4, 0.2])  # 1 − (sum of both ranks) / 10
 
 
 def sae_by_hand(inputs: Inputs) -> tuple[RawCoder, Survey]:
