@@ -1,6 +1,6 @@
 """`python -m benchmarks.anchors RECORDS`: the gates of the anchors on every behaviour organism, as docs/anchors.md states them.
 
-RECORDS holds what `bench run -m oracle,supervised,random -o core-v1` wrote, as run folders or packs. An organism is scoreable if
+RECORDS holds what `bench run -m oracle,supervised,random -o core-v2` wrote, as run folders or packs. An organism is scoreable if
 exchanging the whole residual recovers at least .8 of the behaviour's gap both ways (oracle), solvable if directions fitted on behaviour
 labels reach isolation .3 (supervised), and the instrument is centred on it if random directions stay within ±.05 of 0: isolation adjusted
 for luck, because isolation itself is never negative (mean over the seeds that are there).

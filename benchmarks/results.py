@@ -1,8 +1,7 @@
 """`python -m benchmarks.results`: what the published records say, method by method; the tables of docs/results.md and of the README.
 
-The set is small, one organism of each of a few families. That shows what each method does on these and what a score looks like. It
-cannot show which method is better on others, so the tables have no ranks and no two methods are compared. Everything stands on the
-method seeds that are on every organism of the set.
+Everything stands on the method seeds that are on every organism of the set. Where the set has too few families for any verdict, the
+page says so and compares no two methods; else it has the contrasts that were written down before.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from diffbench.leaderboard.pages.cells import (
     seeds_text,
 )
 from diffbench.leaderboard.pages.legend import ANCHOR_NOTE, not_counted, solvability
-from diffbench.leaderboard.pages.text_formats import MARKDOWN, markdown_table
+from diffbench.leaderboard.pages.text_formats import MARKDOWN, markdown_table, verdicts_markdown
 from diffbench.leaderboard.statistics.resample import family
 from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
@@ -48,6 +47,8 @@ anchor, ordinary text speaks of its subject, and no other seed of it is in the t
 NULL = "null/"
 SHORT = ("isolation", "isolation_constant", "sufficiency", "necessity", "mitigation")
 MIXTURES = "*mixtures of differences*"
+MANY = 8
+"""Organisms from which the families have a table of their own, and organisms become rows."""
 FAR = 0.2
 """Seeds of one organism that are farther apart tell two stories."""
 
@@ -63,6 +64,8 @@ def main(
     table = build_table(cells, SMALL_V2, "one of each family", settled=settled(results))
     parts = {
         "Method by method": f"{methods(table)}\n{notes(table)}",
+        "Verdicts": verdicts_markdown(table) if verdicts_possible(table) else "",
+        "Family by family": by_family(table),
         "Organism by organism": by_organism(table),
         "What 0 and 1 are": f"{ANCHOR_NOTE}\n\n"
         + markdown_table(ANCHOR_HEADS, [anchor_cells(row, MARKDOWN) for row in table.anchors]),
@@ -120,13 +123,18 @@ def methods(table: Table, papers: bool = True) -> str:
     ]
     mixed = mixtures(table, table.counted)
     rows += [[MIXTURES, *(estimate_text(mixed[s]) for s in SHORT), "–"]] if mixed else []
-    families = len({family(o) for o in table.organisms})
     few = (
-        f"{count(len(table.organisms), 'organism')} of {families} families ({', '.join(table.organisms)}): too few to say which method is "
-        "better on others, so nobody is ranked and no two methods are compared."
+        f"{count(len(table.organisms), 'organism')} of {len({family(o) for o in table.organisms})} families "
+        f"({', '.join(table.organisms)}): too few to say which method is better on others, so nobody is ranked and no two methods are "
+        "compared.\n\n"
     )
     head = ("method", *(score_head(s).lower() for s in SHORT), "seeds")
-    return f"{few}\n\n{table.header}.\n\n{markdown_table(head, rows)}"
+    return f"{'' if verdicts_possible(table) else few}{table.header}.\n\n{markdown_table(head, rows)}"
+
+
+def verdicts_possible(table: Table) -> bool:
+    """Whether an exact test of families can reach a p below .05: the sign patterns of six can, of five not."""
+    return 2 / 2 ** len({family(o) for o in table.counted[SORT_KEY]}) < ALPHA
 
 
 def mixtures(table: Table, organisms: Mapping[str, Sequence[str]]) -> dict[str, Estimate]:
@@ -176,22 +184,50 @@ def notes(table: Table) -> str:
     return "".join(f"- {note}\n" for note in said)
 
 
+def by_family(table: Table) -> str:
+    """Mean isolation of each method on each family, where there are too many organisms to see it one by one; else empty."""
+    own = [o for o in table.organisms if o in table.counted[SORT_KEY]]
+    if len(own) <= MANY:
+        return ""
+    found = {(row.method, row.organism): row.scores[SORT_KEY].value for row in table.cells}
+    named = sorted({family(o) for o in own})
+    rows = [
+        [f"`{m.method}`", *(_mean(found[m.method, o] for o in own if family(o) == each) for each in named)]
+        for m in table.overall
+    ]
+    return f"Isolation, mean over the organisms of a family that count, and over seeds.\n\n{markdown_table(('method', *named), rows)}"
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    return number(float(np.mean(known))) if known else "–"
+
+
 def by_organism(table: Table) -> str:
-    """Isolation of each method on each organism."""
+    """Isolation of each method on each organism; of many, without intervals and an organism a row."""
     found = {(row.method, row.organism): row for row in table.cells}
+    own = [o for o in table.organisms if o not in table.inapplicable]
+    many = len(own) > MANY
 
     def cell(method: str, organism: str) -> str:
         row = found[method, organism]
-        text = estimate_text(row.scores[SORT_KEY])
+        text = number(row.scores[SORT_KEY].value) if many else estimate_text(row.scores[SORT_KEY])
         return f"({text})" if bracketed(row, SORT_KEY) else text
 
-    rows = [[f"`{m.method}`", *(cell(m.method, o) for o in table.organisms)] for m in table.overall]
-    alone = [mixtures(table, dict.fromkeys(SHORT, (o,))) for o in table.organisms]
-    rows += [[MIXTURES, *(estimate_text(mixed["isolation"]) for mixed in alone)]] if all(alone) else []
-    return (
-        "Isolation, mean over seeds; intervals draw seeds, templates, prompts and controls. In parentheses: counts in no mean.\n\n"
-        + markdown_table(("method", *table.organisms), rows)
+    rows = [[f"`{m.method}`", *(cell(m.method, o) for o in own)] for m in table.overall]
+    alone = [mixtures(table, dict.fromkeys(SHORT, (o,))) for o in own]
+    rows += (
+        [[MIXTURES, *(estimate_text(mixed["isolation"]) if mixed else "–" for mixed in alone)]] if any(alone) else []
     )
+    head = ["method", *own]
+    said = "In parentheses: counts in no mean."
+    if many:
+        head, *rows = [list(line) for line in zip(head, *rows, strict=True)]
+        head[0] = "organism"
+        said = f"{said} With intervals: `bench leaderboard build`."
+    else:
+        said = f"Intervals draw seeds, templates, prompts and controls. {said}"
+    return f"Isolation, mean over seeds. {said}\n\n{markdown_table(head, rows)}"
 
 
 def nulls(results: Sequence[Result]) -> str:

@@ -19,7 +19,7 @@ OrganismOption = Annotated[
     typer.Option(
         "-o",
         "--organism",
-        help="taboo, taboo/gold-mixed, hub/NAME, my_family.py, my.yaml, a set (`core-v1`) or `all`; comma list or repeated.",
+        help="taboo, taboo/gold-mixed, hub/NAME, my_family.py, my.yaml, a set (`core-v2`) or `all`; comma list or repeated.",
     ),
 ]
 TierOption = Annotated[

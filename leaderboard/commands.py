@@ -23,7 +23,7 @@ Sources = Annotated[
     typer.Argument(help="Folders of run folders or packs, one or several.  [default: runs]", show_default=False),
 ]
 SetOption = Annotated[
-    str | None, typer.Option("--set", help="Only a frozen set of organisms, whole, e.g. core-v1.", show_default=False)
+    str | None, typer.Option("--set", help="Only a frozen set of organisms, whole, e.g. core-v2.", show_default=False)
 ]
 OrganismsOption = Annotated[
     str | None,

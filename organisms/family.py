@@ -39,7 +39,7 @@ class Spec:
     """Organism seed: data draw, adapter initialisation and order."""
     role: Role = "organism"
     core: bool = False
-    """Whether it is a candidate for the frozen list core-v1."""
+    """Whether its family proposes it for a core set; which organisms are in one, `sets.json` says."""
     whole: bool = False
     """Whether the adapter is on all blocks, and not only on those up to the hooked layer."""
 

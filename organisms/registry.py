@@ -40,7 +40,7 @@ def organism_names(zoo: Path | None = None) -> list[str]:
 
 
 def expand(names: list[str], zoo: Path | None = None, tier: Tier | None = None) -> list[str]:
-    """Names as given on the command line → organisms: `all`, a set (`core-v1`), a family, a family file, a YAML card, a name.
+    """Names as given on the command line → organisms: `all`, a set (`core-v2`), a family, a family file, a YAML card, a name.
 
     What is there and damaged keeps its name, so that loading it says why and the others are used.
 

@@ -164,6 +164,6 @@ def test_a_few_organisms_judge_no_claim(tmp_path: Path) -> None:
         write_result(tmp_path / "runs", cell)
     page = tmp_path / "claims.md"
     page.write_text("as it was")
-    with pytest.raises(PrerequisiteError, match="judged on all of core-v1"):
+    with pytest.raises(PrerequisiteError, match="judged on all of core-v2"):
         claims.main(tmp_path / "runs", page=page)
     assert page.read_text() == "as it was"

@@ -73,6 +73,45 @@ def test_the_page(cells: list[Result], tmp_path: Path, monkeypatch: pytest.Monke
         assert not re.search("[Ss]eparated|[Rr]ank \\||Holm", written), "four families are no ground for a verdict"
 
 
+def test_many_organisms_are_rows_and_six_families_get_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine organisms of six families: family means by hand, verdicts from the contrasts, and nothing said of too few."""
+    core = [f"f{i}/{name}" for i in range(6) for name in (("a", "b") if i < 3 else ("a",))]
+    scores = {"delta": 0.9, "random_difference": 0.5, "logit_diff": 0.6}
+    for organism in core:
+        for method, q in scores.items():
+            write_result(tmp_path / "runs", make_result(method, organism, 0, q if organism != "f0/a" else q - 0.4))
+    monkeypatch.setattr(results, "SMALL_V2", core)
+    page, readme = pages(tmp_path)
+    results.main(tmp_path / "runs", page, readme)
+    text = page.read_text()
+    assert re.findall("^## .*", text, re.MULTILINE)[:4] == [
+        "## Method by method",
+        "## Verdicts",
+        "## Family by family",
+        "## Organism by organism",
+    ]
+    assert "too few" not in text and "too few" not in readme.read_text()
+    table = build_table(results.usable(tmp_path / "runs"), core)
+    found = {(r.method, r.organism): r.scores["isolation"].value or 0 for r in table.cells}
+    of_family = {m: results.number((found[m, "f0/a"] + found[m, "f0/b"]) / 2) for m in scores}
+    assert f"| `delta` | {of_family['delta']} |" in text and "| method | f0 | f1 | f2 | f3 | f4 | f5 |" in text
+    assert "| organism | `delta` | `logit_diff` | `random_difference` |" in text
+    assert (
+        f"| f0/a | {results.number(found['delta', 'f0/a'])} | {results.number(found['logit_diff', 'f0/a'])} |" in text
+    )
+    assert (
+        re.search(r"^### Against random", text, re.MULTILINE)
+        and "0 of 2 methods better, 0 worse, 2 not resolved" in text
+    )
+
+
+@pytest.mark.parametrize(("families", "possible"), [(5, False), (6, True)])
+def test_verdicts_need_six_families(families: int, possible: bool) -> None:
+    """2 / 2⁵ = .0625 and 2 / 2⁶ = .031."""
+    table = build_table([make_result("delta", f"f{i}/a") for i in range(families)], draws=50)
+    assert results.verdicts_possible(table) == possible
+
+
 def pages(folder: Path) -> tuple[Path, Path]:
     page, readme = folder / "results.md", folder / "README.md"
     for path in (page, readme):

@@ -24,7 +24,7 @@ def organisms_list(
     family: Annotated[str | None, typer.Option("--family", help="Only this family.")] = None,
     role: Annotated[str | None, typer.Option("--role", help="Only organism, control, arm or null.")] = None,
     set_: Annotated[
-        str | None, typer.Option("--set", help="Only a frozen set, e.g. core-v1.", show_default=False)
+        str | None, typer.Option("--set", help="Only a frozen set, e.g. core-v2.", show_default=False)
     ] = None,
     tier: TierOption = None,
     as_json: JsonFlag = False,

@@ -289,7 +289,7 @@ def find_organisms(file: RunFile, left_out: dict[str, DiffbenchError]) -> list[O
         return [user_organism(given(own, file.allow_other_base))]
     if not file.organism:
         raise UsageError(
-            "no organism given; use -o NAME (see `bench organisms list`), -o core-v1 (a set) or -o all, or --base, --adapter or --tuned, "
+            "no organism given; use -o NAME (see `bench organisms list`), -o core-v2 (a set) or -o all, or --base, --adapter or --tuned, "
             "and --behaviour"
         )
     found = usable(expand(file.organism, tier=file.tier), load_organism, left_out)

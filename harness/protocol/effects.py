@@ -26,7 +26,7 @@ from ..records.settings import NotScorable, Protocol
 from .clean_runs import CleanRun
 from .controls import NULLS, SCORE_SEED, Controls, Draw, Null, groups
 from .intervals import interval, template_weights
-from .procedure import Array, BySides, Candidate, Procedure, Taken, mean_effects
+from .procedure import DECIMALS, Array, BySides, Candidate, Procedure, Taken, floats, mean_effects
 from .prompts import ordinary
 
 SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
@@ -180,10 +180,10 @@ class Scorer:
         samples = self._samples(
             constant=self._column(mine["constant"], plain),
             gated=self._column(mine["gated"], gated) if gated else None,
-            mixture=BySide(**{side: _floats(mixed.shares[side]) for side in SIDES}),
-            mitigation=[_floats(effect) for effect, _ in front],
+            mixture=BySide(**{side: floats(mixed.shares[side]) for side in SIDES}),
+            mitigation=[floats(effect) for effect, _ in front],
             mitigation_retention=[kept for _, kept in front],
-            mitigation_controls=_floats((gated or plain).volumes),
+            mitigation_controls=floats((gated or plain).volumes),
         )
         choices = [c for column in columns for side in SIDES for c in self._choices(column, side, mine[column][side])]
         curves = [c for candidate in own for side in SIDES for c in self._procedure.curves(side, candidate)]
@@ -197,10 +197,10 @@ class Scorer:
         return self._samples(
             constant=self._column(whole, nothing),
             gated=None,
-            mixture=BySide(sufficiency=_floats(none), necessity=_floats(none)),
-            mitigation=[_floats(self.oracle["necessity"])],
+            mixture=BySide(sufficiency=floats(none), necessity=floats(none)),
+            mitigation=[floats(self.oracle["necessity"])],
             mitigation_retention=[self.retention_off],
-            mitigation_controls=_floats(none),
+            mitigation_controls=floats(none),
         )
 
     def _samples(self, **measured: Any) -> Samples:
@@ -208,10 +208,10 @@ class Scorer:
         return Samples(
             templates=self.templates,
             scored=self.scored.tolist(),
-            gap=_floats(self.gap.double().numpy()),
-            b0=_floats(self.b0.double().numpy()),
-            b1=_floats(self.b1.double().numpy()),
-            oracle=BySide(**{side: _floats(effect) for side, effect in self.oracle.items()}),
+            gap=floats(self.gap.double().numpy()),
+            b0=floats(self.b0.double().numpy()),
+            b1=floats(self.b1.double().numpy()),
+            oracle=BySide(**{side: floats(effect) for side, effect in self.oracle.items()}),
             retention_off=self.retention_off,
             **measured,
         )
@@ -237,9 +237,9 @@ class Scorer:
         return Column(
             **{
                 side: SideSamples(
-                    effect=_floats(effects[side]),
-                    null=_floats(null.mean[side]),
-                    null_controls=_floats(null.shares[side]),
+                    effect=floats(effects[side]),
+                    null=floats(null.mean[side]),
+                    null_controls=floats(null.shares[side]),
                 )
                 for side in SIDES
             }
@@ -256,12 +256,12 @@ class Scorer:
                 k=option.k,
                 gated=option.gated,
                 strength=option.strength,
-                dev_gain=t.point.gain if t.point else 0.0,
-                test_gain=self.closeness(t.effect),
-                test_rate=t.rate,
-                dev_kl_nats=t.point.kl_nats if t.point else 0.0,
-                test_kl_nats=t.kl_nats,
-                test_kl_high=t.kl_high,
+                dev_gain=round(t.point.gain if t.point else 0.0, DECIMALS),
+                test_gain=round(self.closeness(t.effect), DECIMALS),
+                test_rate=round(t.rate, DECIMALS),
+                dev_kl_nats=round(t.point.kl_nats if t.point else 0.0, DECIMALS),
+                test_kl_nats=round(t.kl_nats, DECIMALS),
+                test_kl_high=round(t.kl_high, DECIMALS),
             )
             for t in taken
             for option in [t.point.option if t.point else NOTHING]
@@ -275,7 +275,3 @@ class Scored:
     samples: Samples
     choices: list[Choice]
     curves: list[Curve]
-
-
-def _floats(values: Array) -> list[float]:
-    return [round(float(v), 7) for v in values]

@@ -8,7 +8,7 @@ than this is measured afterwards.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -28,9 +28,16 @@ from .intervals import upper_end
 DIGITS = 7
 """Significant digits of a strength: what is written down is what was used. Four would be coarser than single precision: where another
 machine's last bit tips the rounding, a strength would move by a thousandth, and scores by more than the 1e-4 that `bench verify` allows."""
+DECIMALS = 7
+"""Of what a record keeps of measurements: single precision knows no more, and scores are made of what is written down."""
 FREE = 1e-12
 """Collateral in nats that counts as none."""
 Array = NDArray[np.float64]
+
+
+def floats(values: Iterable[float]) -> list[float]:
+    """Numbers as a record keeps them."""
+    return [round(float(v), DECIMALS) for v in values]
 
 
 def reaching(strengths: Sequence[float], kl_nats: Sequence[float], target: float) -> float:
@@ -219,9 +226,9 @@ class Procedure:
                 k=k,
                 gated=candidate.gated,
                 strengths=[x.option.strength for x in some],
-                rate=[x.rate for x in some],
-                gain=[x.gain for x in some],
-                kl_nats=[x.kl_nats for x in some],
+                rate=floats(x.rate for x in some),
+                gain=floats(x.gain for x in some),
+                kl_nats=floats(x.kl_nats for x in some),
             )
             for (op, k), points in groups.items()
             for some in [sorted(points, key=lambda x: x.option.strength)]

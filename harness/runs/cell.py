@@ -159,7 +159,7 @@ def run_cell(
         with clock.phase("measure"):
             measure_controls(diff, stage, partial(progress, "measure"))
         with clock.phase("score"):
-            fields = measured(diff, stage, progress) | _told(diff)
+            fields = measured(diff, stage, progress) | told(diff)
     except NotScorable as e:
         status, error = "not_applicable", e
     except (DiffbenchError, MemoryError, RuntimeError) as e:
@@ -231,10 +231,19 @@ def _found(cell: Cell, problem: Problem, usage: Usage) -> DiffResult:
     return run_method(cell.method, cell.config, problem, usage)
 
 
-def _told(diff: DiffResult) -> dict[str, Any]:
+def told(diff: DiffResult) -> dict[str, Any]:
     """What the method says of itself."""
     found = [{"score": f.score, **f.evidence} for f in diff.findings]
-    return {"diagnostics": {**diff.diagnostics, "findings": found}, "claims": diff.claims}
+    return {"diagnostics": _short({**diff.diagnostics, "findings": found}), "claims": diff.claims}
+
+
+def _short(said: Any) -> Any:
+    """The same with six significant digits: more are noise, and a quarter of what a record weighs."""
+    if isinstance(said, float):
+        return float(f"{said:.6g}")
+    if isinstance(said, dict):
+        return {key: _short(each) for key, each in said.items()}
+    return [_short(each) for each in said] if isinstance(said, (list, tuple)) else said
 
 
 def peak_rss_bytes() -> int:

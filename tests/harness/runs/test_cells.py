@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from diffbench.harness.pairs.preflight import check_device
 from diffbench.harness.records.loading import finished, load_result
 from diffbench.harness.records.result import Result
@@ -15,6 +16,7 @@ from diffbench.harness.runs.folder import FINDINGS, RESULT, read_findings, run_f
 from diffbench.harness.runs.run import plan, run
 from diffbench.harness.runs.stage import Stage
 from diffbench.harness.runs.verify import verify
+from diffbench.methods.contract import DiffResult, Finding
 from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
@@ -98,6 +100,18 @@ def test_a_finished_cell_is_not_run_again_unless_asked(tmp_path: Path, organism:
     assert len(folders) == 2 and all(
         (f / name).is_file() for f in folders for name in (RESULT, "findings.safetensors", "dose_response.png")
     )
+
+
+def test_a_record_keeps_no_more_digits_than_were_measured() -> None:
+    """At any depth; whole numbers, truth values and names are as they were."""
+    third = torch.ones(1, dtype=torch.float64).div(3).item()
+    diff = DiffResult(
+        [Finding(torch.ones(2), score=third, evidence={"latent": 1234567, "open": [third, True], "as": ("a", None)})],
+        {"loss": {"loss": 2e9 * third}},
+    )
+    said = cell_module.told(diff)["diagnostics"]
+    found = {"score": 0.333333, "latent": 1234567, "open": [0.333333, True], "as": ["a", None]}
+    assert said == {"loss": {"loss": 666667000.0}, "findings": [found]}
 
 
 @pytest.mark.slow
