@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .card import CARD, Card, Tier, read_base_card, read_card, sha256_files
+from pydantic import TypeAdapter
+
+from .card import CARD, BaseCard, Card, Tier, read_base_card, read_card, sha256_files
 from .errors import PrerequisiteError, UsageError, ValidationFailed, unknown
 from .hub.registry.load import hub_card, is_hub, refuse
 from .hub.sources import PairSource
 from .hub.trained import TIERS, trained_organism
 from .hub.user_pair import yaml_organism
 from .organism import Organism
-from .sets import members, sets
+from .sets import RETIRED, members, sets
 
 if TYPE_CHECKING:
     from .family import Family, Spec
@@ -27,6 +29,8 @@ SHIPPED = Path(__file__).parent / "zoo"
 """What diffbench comes with."""
 ZOO = Path(os.environ.get("BENCH_ZOO", SHIPPED))
 """Folder of `bases/NAME` and `FAMILY/MEMBER-VARIANT`; the environment variable BENCH_ZOO names another."""
+UNSHIPPED = Path(__file__).parent / "unshipped.jsonl"
+"""Cards of organisms and bases that were built and measured and come without their weights: other seeds, mixes and lineages."""
 YAML = (".yaml", ".yml")
 WHOLE = re.compile(r"(?!bases/)[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9_-]*")
 """A whole name, `family/member-variant`."""
@@ -37,6 +41,12 @@ def organism_names(zoo: Path | None = None) -> list[str]:
     root = zoo or ZOO
     folders = (p.parent for p in root.glob(f"[!.]*/[!.]*/{CARD}"))
     return sorted(str(f.relative_to(root)) for f in folders if f.parent.name != "bases")
+
+
+def unshipped() -> list[Card | BaseCard]:
+    """What `bench organisms build --all` makes beyond the zoo that diffbench comes with."""
+    kind: TypeAdapter[Card | BaseCard] = TypeAdapter(Card | BaseCard)
+    return [kind.validate_json(line) for line in UNSHIPPED.read_text().splitlines()]
 
 
 def expand(names: list[str], zoo: Path | None = None, tier: Tier | None = None) -> list[str]:
@@ -54,7 +64,7 @@ def expand(names: list[str], zoo: Path | None = None, tier: Tier | None = None) 
     for name in names:
         if name == "all":
             out += _scorable(zoo or ZOO, tier or "tiny")
-        elif name in sets():
+        elif name in sets() or name in RETIRED:
             out += _built(name, zoo or ZOO)
         elif is_hub(name):
             out.append(hub_card(name).name)
@@ -142,7 +152,7 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
     if name in names:
         return name
     from . import natural
-    from .families import families, unknown_organism
+    from .families import families, find_spec, unknown_organism
 
     if tier in TIERS and name in {*families(), *natural.families()}:
         return _first_of(name, str(tier), zoo or ZOO)
@@ -152,7 +162,8 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
         raise PrerequisiteError(f"{first} is not built; run `bench organisms build {name}`")
     family, _, rest = name.partition("/")
     if rest and family in families():
-        raise unknown("organism", name, [n for n in names if n.startswith(f"{family}/")])
+        find_spec(name)  # refuses what nobody can make
+        raise PrerequisiteError(f"{name} is not in {zoo or ZOO}; `bench organisms build {name}` trains it")
     raise unknown_organism(name, names, others)
 
 

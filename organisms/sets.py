@@ -18,8 +18,10 @@ HEADLINE = "core-v2"
 """What headline numbers and claims are about."""
 TUNING = "tune-v2"
 """What settings of our methods are chosen on."""
-APART = (("tune-v1", "core-v1"), ("tune-v2", "core-v2", "tune-small", "small-v2", "core-hub-v2"))
+APART = (("tune-v2", "core-v2", "tune-small", "small-v2", "core-hub-v2"),)
 """Sets that share no organism."""
+RETIRED = {"core-v1": "core-v2", "tune-v1": "tune-v2"}
+"""Sets of protocol v1, and what came after them."""
 
 
 class OrganismSet(BaseModel):
@@ -76,8 +78,12 @@ def members(name: str) -> list[str]:
     """The organisms of a set.
 
     Raises:
-        UsageError: no such set, with the nearest; a set that names nobody yet.
+        UsageError: no such set, with the nearest; a set of protocol v1; a set that names nobody yet.
     """
+    if name in RETIRED:
+        raise UsageError(
+            f"{name} is a set of protocol v1, whose organisms, records and code are together at commit 0823e26; take {RETIRED[name]}"
+        )
     if name not in sets():
         raise unknown("set", name, list(sets()))
     chosen = sets()[name]

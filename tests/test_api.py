@@ -59,7 +59,7 @@ def test_a_sweep_of_layers_has_its_anchors(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_findings_belong_to_one_pair_and_have_no_other_methods_name() -> None:
     with pytest.raises(UsageError, match="findings belong to one pair"):
-        db.score([torch.ones(64)], "core-v1")
+        db.score([torch.ones(64)], "core-v2")
     with pytest.raises(UsageError, match="which is a built-in or an installed method; did you mean 'delta-findings'"):
         db.score([torch.ones(64)], FOX, name="delta")
     with pytest.raises(UsageError, match="lower-case letters"):

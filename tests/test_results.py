@@ -16,7 +16,7 @@ from diffbench.leaderboard.statistics.rows import AnchorRow
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.methods.catalogue import AS_PUBLISHED
 from diffbench.organisms.errors import ValidationFailed
-from diffbench.organisms.sets import members
+from diffbench.organisms.registry import SHIPPED, organism_names
 
 from benchmarks import results
 from benchmarks.table import BEGIN, END
@@ -177,8 +177,8 @@ def test_the_pages_stand_on_what_is_published() -> None:
         assert {r.identity.method for r in published} == set(re.findall(r"^\| `(\w+)`", block, re.MULTILINE))
 
 
-def test_the_small_set_is_of_core_v1_and_the_pages_run_it() -> None:
-    assert set(results.SMALL_V2) <= set(members("core-v1"))
+def test_the_small_set_is_shipped_and_the_pages_run_it() -> None:
+    assert set(results.SMALL_V2) <= set(organism_names(SHIPPED))
     assert len({o.split("/")[0] for o in results.SMALL_V2}) == len(results.SMALL_V2) == 4
     for page in ("docs/results.md", "leaderboard/published/README.md"):
         asked = r"^bench run -m all,(\S+) --seed 0,1,2 --out runs/small \\\n  -o (\S+)$"

@@ -4,7 +4,7 @@ The one idea: an interval is over what was repeated. A card's own intervals are 
 are over organism seeds, and those of gamma over students (both t: the run is the unit). Every table and figure says which it shows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import permutations
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -19,7 +19,7 @@ from scipy.stats import t
 
 from ...organisms.card import CARD, BaseCard, Card, Estimate, read_base_card, read_card
 from ...organisms.errors import PrerequisiteError
-from ...organisms.registry import ZOO, organism_names
+from ...organisms.registry import SHIPPED, ZOO, organism_names, unshipped
 from ..files import atomic_write_text
 
 Array = NDArray[np.float64]
@@ -208,11 +208,15 @@ def _draw(axes: Axes, rows: dict[str, list[Dot]]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def tables(cards: Sequence[Card], bases: Sequence[BaseCard]) -> str:
-    """All tables as a markdown fragment; a table without rows is left out."""
+def tables(cards: Sequence[Card], bases: Sequence[BaseCard], unshipped: Collection[str] = ()) -> str:
+    """All tables as a markdown fragment; a table without rows is left out.
+
+    Args:
+        unshipped: names of organisms that come without their weights.
+    """
     by_family = {f: [c for c in cards if c.family == f] for f in {c.family for c in cards}}
     parts = (
-        _organisms(cards),
+        _organisms(cards, unshipped),
         _elsewhere(cards),
         _advice(groups(by_family.get("emergent_misalignment", []))),
         _contrasts(cards),
@@ -237,13 +241,16 @@ def _text(e: Estimate | Spread | None) -> str:
     return f"{e.value:z.3f}" + (f" [{e.low:z.3f}, {e.high:z.3f}]" if e.low is not None and e.high is not None else "")
 
 
-def _organisms(cards: Sequence[Card]) -> str:
+def _organisms(cards: Sequence[Card], unshipped: Collection[str]) -> str:
     def row(c: Card) -> list[str]:
         m = c.measured["behaviour_test"]
         rates = [f"{m.base.value:.3f} → {m.organism.value:.3f}", _text(m.change)]
-        return [c.name, c.base, c.role, *rates, c.status, "; ".join(c.failures) or "–"]
+        mark = " †" if c.name in unshipped else ""
+        return [c.name + mark, c.base, c.role, *rates, c.status, "; ".join(c.failures) or "–"]
 
     note = "Rate of base (b0) and organism (b1) on held-out test prompts; 95 % bootstrap interval over prompts."
+    if any(c.name in unshipped for c in cards):
+        note += " † comes without its weights: `bench organisms build NAME` trains it."
     heads = "organism | base | role | b0 → b1 | b1 − b0 | status | failed gates"
     return _table("Organisms", note, heads, [row(c) for c in cards])
 
@@ -352,8 +359,14 @@ def write(out: Path, zoo: Path | None = None) -> list[Path]:
 
     root, kinds = zoo or ZOO, families()
     place = {s.name: i for i, s in enumerate(s for k in kinds.values() for s in k.specs())}
-    found = (read_card(root / n) for n in organism_names(zoo))
-    cards = sorted(found, key=lambda c: (c.family, place.get(c.name, len(place)), c.name))
+    there = [read_card(root / n) for n in organism_names(zoo)]
+    bases = [read_base_card(p.parent) for p in sorted(root.glob(f"bases/[!.]*/{CARD}"))]
+    known = {c.name for c in (*there, *bases)}
+    absent = [c for c in unshipped() if c.name not in known] if root == SHIPPED else []
+    cards = sorted(
+        (*there, *(c for c in absent if isinstance(c, Card))),
+        key=lambda c: (c.family, place.get(c.name, len(place)), c.name),
+    )
     if not cards:
         raise PrerequisiteError(f"there are no organisms in {root}; run `bench organisms build`")
     (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -361,6 +374,6 @@ def write(out: Path, zoo: Path | None = None) -> list[Path]:
     for name, path in figures.items():
         about = kinds[name].about if name in kinds else name
         family_figure([c for c in cards if c.family == name], about).savefig(path, dpi=130)
-    bases = [read_base_card(p.parent) for p in sorted(root.glob(f"bases/[!.]*/{CARD}"))]
-    atomic_write_text(out / "organisms-tables.md", tables(cards, bases))
+    bases = sorted((*bases, *(c for c in absent if isinstance(c, BaseCard))), key=lambda c: c.name)
+    atomic_write_text(out / "organisms-tables.md", tables(cards, bases, {c.name for c in absent}))
     return [*figures.values(), out / "organisms-tables.md"]

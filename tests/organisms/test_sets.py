@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ..factories import write_organism
 
-SHIPPED = ("core-v1", "tune-v1", "tune-v2", "core-v2", "tune-small", "small-v2", "core-hub-v2")
+SHIPPED = ("tune-v2", "core-v2", "tune-small", "small-v2", "core-hub-v2")
 
 
 def entry(*organisms: str, **fields: Any) -> dict[str, Any]:
@@ -32,7 +32,18 @@ def write(folder: Path, **found: dict[str, Any]) -> Path:
 def test_the_shipped_sets_are_there_and_whole() -> None:
     assert tuple(sets.sets()) == SHIPPED
     assert {sets.HEADLINE, sets.TUNING} <= {name for name, each in sets.sets().items() if each.organisms}
-    assert sets.holding("taboo/gold-narrow") == ["core-v1"] and sets.holding("taboo/gold-narrow-s1") == ["tune-v1"]
+    assert sets.holding("taboo/leaf-held") == ["core-v2"] and sets.holding("taboo/moon-held-qwen2") == ["tune-v2"]
+
+
+@pytest.mark.parametrize("old", sets.RETIRED)
+def test_a_set_of_v1_is_answered_with_where_it_is(old: str) -> None:
+    answer = rf"{old} is a set of protocol v1.* at commit 0823e26; take {sets.RETIRED[old]}$"
+    for ask in (lambda: sets.members(old), lambda: expand([old])):
+        with pytest.raises(UsageError, match=answer):
+            ask()
+    for command in ("run -m random -o", "leaderboard show --set", "organisms list --set", "organisms verify"):
+        result = CliRunner().invoke(app, [*command.split(), old])
+        assert result.exit_code == 2 and "at commit 0823e26" in " ".join(result.output.split()), command
 
 
 def test_sets_of_version_2_hold_its_gates_and_every_family_is_tuned_on_once_and_tested_on_twice() -> None:

@@ -6,9 +6,11 @@ from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.zoo.comparison import NEWER
 from diffbench.harness.zoo.verify import verify
-from diffbench.organisms.card import read_base_card
+from diffbench.organisms.card import BaseCard, Card, read_base_card
+from diffbench.organisms.errors import PrerequisiteError
+from diffbench.organisms.families import find_spec, specs
 from diffbench.organisms.organism import truth_direction
-from diffbench.organisms.registry import ZOO, expand, load_card, load_organism, organism_names
+from diffbench.organisms.registry import ZOO, expand, load_card, load_organism, organism_names, unshipped
 from diffbench.organisms.world.bases import BASES
 
 NAMES = organism_names()
@@ -26,8 +28,19 @@ def pair_of(name: str) -> tuple[Pair, torch.Tensor]:
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_every_base_is_whole_and_of_its_recipe(base: str) -> None:
-    assert read_base_card(ZOO / "bases" / base).recipe == BASES[base].model_dump()
+def test_every_base_is_whole_or_a_card_and_of_its_recipe(base: str) -> None:
+    beside = {c.name: c for c in unshipped() if isinstance(c, BaseCard)}
+    assert (base in beside) != (ZOO / "bases" / base).is_dir()
+    card = beside[base] if base in beside else read_base_card(ZOO / "bases" / base)
+    assert card.recipe == BASES[base].model_dump()
+
+
+def test_what_has_no_weights_can_be_built_and_everything_a_family_declares_was_measured() -> None:
+    absent = [c.name for c in unshipped() if isinstance(c, Card)]
+    assert sorted((*NAMES, *absent)) == sorted(s.name for s in specs())
+    with pytest.raises(PrerequisiteError, match=f"^{absent[0]} is not in .*; `bench organisms build {absent[0]}` trains it$"):
+        load_organism(absent[0])
+    assert find_spec(absent[0]).name == absent[0] and absent[0] not in expand(["all"])
 
 
 def test_every_organism_is_whole_and_only_failed_ones_are_refused() -> None:

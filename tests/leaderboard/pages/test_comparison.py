@@ -21,7 +21,7 @@ def test_the_command_prints_verdicts_and_pairs_and_json_says_the_same(tmp_path: 
     command = ["leaderboard", "compare", str(tmp_path)]
     text, data, core, typo = (
         CliRunner().invoke(app, [*command, *more])
-        for more in ([], ["--json"], ["--set", "core-v1"], ["--score", "isolatoin"])
+        for more in ([], ["--json"], ["--set", "core-v2"], ["--score", "isolatoin"])
     )
     table = build_table(cells)
     assert text.exit_code == 0 and text.stdout.strip() == comparison_markdown(table).strip()
@@ -32,7 +32,7 @@ def test_the_command_prints_verdicts_and_pairs_and_json_says_the_same(tmp_path: 
     assert said == json.loads(json.dumps(comparison_data(table)))
     assert [p["higher"] for p in said["pairs"]] == ["a_b", "a_b", "d"] and "verdict" not in said["pairs"][0]
     assert [c["verdict"] for c in said["verdicts"]["lists"][0]["contrasts"]] == ["not resolved"] * 2
-    assert core.exit_code == 3 and "core-v1" in core.output
+    assert core.exit_code == 3 and "core-v2" in core.output
     assert typo.exit_code == 2 and "did you mean 'isolation'" in typo.output
 
 

@@ -38,7 +38,7 @@ def test_a_difference_has_the_interval_of_a_headline() -> None:
 
 
 def test_true_nulls_are_seldom_called_different() -> None:
-    """2,000 pairs of equal methods over families of core-v1's sizes."""
+    """2,000 pairs of equal methods over families of v1's sizes."""
     sizes = [2, 2, 6, 7, 6, 4, 4]
     names = [f"f{i}/o{j}-narrow" for i, n in enumerate(sizes) for j in range(n)]
     rng, found = np.random.default_rng(0), list[float]()

@@ -203,10 +203,10 @@ def test_cells_that_no_row_takes_are_refused_by_name_and_leave_no_file(tmp_path:
 
 def test_a_set_is_covered_whole_and_nothing_else(tmp_path: Path) -> None:
     runs = write_runs(tmp_path / "runs", ORGANISMS[:1])
-    missing = r"organism_set tune-v1: \d+ organisms are missing: .*bench run -m theirs -o tune-v1 --seed 0,1,2"
+    missing = r"organism_set tune-v2: \d+ organisms are missing: .*bench run -m theirs -o tune-v2 --seed 0,1,2"
     with pytest.raises(ValidationFailed, match=missing):
-        build([runs], CARD, tmp_path / "b", "tune-v1")
-    with pytest.raises(ValidationFailed, match="'nowhere' is no set that this diffbench has; choose one of core-v1"):
+        build([runs], CARD, tmp_path / "b", "tune-v2")
+    with pytest.raises(ValidationFailed, match="'nowhere' is no set that this diffbench has; choose one of tune-v2"):
         build([runs], CARD, tmp_path / "b", "nowhere")
 
 

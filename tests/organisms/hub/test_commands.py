@@ -36,7 +36,7 @@ def test_a_list_is_filtered_by_kind_role_and_set() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("list", "--tier", "hub", "--set", "core-v1"), "core-v1 holds no public organisms and --tier says hub"),
+        (("list", "--tier", "hub", "--set", "core-v2"), "core-v2 holds no public organisms and --tier says hub"),
         (("list", "--tier", "tiny", "--set", "core-hub-v2"), "core-hub-v2 holds public organisms and --tier says tiny"),
         (("list", "--tier", "hub", "--set", "core-v9"), "core-v9"),
         (("show", "core-hub-v2", "--behaviour"), "core-hub-v2 is a set; name one of it"),
