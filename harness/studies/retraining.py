@@ -15,11 +15,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ...organisms.card import Card, read_base_card, read_card
+from ...organisms.card import Card, read_base_card
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ...organisms.family import Family, Job, Spec
 from ...organisms.lora import LoraRecipe
-from ...organisms.registry import YAML, base_folder, family_and_spec, locate
+from ...organisms.registry import YAML, base_folder, family_and_spec, load_card, locate
 from ...organisms.world.facts import World
 from ..parallel import threads
 
@@ -55,7 +55,7 @@ class Origin:
             )
         root = locate(name)[1]
         for needed in family.needs(spec):
-            read_card(root / needed)
+            load_card(needed, root)
         return cls(family, spec, card, root)
 
     @property
