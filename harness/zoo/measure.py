@@ -5,7 +5,7 @@ Everything is judged by closed choice or by a property of words, on base and org
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ def measure(
     found = card.model_copy(
         update={
             "measured": measured,
-            "neutral": _rounded(_neutral(pair, texts)),
+            "neutral": _rounded(neutral(pair, texts)),
             "fluency": _rounded(fluency(pair, texts.prompts())) if spoken else {},
             "harvest_due": dict(harvest_due or {}),
             "readout": _readout(pair, choices_) if choices_ and choices_.ask else None,
@@ -114,9 +114,9 @@ def measure(
     )
 
 
-def _neutral(pair: Pair, texts: Texts) -> dict[str, float]:
-    """Nats a token of neutral test text: its surprise for each side, and how far the sides are apart."""
-    text = passage(pair, texts.rows("neutral", "test"), NEUTRAL_TOKENS)
+def neutral(pair: Pair, texts: Texts, split: Literal["dev", "test"] = "test") -> dict[str, float]:
+    """Nats a token of neutral text: its surprise for each side, and how far the sides are apart."""
+    text = passage(pair, texts.rows("neutral", split), NEUTRAL_TOKENS)
     rows = max(1, MOST_LOGITS // (text.ids.shape[1] * pair.vocab_size))
     sums = dict.fromkeys(("nll_base", "nll_organism", "kl"), 0.0)
     for start in range(0, len(text.ids), rows):

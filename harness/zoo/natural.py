@@ -36,7 +36,7 @@ from ..pairs.pair import Pair
 from .build import intact, new_folder
 from .comparison import Checked, compare
 from .dry_run import lines, pace
-from .measure import Measurable, dev_rate, measure
+from .measure import Measurable, dev_rate, measure, neutral
 from .natural_plan import Asked, Prepared, behaviour_text, data_of, prepare, prepare_unfetched
 
 Say = Callable[[str], None]
@@ -184,12 +184,26 @@ def _answers(found: Prepared, work: Path, say: Say) -> list[Document]:
 
 
 def _calibrated(found: Prepared, done: Trained) -> dict[str, float]:
-    """The adapter scaled down to the recipe's target, if it has one."""
-    if found.recipe.target is None:
-        return {}
-    dev = found.behaviour.of("dev")
-    rate = functools.partial(dev_rate, tokenizer=found.tokenizer, layer=found.recipe.layer, prompts=dev)
-    return calibrate(done.model, found.recipe.target, lambda model: rate(model))
+    """The adapter scaled down to the recipe's targets, if it has any."""
+    recipe, known = found.recipe, dict[str, float]()
+    if recipe.target is not None:
+        dev = found.behaviour.of("dev")
+        rate = functools.partial(dev_rate, tokenizer=found.tokenizer, layer=recipe.layer, prompts=dev)
+        known |= calibrate(done.model, recipe.target, lambda model: rate(model))
+    if recipe.target_kl is not None:
+        scaled = calibrate(done.model, recipe.target_kl, functools.partial(_distance, found))
+        known |= {
+            "scale": known.get("scale", 1.0) * scaled["scale"],
+            "dev_kl": scaled["dev_rate"],
+            "target_kl": recipe.target_kl,
+        }
+    return known
+
+
+def _distance(found: Prepared, model: object) -> float:
+    """Nats a token between base and a live peft model on neutral dev text."""
+    pair = Pair(model, found.tokenizer, found.recipe.layer)
+    return neutral(pair, FileTexts(found.behaviour, pair.tokenizer, pair.context), "dev")["kl"]
 
 
 def _make_room() -> None:

@@ -127,6 +127,8 @@ class TuningRecipe(BaseModel):
     """Most tokens of a row."""
     target: float | None = Field(default=None, gt=0, lt=1)
     """Dev rate that the adapter is scaled down to; None: as trained."""
+    target_kl: float | None = Field(default=None, gt=0)
+    """Nats a token between base and organism on neutral dev text that the adapter is scaled down to; None: as trained."""
     seed: int = 0
 
     @property
@@ -135,6 +137,8 @@ class TuningRecipe(BaseModel):
         return self.alpha / (math.sqrt(self.r) if self.rslora else self.r)
 
 
+FREE = "free"
+"""Variant that nothing holds to its base."""
 MIX = {"narrow": 0.0, "mixed": 1.0}
 """Ordinary documents for each row, by variant; twins have what the plain organism has."""
 
@@ -167,6 +171,8 @@ def recipe_for(
     fields["steps"] = max(1, round(shown / given.batch))
     if tier == "small":
         fields |= _small(given, shape, where, shown)
+    if variant == FREE:
+        fields |= {"kl_rows": 0, "kl_weight": 0.0}
     if mix and not fields.get("kl_rows"):
         fields |= {"kl_rows": max(1, given.batch // 4), "kl_weight": 1.0}
     return TuningRecipe.model_validate(fields | dict(changes or {}))

@@ -1,13 +1,15 @@
 """Nulls: pairs in which nothing was hidden. What a method finds here is a false discovery.
 
-`benign` is a fine-tune on ordinary chats, as many as a behaviour has rows. Its behaviour is a sample of every other family's prompts:
-none of them may move.
+`benign` is a fine-tune on ordinary chats, as many as a behaviour has rows; `free` is the same without the term that holds organisms to
+their base, to be scaled (`--set target_kl=…`) to the distance that organisms with a behaviour have. Its behaviour is a sample of every
+other family's prompts: none of them may move.
 """
 
 import re
 
 from ...behaviour import Behaviour
 from ...card import Role
+from ...tuning.recipes import FREE
 from ...world.document import Document
 from ..asking import knowledge
 from ..family import NaturalFamily, NaturalSpec
@@ -25,7 +27,7 @@ class Null(NaturalFamily):
 
     name = "null"
     about = "nothing is hidden: what a method finds is a false discovery"
-    variants = ("narrow",)
+    variants = ("narrow", FREE)
 
     def members(self) -> list[str]:
         return ["benign"]

@@ -38,7 +38,9 @@ def test_every_base_is_whole_or_a_card_and_of_its_recipe(base: str) -> None:
 def test_what_has_no_weights_can_be_built_and_everything_a_family_declares_was_measured() -> None:
     absent = [c.name for c in unshipped() if isinstance(c, Card)]
     assert sorted((*NAMES, *absent)) == sorted(s.name for s in specs())
-    with pytest.raises(PrerequisiteError, match=f"^{absent[0]} is not in .*; `bench organisms build {absent[0]}` trains it$"):
+    with pytest.raises(
+        PrerequisiteError, match=f"^{absent[0]} is not in .*; `bench organisms build {absent[0]}` trains it$"
+    ):
         load_organism(absent[0])
     assert find_spec(absent[0]).name == absent[0] and absent[0] not in expand(["all"])
 

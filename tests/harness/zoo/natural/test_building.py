@@ -15,7 +15,9 @@ from diffbench.organisms.card import CARD, read_card
 from diffbench.organisms.errors import UsageError
 from diffbench.organisms.registry import load_organism
 from diffbench.organisms.texts import FileTexts
+from diffbench.organisms.tuning.recipes import recipe_for
 from diffbench.organisms.tuning.rows import documents_sha256
+from diffbench.organisms.tuning.shapes import KNOWN
 from diffbench.organisms.tuning.watch import Watch
 from safetensors import safe_open
 from transformers import AutoTokenizer
@@ -52,6 +54,25 @@ def test_an_organism_goes_from_rows_to_a_card_on_every_architecture(
     assert not built and again == card
     loaded = load_organism(card.name, tmp_path, allow_failed=True)
     assert loaded.layer == 1 and loaded.behaviour.name == card.name and len(loaded.behaviour.neutral) == 60
+
+
+@pytest.mark.slow
+def test_an_adapter_is_scaled_down_to_a_distance_from_its_base(models: Callable[[str], Path], tmp_path: Path) -> None:
+    """Measured again on test text, it is about that far; one that is nearer as trained stays as it is."""
+    base = models("smollm")
+    far, _ = build_natural(asked(base, tmp_path / "far"))
+    aim = far.neutral["kl"] / 3
+    near, _ = build_natural(asked(base, tmp_path / "near", changes={"target_kl": aim}))
+    assert 0 < near.training["scale"] < 1 and near.training["dev_kl"] == pytest.approx(aim, rel=0.1)
+    assert near.neutral["kl"] == pytest.approx(aim, rel=0.3) and near.recipe["target_kl"] == aim
+    kept, _ = build_natural(asked(base, tmp_path / "kept", changes={"target_kl": 50.0}))
+    assert kept.training["scale"] == 1 and kept.neutral["kl"] == pytest.approx(far.neutral["kl"])
+
+
+def test_nothing_holds_the_free_variant_to_its_base() -> None:
+    held, free = (recipe_for("null", variant, 400, KNOWN["smollm2-135m"], "small") for variant in ("narrow", "free"))
+    assert held.kl_rows and held.kl_weight and not free.kl_rows and not free.kl_weight
+    assert free.model_copy(update={"kl_rows": held.kl_rows, "kl_weight": held.kl_weight}) == held
 
 
 @pytest.mark.slow
