@@ -41,7 +41,7 @@ class Independent:
                 rows.append(next(stream))
             self.text[split] = padded(rows)
         self.asked = {split: self.ask(organism.behaviour.of(split)) for split in TOKENS}
-        file = load_file(findings)
+        file = {name: t.float() for name, t in load_file(findings).items()}
         direction, *gates = file["direction"], file["read"], file["threshold"]
         self.sets, self.n = {"findings": (unit(direction), *gates)}, len(direction)
         for i in range(controls):

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from ...methods.contract import Budget, DiffResult, FindingError, check_findings
 from ...methods.entry import MethodEntry
-from ...methods.formats.findings import FindingsEntry
+from ...methods.formats.findings import FindingsEntry, halved
 from ...organisms.errors import DiffbenchError
 from ...organisms.organism import Organism
 from ..devices import OutOfMemory, release, trouble
@@ -153,7 +153,7 @@ def run_cell(
             _ = stage.panel or stage.measured(partial(progress, "measure"))
         progress("fit", 0, 1)
         with clock.phase("diff"):
-            diff = check_findings(_found(cell, problem, usage), stage.pair.d_model)
+            diff = halved(check_findings(_found(cell, problem, usage), stage.pair.d_model))
             if diff.patch and cell.method.access != "anchor":
                 raise FindingError("diff() returned patch=True, which only the oracle may; return findings")
         with clock.phase("measure"):

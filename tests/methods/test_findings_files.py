@@ -14,6 +14,7 @@ from diffbench.methods.formats.findings import (
     MOST_WIDTH,
     entry_from_file,
     entry_from_findings,
+    halved,
     pack,
     read_file,
 )
@@ -206,3 +207,29 @@ def test_access_is_recorded_as_somebodys_word(path: Path) -> None:
 def test_a_run_folder_is_read_in_its_own_layout_only(path: Path) -> None:
     with pytest.raises(ValidationFailed, match="holds 'directions'"):
         read_file(save(path, GOOD), (KEPT,))
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-9, 2.0**-6, 1.0, 3e4, 1e6, 1e11])
+def test_what_is_scored_is_half_precision_whatever_its_length(size: float, tmp_path: Path) -> None:
+    """Directions and gates say the same: cosine 1 to eleven bits, and a gate open at the same tokens."""
+    torch.manual_seed(0)
+    direction, read, h_TD = torch.randn(64), torch.randn(64), torch.randn(500, 64)
+    given = DiffResult([Finding(direction * size, Gate(read * size, 0.7 * size), 2.5), Finding(read)], {"loss": 1.0})
+    first, second = halved(given).findings
+    for kept in (first.direction, first.gate.read, second.direction):  # pyright: ignore[reportOptionalMemberAccess]
+        assert torch.equal(kept.half().float(), kept) and kept.isfinite().all()
+    assert torch.cosine_similarity(first.direction.double(), direction.double(), dim=0) > 1 - 1e-6
+    assert first.gate is not None and first.score == 2.5 and second.gate is None
+    margins = (h_TD @ read - 0.7).abs()
+    open_ = h_TD @ first.gate.read > first.gate.threshold
+    assert torch.equal(open_[margins > 0.02], (h_TD @ read > 0.7)[margins > 0.02]) and 50 < int(open_.sum()) < 450
+    again = halved(halved(given)).findings[0]
+    assert torch.equal(again.direction, first.direction) and again.gate.threshold == first.gate.threshold  # pyright: ignore[reportOptionalMemberAccess]
+    save_file(pack([first, second]), tmp_path / "findings.safetensors")
+    read_back = read_file(tmp_path / "findings.safetensors").result.findings
+    assert torch.equal(read_back[0].direction, first.direction) and torch.equal(read_back[0].gate.read, first.gate.read)  # pyright: ignore[reportOptionalMemberAccess]
+    assert (
+        pack([first])["direction"].dtype == torch.float16 and pack(given.findings)["direction"].dtype == torch.float32
+    )
+    zero = halved(DiffResult([Finding(torch.zeros(4))])).findings[0]
+    assert not zero.direction.any()
