@@ -1,14 +1,14 @@
 """`python -m benchmarks.claims RECORDS`: what the seed papers claim, against records of the headline set; the table of docs/claims.md.
 
-Each claim has one number with a 95 % interval and a rule that was written before any number was seen. A comparison of methods stands on
-the organisms on which all of its methods have a score, and on the seeds that are there.
+Each claim has a rule that was written before any number was seen. Those that compare methods are contrasts of the board
+(`leaderboard/statistics/contrasts.py`) and have its verdicts; the others have rules of their own, here.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -16,10 +16,11 @@ from diffbench.harness.files import atomic_write_text
 from diffbench.harness.records.identity import PROTOCOL_VERSION
 from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.build import settled
-from diffbench.leaderboard.statistics.compare import holm
+from diffbench.leaderboard.pages.verdicts import contrast_text
+from diffbench.leaderboard.statistics.contrasts import ALIKE, CLAIMS, Replication, answered, replication
 from diffbench.leaderboard.statistics.grid import LABELLED
 from diffbench.leaderboard.statistics.labels import as_published
-from diffbench.leaderboard.statistics.rows import ALPHA, Pair, Table, count
+from diffbench.leaderboard.statistics.rows import ALPHA, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.errors import PrerequisiteError
 from diffbench.organisms.sets import HEADLINE, members
@@ -28,14 +29,8 @@ from scipy import stats
 from .results import usable, whole
 from .table import insert
 
-Verdict = Literal["replicates", "does not replicate", "unresolved"]
-DELTA, DSF, BATCH_TOPK, L1 = map(as_published, ("delta", "dsf", "batch_topk", "l1"))
+DELTA, BATCH_TOPK, L1 = map(as_published, ("delta", "batch_topk", "l1"))
 """Rows of the methods with the settings of their papers: a claim is tested as it was made."""
-SAES = ("sae_ft", "sae_base", "sae_diff", "sae_pair", "sae_stagewise")
-ALIKE = 0.1
-"""Two methods are alike if the whole interval of their difference lies within this."""
-FOUND = 0.1
-"""Isolation above which a method has found causal latents on an organism (lower end of the interval)."""
 IDENTICAL = "null/base-identical"
 
 
@@ -46,10 +41,7 @@ class Claim:
     says: str
     source: str
     numbers: str
-    verdict: Verdict
-    """For organisms like these, where methods are compared."""
-    here: Verdict | None = None
-    """On this very set of organisms; None where the rule has nothing to do with comparing methods, or seeds are too few."""
+    verdict: Replication
 
 
 def main(
@@ -72,9 +64,7 @@ def main(
             f"run `bench run -m all,published -o {HEADLINE} --seed 0,1,2`, and name the folder"
         )
     claims = [
-        better_than_saes(results),
-        like_adl(results),
-        more_often(results),
+        *compared(even, core),
         misattributes(json.loads(recovery.read_text())),
         flagged(even),
         no_tail(even),
@@ -101,88 +91,22 @@ def measured(ablation: Path) -> dict[str, Any]:
 
 def markdown(claims: Sequence[Claim]) -> str:
     """One row a claim."""
-    lines = ["| claim | source | measured | on the embedded tier | on this set |", "|---|---|---|---|---|"]
-    rows = (f"| {c.says} | {c.source} | {c.numbers} | **{c.verdict}** | {c.here or '–'} |" for c in claims)
+    lines = ["| claim | source | measured | on the embedded tier |", "|---|---|---|---|"]
+    rows = (f"| {c.says} | {c.source} | {c.numbers} | **{c.verdict}** |" for c in claims)
     return "\n".join([*lines, *rows, "", ""])
 
 
-def better_than_saes(results: Sequence[Result]) -> Claim:
-    """Delta against each SAE baseline, Holm-corrected over these."""
-    table = compared(results, (DELTA, *SAES))
-    said, verdict = _against_saes(table.pairs)
-    said_here, here = _against_saes(table.here) if table.here else ("", None)
-    return Claim(
-        "Delta finds more of what causes the behaviour than SAE baselines",
-        "Delta-Crosscoder, arXiv 2603.04426",
-        f"isolation of {DELTA} minus: {said}{said_here and f'. On this set: {said_here}'} ({basis(table)})",
-        verdict,
-        here,
-    )
-
-
-def _against_saes(pairs: Sequence[Pair]) -> tuple[str, Verdict]:
-    """Numbers and verdict."""
-    own = [pair_of(pairs, DELTA, s) for s in SAES]
-    rows = list(zip(SAES, own, map(float, holm([pair.p for pair in own])), strict=True))
-    said = "; ".join(f"{s} {difference(pair, DELTA, p)}" for s, pair, p in rows)
-    ahead = [pair.better == DELTA for _, pair, p in rows if p < ALPHA]
-    return said, ruled(len(ahead) == len(rows) and all(ahead), not all(ahead))
-
-
-def like_adl(results: Sequence[Result]) -> Claim:
-    """Equivalence within `ALIKE`."""
-    table = compared(results, (DELTA, "adl"))
-    pair = pair_of(table.pairs, DELTA, "adl")
-    here = pair_of(table.here, DELTA, "adl") if table.here else None
-    said = f". On this set: {difference(here, DELTA, here.p)}" if here else ""
-    return Claim(
-        "Delta matches the activation-difference lens",
-        "Delta-Crosscoder, arXiv 2603.04426",
-        f"isolation of {DELTA} minus adl {difference(pair, DELTA, pair.p)}{said} ({basis(table)}); alike: whole interval within ±{ALIKE}",
-        alike(pair),
-        alike(here) if here else None,
-    )
-
-
-def alike(pair: Pair) -> Verdict:
-    """Replicates if the interval lies within ±`ALIKE`, does not if the two are separated."""
-    _, low, high = pair.difference
-    within = low is not None and high is not None and max(abs(low), abs(high)) <= ALIKE
-    return ruled(within, pair.p < ALPHA)
-
-
-def more_often(results: Sequence[Result]) -> Claim:
-    """On how many organisms each crosscoder has an isolation whose interval lies above `FOUND`."""
-    methods = (DELTA, DSF, BATCH_TOPK)
-    table = compared(results, methods)
-    counted = table.counted["isolation"]
-    found = {
-        m: {
-            r.organism
-            for r in table.cells
-            if r.method == m and r.organism in counted and (r.scores["isolation"].low or 0) > FOUND
-        }
-        for m in methods
-    }
-    n = len(counted)
-    p = [
-        float(stats.binomtest(len(found[DELTA] - found[m]), len(found[DELTA] ^ found[m]) or 1).pvalue)
-        for m in methods[1:]
-    ]
-    wins = [len(found[DELTA]) > len(found[m]) for m in methods[1:]]
-    clear = [x < 0.05 / 2 for x in p]
-    verdict = ruled(
-        all(w and c for w, c in zip(wins, clear, strict=True)),
-        any(not w and c for w, c in zip(wins, clear, strict=True)),
-    )
-    said = ", ".join(f"{m} {len(found[m])} of {n}" for m in methods)
-    tests = ", ".join(f"{m} p {x:.2g}" for m, x in zip(methods[1:], p, strict=True))
-    return Claim(
-        "Delta finds causal latents on more organisms than DSF and BatchTopK (10, 6 and 4 of 10)",
-        "Delta-Crosscoder, arXiv 2603.04426",
-        f"isolation above {FOUND} with its whole interval: {said}; sign test against {DELTA}: {tests} ({basis(table)})",
-        verdict,
-    )
+def compared(results: Sequence[Result], organisms: Sequence[str]) -> list[Claim]:
+    """The claims that compare methods: the board's contrasts and verdicts, on organisms that all seeds of a method are on."""
+    asked = {m for claim in CLAIMS for c in claim.contrasts for m in (c.method, c.against)}
+    of = [r for r in results if r.identity.row in asked or r.identity.method == LABELLED]
+    table = build_table(of, organisms, settled=settled(of))
+    left, found = iter(answered(table)["claims"]), list[Claim]()
+    for claim in CLAIMS:
+        outcomes = [next(left) for _ in claim.contrasts]
+        said = "; ".join(f"{contrast_text(o.contrast, named=True)}: {o.said}" for o in outcomes)
+        found.append(Claim(claim.says, claim.source, f"{said} ({basis(table)})", replication(claim, outcomes)))
+    return found
 
 
 def misattributes(record: dict[str, Any]) -> Claim:
@@ -241,7 +165,7 @@ def flagged(results: Sequence[Result]) -> Claim:
     return _flagged(f"{said} (Fisher p {p:.2g}; latents treated as independent)", ruled(p < ALPHA and more, p < ALPHA))
 
 
-def _flagged(numbers: str, verdict: Verdict) -> Claim:
+def _flagged(numbers: str, verdict: Replication) -> Claim:
     says = "Latent Scaling flags the artefacts (Complete Shrinkage), more of L1's than of BatchTopK's"
     return Claim(says, "Minder et al. 2025, arXiv 2504.02922", numbers, verdict)
 
@@ -291,42 +215,9 @@ def no_data(record: dict[str, Any]) -> Claim:
     )
 
 
-def ruled(replicates: bool, fails: bool) -> Verdict:
+def ruled(replicates: bool, fails: bool) -> Replication:
     """The verdict of two rules, of which the first that holds decides."""
     return "replicates" if replicates else "does not replicate" if fails else "unresolved"
-
-
-def compared(results: Sequence[Result], methods: Sequence[str]) -> Table:
-    """The table of some methods on the organisms on which each of them has a score, by the seeds that a method has on all of these.
-
-    What labels were tried on says which of these count.
-
-    Raises:
-        PrerequisiteError: one of the methods has no score.
-    """
-    on = {m: {r.identity.organism for r in results if r.identity.row == m and r.samples} for m in methods}
-    if absent := [m for m, organisms in on.items() if not organisms]:
-        raise PrerequisiteError(
-            f"a claim asks about {', '.join(absent)}, and no record is of that: run `bench run -m {','.join(absent)} -o {HEADLINE} "
-            "--seed 0,1,2`, and name the folder"
-        )
-    names = sorted(set.intersection(*on.values()))
-    of = [r for r in results if r.identity.row in methods]
-    labelled = [r for r in results if r.identity.method == LABELLED and r.identity.organism in names]
-    return build_table([*whole(of, names), *labelled], names, settled=settled(of))
-
-
-def pair_of(pairs: Sequence[Pair], a: str, b: str) -> Pair:
-    """The comparison of two methods."""
-    return next(p for p in pairs if {p.better, p.worse} == {a, b})
-
-
-def difference(pair: Pair, of: str, p: float) -> str:
-    """Signed difference of `of` minus the other, with its interval and a p."""
-    value, low, high = (x or 0.0 for x in pair.difference)
-    if pair.better != of:
-        value, low, high = -value, -high, -low
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}], p {p:.2g}"
 
 
 def basis(table: Table) -> str:

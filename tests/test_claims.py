@@ -11,15 +11,22 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
 from diffbench.harness.records.result import Result
+from diffbench.leaderboard.pages.verdicts import replications
+from diffbench.leaderboard.statistics.contrasts import answered
+from diffbench.leaderboard.statistics.labels import as_published
+from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.methods.catalogue import AS_PUBLISHED, PUBLISHED
 from diffbench.organisms.errors import PrerequisiteError
 
 from benchmarks import claims
-from benchmarks.claims import BATCH_TOPK, DELTA, DSF, L1
+from benchmarks.claims import BATCH_TOPK, DELTA, L1
 
 from .factories import make_result, write_result
 
-FAMILIES = ("taboo", "backdoor", "subliminal", "false_facts", "planted", "alignment_faking")
+FAMILIES = [f"family{i}" for i in range(12)]
+"""Eight contrasts in a list need nine families before any can be resolved."""
+DSF = as_published("dsf")
+SAES = ("sae_ft", "sae_base", "sae_diff", "sae_pair", "sae_stagewise")
 
 
 @pytest.fixture(autouse=True)
@@ -39,48 +46,33 @@ def cells(quality: dict[str, float], seeds: int = 2) -> list[Result]:
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "verdict"),
-    [(0.8, 0.1, "replicates"), (0.1, 0.8, "does not replicate"), (0.4, 0.4, "unresolved")],
-)
-def test_delta_against_saes(own: float, others: float, verdict: str) -> None:
-    claim = claims.better_than_saes(cells({DELTA: own, **dict.fromkeys(claims.SAES, others)}))
-    assert claim.verdict == claim.here == verdict and "12 organisms, 2 seed(s)" in claim.numbers
-    assert ("+0.7" in claim.numbers) == (own > 0.5) and ("-0.7" in claim.numbers) == (own < 0.3)
-
-
-@pytest.mark.parametrize(
-    ("adl", "verdict"), [(0.5, "replicates"), (0.1, "does not replicate"), (0.9, "does not replicate")]
-)
-def test_delta_like_adl(adl: float, verdict: str) -> None:
-    claim = claims.like_adl(cells({DELTA: 0.5, "adl": adl}))
-    assert claim.verdict == claim.here == verdict and "On this set: " in claim.numbers
-    assert claims.like_adl(cells({DELTA: 0.5, "adl": adl}, seeds=1)).here is None
-
-
-def test_a_partial_matrix_is_compared_on_what_all_have() -> None:
-    results = cells({DELTA: 0.5, "adl": 0.5})
-    partial = [
-        r
-        for r in results
-        if not (r.identity.method == "adl" and (r.identity.organism == "taboo/a" or r.identity.seeds["method"]))
-        and not (r.identity.row == DELTA and r.identity.organism == "taboo/b" and r.identity.seeds["method"])
-    ]
-    table = claims.compared(partial, (DELTA, "adl"))
-    assert len(table.organisms) == 11 and {r.standing for r in table.overall} == {"ranked"}
-    assert claims.basis(table) == "11 organisms, 1 seed(s) a method"
-
-
-@pytest.mark.parametrize(
-    ("quality", "verdict"),
+    ("quality", "verdicts"),
     [
-        ({DELTA: 0.8, DSF: 0.0, BATCH_TOPK: 0.0}, "replicates"),
-        ({DELTA: 0.0, DSF: 0.8, BATCH_TOPK: 0.0}, "does not replicate"),
-        ({DELTA: 0.8, DSF: 0.8, BATCH_TOPK: 0.0}, "unresolved"),
+        ({DELTA: 0.8, DSF: 0.0, BATCH_TOPK: 0.0, "adl": 0.8, "saes": 0.1}, ["replicates", "replicates", "replicates"]),
+        ({DELTA: 0.1, DSF: 0.8, BATCH_TOPK: 0.8, "adl": 0.8, "saes": 0.8}, ["does not replicate"] * 3),
+        ({DELTA: 0.4, DSF: 0.4, BATCH_TOPK: 0.4, "adl": 0.4, "saes": 0.4}, ["unresolved", "replicates", "unresolved"]),
     ],
 )
-def test_on_more_organisms(quality: dict[str, float], verdict: str) -> None:
-    claim = claims.more_often(cells(quality))
-    assert claim.verdict == verdict and claim.numbers.count("12 of 12") == sum(q > 0.5 for q in quality.values())
+def test_claims_that_compare_methods_have_the_verdicts_of_the_board(
+    quality: dict[str, float], verdicts: list[str]
+) -> None:
+    every = {m: q for m, q in quality.items() if m != "saes"} | dict.fromkeys(SAES, quality["saes"])
+    results = cells(every)
+    found = claims.compared(results, sorted({r.identity.organism for r in results}))
+    assert [c.verdict for c in found] == verdicts
+    board = build_table(results)
+    assert [v for _, v in replications(answered(board)["claims"])] == verdicts
+    assert all("24 organisms, 2 seed(s) a method" in c.numbers for c in found)
+    assert "delta@published against sae_ft: " in found[0].numbers and found[2].numbers.count(", share found: ") == 2
+    sign = {"replicates": "+0.7", "does not replicate": "-0.7"}
+    assert found[0].verdict == "unresolved" or sign[found[0].verdict] in found[0].numbers
+
+
+def test_a_claim_of_methods_that_were_not_run_is_unresolved() -> None:
+    results = cells({DELTA: 0.8, "adl": 0.8}, seeds=1)
+    found = claims.compared(results, sorted({r.identity.organism for r in results}))
+    assert [c.verdict for c in found] == ["unresolved", "replicates", "unresolved"]
+    assert "not run: no organism has a score of both" in found[0].numbers
 
 
 @pytest.mark.parametrize(

@@ -208,15 +208,15 @@ def _draw(axes: Axes, rows: dict[str, list[Dot]]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def tables(cards: Sequence[Card], bases: Sequence[BaseCard], unshipped: Collection[str] = ()) -> str:
+def tables(cards: Sequence[Card], bases: Sequence[BaseCard], absent: Collection[str] = ()) -> str:
     """All tables as a markdown fragment; a table without rows is left out.
 
     Args:
-        unshipped: names of organisms that come without their weights.
+        absent: names of organisms that come without their weights.
     """
     by_family = {f: [c for c in cards if c.family == f] for f in {c.family for c in cards}}
     parts = (
-        _organisms(cards, unshipped),
+        _organisms(cards, absent),
         _elsewhere(cards),
         _advice(groups(by_family.get("emergent_misalignment", []))),
         _contrasts(cards),
@@ -241,15 +241,15 @@ def _text(e: Estimate | Spread | None) -> str:
     return f"{e.value:z.3f}" + (f" [{e.low:z.3f}, {e.high:z.3f}]" if e.low is not None and e.high is not None else "")
 
 
-def _organisms(cards: Sequence[Card], unshipped: Collection[str]) -> str:
+def _organisms(cards: Sequence[Card], absent: Collection[str]) -> str:
     def row(c: Card) -> list[str]:
         m = c.measured["behaviour_test"]
         rates = [f"{m.base.value:.3f} → {m.organism.value:.3f}", _text(m.change)]
-        mark = " †" if c.name in unshipped else ""
+        mark = " †" if c.name in absent else ""
         return [c.name + mark, c.base, c.role, *rates, c.status, "; ".join(c.failures) or "–"]
 
     note = "Rate of base (b0) and organism (b1) on held-out test prompts; 95 % bootstrap interval over prompts."
-    if any(c.name in unshipped for c in cards):
+    if any(c.name in absent for c in cards):
         note += " † comes without its weights: `bench organisms build NAME` trains it."
     heads = "organism | base | role | b0 → b1 | b1 − b0 | status | failed gates"
     return _table("Organisms", note, heads, [row(c) for c in cards])
