@@ -16,8 +16,8 @@ from diffbench.harness.files import atomic_write_text
 from diffbench.harness.records.identity import PROTOCOL_VERSION
 from diffbench.harness.records.result import Result
 from diffbench.leaderboard.board.build import settled
-from diffbench.leaderboard.pages.verdicts import contrast_text
-from diffbench.leaderboard.statistics.contrasts import ALIKE, CLAIMS, Replication, answered, replication
+from diffbench.leaderboard.pages.verdicts import contrast_text, replications
+from diffbench.leaderboard.statistics.contrasts import ALIKE, CLAIMS, Replication, answered
 from diffbench.leaderboard.statistics.grid import LABELLED
 from diffbench.leaderboard.statistics.labels import as_published
 from diffbench.leaderboard.statistics.rows import ALPHA, Table, count
@@ -97,15 +97,24 @@ def markdown(claims: Sequence[Claim]) -> str:
 
 
 def compared(results: Sequence[Result], organisms: Sequence[str]) -> list[Claim]:
-    """The claims that compare methods: the board's contrasts and verdicts, on organisms that all seeds of a method are on."""
+    """The claims that compare methods: the board's contrasts and verdicts, on organisms that all seeds of a method are on.
+
+    Raises:
+        PrerequisiteError: one of the methods has no score there.
+    """
     asked = {m for claim in CLAIMS for c in claim.contrasts for m in (c.method, c.against)}
     of = [r for r in results if r.identity.row in asked or r.identity.method == LABELLED]
     table = build_table(of, organisms, settled=settled(of))
-    left, found = iter(answered(table)["claims"]), list[Claim]()
-    for claim in CLAIMS:
-        outcomes = [next(left) for _ in claim.contrasts]
-        said = "; ".join(f"{contrast_text(o.contrast, named=True)}: {o.said}" for o in outcomes)
-        found.append(Claim(claim.says, claim.source, f"{said} ({basis(table)})", replication(claim, outcomes)))
+    outcomes, found = answered(table)["claims"], list[Claim]()
+    if any(o.verdict == "not run" for o in outcomes):
+        missing = sorted(asked - {r.identity.row for r in of if r.samples}) or sorted(asked)
+        raise PrerequisiteError(
+            f"a claim asks about {', '.join(missing)}, and no record is of that on every organism of {HEADLINE}: run "
+            f"`bench run -m {','.join(missing)} -o {HEADLINE} --seed 0,1,2`, and name the folder"
+        )
+    for claim, own, verdict in replications(outcomes):
+        said = "; ".join(f"{contrast_text(o.contrast, named=True)}: {o.said}" for o in own)
+        found.append(Claim(claim.says, claim.source, f"{said} ({basis(table)})", verdict))
     return found
 
 

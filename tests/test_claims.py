@@ -61,18 +61,18 @@ def test_claims_that_compare_methods_have_the_verdicts_of_the_board(
     found = claims.compared(results, sorted({r.identity.organism for r in results}))
     assert [c.verdict for c in found] == verdicts
     board = build_table(results)
-    assert [v for _, v in replications(answered(board)["claims"])] == verdicts
+    assert [v for *_, v in replications(answered(board)["claims"])] == verdicts
     assert all("24 organisms, 2 seed(s) a method" in c.numbers for c in found)
     assert "delta@published against sae_ft: " in found[0].numbers and found[2].numbers.count(", share found: ") == 2
     sign = {"replicates": "+0.7", "does not replicate": "-0.7"}
     assert found[0].verdict == "unresolved" or sign[found[0].verdict] in found[0].numbers
 
 
-def test_a_claim_of_methods_that_were_not_run_is_unresolved() -> None:
+def test_a_claim_of_methods_that_were_not_run_is_refused() -> None:
     results = cells({DELTA: 0.8, "adl": 0.8}, seeds=1)
-    found = claims.compared(results, sorted({r.identity.organism for r in results}))
-    assert [c.verdict for c in found] == ["unresolved", "replicates", "unresolved"]
-    assert "not run: no organism has a score of both" in found[0].numbers
+    asked = r"asks about batch_topk@published, dsf@published, sae_base, .*: run `bench run -m batch_topk@published,dsf@published,sae_base,"
+    with pytest.raises(PrerequisiteError, match=asked):
+        claims.compared(results, sorted({r.identity.organism for r in results}))
 
 
 @pytest.mark.parametrize(

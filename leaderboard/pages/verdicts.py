@@ -111,11 +111,12 @@ def contrast_text(contrast: Contrast, named: bool) -> str:
     return f"{contrast.method} against {contrast.against}" + (", share found" if contrast.score == FOUND else "")
 
 
-def replications(outcomes: Sequence[Outcome]) -> Iterator[tuple[Claim, Replication]]:
-    """The verdict on each claim, from the outcomes of the contrasts of all in their order."""
+def replications(outcomes: Sequence[Outcome]) -> Iterator[tuple[Claim, list[Outcome], Replication]]:
+    """Each claim, the outcomes of its contrasts and the verdict, from the outcomes of the contrasts of all in their order."""
     left = iter(outcomes)
     for claim in CLAIMS:
-        yield claim, replication(claim, [next(left) for _ in claim.contrasts])
+        own = [next(left) for _ in claim.contrasts]
+        yield claim, own, replication(claim, own)
 
 
 def verdicts_data(table: Table) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _counts(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _claims(outcomes: Sequence[Outcome]) -> list[str]:
-    said = [f"{claim.says} ({claim.source}): {verdict}." for claim, verdict in replications(outcomes)]
+    said = [f"{claim.says} ({claim.source}): {verdict}." for claim, _, verdict in replications(outcomes)]
     return [*said, f"Found: isolation above {number(CAUSAL, 1)} with its whole interval."]
 
 
