@@ -152,22 +152,10 @@ def train_lora(
     return done
 
 
-def calibrate(
-    model: Any,
-    target: float,
-    expression: Callable[[Any], float],
-    halvings: int = 8,
-    names: tuple[str, str] = ("dev_rate", "target"),
-) -> dict[str, float]:
-    """Scale the trained adapter down to the strength at which `expression`, usually the dev rate, is `target`, found by bisection.
+def calibrate(model: Any, target: float, expression: Callable[[Any], float], halvings: int = 8) -> dict[str, float]:
+    """Scale the trained adapter down to the strength at which the dev rate is `target`, found by bisection.
 
     An adapter that does not reach the target is left as it is.
-
-    Args:
-        names: what to call the value that was reached, and the target.
-
-    Returns:
-        `scale`, a share of the strength as trained, and these two.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -183,7 +171,7 @@ def calibrate(
             middle = (low + high) / 2
             low, high = (low, middle) if rate(middle) > target else (middle, high)
         reached = rate(high)
-    return {"scale": high, names[0]: round(reached, 5), names[1]: target}
+    return {"scale": high, "dev_rate": round(reached, 5), "target": target}
 
 
 def shrink(folder: Path) -> None:

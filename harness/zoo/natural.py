@@ -191,9 +191,12 @@ def _calibrated(found: Prepared, done: Trained) -> dict[str, float]:
         rate = functools.partial(dev_rate, tokenizer=found.tokenizer, layer=recipe.layer, prompts=dev)
         known |= calibrate(done.model, recipe.target, lambda model: rate(model))
     if recipe.target_kl is not None:
-        before, far = known.get("scale", 1.0), functools.partial(_distance, found)
-        known |= calibrate(done.model, recipe.target_kl, far, names=("dev_kl", "target_kl"))
-        known["scale"] *= before
+        scaled = calibrate(done.model, recipe.target_kl, functools.partial(_distance, found))
+        known |= {
+            "scale": known.get("scale", 1.0) * scaled["scale"],
+            "dev_kl": scaled["dev_rate"],
+            "target_kl": recipe.target_kl,
+        }
     return known
 
 
