@@ -17,7 +17,7 @@ test: $(STAMP) lint
 test-all: $(STAMP) lint
 	$(PYTEST)
 
-# A small table: every built-in method on both variants of a taboo organism, three seeds (the README's is of four families: benchmarks.results).
+# A small table: every built-in method on both variants of a taboo organism, three seeds (the README's is of core-v2: benchmarks.results).
 table: $(STAMP)
 	$(BIN)/bench run -m all -o taboo/gold-narrow,taboo/gold-mixed --seed 0,1,2
 	$(BIN)/bench leaderboard build

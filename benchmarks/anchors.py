@@ -2,8 +2,8 @@
 
 RECORDS holds what `bench run -m oracle,supervised,random -o core-v2` wrote, as run folders or packs. An organism is scoreable if
 exchanging the whole residual recovers at least .8 of the behaviour's gap both ways (oracle), solvable if directions fitted on behaviour
-labels reach isolation .3 (supervised), and the instrument is centred on it if random directions stay within ±.05 of 0: isolation adjusted
-for luck, because isolation itself is never negative (mean over the seeds that are there).
+labels reach isolation .3 (supervised, in the best of its forms), and the instrument is centred on it if random directions stay within
+±.05 of 0: isolation adjusted for luck, because isolation itself is never negative (mean over the seeds that are there).
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.leaderboard.pages.cells import estimate_text
+from diffbench.leaderboard.statistics.labels import bare
 from diffbench.leaderboard.statistics.rows import CellRow
 from diffbench.leaderboard.statistics.tables import build_table
 
@@ -31,10 +32,15 @@ def main(
     rows: dict[str, dict[str, CellRow]] = {}
     for name in sorted({r.identity.organism for r in results}):  # each alone: organisms need not have the same seeds
         own = build_table([r for r in results if r.identity.organism == name])
-        rows[name] = {row.method: row for row in own.cells}
+        rows[name] = {bare(row.method): row for row in sorted(own.cells, key=_isolation)}  # of several forms the best
     text = markdown({o: of for o, of in rows.items() if all(m in of and of[m].prompts for m in METHODS)})
     atomic_write_text(page, insert(page.read_text(), text))
     typer.echo(text)
+
+
+def _isolation(row: CellRow) -> float:
+    value = row.scores["isolation"].value
+    return -1.0 if value is None else value
 
 
 def markdown(rows: dict[str, dict[str, CellRow]]) -> str:

@@ -27,23 +27,17 @@ from diffbench.leaderboard.pages.cells import (
 )
 from diffbench.leaderboard.pages.legend import ANCHOR_NOTE, not_counted, solvability
 from diffbench.leaderboard.pages.text_formats import MARKDOWN, markdown_table, verdicts_markdown
+from diffbench.leaderboard.statistics.labels import bare
 from diffbench.leaderboard.statistics.resample import family
 from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.methods.catalogue import AS_PUBLISHED
 from diffbench.organisms.errors import ValidationFailed
 from diffbench.organisms.registry import load_card, organism_names
+from diffbench.organisms.sets import HEADLINE, members
 
 from .table import insert
 
-SMALL_V2 = [
-    "emergent_misalignment/money-narrow",
-    "false_facts/velden-narrow-gemma2",
-    "subliminal/fox-narrow",
-    "taboo/gold-narrow",
-]
-"""What the tables stand on until there is a frozen set of v2: one organism a family. Each can be solved in every column by the labelled
-anchor, ordinary text speaks of its subject, and no other seed of it is in the tuning set."""
 NULL = "null/"
 SHORT = ("isolation", "isolation_constant", "sufficiency", "necessity", "mitigation")
 MIXTURES = "*mixtures of differences*"
@@ -60,8 +54,9 @@ def main(
 ) -> None:
     """Write the tables."""
     results = usable(records)
-    cells = whole(results, SMALL_V2)
-    table = build_table(cells, SMALL_V2, "one of each family", settled=settled(results))
+    organisms = members(HEADLINE)
+    cells = whole(results, organisms)
+    table = build_table(cells, organisms, HEADLINE, settled=settled(results))
     parts = {
         "Method by method": f"{methods(table)}\n{notes(table)}",
         "Verdicts": verdicts_markdown(table) if verdicts_possible(table) else "",
@@ -110,8 +105,9 @@ def methods(table: Table, papers: bool = True) -> str:
     """What the table stands on, and one row a method; the harder null last.
 
     Args:
-        papers: with the rows of methods that ran with their paper's settings.
+        papers: with the rows of methods that ran with their paper's settings; without, of a method in several forms the best one.
     """
+    best = {bare(row.method): row for row in reversed(table.overall) if not row.method.endswith(AS_PUBLISHED)}
     rows = [
         [
             f"`{row.method}`" + marked(row).removeprefix(row.method),
@@ -119,7 +115,7 @@ def methods(table: Table, papers: bool = True) -> str:
             seeds_text(row),
         ]
         for row in table.overall
-        if papers or not row.method.endswith(AS_PUBLISHED)
+        if papers or best.get(bare(row.method)) is row
     ]
     mixed = mixtures(table, table.counted)
     rows += [[MIXTURES, *(estimate_text(mixed[s]) for s in SHORT), "–"]] if mixed else []
@@ -155,7 +151,7 @@ def mixtures(table: Table, organisms: Mapping[str, Sequence[str]]) -> dict[str, 
         return lambda organism: float(np.clip(at[organism, name], -1, 1)[0])
 
     def both(organism: str) -> float:
-        return float(harmonic(at[organism, "sufficiency"], at[organism, "necessity"])[0])
+        return float(np.minimum(harmonic(at[organism, "sufficiency"], at[organism, "necessity"]), 1)[0])
 
     def mean(score: str, value: Callable[[str], float]) -> Estimate:
         found = [value(o) for o in organisms[score] if (o, "sufficiency") in at]
@@ -177,7 +173,7 @@ def notes(table: Table) -> str:
         "A score is the mean over families. Edits are where the findings' gates are open; *constant*: everywhere.",
         "Compare within a column: columns may stand on different organisms, where one cannot be solved in one of them.",
         f"The row {MIXTURES} is no method but a harder null: what differs between the models at random tokens, edited everywhere.",
-        "Intervals are 95 %. With so few families they are wide.",
+        "Intervals are 95 %, over families.",
         solvability(table),
         *(f"Not counted: {organism}: {scores}: {why}." for organism, scores, why in not_counted(table)),
     ]

@@ -1,4 +1,4 @@
-"""The anchors' table marks the gates that do not hold, and takes the mean over random's seeds."""
+"""The anchors' table marks the gates that do not hold, takes the mean over random's seeds and the best form of the labels."""
 
 import sys
 from pathlib import Path
@@ -22,6 +22,7 @@ def test_gates_that_fail_are_bold_and_counted(tmp_path: Path) -> None:
         *(make_result("random", o, s, quality=q) for o, q in (("taboo/a", 0.0), ("taboo/b", 0.6)) for s in (0, 1, 2)),
         make_result("oracle", "taboo/c", access="anchor"),
         make_result("delta", "taboo/a"),
+        make_result("supervised", "taboo/a", quality=0.2, access="supervised", config={"gate": False}),
     ]
     for cell in cells:
         write_result(tmp_path / "runs", cell)

@@ -1,4 +1,4 @@
-"""The page of the small table stands on the seeds that are everywhere, on records of this protocol alone, and gives no verdict."""
+"""The results page stands on the seeds that are everywhere, on records of this protocol alone, with verdicts where they can be."""
 
 import re
 import sys
@@ -14,9 +14,9 @@ from diffbench.harness.records.identity import PROTOCOL_SHA256, PROTOCOL_VERSION
 from diffbench.harness.records.result import Choice, Result
 from diffbench.leaderboard.statistics.rows import AnchorRow
 from diffbench.leaderboard.statistics.tables import build_table
-from diffbench.methods.catalogue import AS_PUBLISHED
+from diffbench.methods.catalogue import AS_PUBLISHED, BUILTIN, PUBLISHED
 from diffbench.organisms.errors import ValidationFailed
-from diffbench.organisms.registry import SHIPPED, organism_names
+from diffbench.organisms.sets import HEADLINE, members
 
 from benchmarks import results
 from benchmarks.table import BEGIN, END
@@ -46,7 +46,7 @@ def cells() -> list[Result]:
 def test_the_page(cells: list[Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cell in cells:
         write_result(tmp_path / "runs", cell)
-    monkeypatch.setattr(results, "SMALL_V2", CORE)
+    monkeypatch.setattr(results, "members", lambda name: CORE)
     page, readme = pages(tmp_path)
     results.main(tmp_path / "runs", page, readme)
     text = page.read_text()
@@ -70,7 +70,7 @@ def test_the_page(cells: list[Result], tmp_path: Path, monkeypatch: pytest.Monke
     assert readme.read_text().endswith("<!-- measured: end -->\nend\n") and "By organism" not in text
     for written in (text, readme.read_text()):
         assert "4 organisms of 3 families" in written and "too few" in written
-        assert not re.search("[Ss]eparated|[Rr]ank \\||Holm", written), "four families are no ground for a verdict"
+        assert not re.search("[Ss]eparated|[Rr]ank \\||Holm", written), "three families are no ground for a verdict"
 
 
 def test_many_organisms_are_rows_and_six_families_get_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_many_organisms_are_rows_and_six_families_get_verdicts(tmp_path: Path, m
     for organism in core:
         for method, q in scores.items():
             write_result(tmp_path / "runs", make_result(method, organism, 0, q if organism != "f0/a" else q - 0.4))
-    monkeypatch.setattr(results, "SMALL_V2", core)
+    monkeypatch.setattr(results, "members", lambda name: core)
     page, readme = pages(tmp_path)
     results.main(tmp_path / "runs", page, readme)
     text = page.read_text()
@@ -164,28 +164,23 @@ def test_the_pages_stand_on_what_is_published() -> None:
     assert {(r.identity.protocol, r.identity.protocol_sha256) for r in published} <= {
         (PROTOCOL_VERSION, PROTOCOL_SHA256)
     }
-    kept = results.whole(published, results.SMALL_V2)
+    core = members(HEADLINE)
+    kept = results.whole(published, core)
     assert len(kept) == len(published), "a seed that is not on every organism is in no table"
     for page in (ROOT / "docs" / "results.md", ROOT / "README.md"):
         _, _, rest = page.read_text().partition(BEGIN)
         block = rest.partition(END)[0]
-        if not published:
-            assert block.startswith("\nNot measured under protocol v2 yet")
-            continue
         assert f"protocol {PROTOCOL_VERSION} ({PROTOCOL_SHA256[:12]})" in block
-        assert all(name in block for name in results.SMALL_V2)
-        assert {r.identity.method for r in published} == set(re.findall(r"^\| `(\w+)`", block, re.MULTILINE))
+        assert f"organism set {HEADLINE}, {len(core)} organisms" in block
+        assert {r.identity.method for r in published} == set(re.findall(r"^\| `(\w+)[`@\[]", block, re.MULTILINE))
 
 
-def test_the_small_set_is_shipped_and_the_pages_run_it() -> None:
-    assert set(results.SMALL_V2) <= set(organism_names(SHIPPED))
-    assert len({o.split("/")[0] for o in results.SMALL_V2}) == len(results.SMALL_V2) == 4
+def test_the_pages_say_how_the_records_were_made() -> None:
+    published = results.usable(ROOT / "leaderboard" / "published")
+    rows = {r.identity.row for r in published}
+    assert rows == {*BUILTIN, *(f"{name}{AS_PUBLISHED}" for name in PUBLISHED)}
     for page in ("docs/results.md", "leaderboard/published/README.md"):
-        asked = r"^bench run -m all,(\S+) --seed 0,1,2 --out runs/small \\\n  -o (\S+)$"
-        command = re.search(asked, (ROOT / page).read_text(), re.MULTILINE)
-        assert command and sorted(command[2].split(",")) == sorted(results.SMALL_V2)
-        rows = {r.identity.row for r in results.usable(ROOT / "leaderboard/published")}
-        assert {row for row in rows if row.endswith(AS_PUBLISHED)} == set(command[1].split(","))
+        assert re.search(rf"^bench sweep -m all,published -o {HEADLINE} ", (ROOT / page).read_text(), re.MULTILINE)
 
 
 def test_only_seeds_that_are_everywhere_count(cells: list[Result]) -> None:

@@ -102,6 +102,7 @@ def _well_shaped(samples: Samples) -> bool:
     """Whether all per-prompt lists have one length, and points and controls match."""
     n, controls = len(samples.gap), len(samples.mitigation_controls)
     sides = [(c, getattr(c, side)) for c in _columns(samples) for side in SIDES]
+    under_same_gates = samples.gated or samples.constant
     rows = (
         *(samples.templates, samples.scored, samples.b0, samples.b1),
         *(samples.oracle.sufficiency, samples.oracle.necessity, *samples.mitigation),
@@ -111,8 +112,7 @@ def _well_shaped(samples: Samples) -> bool:
         0 < n <= MOST
         and all(len(row) == n for row in rows)
         and all(0 < len(s.null_controls) <= MOST for _, s in sides)
-        and any(len(s.null_controls) == controls for _, s in sides)
-        and 0 < controls <= MOST
+        and all(len(getattr(under_same_gates, side).null_controls) == controls for side in SIDES)
         and 0 < len(samples.mitigation) == len(samples.mitigation_retention) <= MOST
     )
 

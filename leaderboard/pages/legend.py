@@ -78,7 +78,8 @@ def mixtures(table: Table) -> str:
 def solvability(table: Table) -> str:
     """What counts, as far as the labelled anchor has said."""
     inside = [o for o in table.organisms if o not in table.inapplicable]
-    rule = f"An organism counts in a score where directions fitted on labels ({LABELLED}) reach {number(SOLVABLE, 1)} on its sides"
+    best = f"directions fitted on labels ({LABELLED}, the best of its rows)"
+    rule = f"An organism counts in a score where {best} reach {number(SOLVABLE, 1)} on its sides"
     if set(table.untried) >= set(inside):
         return f"{rule}; nobody ran them, so each counts everywhere, solvable or not."
     sizes = "; ".join(f"{score_head(s).lower()} {len(table.counted[s])}" for s in SHOWN)

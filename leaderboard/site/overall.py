@@ -11,7 +11,8 @@ from ..pages.legend import PARENTHESES, finding_note, not_counted, notes_of, pro
 from ..pages.verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_text, verdicts
 from ..statistics.contrasts import CLAIMS, Outcome
 from ..statistics.grid import LABELLED
-from ..statistics.rows import SORT_KEY, AnchorRow, CostRow, Table
+from ..statistics.labels import bare
+from ..statistics.rows import SORT_KEY, AnchorRow, CellRow, CostRow, Table
 from . import grids, links
 from .facts import Board
 from .grids import Grid, Head, Item, Line
@@ -83,6 +84,11 @@ def anchors_of(table: Table, organism: str) -> dict[str, AnchorRow]:
     return {row.side: row for row in table.anchors if row.organism == organism}
 
 
+def _height(row: CellRow) -> float:
+    value = row.scores[SORT_KEY].value
+    return -1.0 if value is None else value
+
+
 def _organism(board: Board, name: str, reason: str | None) -> Line:
     rows, at = board.rows[name], anchors_of(board.table, name)
     ranked = [
@@ -90,8 +96,8 @@ def _organism(board: Board, name: str, reason: str | None) -> Line:
         for r in rows.values()
         if board.methods[r.method].standing == "ranked" and r.scores[SORT_KEY].value is not None
     ]
-    best = max(ranked, key=lambda r: r.scores[SORT_KEY].value or 0.0, default=None)
-    labels = rows[LABELLED].scores[SORT_KEY] if LABELLED in rows else None
+    best = max(ranked, key=_height, default=None)
+    labelled = max((r for r in rows.values() if bare(r.method) == LABELLED), key=_height, default=None)
     sides = [at.get(side) for side in ("sufficiency", "necessity")]
     tier = next((c.identity.tier for r in rows.values() for c in r.cells), "–")
     counts = (
@@ -109,7 +115,7 @@ def _organism(board: Board, name: str, reason: str | None) -> Line:
             grids.figure(sides[0] and sides[0].gap),
             Item(best.method, best.method, href=board.cell_page(best)) if best else Item("–"),
             grids.score(best, SORT_KEY) if best else Item("–"),
-            grids.estimate(labels) if labels else Item("–"),
+            grids.estimate(labelled.scores[SORT_KEY]) if labelled else Item("–"),
             *(grids.figure(row and row.null) for row in sides),
             *(grids.figure(row and row.oracle) for row in sides),
             grids.text(board.families[name]),
