@@ -194,10 +194,11 @@ def _ks(at: Sequence[Located] | Sequence[Identified]) -> str:
 
 
 def interval(score: Score) -> str:
-    """`0.38 [0.20, 0.55]`."""
+    """`0.38 [0.20, 0.55]`; the ends are cut to the range of a score, as its value is."""
     if score.value is None or score.ci_low is None or score.ci_high is None:
         return "–"
-    return f"{score.value:.2f} [{score.ci_low:.2f}, {score.ci_high:.2f}]"
+    low, high = (min(1.0, max(-1.0, end)) for end in (score.ci_low, score.ci_high))
+    return f"{score.value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _lens(r: Result) -> Table:

@@ -77,7 +77,7 @@ def cell(board: Board, row: CellRow, of: Cell, result: Result) -> Page:
 
 
 def _line(name: str, numbers: Numbers) -> Line:
-    value = Estimate(numbers["value"], numbers["ci_low"], numbers["ci_high"])
+    value = Estimate(numbers["value"], numbers["ci_low"], numbers["ci_high"]).stated
     shown, _, rest = estimate_text(value).partition(" ")
     shares = [grids.figure(numbers[what], 3) for what in ("raw", "null", "mixture", "oracle")]
     return Line(

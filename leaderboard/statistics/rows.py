@@ -45,6 +45,11 @@ class Estimate(NamedTuple):
     low: float | None = None
     high: float | None = None
 
+    @property
+    def stated(self) -> "Estimate":
+        """With its ends cut to the range of a score, as the score itself is: draws go on beyond it."""
+        return Estimate(self.value, *(None if x is None else min(1.0, max(-1.0, x)) for x in self[1:]))
+
 
 @dataclass(frozen=True)
 class Row:

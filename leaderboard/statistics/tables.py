@@ -276,6 +276,8 @@ def _estimates(value: Array, spread: Array, results: Sequence[Result]) -> dict[s
     return {
         s: Estimate()
         if np.isnan(value[i])
-        else Estimate(float(value[i]), *(template_interval(spread[i], float(unclipped[i]), templates, gaps) or ()))
+        else Estimate(
+            float(value[i]), *(template_interval(spread[i], float(unclipped[i]), templates, gaps) or ())
+        ).stated
         for i, s in enumerate(SCORES)
     }
