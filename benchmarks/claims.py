@@ -231,8 +231,9 @@ def ruled(replicates: bool, fails: bool) -> Replication:
 
 def basis(table: Table) -> str:
     """What a comparison stands on."""
-    seeds = sorted({r.seeds for r in table.cells if r.kind == "method"})
-    return f"{count(len(table.counted[table.key]), 'organism')}, {'–'.join(map(str, sorted({seeds[0], seeds[-1]})))} seed(s) a method"
+    own = table.counted[table.key]
+    seeds = sorted({r.seeds for r in table.cells if r.kind == "method" and r.organism in own})
+    return f"{count(len(own), 'organism')}, {'–'.join(map(str, sorted({seeds[0], seeds[-1]})))} seed(s) a method"
 
 
 def interval_of(values: Sequence[float]) -> tuple[float, float, float]:
