@@ -48,7 +48,7 @@ def test_prompts_of_one_template_are_drawn_together() -> None:
 
 
 def test_scores_are_stated_in_their_range_and_drawn_beyond_it() -> None:
-    """Findings that lead away twice as far as the gap: -1 is stated, the interval is that of the draws."""
+    """Findings that lead away twice as far as the gap: -1 is stated, with an interval that is cut there; no draw is."""
     samples = make_samples(0.0, np.random.default_rng(0))
     gap = np.asarray(samples.gap)
     column = samples.constant.model_copy(deep=True)
@@ -56,8 +56,10 @@ def test_scores_are_stated_in_their_range_and_drawn_beyond_it() -> None:
     samples = samples.model_copy(
         update={"constant": column, "oracle": samples.oracle.model_copy(update={"sufficiency": list(gap / 4)})}
     )
-    score = build_table([make_result(samples=samples)], draws=DRAWS).overall[0].scores["sufficiency"]
-    assert score.value == -1 and score.low is not None and score.high is not None and score.low < score.high < -1
+    cell = make_result(samples=samples)
+    assert build_table([cell], draws=DRAWS).overall[0].scores["sufficiency"] == (-1, -1, -1)
+    drawn = organism_draws({"m": [cell]}, "o", DRAWS, 0)["m"].drawn[SCORES.index("sufficiency")]
+    assert drawn.max() < -1 and drawn.std() > 0
 
 
 def test_a_public_organism_is_of_the_family_that_its_kind_is() -> None:
