@@ -9,7 +9,7 @@ from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from ..records.result import Result
 from ..runs.records import FINDINGS_FILE, difference, file_faults, is_of_zoo, records, zoo_name
 
-OF_THE_ORGANISM = ("organism", "organism_sha256", "prompts_sha256", "layer", "tier")
+OF_THE_ORGANISM = ("organism", "organism_sha256", "prompts_sha256", "controls_sha256", "layer", "tier")
 """Identity fields in which the rows of one matrix differ; `code_sha256` may differ too, and that is said."""
 
 

@@ -140,7 +140,7 @@ def _summaries(found: Specificity) -> Table:
 
 def _matrix(found: Specificity, half: str) -> Table:
     table = Table(title=TITLES[half], title_justify="left", padding=(0, 0), box=None)
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for i in range(len(found.columns)):
         table.add_column(str(i + 1), justify="right", min_width=6, no_wrap=True)
     for row in found.rows:

@@ -19,7 +19,7 @@ from diffbench.harness.runs.stage import Stage
 from diffbench.harness.studies import specificity as specificity_module
 from diffbench.harness.studies.specificity import _askings, control, specificity
 from diffbench.harness.studies.specificity_record import Specificity, summary
-from diffbench.harness.studies.specificity_runs import select
+from diffbench.harness.studies.specificity_runs import OF_THE_ORGANISM, select
 from diffbench.harness.views import specificity as view
 from diffbench.methods.catalogue import PUBLISHED
 from diffbench.methods.contract import DiffResult, Finding, Gate
@@ -217,6 +217,14 @@ def test_two_settings_are_refused_by_name(tmp_path: Path, change: dict[str, Any]
     scored(tmp_path, "taboo/leaf-narrow", **change)
     with pytest.raises(ValidationFailed, match=f"differ in {field}"):
         select(tmp_path, None, 0)
+
+
+def test_what_belongs_to_an_organism_may_differ(tmp_path: Path) -> None:
+    scored(tmp_path)
+    own = {field: "f" * 64 for field in OF_THE_ORGANISM if field.endswith("_sha256")}
+    scored(tmp_path, "taboo/leaf-narrow", **own)
+    assert {"organism_sha256", "prompts_sha256", "controls_sha256"} == set(own)
+    assert len(select(tmp_path, None, 0).runs) == 2
 
 
 def test_findings_made_elsewhere_have_a_file_for_each_organism(tmp_path: Path) -> None:
