@@ -13,7 +13,7 @@ import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.leaderboard.pages.cells import estimate_text
 from diffbench.leaderboard.statistics.labels import bare
-from diffbench.leaderboard.statistics.rows import CellRow
+from diffbench.leaderboard.statistics.rows import CellRow, height
 from diffbench.leaderboard.statistics.tables import build_table
 
 from .results import usable
@@ -32,15 +32,10 @@ def main(
     rows: dict[str, dict[str, CellRow]] = {}
     for name in sorted({r.identity.organism for r in results}):  # each alone: organisms need not have the same seeds
         own = build_table([r for r in results if r.identity.organism == name])
-        rows[name] = {bare(row.method): row for row in sorted(own.cells, key=_isolation)}  # of several forms the best
+        rows[name] = {bare(row.method): row for row in sorted(own.cells, key=height)}  # of several forms the best
     text = markdown({o: of for o, of in rows.items() if all(m in of and of[m].prompts for m in METHODS)})
     atomic_write_text(page, insert(page.read_text(), text))
     typer.echo(text)
-
-
-def _isolation(row: CellRow) -> float:
-    value = row.scores["isolation"].value
-    return -1.0 if value is None else value
 
 
 def markdown(rows: dict[str, dict[str, CellRow]]) -> str:

@@ -159,7 +159,7 @@ def test_a_page_is_not_made_from_what_is_left_beside_a_record_of_v1(cells: list[
 
 
 def test_the_pages_stand_on_what_is_published() -> None:
-    """On records of this protocol and of the organisms that the pages name; without any, the pages say so."""
+    """On records of this protocol alone, of every organism of the headline set."""
     published = results.usable(ROOT / "leaderboard" / "published")
     assert {(r.identity.protocol, r.identity.protocol_sha256) for r in published} <= {
         (PROTOCOL_VERSION, PROTOCOL_SHA256)

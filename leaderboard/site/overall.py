@@ -12,7 +12,7 @@ from ..pages.verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_text, verdi
 from ..statistics.contrasts import CLAIMS, Outcome
 from ..statistics.grid import LABELLED
 from ..statistics.labels import bare
-from ..statistics.rows import SORT_KEY, AnchorRow, CellRow, CostRow, Table
+from ..statistics.rows import SORT_KEY, AnchorRow, CostRow, Table, height
 from . import grids, links
 from .facts import Board
 from .grids import Grid, Head, Item, Line
@@ -84,11 +84,6 @@ def anchors_of(table: Table, organism: str) -> dict[str, AnchorRow]:
     return {row.side: row for row in table.anchors if row.organism == organism}
 
 
-def _height(row: CellRow) -> float:
-    value = row.scores[SORT_KEY].value
-    return -1.0 if value is None else value
-
-
 def _organism(board: Board, name: str, reason: str | None) -> Line:
     rows, at = board.rows[name], anchors_of(board.table, name)
     ranked = [
@@ -96,8 +91,8 @@ def _organism(board: Board, name: str, reason: str | None) -> Line:
         for r in rows.values()
         if board.methods[r.method].standing == "ranked" and r.scores[SORT_KEY].value is not None
     ]
-    best = max(ranked, key=_height, default=None)
-    labelled = max((r for r in rows.values() if bare(r.method) == LABELLED), key=_height, default=None)
+    best = max(ranked, key=height, default=None)
+    labelled = max((r for r in rows.values() if bare(r.method) == LABELLED), key=height, default=None)
     sides = [at.get(side) for side in ("sufficiency", "necessity")]
     tier = next((c.identity.tier for r in rows.values() for c in r.cells), "–")
     counts = (

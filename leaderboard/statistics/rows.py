@@ -51,6 +51,12 @@ class Estimate(NamedTuple):
         return Estimate(self.value, *(None if x is None else min(1.0, max(-1.0, x)) for x in self[1:]))
 
 
+def height(row: "Row") -> float:
+    """What rows are ordered by: the sort key's score, −1 where there is none."""
+    value = row.scores[SORT_KEY].value
+    return -1.0 if value is None else value
+
+
 @dataclass(frozen=True)
 class Row:
     """What both tables say about a method."""
