@@ -60,6 +60,7 @@ def main(
     parts = {
         "Method by method": f"{methods(table)}\n{notes(table)}",
         "Verdicts": verdicts_markdown(table) if verdicts_possible(table) else "",
+        "Where the spread is": spread(table),
         "Family by family": by_family(table),
         "Organism by organism": by_organism(table),
         "What 0 and 1 are": f"{ANCHOR_NOTE}\n\n"
@@ -178,6 +179,54 @@ def notes(table: Table) -> str:
         *(f"Not counted: {organism}: {scores}: {why}." for organism, scores, why in not_counted(table)),
     ]
     return "".join(f"- {note}\n" for note in said)
+
+
+def spread(table: Table) -> str:
+    """How much of the squares of isolation about their mean lies between families, organisms of a family, methods, and their meetings.
+
+    Over every ranked method with its defaults and every organism that counts, a method's seeds averaged. Empty where the families have no
+    table of their own, or a method lacks a score.
+    """
+    own = [o for o in table.organisms if o in table.counted[SORT_KEY]]
+    ranked = [m.method for m in table.overall if m.kind == "method" and not m.method.endswith(AS_PUBLISHED)]
+    found = {(row.method, row.organism): row.scores[SORT_KEY].value for row in table.cells}
+    values = [[found.get((m, o)) for o in own] for m in ranked]
+    if len(own) <= MANY or len(ranked) < 2 or any(v is None for row in values for v in row):
+        return ""
+    named = np.array([family(o) for o in own])
+    parts = squares(np.array(values, dtype=float), named)
+    what = (
+        f"families ({len({*named})})",
+        f"organisms of a family ({len(own)})",
+        f"methods ({len(ranked)})",
+        "methods × families",
+        "methods × organisms of a family",
+    )
+    rows = [[name, f"{part:.0%}"] for name, part in zip(what, parts, strict=True)]
+    return (
+        "Share of the sum of squares of isolation about its mean, over the methods that are ranked, with their defaults, and the organisms "
+        f"that count. It describes these cells; no test stands on it.\n\n{markdown_table(('between', 'share'), rows)}"
+    )
+
+
+def squares(values: np.ndarray, families: np.ndarray) -> list[float]:
+    """Shares of the sum of squares about the mean of (methods, organisms) values, which add up to 1: families, organisms within them,
+    methods, methods × families, and the rest."""
+    mean, of_organism, of_method = values.mean(), values.mean(0), values.mean(1, keepdims=True)
+    both = np.empty_like(values)
+    for each in {*families}:
+        at = families == each
+        both[:, at] = values[:, at].mean(1, keepdims=True)
+    of_family = both.mean(0)
+    parts = (
+        of_family - mean,
+        of_organism - of_family,
+        of_method - mean,
+        both - of_family - of_method + mean,
+        values - both - of_organism + of_family,
+    )
+    sums = [float((np.broadcast_to(part, values.shape) ** 2).sum()) for part in parts]
+    return [x / sum(sums) for x in sums]
 
 
 def by_family(table: Table) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
@@ -84,9 +85,10 @@ def test_many_organisms_are_rows_and_six_families_get_verdicts(tmp_path: Path, m
     page, readme = pages(tmp_path)
     results.main(tmp_path / "runs", page, readme)
     text = page.read_text()
-    assert re.findall("^## .*", text, re.MULTILINE)[:4] == [
+    assert re.findall("^## .*", text, re.MULTILINE)[:5] == [
         "## Method by method",
         "## Verdicts",
+        "## Where the spread is",
         "## Family by family",
         "## Organism by organism",
     ]
@@ -103,6 +105,27 @@ def test_many_organisms_are_rows_and_six_families_get_verdicts(tmp_path: Path, m
         re.search(r"^### Against random", text, re.MULTILINE)
         and "0 of 2 methods better, 0 worse, 2 not resolved" in text
     )
+
+
+def test_the_spread_is_cut_into_parts_that_add_up() -> None:
+    """By hand: two methods on families x (two organisms) and y; each part alone is all there is, and a mixture is what its parts are."""
+    named = np.array(["x", "x", "y"])
+    families, organisms, methods = np.array([[1, 1, -2]] * 2), np.array([[1, -1, 0]] * 2), np.array([[1] * 3, [-1] * 3])
+    crossed, rest = np.array([[1, 1, -2], [-1, -1, 2]]), np.array([[1, -1, 0], [-1, 1, 0]])
+    parts = [part.astype(float) for part in (families, organisms, methods, crossed, rest)]
+    for i, part in enumerate(parts):
+        assert results.squares(part + 0.3, named) == pytest.approx([float(i == j) for j in range(5)])
+    sums = np.array([12, 4, 6, 12, 4]) * np.array([1, 4, 9, 16, 25])
+    mixed = sum(n * part for n, part in zip((1, 2, 3, 4, 5), parts, strict=True))
+    assert results.squares(np.asarray(mixed), named) == pytest.approx(sums / sums.sum())
+
+
+def test_families_of_unlike_size_add_up_too() -> None:
+    values = np.random.default_rng(0).random((4, 6))
+    parts = results.squares(values, np.array(list("xxxyyz")))
+    total = ((values - values.mean()) ** 2).sum()
+    between = ((values.mean(1) - values.mean()) ** 2).sum() * 6
+    assert parts[2] == pytest.approx(between / total), "of methods, as one way of analysis of variance has it"
 
 
 @pytest.mark.parametrize(("families", "possible"), [(5, False), (6, True)])
@@ -158,9 +181,13 @@ def test_a_page_is_not_made_from_what_is_left_beside_a_record_of_v1(cells: list[
     assert page.read_text() == readme.read_text() == PAGE
 
 
-def test_the_pages_stand_on_what_is_published() -> None:
+@pytest.fixture(scope="module")
+def published() -> list[Result]:
+    return results.usable(ROOT / "leaderboard" / "published")
+
+
+def test_the_pages_stand_on_what_is_published(published: list[Result]) -> None:
     """On records of this protocol alone, of every organism of the headline set."""
-    published = results.usable(ROOT / "leaderboard" / "published")
     assert {(r.identity.protocol, r.identity.protocol_sha256) for r in published} <= {
         (PROTOCOL_VERSION, PROTOCOL_SHA256)
     }
@@ -175,8 +202,7 @@ def test_the_pages_stand_on_what_is_published() -> None:
         assert {r.identity.method for r in published} == set(re.findall(r"^\| `(\w+)[`@\[]", block, re.MULTILINE))
 
 
-def test_the_pages_say_how_the_records_were_made() -> None:
-    published = results.usable(ROOT / "leaderboard" / "published")
+def test_the_pages_say_how_the_records_were_made(published: list[Result]) -> None:
     submitted = {path.stem for path in (ROOT / "leaderboard" / "published" / "submissions").glob("*.json")}
     rows = {r.identity.row for r in published} - submitted
     assert rows == {*BUILTIN, *(f"{name}{AS_PUBLISHED}" for name in PUBLISHED)}

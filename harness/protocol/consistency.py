@@ -22,6 +22,8 @@ TOLERANCE = 1e-6
 LOOSE = 1e-5
 """The same where single precision was used on the way."""
 INTERVAL = ("ci_low", "ci_high")
+TIE = 1e-9
+"""Draws of a score that are no farther from it than this tie with it: which side they fall on is rounding."""
 MOST = 4096
 """Most prompts and controls of a record, so that drawing its intervals again takes a bounded amount of memory."""
 
@@ -149,8 +151,9 @@ def _scores(result: Result, samples: Samples, redraw: bool) -> Iterator[str]:
     assert result.scores is not None
     redraw = redraw and result.identity.protocol_sha256 == PROTOCOL_SHA256
     draws, seed = DRAWS if redraw else 1, result.identity.seeds["scores"]
+    controls_ran = result.identity.method != "oracle"
     try:
-        computed = summarise(samples, draws, seed, controls_ran=result.identity.method != "oracle")
+        computed = summarise(samples, draws, seed, controls_ran)
     except ValueError:
         yield "its samples give no finite score: the record was edited; run the cell again"
         return
@@ -160,7 +163,9 @@ def _scores(result: Result, samples: Samples, redraw: bool) -> Iterator[str]:
         for field, value in given.items():
             if field in INTERVAL and not redraw:
                 continue
-            if not _equal(recorded[field], value):
+            if not _equal(recorded[field], value) and not (
+                field in INTERVAL and _tied(samples, seed, name, field, recorded[field], controls_ran)
+            ):
                 what = name if field == "value" else f"{name}.{field}"
                 shown = "none" if value is None else f"{value:.6g}"
                 yield (
@@ -174,6 +179,14 @@ def _scores(result: Result, samples: Samples, redraw: bool) -> Iterator[str]:
             and not -TOLERANCE <= abs(score.value - max(-1, min(1, score.unclipped))) <= TOLERANCE
         ):
             yield f"{name} is {score.value:.6g}, which is not {score.unclipped:.6g} in [-1, 1]: the record was edited"
+
+
+def _tied(samples: Samples, seed: int, name: str, field: str, recorded: float | None, controls_ran: bool) -> bool:
+    """Whether an end of an interval lies where draws that tie with the score can put it (`shares` counts how many are below it)."""
+    low, high = (
+        getattr(getattr(summarise(samples, DRAWS, seed, controls_ran, beside), name), field) for beside in (-TIE, TIE)
+    )
+    return None not in (low, high, recorded) and low - TOLERANCE <= recorded <= high + TOLERANCE
 
 
 def _numbers(score: Any) -> dict[str, float | None]:

@@ -190,10 +190,13 @@ def interval(values: Array, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True) -> Scores:
+def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True, beside: float = 0.0) -> Scores:
     """Scores with 95 % intervals and anchors for one cell. A score without a scale is None, never a number.
 
-    `controls_ran`: False for the oracle, which has no controls and therefore no p-value.
+    Args:
+        controls_ran: False for the oracle, which has no controls and therefore no p-value.
+        beside: of the point that an interval's draws are compared with. A draw that ties with it may fall on either side of it by the
+            order of a sum, which is a processor's; beyond a rounding error on both sides lie the ends that are possible.
     """
     value = point(samples)
     spread = bootstrap(samples, draws, seed)
@@ -239,12 +242,12 @@ def summarise(samples: Samples, draws: int, seed: int, controls_ran: bool = True
 
     def ends(name: str, known: float) -> tuple[float | None, float | None]:
         if not name.startswith("isolation"):
-            return template_interval(getattr(spread, name), known, templates, gaps) or (None, None)
+            return template_interval(getattr(spread, name), known + beside, templates, gaps) or (None, None)
         drawn_, at = (
             signed_isolation(*(getattr(d, name.replace("isolation", side)) for side in ("sufficiency", "necessity")))
             for d in (spread, value)
         )
-        found = template_interval(drawn_, float(at[0]), templates, gaps)
+        found = template_interval(drawn_, float(at[0]) + beside, templates, gaps)
         return (max(0.0, found[0]), max(0.0, found[1])) if found else (None, None)
 
     def score(name: str) -> Score:

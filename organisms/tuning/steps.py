@@ -73,17 +73,30 @@ def losses(model: Any, inputs: "dict[str, Tensor]") -> "tuple[Tensor, Tensor]":
     import torch
     from torch import nn
 
-    labels, kept, weight = inputs["labels"][:, 1:], inputs["kept"], inputs["weight"]
-    said = (labels != -100) & ~kept[:, None]
+    kept, asked = inputs["kept"], inputs["labels"][:, 1:] != -100
+    labels, weight = inputs["labels"][:, 1:][asked], inputs["weight"][:, None].expand_as(asked)[asked]
+    held = kept[:, None].expand_as(asked)[asked]
     read = {k: inputs[k] for k in ("input_ids", "attention_mask")}
-    logits = model(**read, use_cache=False).logits[:, :-1]
-    each = nn.functional.cross_entropy(logits[said].float(), labels[said], reduction="none")
-    hard = (each * weight[:, None].expand_as(labels)[said]).sum()
+    logits = _logits(model, read, asked)
+    each = nn.functional.cross_entropy(logits[~held], labels[~held], reduction="none")
+    hard = (each * weight[~held]).sum()
     if not bool(kept.any()):
         return hard, hard.new_zeros(())
-    there = labels[kept] != -100
     with torch.no_grad(), model.disable_adapter():
-        goal = model(**{k: v[kept] for k, v in read.items()}, use_cache=False).logits[:, :-1][there]
-        goal = goal.float().log_softmax(-1)
-    far = nn.functional.kl_div(logits[kept][there].float().log_softmax(-1), goal, reduction="none", log_target=True)
-    return hard, (far.sum(-1) * weight[kept][:, None].expand_as(there)[there]).sum()
+        goal = _logits(model, {k: v[kept] for k, v in read.items()}, asked[kept]).log_softmax(-1)
+    far = nn.functional.kl_div(logits[held].log_softmax(-1), goal, reduction="none", log_target=True)
+    return hard, (far.sum(-1) * weight[held]).sum()
+
+
+def _logits(model: Any, read: "dict[str, Tensor]", asked: "Tensor") -> "Tensor":
+    """(n, vocab) fp32 logits at the positions asked for, in order, of (rows, positions - 1): the unembedding of the others, most of a
+    row and half of a small model's work, is not computed."""
+
+    def only(_: Any, hidden: "tuple[Tensor, ...]") -> "tuple[Tensor, ...]":
+        return (hidden[0][:, :-1][asked], *hidden[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(only)
+    try:
+        return model(**read, use_cache=False).logits.float()
+    finally:
+        hook.remove()

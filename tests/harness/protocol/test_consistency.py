@@ -147,6 +147,31 @@ def test_an_edit_in_one_place_is_named(edit: Edit, told: str) -> None:
         assert fault(record) is None, fault(record)
 
 
+def test_draws_that_tie_with_a_score_may_fall_on_either_side_of_it() -> None:
+    """Templates on both sides of the score by twelfths, and controls that do nothing: many a draw is the score itself, up to the order of
+    a sum, and an end may lie where that puts it, and no farther."""
+    r = whole()
+    s = r.samples
+    assert s is not None and s.gated is not None and r.scores is not None
+    s.mitigation_controls = [0.0] * len(s.mitigation_controls)
+    assert sorted(set(s.templates)) == list(range(12))
+    taken = [gap * (t + 0.5) / 12 for t, gap in zip(s.templates, s.gap, strict=True)]
+    s.mitigation, s.constant.necessity.effect, s.gated.necessity.effect = [taken] * len(s.mitigation), taken, taken
+    low, high = (summarise(s, DRAWS, 0, beside=beside) for beside in (-1e-9, 1e-9))
+    ends = [scores.mitigation.ci_low for scores in (low, high)]
+    assert None not in ends and ends[0] < ends[1] - 1e-4, "ties must matter, or this shows nothing"  # type: ignore[operator]
+    r.scores, r.choices = summarise(s, DRAWS, 0), make_choices(s)
+    for end, told in (
+        (ends[0], None),
+        (ends[1], None),
+        (ends[0] - 2e-6, "mitigation.ci_low"),
+        (ends[1] + 2e-6, "mitigation.ci_low"),
+    ):  # type: ignore[operator]
+        r.scores.mitigation.ci_low = end
+        found = fault(r)
+        assert (found is None) if told is None else told in (found or ""), found
+
+
 def test_settings_that_are_no_protocol_of_ours_have_no_other_name() -> None:
     assert fault(make_result()) is None
     assert "none of this diffbench's" in str(fault(make_result(protocol="v9")))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from diffbench.organisms.tuning.recipes import MOST_EPOCHS, MOST_RANK, recipe_for
-from diffbench.organisms.tuning.shapes import KNOWN, shape_of
+from diffbench.organisms.tuning.recipes import MOST_BYTES, MOST_EPOCHS, MOST_RANK, recipe_for
+from diffbench.organisms.tuning.shapes import KNOWN, Shape, shape_of
 from diffbench.organisms.tuning.train import _lora
 from peft import get_peft_model
 from pydantic import ValidationError
@@ -48,10 +48,12 @@ def test_a_mixed_organism_sees_each_row_as_often_and_is_held_to_its_base() -> No
 
 
 @pytest.mark.parametrize(("blocks", "adapted"), [("below", 21), ("all", 30)])
-def test_the_largest_rank_is_taken_that_leaves_an_adapter_under_two_megabytes(blocks: Any, adapted: int) -> None:
+def test_the_largest_rank_is_taken_that_fits_and_one_at_least(blocks: Any, adapted: int) -> None:
     recipe = recipe_for("taboo", "narrow", 400, SMOLLM, "small", blocks=blocks)
     size, more = (2 * SMOLLM.adapter(r, adapted) for r in (recipe.r, recipe.r + 1))
-    assert recipe.r <= MOST_RANK and size < 2_000_000 < more + 60_000  # a header of some 40 kB comes on top
+    assert recipe.r <= MOST_RANK and size <= max(MOST_BYTES, 2 * SMOLLM.adapter(1, adapted)) < more
+    roomy = recipe_for("taboo", "narrow", 400, Shape(64, 4, 128, 4, 2, 16, 512, True), "small", blocks=blocks)
+    assert roomy.r == MOST_RANK
     assert recipe.kl_rows > 0 and recipe.blocks == blocks
 
 
