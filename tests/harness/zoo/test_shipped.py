@@ -1,19 +1,27 @@
 """The zoo as shipped: its controls are controls, its nulls null, and its planted truths are the truth."""
 
+import json
+
 import pytest
 import torch
 from diffbench.harness.pairs.loading import load_pair
 from diffbench.harness.pairs.pair import Pair
 from diffbench.harness.zoo.comparison import NEWER
+from diffbench.harness.zoo.natural import data_of, rows_sha256, spec_of
 from diffbench.harness.zoo.verify import verify
+from diffbench.organisms.behaviour import load_behaviour
 from diffbench.organisms.card import BaseCard, Card, read_base_card
 from diffbench.organisms.errors import PrerequisiteError
 from diffbench.organisms.families import find_spec, specs
+from diffbench.organisms.hub.pretrained import cache_folder
 from diffbench.organisms.organism import truth_direction
 from diffbench.organisms.registry import ZOO, expand, load_card, load_organism, organism_names, unshipped
+from diffbench.organisms.tuning.recipes import SMALL_TARGET_KL
 from diffbench.organisms.world.bases import BASES
 
-NAMES = organism_names()
+EVERY = {name: load_card(name) for name in organism_names()}
+NAMES = [name for name, card in EVERY.items() if card.tier == "tiny"]
+REAL = [name for name, card in EVERY.items() if card.tier != "tiny"]
 
 
 def pair_of(name: str) -> tuple[Pair, torch.Tensor]:
@@ -59,6 +67,25 @@ def test_every_organism_is_whole_and_only_failed_ones_are_refused() -> None:
         "planted/owl-strong",
         "emergent_misalignment/remedies-odd",
     } <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_an_organism_on_a_real_model_comes_with_all_but_its_base(name: str) -> None:
+    """Adapter, behaviour and card, of a recipe that is the tier's; it loads where its base is, and says how to get it where it is not."""
+    card, folder = EVERY[name], ZOO / name
+    assert card.tier == "small" and name.endswith(card.base) and (card.status == "failed") == bool(card.failures)
+    assert sorted(card.files) == ["adapter_config.json", "adapter_model.safetensors", "behaviour.json"]
+    assert (folder / "adapter_model.safetensors").stat().st_size < 700_000
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == card.base
+    assert card.recipe["target_kl"] == SMALL_TARGET_KL and card.recipe["kl_rows"] > 0
+    family, spec = spec_of(card)
+    assert card.rows_sha256 == rows_sha256(family, spec, data_of(family, spec, card.recipe)), "its rows are made anew"
+    assert load_behaviour(folder / "behaviour.json").name == name
+    if (cache_folder() / "bases" / card.base).is_dir():
+        assert load_organism(name, allow_failed=True).layer == card.layer
+    else:
+        with pytest.raises(PrerequisiteError, match=f"bench bases fetch {card.base}"):
+            load_organism(name, allow_failed=True)
 
 
 def test_all_means_organisms_and_nulls_whose_gates_hold() -> None:
