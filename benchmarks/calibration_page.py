@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from diffbench.harness.figure import save_png
 from diffbench.harness.protocol.intervals import interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -134,7 +135,7 @@ def draw(points: Sequence[Point], folder: Path) -> list[Path]:
     """Write the figures; returns their paths."""
     paths = [folder / f"{name}.png" for name in FIGURES]
     for path, drawn in zip(paths, (_against_share, _angles, _noise_and_rank, _doses), strict=True):
-        drawn(points).savefig(path, dpi=130)
+        save_png(drawn(points), path)
     return paths
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ..figure import save_png
 from .comparing import Comparison
 from .terminal import letter
 
@@ -28,7 +29,7 @@ def save(c: Comparison, path: Path) -> None:
     across = max(1, min(n, int(figure.get_figwidth() * 12 / wide)))
     legend = "\n".join("".join(x.ljust(wide) for x in names[i : i + across]) for i in range(0, n, across))
     figure.supxlabel(legend, x=0.01, ha="left", fontsize=8, family="monospace")
-    figure.savefig(path, dpi=100, format="png")
+    save_png(figure, path, dpi=100)
 
 
 def _map(ax: Any, c: Comparison, title: str, what: str, figure: Any) -> None:

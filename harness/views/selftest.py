@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..figure import save_png
 from ..files import atomic_write_text
 from ..studies.known_truth import Check
 from ..studies.selftest import Noisy, Report
@@ -70,4 +71,4 @@ def _plot(noise: Sequence[Noisy], path: Path) -> None:
     axes.set_title("truth without a gate, noise at right angles to it", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    save_png(figure, path)

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..escape import csv_field
-from ..files import atomic_write_bytes, atomic_write_text
+from ..figure import save_png
+from ..files import atomic_write_text
 from ..studies.specificity_record import Half, Row, Specificity
 
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ def heat_map(found: Specificity, path: Path) -> None:
         "(framed: own; italic: own family or own prompts, not counted among the others)",
         fontsize=10,
     )
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=130)
-    atomic_write_bytes(path, picture.getvalue())
+    save_png(figure, path)
 
 
 def _panel(axes: "Axes", found: Specificity, half: str) -> None:

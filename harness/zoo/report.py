@@ -20,6 +20,7 @@ from scipy.stats import t
 from ...organisms.card import CARD, BaseCard, Card, Estimate, read_base_card, read_card
 from ...organisms.errors import PrerequisiteError
 from ...organisms.registry import SHIPPED, ZOO, organism_names, unshipped
+from ..figure import save_png
 from ..files import atomic_write_text
 
 Array = NDArray[np.float64]
@@ -373,7 +374,7 @@ def write(out: Path, zoo: Path | None = None) -> list[Path]:
     figures = {f: out / "figures" / f"{f}.png" for f in sorted({c.family for c in cards})}
     for name, path in figures.items():
         about = kinds[name].about if name in kinds else name
-        family_figure([c for c in cards if c.family == name], about).savefig(path, dpi=130)
+        save_png(family_figure([c for c in cards if c.family == name], about), path)
     bases = sorted((*bases, *(c for c in absent if isinstance(c, BaseCard))), key=lambda c: c.name)
     atomic_write_text(out / "organisms-tables.md", tables(cards, bases, {c.name for c in absent}))
     return [*figures.values(), out / "organisms-tables.md"]
