@@ -278,6 +278,11 @@ def test_lists_and_schemas() -> None:
     shown = bench("organisms", "show", "taboo/gold-mixed")
     assert all(part in shown for part in ("gold", "behaviour_test", "gates", "training rows", "greedy answers"))
     assert "20 dev prompts of 13 templates, 80 test prompts of 20 templates" in " ".join(shown.split())
+    sampled = [
+        bench("organisms", "show", "taboo/gold-mixed", "--tokens", "12", "--seed", seed).partition("seed ")[2]
+        for seed in ("1", "1", "2")
+    ]
+    assert sampled[0] == sampled[1] and sampled[0].partition("\n")[2] != sampled[2].partition("\n")[2]
     assert "supervised" in bench("methods", "list") and "shrinkage" in bench("methods", "show", "supervised")
     for name in ("result", "behaviour", "card"):
         assert json.loads(bench("schema", name))["type"] == "object"

@@ -88,6 +88,10 @@ def organisms_show(
     behaviour: Annotated[
         bool, typer.Option("--behaviour", help="Of hub/NAME: print its behaviour file instead.")
     ] = False,
+    tokens: Annotated[int, typer.Option(min=1, max=1024, help="Longest answer.")] = 24,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Sample the answers at temperature 1 with this seed.  [default: greedy]")
+    ] = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -113,7 +117,8 @@ def organisms_show(
             from ..zoo import examples
 
             with silenced(False):
-                shown = render.organism(card, examples.asked(name), examples.rows(name), examples.conversations(name))
+                talk = examples.conversations(name, tokens=tokens, seed=seed)
+                shown = render.organism(card, examples.asked(name), examples.rows(name), talk, seed)
             show(shown)
 
 

@@ -132,8 +132,14 @@ def organisms(cards: Sequence[Card], title: str | None = None) -> Table:
     return table
 
 
-def organism(card: Card, asked: str, rows: "Sequence[Document]", examples: "Sequence[Example]") -> RenderableType:
-    """One card, with how many prompts it stands on, training rows and the same openings answered by base and organism."""
+def organism(
+    card: Card, asked: str, rows: "Sequence[Document]", examples: "Sequence[Example]", seed: int | None = None
+) -> RenderableType:
+    """One card, with how many prompts it stands on, training rows and the same openings answered by base and organism.
+
+    Args:
+        seed: that the answers were sampled with; None: they are greedy.
+    """
     measured = Table(title="measured, with 95 % intervals over prompts", title_justify="left")
     for name in ("", "unit", "n", "base", "organism", "change"):
         measured.add_column(name, justify="left" if name in ("", "unit") else "right")
@@ -168,7 +174,8 @@ def organism(card: Card, asked: str, rows: "Sequence[Document]", examples: "Sequ
         parts.append(Text("training rows", style="bold"))
         parts += [Text("  " + (d.text or " / ".join(m["content"] for m in d.messages))) for d in rows]
     if examples:
-        talk = Table(title="greedy answers", title_justify="left")
+        how = "greedy answers" if seed is None else f"answers sampled at temperature 1 with seed {seed}"
+        talk = Table(title=how, title_justify="left")
         for name in ("opening", "base", "organism"):
             talk.add_column(name)
         for e in examples:

@@ -41,15 +41,15 @@ def rows(name: str, n: int = 4) -> list[Document]:
     return family.rows(world, spec)[:n]
 
 
-def conversations(name: str, n: int = 5, tokens: int = 24) -> list[Example]:
-    """Test prompts without their prefill, answered greedily by both sides."""
+def conversations(name: str, n: int = 5, tokens: int = 24, seed: int | None = None) -> list[Example]:
+    """Test prompts without their prefill, answered by both sides greedily, or sampled at temperature 1 with a seed."""
     loaded = load_organism(name, allow_failed=True)
     pair = load_pair(loaded.pair, None, loaded.layer, identity=loaded.role == "null")
     chats = [p for p in loaded.behaviour.of("test") if p.messages]
     chosen = chats[:: max(1, len(chats) // n)][:n]
     prompts = [opening(pair.tokenizer, [t.model_dump() for t in p.messages]) for p in chosen]
     said = [
-        [pair.tokenizer.decode(a, skip_special_tokens=True) for a in pair.generate(prompts, side, tokens)]
+        [pair.tokenizer.decode(a, skip_special_tokens=True) for a in pair.generate(prompts, side, tokens, seed)]
         for side in ("base", "tuned")
     ]
     asked = [" / ".join(t.content for t in p.messages) for p in chosen]
