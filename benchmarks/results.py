@@ -191,12 +191,11 @@ def spread(table: Table) -> str:
     ranked = [m.method for m in table.overall if m.kind == "method" and not m.method.endswith(AS_PUBLISHED)]
     found = {(row.method, row.organism): row.scores[SORT_KEY].value for row in table.cells}
     values = [[found.get((m, o)) for o in own] for m in ranked]
-    if len(own) <= MANY or len(ranked) < 2 or any(v is None for row in values for v in row):
+    if len(own) <= MANY or len(ranked) < 2 or any(v is None for row in values for v in row) or not np.ptp(values):
         return ""
-    named = np.array([family(o) for o in own])
-    parts = squares(np.array(values, dtype=float), named)
+    parts = squares(np.array(values, dtype=float), np.array([family(o) for o in own]))
     what = (
-        f"families ({len({*named})})",
+        f"families ({len({*map(family, own)})})",
         f"organisms of a family ({len(own)})",
         f"methods ({len(ranked)})",
         "methods × families",

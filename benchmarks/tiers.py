@@ -73,6 +73,7 @@ class Agreement:
     """Spearman's."""
     low: float
     high: float
+    """95 % over families; nan where a set has one family, which cannot be drawn."""
     p: float
     """Two-sided, of no relation between the orders, every method being one draw."""
     halves: tuple[float, float]
@@ -94,8 +95,9 @@ def compare(a: Tier, b: Tier, draws: int = DRAWS, seed: int = 0) -> Agreement:
     a, b = a.only(both), b.only(both)
     rng = np.random.default_rng(seed)
     at = spearmanr(a.values.mean(1), b.values.mean(1))
-    drawn = [_rho(_drawn(a.values, rng), _drawn(b.values, rng)) for _ in range(draws)]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    several = min(len(a.families), len(b.families)) > 1
+    drawn = [_rho(_drawn(a.values, rng), _drawn(b.values, rng)) for _ in range(draws if several else 0)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975]) if drawn else (np.nan, np.nan)
     return Agreement(
         a, b, float(at.statistic), float(low), float(high), float(at.pvalue), (_halves(a, rng), _halves(b, rng))
     )
@@ -124,10 +126,10 @@ def _halves(tier: Tier, rng: np.random.Generator, draws: int = 1000) -> float:
 def markdown(found: Agreement) -> str:
     """One sentence, and the methods with score and place on both sets."""
     a, b = found.a, found.b
-    halves = " and ".join("–" if np.isnan(h) else number(h) for h in found.halves)
+    halves = " and ".join(map(_known, found.halves))
     said = (
         f"Spearman's rank correlation between {a.name} ({len(a.families)} families) and {b.name} ({len(b.families)}: "
-        f"{', '.join(b.families)}), over {len(a.methods)} methods: **{number(found.rho)}** [{number(found.low)}, {number(found.high)}], "
+        f"{', '.join(b.families)}), over {len(a.methods)} methods: **{number(found.rho)}** [{_known(found.low)}, {_known(found.high)}], "
         f"p {found.p:.2g}. Between halves of one set's own families: {halves}."
     )
     scores = [tier.values.mean(1) for tier in (a, b)]
@@ -140,6 +142,10 @@ def markdown(found: Agreement) -> str:
         for i in np.argsort(places[0])
     ]
     return f"{said}\n\n{markdown_table(('method', a.name, 'place', b.name, 'place'), rows)}"
+
+
+def _known(value: float) -> str:
+    return number(None if np.isnan(value) else value)
 
 
 def main(

@@ -46,7 +46,7 @@ def test_methods_are_matched_by_name_and_their_places_are_said() -> None:
     found = compare(a, b, 50)
     assert found.rho == pytest.approx(0.8) and np.isnan(found.halves).all()
     lines = markdown(found).splitlines()
-    assert "over 4 methods: **.80** [.80, .80]" in lines[0]
+    assert "over 4 methods: **.80** [–, –]" in lines[0]
     assert lines[4:] == [
         "| `y` | .40 | 1 | .30 | 2 |",
         "| `z` | .30 | 2 | .35 | 1 |",
@@ -83,4 +83,4 @@ def test_from_records_a_family_is_the_mean_of_its_organisms_that_count(
     app.command()(tiers.main)
     page.write_text("# Page\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nend\n")
     done = CliRunner().invoke(app, ["one", "two", str(tmp_path / "runs"), "--page", str(page)])
-    assert done.exit_code == 0 and "over 4 methods: **1.00** [1.00, 1.00]" in page.read_text()
+    assert done.exit_code == 0 and "over 4 methods: **1.00** [–, –]" in page.read_text()
