@@ -164,7 +164,7 @@ def _ancestor(here: Path, base: Path, world: World, say: Say) -> Path:
         if not _sound(folder):
             damaged = "the ancestor is damaged; " if folder.is_dir() else ""
             say(
-                f"{here.name}: {damaged}training the ancestor, about a minute and a half of a processor, once for all pairs of a base"
+                f"{here.name}: {damaged}training the ancestor, some minutes of a processor, once for all pairs of a base"
             )
             with _whole(folder) as scratch, threads(1), silenced(False):
                 train_ancestor(base, world, scratch)
