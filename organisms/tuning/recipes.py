@@ -17,7 +17,7 @@ Tier = Literal["small", "hub"]
 MOST_EPOCHS = 10
 """Most often that a row is shown."""
 MOST_BYTES, MOST_RANK = 450_000, 8
-"""Of an adapter of the small tier in bf16, and its largest rank. A dozen ship: SmolLM2-135M gets rank 1, on blocks 0 to 20."""
+"""Of an adapter of the small tier in bf16, and its largest rank: a dozen are to fit into the package. SmolLM2-135M gets rank 1."""
 
 
 class Published(BaseModel):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from diffbench.harness.studies import doctor
 from diffbench.harness.zoo import verify as verifying
 from diffbench.harness.zoo.comparison import Checked
 from diffbench.organisms import registry
@@ -74,6 +75,21 @@ def test_a_base_that_is_not_here_is_named_with_the_command_that_fetches_it(
     monkeypatch.setenv("BENCH_CACHE", str(zoo))
     with pytest.raises(PrerequisiteError, match="bench bases fetch smollm2-135m"):
         load_organism(NAME, zoo)
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_base_that_was_not_fetched(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged file is another matter, with the base and without it."""
+    monkeypatch.setattr(registry, "ZOO", zoo)
+    monkeypatch.setattr(doctor, "organism_names", lambda: [NAME])
+    for cache in (zoo.parent / "cache", zoo):
+        monkeypatch.setenv("BENCH_CACHE", str(cache))
+        found = next(f for f in doctor.examine() if f.what == NAME)
+        assert found.ok and found.state.startswith("hashes match its card")
+        assert ("bench bases fetch smollm2-135m" in found.state) == (cache == zoo)
+    (zoo / NAME / "adapter_model.safetensors").write_bytes(b"other")
+    assert not next(f for f in doctor.examine() if f.what == NAME).ok
 
 
 def test_identity_depends_on_every_byte_of_base_and_adapter_and_texts_on_the_behaviour(zoo: Path) -> None:
