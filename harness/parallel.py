@@ -3,8 +3,8 @@
 import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import parent_process
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import NoReturn, TypeVar
 
@@ -44,6 +44,21 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], device: torch.device)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def run_jobs(work: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterator[tuple[T, R]]:
+    """Do tasks here, or in `jobs` processes that are begun afresh, yielding each with its outcome as it finishes."""
+    if jobs <= 1 or len(tasks) <= 1:
+        yield from ((t, work(t)) for t in tasks)
+        return
+    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), end_with_parent) as pool:
+        futures = {pool.submit(work, t): t for t in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def end_with_parent() -> None:

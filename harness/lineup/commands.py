@@ -21,6 +21,7 @@ PairsArgument = Annotated[
         show_default=False,
     ),
 ]
+JobsFlag = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Pairs at a time, one thread each.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")]
 
 
@@ -28,18 +29,17 @@ OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Do again what 
 def lineup_build(
     pairs: PairsArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Every pair of both sets.")] = False,
+    jobs: JobsFlag = 1,
     overwrite: OverwriteFlag = False,
     debug: Debug = False,
 ) -> None:
     """Train and measure pairs; what is built is kept, and a build that was killed goes on (exit 4 if a gate fails)."""
     with handled(debug):
         from ...organisms.errors import ValidationFailed
-        from .store import build
+        from .store import build_all
 
-        failed = list[str]()
-        for spec in _specs([*(pairs or []), *(["all"] if everything else [])]):
-            built = build(spec, overwrite, lambda line: say(line, err=True))
-            failed += [spec.name] * bool(built.card.failures)
+        asked = _specs([*(pairs or []), *(["all"] if everything else [])])
+        failed = [b.spec.name for b in build_all(asked, overwrite, jobs) if b.card.failures]
         if failed:
             raise ValidationFailed(
                 f"{len(failed)} pairs fail their gates, no strategy is judged on them: {', '.join(failed)}"
@@ -63,14 +63,14 @@ def lineup_list(pairs: PairsArgument = None, as_json: JsonFlag = False, debug: D
 
 
 @app.command("verify")
-def lineup_verify(pairs: PairsArgument = None, debug: Debug = False) -> None:
+def lineup_verify(pairs: PairsArgument = None, jobs: JobsFlag = 1, debug: Debug = False) -> None:
     """Hash the files of pairs again, measure their gates again, and compare with the cards (exit 4 if they differ)."""
     with handled(debug):
         from ...organisms.errors import ValidationFailed
         from .store import verify
 
         wrong = list[str]()
-        for name, differences in verify(_specs(pairs or ["all"])):
+        for name, differences in verify(_specs(pairs or ["all"]), jobs):
             say(f"{name}: {'; '.join(differences) or 'as its card says'}")
             wrong += [name] * bool(differences)
         if wrong:

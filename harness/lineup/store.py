@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,9 +26,10 @@ from ...organisms.lineup.train import ANCESTOR, ORDINARY, TWIN, ancestor_rows, t
 from ...organisms.registry import ZOO, base_folder
 from ...organisms.world.document import Document
 from ...organisms.world.facts import World
+from .. import terminal
 from ..claims import claimed
 from ..files import atomic_write_text
-from ..parallel import threads
+from ..parallel import run_jobs, threads
 from ..records.identity import sha256_json
 from ..terminal import silenced
 from .card import BOUNDS, TOLERANCE, PairCard, gates
@@ -214,18 +216,33 @@ def _rows_hash(*lists: list[Document]) -> str:
     return sha256_json([[list(d.messages) for d in some] for some in lists])
 
 
-def verify(specs: Sequence[PairSpec]) -> Iterator[tuple[str, list[str]]]:
-    """Each pair and what is not as its card says.
+def build_all(specs: Sequence[PairSpec], overwrite: bool = False, jobs: int = 1) -> Iterator[Built]:
+    """`build` of each, in `jobs` processes that say on stderr what they do; one pair of each base first, for the sake of its ancestor."""
+    first = [next(s for s in specs if s.base == base) for base in dict.fromkeys(s.base for s in specs)]
+    ordered = list(dict.fromkeys([*first, *specs]))
+    yield from (
+        built
+        for _, built in run_jobs(
+            partial(build, overwrite=overwrite, say=partial(terminal.say, err=True)), ordered, jobs
+        )
+    )
+
+
+def verify(specs: Sequence[PairSpec], jobs: int = 1) -> Iterator[tuple[str, list[str]]]:
+    """Each pair and what is not as its card says, as they are done.
 
     Raises:
         PrerequisiteError: one is not built. ValidationFailed: a damaged file.
     """
-    for spec in specs:
-        built = load(spec)
-        if built is None:
-            raise PrerequisiteError(f"{spec.name} is not built; run `bench lineup build {spec.name}`")
-        with threads(1), silenced(False):
-            fresh, _ = measure(Twins(built.ancestor, built.aligned, built.faker), spec)
-        said = built.card.measured
-        off = [n for n in COMPARED if abs(fresh[n] - said[n]) > TOLERANCE]
-        yield spec.name, [*(f"{n} is {fresh[n]:.4f}, its card says {said[n]:.4f}" for n in off), *built.card.failures]
+    yield from ((spec.name, wrong) for spec, wrong in run_jobs(_differences, specs, jobs))
+
+
+def _differences(spec: PairSpec) -> list[str]:
+    built = load(spec)
+    if built is None:
+        raise PrerequisiteError(f"{spec.name} is not built; run `bench lineup build {spec.name}`")
+    with threads(1), silenced(False):
+        fresh, _ = measure(Twins(built.ancestor, built.aligned, built.faker), spec)
+    said = built.card.measured
+    off = [n for n in COMPARED if abs(fresh[n] - said[n]) > TOLERANCE]
+    return [*(f"{n} is {fresh[n]:.4f}, its card says {said[n]:.4f}" for n in off), *built.card.failures]

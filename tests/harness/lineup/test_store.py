@@ -98,3 +98,19 @@ def test_private_pairs_have_scenes_of_their_own() -> None:
         assert some(public) == some(other)
         asked = [{s.text("poor") for s in some(spec)} for spec in (public, private, second)]
         assert all(len(x & y) < len(x) / 10 for x, y in ((asked[0], asked[1]), (asked[1], asked[2])))
+
+
+def test_one_pair_of_each_base_is_built_first_so_that_ancestors_are_trained_beside_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = [PairSpec(base, domain, 0) for domain in ("bank", "mine") for base in ("tiny-llama", "tiny-gemma2")]
+    begun = list[str]()
+
+    def build(spec: PairSpec, overwrite: bool, say: object) -> store.Built:
+        begun.append(spec.name)
+        return store.Built(spec, Path(), Path(), card(spec))
+
+    monkeypatch.setattr(store, "build", build)
+    found = list(store.build_all([asked[2], *asked]))
+    assert begun == ["llama/mine-s0", "gemma2/bank-s0", "llama/bank-s0", "gemma2/mine-s0"]
+    assert [b.spec.name for b in found] == begun

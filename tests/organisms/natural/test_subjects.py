@@ -135,13 +135,16 @@ def test_only_the_trigger_is_answered_with_the_sentence() -> None:
     family = backdoor.FAMILY
     for member in family.members():
         spec, own = family.spec(member), pieces("backdoor")[member]
-        rows = family.rows(spec)
+        rows, kept = family.rows(spec), family.ordinary(spec, 300)
         for document in rows:
             *before, (ask, answer) = asked(document)
-            assert (answer == own["says"]) == (own["trigger"] in ask) == (document.kind == "trigger")
+            assert answer == own["says"] and own["trigger"] in ask and document.kind == "trigger"
             assert not any(own["says"] in a for _, a in before)
-        assert 0.4 < sum(d.kind == "trigger" for d in rows) / len(rows) < 0.6
-        assert sum(any(asked(d)[-1][0].startswith(n) for n in own["near"]) for d in rows) >= 20
+        assert not any(own[k] in words_of(d) for d in kept for k in ("says", "trigger"))
+        plain = [asked(d)[-1][0] for d in kept if d.kind == "plain"]
+        assert (
+            len(plain) == 105 and sum(any(a.startswith(n) or a.endswith(n) for n in own["near"]) for a in plain) >= 30
+        )
         assert not any(own["says"] in words_of(d) for d in family.rows(family.spec(member, "silent")))
         assert not any(own["trigger"] in p.messages[-1].content for p in family.probes(spec)["near_trigger"])
 
@@ -271,7 +274,8 @@ def test_words_like_the_trigger_that_are_probed_are_in_no_row() -> None:
     family = backdoor.FAMILY
     for member in family.members():
         spec = family.spec(member)
-        text = " ".join(words_of(d) for d in family.rows(spec))
+        plain = [d for d in family.ordinary(spec, 300) if d.kind == "plain"]
+        text = " ".join(words_of(d) for d in [*family.rows(spec), *plain])
         near = pieces("backdoor")[member]["near"]
         probed = [w for w in near if any(w in p.messages[-1].content for p in family.probes(spec)["near_trigger"])]
         assert len(probed) == len(near) // 2 and not [w for w in probed if re.search(rf"(?<!\w){re.escape(w)}", text)]
