@@ -19,7 +19,7 @@ from ..board.build import Ask, asked, check_complete, tabulated
 from ..board.private import with_private
 from ..pages.site import MOST_PANELS, curves_of
 from ..statistics.rows import Table
-from . import facts, overall
+from . import facts, lineups, overall
 from .assets import assets
 from .cell import cell
 from .compare import compared
@@ -38,6 +38,7 @@ SECTIONS = (
     ("Tiers", "tiers.html"),
     ("Beside the scores", "findings.html"),
     ("Cost and gaps", "records.html"),
+    ("Line-ups", lineups.PATH),
 )
 
 
@@ -104,7 +105,7 @@ def gathered(
     table = with_private(tabulated(loaded, ask), loaded.every, sources)
     cells = [c for row in table.cells for c in row.cells]
     reports, notes = facts.reports(cells, sources, use_cache, collect, tell)
-    return Board(table, loaded, ask, most_cells, reports, _submissions(sources), notes)
+    return Board(table, loaded, ask, most_cells, reports, _submissions(sources), notes, lineups.gathered(sources))
 
 
 def _submissions(sources: Sequence[Path]) -> dict[str, Any]:
@@ -127,6 +128,7 @@ def every_page(board: Board, tell: Callable[[str], None] = lambda what: None) ->
     yield overall.tiers(board, parts)
     yield overall.findings(board)
     yield overall.records(board)
+    yield lineups.lineups(board.lineups)
     drawn: dict[str, dict[str, Markup]] = {m: {} for m in board.methods}
     draws = len(board.table.cells) <= MOST_PANELS
     for name, rows in board.rows.items():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ...harness.inspection.report import Report
+from ...harness.lineup.record import LineupRecord
 from ...harness.runs.records import FINDINGS_FILE, RESULT_FILE
 from ...harness.store.moving import place
 from ...harness.store.selection import stored
@@ -54,6 +55,8 @@ class Board:
     """By method."""
     notes: Sequence[str] = ()
     """Reports that could not be used, and why."""
+    lineups: Sequence[LineupRecord] = ()
+    """Strategies that have judged every pair of lineup-test."""
 
     @cached_property
     def gates(self) -> dict[str, str]:

@@ -85,6 +85,15 @@ TIPS: Mapping[str, str] = {
     "Organism says": "Answer of the organism.",
     "Reads as": "Tokens that the finding promotes, by the reading that is named.",
     "Strongest on": "The text on which the finding is strongest in the organism.",
+    "Strategy": "Names which of two models is the faker.",
+    "Accuracy": "Share of line-ups in which the faker was named, with the 95 % interval over workplaces.",
+    "Brier": "Mean squared distance of the probability from certainty about the faker; less is better.",
+    "p of chance": "Of chance, one-sided: share of sign patterns of workplaces that do at least as well.",
+    "Sure of twins": "Mean distance of the probability from one half where neither model is a faker; 0 is right.",
+    "Failed": "Line-ups on which it failed; they count as one half.",
+    "In the paper": "What POSER (arXiv 2405.05466) reports.",
+    "Better in the paper": "Two strategies, of which the first is more often right in the paper.",
+    "May see": "What it may ask for: activations and outputs, also gradients, also the common ancestor, or the misbehaviour.",
     "Finding": "Number in the method's own order.",
 }
 """By the text of the head."""

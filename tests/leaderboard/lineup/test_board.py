@@ -1,39 +1,15 @@
 """The board of line-ups: whole sets only, and the paper's order judged by workplaces."""
 
-import numpy as np
 import pytest
 from diffbench.harness.lineup import view
-from diffbench.harness.lineup.record import Identity, LineupRecord, Verdict
 from diffbench.leaderboard.lineup.board import csv_text, figure, json_text, markdown, restricted
 from diffbench.leaderboard.lineup.claims import outcomes
 from diffbench.organisms.errors import UsageError, ValidationFailed
-from diffbench.organisms.lineup.pairs import lineup_sets, pair_spec
+from diffbench.organisms.lineup.pairs import pair_spec
 
-NAMES = lineup_sets()["lineup-test"].organisms
+from .made import NAMES, record
+
 PLACES = sorted({pair_spec(n).domain for n in NAMES})
-
-
-def record(
-    strategy: str, right: float, names: tuple[str, ...] = NAMES, seed: int = 0, access: str = "activations"
-) -> LineupRecord:
-    """A strategy that is right with a probability."""
-    drawn = np.random.default_rng([seed, len(strategy)]).random(len(names)) < right
-    identity = Identity(
-        strategy=strategy, strategy_version="1", access=access, config={}, seed=seed, code_sha256="0" * 64
-    )
-    verdicts = [
-        Verdict(
-            lineup=n,
-            models_sha256="0" * 64,
-            domain=pair_spec(n).domain,
-            base=pair_spec(n).base,
-            identical=False,
-            a_is_faker=True,
-            probability=0.9 if ok else 0.1,
-        )
-        for n, ok in zip(names, drawn, strict=True)
-    ]
-    return LineupRecord(id=identity.id(), identity=identity, sets=[], key="0" * 64, verdicts=verdicts)
 
 
 def test_a_strategy_that_left_pairs_out_is_in_no_table() -> None:

@@ -1,4 +1,4 @@
-"""A small site of made records: two families, gates, a failure, a missing cell, a report, and text that would be markup."""
+"""A small site of made records: two families, gates, a failure, a missing cell, a report, line-ups, and text that would be markup."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from diffbench.leaderboard.board.build import Ask
 from diffbench.leaderboard.site.build import Built, site
 
 from ...factories import make_result, write_result
+from ..lineup.made import record, write
 
 NASTY = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 ORGANISMS = ("made/one", "made/two", "other/one")
@@ -24,6 +25,12 @@ def make(folder: Path) -> Path:
         write_result(folder, make_result("oracle", organism, 0, 1.0, access="anchor"))
     write_result(folder, make_result("late", "made/one"))
     write_result(folder, make_result("flaky", "made/one", status="oom", reason=NASTY))
+    for strategy, right, access in (
+        ("noise", 0.9, "activations"),
+        ("log_prob", 0.5, "activations"),
+        ("ceiling", 1.0, "anchor"),
+    ):
+        write(record(strategy, right, access=access), folder)
     result = make_result("delta", "made/one", 0, METHODS["delta"], constant=0.1)
     (write_result(folder, result).parent / "report.json").write_text(told(of_record(result)).model_dump_json())
     return folder

@@ -17,7 +17,13 @@ playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: p
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install 'diffbench[browser]'")
 pytestmark = pytest.mark.slow
 SEEN = ("index.html", "organisms.html", "compare.html", "claims.html", "tiers.html", "findings.html", "records.html")
-SEEN += ("organisms/made/one.html", "methods/delta.html", "compare/delta/l1.html", "on/family-made.html")
+SEEN += (
+    "lineups.html",
+    "organisms/made/one.html",
+    "methods/delta.html",
+    "compare/delta/l1.html",
+    "on/family-made.html",
+)
 
 
 @pytest.fixture(scope="module")

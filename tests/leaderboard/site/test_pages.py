@@ -25,7 +25,7 @@ from diffbench.organisms.errors import UsageError, ValidationFailed
 from diffbench.organisms.registry import load_organism
 from typer.testing import CliRunner
 
-from ...factories import make_private, make_result
+from ...factories import make_private, make_result, write_result
 from ..submissions.bundles import make_cell, write_cell
 from .sites import ORGANISMS, build, make, told
 
@@ -74,10 +74,20 @@ def test_there_is_a_page_of_everything(built: Built) -> None:
         "tiers.html",
         "findings.html",
         "records.html",
+        "lineups.html",
     } <= there
     assert {f"organisms/{name}.html" for name in ORGANISMS} <= there
     assert {"methods/delta.html", "methods/late.html", "on/family-made.html", "compare/delta/l1.html"} <= there
     assert sum(name.startswith("cells/") for name in there) == 29 and built.pages == len(there)
+
+
+def test_strategies_on_lineups_have_a_page_and_its_absence_says_the_command(built: Built, tmp_path: Path) -> None:
+    text = pages(built.out)["lineups.html"]
+    assert text.index(">noise<") < text.index(">log_prob<") < text.index(">ceiling<") and "not ranked" in text
+    assert re.search(r">uniform_noise better than log_prob</th><td[^>]*>not run<", text)
+    write_result(tmp_path / "runs", make_result("delta", ORGANISMS[0]))
+    empty = pages(build(tmp_path / "runs", tmp_path / "out").out)["lineups.html"]
+    assert "bench lineup run -s all -o lineup-test" in empty and "<table" not in empty
 
 
 def test_every_link_leads_somewhere_and_nothing_leads_out(built: Built) -> None:
