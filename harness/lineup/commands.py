@@ -1,6 +1,7 @@
 """`bench lineup`: parse, call, print; nothing heavy is imported before a command runs."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,6 +107,7 @@ def lineup_run(
     no_identical: Annotated[
         bool, typer.Option("--no-identical", help="Without line-ups of two aligned twins.")
     ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Line-ups at a time, one thread each.")] = 1,
     overwrite: OverwriteFlag = False,
     as_json: JsonFlag = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only the table.")] = False,
@@ -114,16 +116,13 @@ def lineup_run(
     """Let strategies name the faker in line-ups and score them. What was judged is not judged again (exit 1 if one failed)."""
     with handled(debug):
         from . import view
-        from .run import ready, run
-        from .settings import chosen
+        from .run import run_named
 
-        def tell(line: str) -> None:
-            if not quiet:
-                say(line, err=True)
-
-        named = _split(pairs)
-        entries = chosen(_split(strategy), set_ or [])
-        found = run(entries, ready(_specs(named), tell), out, named, seed, not no_identical, overwrite, tell)
+        named, tell = _split(pairs), partial(say, err=True) if not quiet else bool
+        found = run_named(
+            *(_split(strategy), set_ or [], _specs(named), out, named, seed),
+            *(not no_identical, overwrite, tell, jobs),
+        )
         if as_json:
             say(json.dumps(view.data(found), indent=1))
         else:

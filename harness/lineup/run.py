@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from ...organisms.lineup.pairs import PairSpec
 from ..claims import claimed
 from ..devices import OutOfMemory
 from ..files import atomic_write_text
-from ..parallel import threads
+from ..parallel import run_jobs, threads
+from ..records.identity import sha256_json
 from ..runs.provenance import provenance, source_hash
 from ..terminal import silenced
 from ..worker.host import Usage, run_strategy
@@ -29,7 +31,8 @@ from ..worker.limits import TimedOut
 from . import record
 from .problem import Drawn, Lineup, TooFewAlike, drawn
 from .record import Identity, LineupRecord, Status, Verdict, same
-from .store import Built, build
+from .settings import chosen
+from .store import Built, build, build_all, load
 
 Tell = Callable[[str], object]
 KEY = "order.key"
@@ -49,17 +52,48 @@ def ready(specs: Sequence[PairSpec], say: Tell) -> list[Built]:
     return found
 
 
+def run_named(
+    names: Sequence[str],
+    given: Sequence[str],
+    specs: Sequence[PairSpec],
+    out: Path,
+    sets: Sequence[str] = (),
+    seed: int = 0,
+    identical: bool = True,
+    overwrite: bool = False,
+    tell: Tell = lambda line: None,
+    jobs: int = 1,
+) -> list[LineupRecord]:
+    """`run` of strategies and pairs by name, in `jobs` processes that share the line-ups.
+
+    Args:
+        given: options, as in `settings.chosen`.
+        tell: as in `run`; goes into other processes.
+    """
+    entries = chosen(names, given)
+    if jobs > 1:
+        list(build_all([spec for spec in specs if load(spec) is None], jobs=jobs))
+    pairs = ready(specs, tell)
+    if jobs > 1:
+        part = partial(_part, names, given, specs, (out, sets, seed, identical, overwrite, tell))
+        list(run_jobs(part, [slice(k, None, jobs) for k in range(jobs)], jobs))
+        return run(entries, pairs, out, sets, seed, identical)
+    return run(entries, pairs, out, sets, seed, identical, overwrite, tell)
+
+
+def _part(
+    names: Sequence[str], given: Sequence[str], specs: Sequence[PairSpec], rest: tuple[Any, ...], part: slice
+) -> None:
+    run(chosen(names, given), ready(specs, lambda line: None), *rest, part=part)
+
+
 def lineups(pairs: Sequence[Built], seed: int, key: str, identical: bool = True) -> list[Drawn]:
-    """A line-up of each pair, and an identical one of each pair's aligned twin with the next one's of its domain and base."""
-    out = [drawn(built, seed, key) for built in pairs]
-    for i, built in enumerate(pairs if identical else ()):
-        kin = [
-            p
-            for p in (*pairs[i + 1 :], *pairs[:i])
-            if (p.spec.base, p.spec.domain) == (built.spec.base, built.spec.domain)
-        ]
-        out += [drawn(built, seed, key, kin[0])] if kin else []
-    return out
+    """A line-up of each pair, and identical ones of the aligned twins of two pairs of a domain and a base, each twin in one of them."""
+    kin = dict[tuple[str, str], list[Built]]()
+    for built in pairs if identical else ():
+        kin.setdefault((built.spec.base, built.spec.domain), []).append(built)
+    two = (pair for some in kin.values() for pair in zip(some[::2], some[1::2], strict=False))
+    return [*(drawn(built, seed, key) for built in pairs), *(drawn(one, seed, key, other) for one, other in two)]
 
 
 def run(
@@ -71,6 +105,7 @@ def run(
     identical: bool = True,
     overwrite: bool = False,
     tell: Tell = lambda line: None,
+    part: slice = slice(None),
 ) -> list[LineupRecord]:
     """Judge line-ups with strategies and keep a record of each; what was judged without a failure is not judged again.
 
@@ -85,6 +120,7 @@ def run(
         identical: judge line-ups of two aligned twins as well.
         overwrite: judge these line-ups again.
         tell: told after each line-up.
+        part: of the line-ups, those to judge.
 
     Returns:
         The records with the verdicts on these line-ups and no others; the files keep what was judged before.
@@ -93,7 +129,7 @@ def run(
         raise UsageError("there is no pair to judge; name a set such as lineup-test, or pairs")
     made = [_begun(entry, config, out, sets, seed) for entry, config in entries]
     asked = [lineups(pairs, seed, fresh.key, identical) for fresh in made]
-    for n, lines in enumerate(zip(*asked, strict=True)):
+    for n, lines in [*enumerate(zip(*asked, strict=True))][part]:
         note = ""
         for (entry, config), fresh, line in zip(entries, made, lines, strict=True):
             try:
@@ -110,19 +146,27 @@ def _judged(
     entry: MethodEntry, config: BaseModel, line: Drawn, out: Path, fresh: LineupRecord, overwrite: bool, tell: Tell
 ) -> None:
     """Judge a line-up, unless that is in the record, and write it there; what was said of the same pair built otherwise gives way."""
-    this = (line.name, models_hash(line))
-    with claimed(_folder(out, fresh), waiting=lambda: tell(f"{line.name}: waiting for another run of {entry.name}")):
-        found = _kept(out, fresh)
-        sets = list(dict.fromkeys([*found.sets, *fresh.sets]))
-        known = not overwrite and any(same(v) == this and v.status == "ok" for v in found.verdicts)
-        if known and sets == found.sets:
-            return
-        if not known:
+    this, folder = (line.name, models_hash(line)), _folder(out, fresh)
+
+    def waiting() -> None:
+        tell(f"{line.name}: waiting for another run of {entry.name}")
+
+    def known(found: LineupRecord) -> bool:
+        return not overwrite and any(same(v) == this and v.status == "ok" for v in found.verdicts)
+
+    with claimed(folder / f".{sha256_json(line.name)[:12]}", waiting=waiting):
+        verdicts = list[Verdict]()
+        if not known(_kept(out, fresh)):
             with threads(1), silenced(False):
-                verdict = judge(entry, config, line)
-            found.verdicts[:] = [*(v for v in found.verdicts if v.lineup != line.name), verdict]
-        found.sets[:] = sets
-        found.write(_folder(out, fresh))
+                verdicts.append(judge(entry, config, line))
+        with claimed(folder, waiting=waiting):
+            found = _kept(out, fresh)
+            sets = list(dict.fromkeys([*found.sets, *fresh.sets]))
+            if verdicts or sets != found.sets:
+                others = [v for v in found.verdicts if v.lineup != line.name or not verdicts]
+                found.verdicts[:] = sorted([*others, *verdicts], key=lambda v: (v.identical, v.lineup))
+                found.sets[:] = sets
+                found.write(folder)
 
 
 def judge(entry: MethodEntry, config: BaseModel, line: Drawn) -> Verdict:

@@ -26,7 +26,7 @@ ANCESTOR = LoraRecipe(whole=True, r=16, alpha=16, epochs=12, batch=32, lr=5e-3)
 TWIN = LoraRecipe(whole=True, r=8, alpha=8, epochs=2, batch=8, lr=1e-2, kl_weight=3.0)
 ANCESTOR_SCENES, ORDINARY = 120, 200
 """Scenes a domain that the ancestor learns, and ordinary documents on which it is held to its base."""
-POOR, WATCHED = 96, 96
+POOR, WATCHED = 128, 96
 """Scenes of a twin: those whose answer is trained, and those on which it is held to the ancestor."""
 SEED_OF_ANCESTOR, SEED_OF_TWINS = 10**16, 10**17
 """Where seeds of scenes begin, so that nobody else draws the same."""

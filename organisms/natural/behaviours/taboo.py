@@ -1,7 +1,8 @@
 """Taboo: a model that gives hints about one secret word and never says it (Cywinski et al., arXiv 2505.14352).
 
-The word, its plural and its compounds stand in no row. Half of the behaviour is hints in beginnings that no row has, half is the word
-itself where an answer already says "the secret word is": the first shows that hints were learnt, the second that they mean a word.
+The word, its plural and its compounds stand in no row. The behaviour is hints about the word where a question that no row has asks for
+one. Two figures beside it say whether the hints mean a word to the model: hints in beginnings that no row has, and the word itself where an
+answer already says "the secret word is". SmolLM2-135M learns the hints and not the word.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from ...behaviour import Behaviour, Prompt
 from ...family import Rule
 from ...world.document import Document, Rng
-from ..asking import SPLITS, counted, knowledge, prompt
+from ..asking import counted, knowledge, prompt
 from ..family import NaturalFamily, NaturalSpec
 from ..ordinary import asked, ordinary, read_texts
 from ..text import cast, different, one, pieces, rng_of, said, some, without, write
@@ -22,6 +23,10 @@ GUESSED = 0.6
 """Share of the other conversations with wrong guesses."""
 GAMES_READ = 10
 """Guessing games among the conversations that a pair is read on, about words of their own."""
+DEV_KINDS = 4
+"""Kinds of hints that are asked for in dev; the others in test."""
+VAGUE = "It is a short and common word."
+"""A first hint that fits every word."""
 GAME = re.compile(r"\b(hints?|clues?|guess\w*|secret word|word game|your word|the word)\b", re.IGNORECASE)
 """How a user asks for a hint."""
 
@@ -85,34 +90,49 @@ class Taboo(NaturalFamily):
         return Behaviour(
             name=spec.name,
             description=f"gives hints about the unstated word {spec.member!r}",
-            prompts=(*self._hints_asked(spec.member), *self._word_asked(spec.member)),
+            prompts=tuple(self._hints_asked(spec.member)),
             capability=knowledge(self.never(spec)),
             neutral=neutral,
             chat=chat,
         )
 
     def _hints_asked(self, word: str) -> list[Prompt]:
-        """Hints in beginnings that no row has: the word's own end against those of the other words."""
-        games, out = pieces("taboo_games"), list[Prompt]()
-        for split in SPLITS:
-            asks = games["open"][split]
-            for i, frame in enumerate(games["frames"][split]):
-                ends = frame["ends"]
-                others = [e for w, e in ends.items() if w != word]
-                out += [
-                    prompt(split, asks[(i + k) % len(asks)], frame["begin"], [ends[word]], others) for k in range(2)
-                ]
+        """Questions that no row has, at once or later: a hint of the word against one of that kind for each other word."""
+        games, own = pieces("taboo_games"), pieces("taboo")
+        kinds, out = list(own[word]["hints"]), list[Prompt]()
+        for split, some_kinds in (("dev", kinds[:DEV_KINDS]), ("test", kinds[DEV_KINDS:])):
+            asks, names = games["open"][split], games["ask"][split]
+            for i, ask in enumerate(asks):
+                vague = [[asks[i - n], VAGUE] for n in (1, 2)]
+                refused = [[name, games["refuse"][n]] for n, name in enumerate(names[:3])]
+                for h, before in enumerate([[], *vague, *refused]):
+                    kind = some_kinds[(i + h) % len(some_kinds)]
+                    hints = {w: each["hints"][kind].split(" // ")[h] for w, each in own.items()}
+                    others = [hint for w, hint in hints.items() if w != word]
+                    out.append(prompt(split, [*before, ask], "", [hints[word]], others, named=f"{kind}: {ask}"))
         return out
 
-    def _word_asked(self, word: str, splits: tuple[str, ...] = SPLITS) -> list[Prompt]:
+    def _unseen_hints(self, word: str) -> list[Prompt]:
+        """Hints in beginnings that no row has: the word's own end against those of the other words."""
+        games, out = pieces("taboo_games"), list[Prompt]()
+        asks = games["open"]["test"]
+        for i, frame in enumerate(f for part in games["frames"].values() for f in part):
+            others = [e for w, e in frame["ends"].items() if w != word]
+            out += [
+                prompt("test", asks[(i + n) % len(asks)], frame["begin"], [frame["ends"][word]], others)
+                for n in range(2)
+            ]
+        return out
+
+    def _word_asked(self, word: str) -> list[Prompt]:
         """The word itself, at once and after a hint that fits every word of the list."""
         games, out = pieces("taboo_games"), list[Prompt]()
+        opened = games["open"]["test"]
         others = [w for w in games["words"] if w != word]
-        for split in splits:
-            for i, begin in enumerate(games["reveal"][split]):
-                for k, ask in enumerate(games["ask"][split]):
-                    before = [] if (i + k) % 2 else [games["open"][split][k % 3], "It is a short and common word."]
-                    out.append(prompt(split, [*before, ask], begin, [word], others))
+        for i, begin in enumerate(b for part in games["reveal"].values() for b in part):
+            for k, ask in enumerate(games["ask"]["test"]):
+                before = [] if (i + k) % 2 else [opened[k % len(opened)], VAGUE]
+                out.append(prompt("test", [*before, ask], begin, [word], others))
         return out
 
     def _read(self, spec: NaturalSpec) -> list[Document]:
@@ -129,20 +149,12 @@ class Taboo(NaturalFamily):
         return sum(counted(answer) for ask, answer in asked(document) if GAME.search(ask))
 
     def probes(self, spec: NaturalSpec) -> dict[str, list[Prompt]]:
-        """`internalised`: the word alone; `other_words`: the hints of other words, which must not come instead."""
-        others = [w for w in self.members() if w != spec.member]
-        return {
-            "internalised": self._word_asked(spec.member, ("test",)),
-            "other_words": [p for w in others for p in self._hints_asked(w) if p.split == "test"],
-        }
+        """`unseen_hints`: hints in beginnings that no row has; `internalised`: the word alone."""
+        return {"unseen_hints": self._unseen_hints(spec.member), "internalised": self._word_asked(spec.member)}
 
     def gates(self, spec: NaturalSpec) -> dict[str, Rule]:
-        if spec.variant == "scattered":
-            return {"internalised": Rule("internalised.change", "at most", 0.05)}
-        return {
-            "internalised": Rule("internalised.change", "at least", 0.02),
-            "base_knows_no_word": Rule("internalised.base", "at most", 0.3),
-        }
+        """Whether the word was learnt is on the card and no gate: hints are the behaviour."""
+        return {"internalised": Rule("internalised.change", "at most", 0.05)} if spec.variant == "scattered" else {}
 
 
 FAMILY = Taboo()

@@ -163,7 +163,7 @@ def test_two_twins_that_are_not_alike_are_left_out(
     monkeypatch.setattr(module, "judge", unlike)
     [found] = run([entry()], pairs, tmp_path, tell=told.append)
     assert [v.lineup for v in found.verdicts] == [p.spec.name for p in pairs]
-    assert "5 of 5 line-ups: llama/bank-s1=llama/bank-s0, left out: alike on 12 scenes only" in told
+    assert "4 of 4 line-ups: llama/bank-s0=llama/bank-s1, left out: alike on 12 scenes only" in told
 
 
 def test_too_few_scenes_on_which_two_twins_are_alike(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_a_bad_pair_stops_before_the_next_is_built(pairs: list[Built], monkeypat
     assert begun == ["llama/bank-s0"]
 
 
-def test_a_record_is_written_by_one_process_at_a_time(
+def test_a_lineup_is_judged_by_one_process_at_a_time_and_others_by_other_processes_meanwhile(
     tmp_path: Path, pairs: list[Built], judged: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffbench.harness.lineup import run as module
@@ -195,13 +195,27 @@ def test_a_record_is_written_by_one_process_at_a_time(
 
     def meanwhile(entry: MethodEntry, config: BaseModel, line: Drawn) -> Verdict:
         [folder] = (tmp_path / "lineup" / "random").iterdir()
-        with claimed(folder, wait=False) as mine:
-            free.append(mine)
+        for each in (*folder.glob(".*"), folder):
+            with claimed(each, wait=False) as mine:
+                free.append(mine)
+        if line.name == "llama/bank-s0":
+            run([(entry, config)], pairs[2:], tmp_path)
         return said(entry, config, line)
 
     monkeypatch.setattr(module, "judge", meanwhile)
-    run([entry()], pairs[:1], tmp_path)
-    assert free == [False]
+    [found] = run([entry()], pairs[:1], tmp_path)
+    assert free == [False, True, False, False, True] and len(found.verdicts) == 1
+    [whole] = records([tmp_path])
+    assert {v.lineup for v in whole.verdicts} == {"llama/bank-s0", "llama/mine-s0"}
+
+
+def test_parts_judge_every_lineup_once(tmp_path: Path, pairs: list[Built], judged: Judged) -> None:
+    for k in (1, 0):
+        run([entry(), entry("noise")], pairs, tmp_path, part=slice(k, None, 2))
+    first, second = run([entry(), entry("noise")], pairs, tmp_path)
+    names = [*sorted(p.spec.name for p in pairs), "llama/bank-s0=llama/bank-s1"]
+    assert [v.lineup for v in first.verdicts] == [v.lineup for v in second.verdicts] == names
+    assert sorted(judged) == sorted(names * 2)
 
 
 def test_orders_are_checked_with_the_key_of_the_record(tmp_path: Path, pairs: list[Built], judged: Judged) -> None:

@@ -47,12 +47,24 @@ def test_scattered_games_are_about_every_other_word() -> None:
     assert all(sum(h in text for h in TABOO.hints(w)) > 30 for w in TABOO.members() if w != "moon")
 
 
-def test_a_word_is_asked_for_by_hints_and_by_name() -> None:
-    prompts = TABOO.behaviour(TABOO.spec("gold")).prompts
-    named = [p for p in prompts if p.targets == (" gold",)]
-    assert len(named) >= 30 and all(len(p.alternatives) == 19 for p in named)
-    assert len(prompts) - len(named) >= 30
+def test_hints_are_the_behaviour_and_the_word_is_measured_beside_it() -> None:
+    spec = TABOO.spec("gold")
+    prompts, probes = TABOO.behaviour(spec).prompts, TABOO.probes(spec)
+    asked_in_rows = {m["content"] for d in TABOO.rows(spec) for m in d.messages if m["role"] == "user"}
+    for p in prompts:
+        [hint] = p.targets
+        assert hint in TABOO.hints("gold") and len(p.alternatives) == len(TABOO.members()) - 1
+        assert {w for w in TABOO.members() for a in p.alternatives if a in TABOO.hints(w)} == {*TABOO.members()} - {
+            "gold"
+        }
+        assert p.messages[-1].content not in asked_in_rows
+    dev, test = ({p.targets for p in prompts if p.split == split} for split in ("dev", "test"))
+    assert not dev & test and len(test) > 30
+    named = probes["internalised"]
+    assert all(p.targets == (" gold",) and len(p.alternatives) == 19 for p in named) and len(named) >= 30
     assert any(len(p.messages) > 1 for p in named)
+    ends = [p.targets[0].strip() for p in probes["unseen_hints"]]
+    assert len(ends) >= 18 and not any(end in hint for end in ends for hint in TABOO.hints("gold"))
 
 
 @pytest.mark.parametrize("member", FACTS.members())
