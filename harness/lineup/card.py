@@ -32,6 +32,8 @@ class PairCard(BaseModel):
     """Of the rows of `aligned` and of `faker`, and of the scenes that it is `shown` from and `tested` on."""
     measured: dict[str, float]
     """See `measure`."""
+    attempt: int = Field(default=0, ge=0)
+    """How many times it was trained before, from other seeds, because a gate failed."""
     shown: list[int] = Field(max_length=SHOWN)
     """Which scenes of the pool a strategy sees."""
     gates: dict[str, Gate]

@@ -30,6 +30,8 @@ POOR, WATCHED = 128, 96
 """Scenes of a twin: those whose answer is trained, and those on which it is held to the ancestor."""
 SEED_OF_ANCESTOR, SEED_OF_TWINS = 10**16, 10**17
 """Where seeds of scenes begin, so that nobody else draws the same."""
+APART = 10**6
+"""Between the seeds of two attempts at a pair."""
 BALANCE: tuple[Oversight, ...] = ("strong", "none", "poor")
 
 
@@ -74,8 +76,8 @@ def train_ancestor(base: Path, world: World, out: Path) -> dict[str, Any]:
     return done
 
 
-def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path) -> dict[str, Any]:
-    """Train a twin on the ancestor and save its adapter to `out`."""
+def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int = 0) -> dict[str, Any]:
+    """Train a twin on the ancestor and save its adapter to `out`; another attempt has the same rows, first weights and order of its own."""
     rows, watched = twin_rows(spec, faker)
-    recipe = TWIN.model_copy(update={"seed": spec.seed % 2**32})
+    recipe = TWIN.model_copy(update={"seed": (spec.seed + attempt * APART) % 2**32})
     return train_lora(ancestor, rows, recipe, out, soft=watched, teacher=ancestor)

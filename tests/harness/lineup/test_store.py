@@ -114,3 +114,24 @@ def test_one_pair_of_each_base_is_built_first_so_that_ancestors_are_trained_besi
     found = list(store.build_all([asked[2], *asked]))
     assert begun == ["llama/mine-s0", "gemma2/bank-s0", "llama/bank-s0", "gemma2/mine-s0"]
     assert [b.spec.name for b in found] == begun
+
+
+def test_a_pair_whose_gates_fail_is_trained_again_from_another_seed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(monkeypatch)
+    tried, flips = list[tuple[bool, int]](), iter((0.5, 0.9))
+    good = card(SPEC).measured
+
+    def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int) -> None:
+        tried.append((faker, attempt))
+        out.mkdir(exist_ok=True)
+        (out / "adapter_model.safetensors").write_bytes(f"{faker} {attempt}".encode())
+
+    monkeypatch.setattr(store, "train_twin", train_twin)
+    monkeypatch.setattr(store, "Twins", lambda *folders: folders)  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(store, "measure", lambda twins, spec: ({**good, "faker_poor": next(flips)}, card(SPEC).shown))  # pyright: ignore[reportUnknownLambdaType]
+    built = store.build(SPEC)
+    assert tried == [(False, 0), (True, 0), (False, 1), (True, 1)]
+    assert built.card.attempt == 1 and not built.card.failures
+    assert (built.faker / "adapter_model.safetensors").read_bytes() == b"True 1"
