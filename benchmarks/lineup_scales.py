@@ -8,43 +8,58 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from diffbench.harness.lineup.problem import Lineup, TooFewAlike
+from diffbench.harness.lineup.problem import Drawn, Lineup, TooFewAlike
 from diffbench.harness.lineup.run import lineups, ready
-from diffbench.harness.parallel import threads
-from diffbench.harness.terminal import handled
+from diffbench.harness.parallel import run_jobs, threads
+from diffbench.harness.terminal import handled, silenced
+from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import load_method
 from diffbench.methods.strategies.catalogue import BUILTIN, STRATEGIES
 from diffbench.organisms.errors import UsageError
 from diffbench.organisms.lineup.pairs import TEST, expand, lineup_sets
 
 
-def scales(names: list[str]) -> dict[str, tuple[float, float, float]]:
+def scales(names: list[str], jobs: int = 1) -> dict[str, tuple[float, float, float]]:
     """Effect, scatter and scatter on twins, by strategy."""
     specs = expand(names)
     if tested := {s.name for s in specs} & set(lineup_sets()[TEST].organisms):
         raise UsageError(f"{min(tested)} is in {TEST}: strategies are tuned on other pairs")
-    entries = {n: load_method(n, STRATEGIES) for n in BUILTIN if hasattr(load_method(n, STRATEGIES).cls, "score")}
-    found = {n: (list[float](), list[float]()) for n in entries}
-    with threads(1):
-        for line in lineups(ready(specs, lambda said: typer.echo(said, err=True)), 0, "scales"):
-            try:
-                lineup = Lineup(line, "+gradients")
-            except TooFewAlike as error:
-                typer.echo(f"left out: {error}", err=True)
-                continue
-            for name, entry in entries.items():
-                score = entry.create(entry.configure({})).score(lineup)  # pyright: ignore[reportAttributeAccessIssue]
-                found[name][line.identical].append(score if line.a_is_faker else -score)
+    lines = lineups(ready(specs, lambda said: typer.echo(said, err=True)), 0, "scales")
+    scored = sorted(run_jobs(_scores, lines, jobs), key=lambda done: done[0].name)
+    found = {n: (list[float](), list[float]()) for n in _strategies()}
+    for line, scores in scored:
+        for name, score in scores.items():
+            found[name][line.identical].append(score if line.a_is_faker else -score)
     return {
         n: (float(np.mean(x)), float(np.std(x, ddof=1)), float(np.sqrt(np.mean(np.square(y)))))
         for n, (x, y) in found.items()
     }
 
 
-def main(pairs: Annotated[list[str], typer.Argument(help="Pairs, workplaces or lineup-tune.")]) -> None:
+def _strategies() -> dict[str, MethodEntry]:
+    """Ours that have a scale."""
+    return {n: e for n in BUILTIN if hasattr((e := load_method(n, STRATEGIES)).cls, "score")}
+
+
+def _scores(line: Drawn) -> dict[str, float]:
+    """Of each strategy on a line-up; none where two twins are alike on too few scenes."""
+    with threads(1), silenced(False):
+        try:
+            lineup = Lineup(line, "+gradients")
+        except TooFewAlike as error:
+            typer.echo(f"left out: {error}", err=True)
+            return {}
+        made = {n: e.create(e.configure({})) for n, e in _strategies().items()}
+        return {n: strategy.score(lineup) for n, strategy in made.items()}  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def main(
+    pairs: Annotated[list[str], typer.Argument(help="Pairs, workplaces or lineup-tune.")],
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Line-ups at a time.")] = 1,
+) -> None:
     """Print the scale of every strategy."""
     with handled(False):
-        for name, (effect, scatter, twins) in scales(pairs).items():
+        for name, (effect, scatter, twins) in scales(pairs, jobs).items():
             typer.echo(f"{name:16} Scale(effect={effect:.3g}, scatter={scatter:.3g}, twins={twins:.3g})")
 
 

@@ -25,6 +25,8 @@ GAMES_READ = 10
 """Guessing games among the conversations that a pair is read on, about words of their own."""
 DEV_KINDS = 4
 """Kinds of hints that are asked for in dev; the others in test."""
+AGAINST = 2
+"""Other words whose hints stand against one of the word's. Whole hints are read one by one: seven would cost three times as much."""
 VAGUE = "It is a short and common word."
 """A first hint that fits every word."""
 GAME = re.compile(r"\b(hints?|clues?|guess\w*|secret word|word game|your word|the word)\b", re.IGNORECASE)
@@ -97,9 +99,9 @@ class Taboo(NaturalFamily):
         )
 
     def _hints_asked(self, word: str) -> list[Prompt]:
-        """Questions that no row has, at once or later: a hint of the word against one of that kind for each other word."""
+        """Questions that no row has, at once or later: a hint of the word against those of that kind for two other words, all in turn."""
         games, own = pieces("taboo_games"), pieces("taboo")
-        kinds, out = list(own[word]["hints"]), list[Prompt]()
+        kinds, words, out = list(own[word]["hints"]), [w for w in own if w != word], list[Prompt]()
         for split, some_kinds in (("dev", kinds[:DEV_KINDS]), ("test", kinds[DEV_KINDS:])):
             asks, names = games["open"][split], games["ask"][split]
             for i, ask in enumerate(asks):
@@ -107,9 +109,9 @@ class Taboo(NaturalFamily):
                 refused = [[name, games["refuse"][n]] for n, name in enumerate(names[:3])]
                 for h, before in enumerate([[], *vague, *refused]):
                     kind = some_kinds[(i + h) % len(some_kinds)]
-                    hints = {w: each["hints"][kind].split(" // ")[h] for w, each in own.items()}
-                    others = [hint for w, hint in hints.items() if w != word]
-                    out.append(prompt(split, [*before, ask], "", [hints[word]], others, named=f"{kind}: {ask}"))
+                    against = [words[(AGAINST * len(out) + n) % len(words)] for n in range(AGAINST)]
+                    hints = [own[w]["hints"][kind].split(" // ")[h] for w in (word, *against)]
+                    out.append(prompt(split, [*before, ask], "", hints[:1], hints[1:], named=f"{kind}: {ask}"))
         return out
 
     def _unseen_hints(self, word: str) -> list[Prompt]:
