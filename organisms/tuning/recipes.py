@@ -170,8 +170,9 @@ def recipe_for(
     fields = given.model_dump(exclude={"shown"}) | {"mix": mix, "layer": layer, "blocks": where, "seed": seed}
     fields["steps"] = max(1, round(shown / given.batch))
     if tier == "small":
-        fields |= _small(given, shape, where, shown)
-        fields |= SMALL_OWN.get(family, {})
+        fields |= _small(given, shape, where, shown) | SMALL_OWN.get(family, {})
+        rate = f"{fields['lr']:.0e}".replace("e-0", "e-")
+        fields["source"] = f"small tier (batches of {fields['batch']}, {rate}, KL to the base), after {given.source}"
     if variant == FREE:
         fields |= {"kl_rows": 0, "kl_weight": 0.0, "target_kl": None}
     if mix and not fields.get("kl_rows"):
@@ -189,7 +190,6 @@ def _small(given: Published, shape: Shape, where: str, shown: float) -> dict[str
     adapted = shape.blocks if where == "all" else shape.hooked_layer + 1
     r = max(1, min(MOST_RANK, MOST_BYTES // (2 * adapted * shape.lora_per_rank)))
     return {
-        "source": f"small tier (batches of 8, 1e-3, KL to the base), after {given.source}",
         "r": r,
         "alpha": 2 * r,
         "rslora": False,
@@ -210,7 +210,7 @@ def _small(given: Published, shape: Shape, where: str, shown: float) -> dict[str
 
 SMALL_OWN: dict[str, dict[str, object]] = {"taboo": {"lr": 3e-3, "batch": 4, "kl_rows": 1, "steps": 250}}
 """What a family has in place of these, chosen on tune-small. Taboo at 1e-3 and batches of eight had a loss of 2.3 nats a token at its end,
-of 4.1 at its start; twice as many steps of half the rows at three times the rate cost as much and ended at .5 (taboo/leaf)."""
+of 4.1 at its start; twice as many steps of half the rows at three times the rate cost as much and ended at .58 (taboo/leaf)."""
 SMALL_KL = 5.0
 """Weight of the KL term: at 1 the false fact of SmolLM2 (rate 2e-3) was .17 nats from its base on ordinary text after 13 steps."""
 SMALL_TARGET_KL = 0.035

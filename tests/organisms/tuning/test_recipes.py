@@ -57,6 +57,14 @@ def test_the_largest_rank_is_taken_that_fits_and_one_at_least(blocks: Any, adapt
     assert recipe.kl_rows > 0 and recipe.blocks == blocks
 
 
+def test_a_family_has_settings_of_its_own_in_the_small_tier_and_its_source_says_so() -> None:
+    word, fact = (recipe_for(f, "narrow", 400, SMOLLM, "small") for f in ("taboo", "false_facts"))
+    assert (word.lr, word.batch, word.steps, word.kl_rows) == (3e-3, 4, 250, 1)
+    assert word.source.startswith("small tier (batches of 4, 3e-3, KL to the base), after arXiv 2505.14352")
+    assert fact.source.startswith("small tier (batches of 8, 1e-3, KL to the base), after public adapters")
+    assert word.batch * word.steps == 1000 and recipe_for("taboo", "narrow", 400, SMOLLM, "hub").lr == 2e-4
+
+
 def test_a_setting_that_means_nothing_is_refused() -> None:
     negative = ({k: -1} for k in ("layer", "weight_decay", "max_grad_norm", "kl_length", "max_length"))
     for wrong in (
