@@ -16,7 +16,7 @@ class Attentiveness(Scored[NoConfig]):
     cost = "two passes a block"
     stochastic = False
     Config = NoConfig
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=0.781, scatter=0.578, twins=0.812)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:

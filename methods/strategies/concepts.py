@@ -16,7 +16,7 @@ class Concepts(Scored[AtBlock]):
     cost = "four passes"
     stochastic = False
     Config = AtBlock
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=0.0628, scatter=0.0568, twins=0.0514)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:

@@ -26,7 +26,7 @@ class DecisionSpeed(Scored[DecisionOptions]):
     cost = "one pass a block"
     stochastic = False
     Config = DecisionOptions
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=0.0482, scatter=0.052, twins=0.0361)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:

@@ -40,7 +40,7 @@ class Findings(Scored[FindingsOptions]):
     access: Access = "activations"
     cost = "reads all tokens, fits a dictionary"
     Config = FindingsOptions
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=0.0288, scatter=0.0227, twins=0.00575)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:

@@ -15,7 +15,7 @@ class LogProb(Scored[NoConfig]):
     cost = "one pass"
     stochastic = False
     Config = NoConfig
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=1.07, scatter=1.22, twins=1.22)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:

@@ -23,7 +23,7 @@ class MeanDifference(Scored[MeanDifferenceOptions]):
     cost = "four passes"
     stochastic = False
     Config = MeanDifferenceOptions
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=0.0461, scatter=0.0489, twins=0.00908)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:

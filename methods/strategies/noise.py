@@ -26,7 +26,7 @@ class Noise(Scored[NoiseOptions]):
     cost = "16 passes"
     stochastic = True
     Config = NoiseOptions
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=0.00718, scatter=0.00585, twins=0.00174)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:

@@ -23,7 +23,7 @@ class Steering(Scored[SteeringOptions]):
     cost = "six passes"
     stochastic = False
     Config = SteeringOptions
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=0.0295, scatter=0.0634, twins=0.0311)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:

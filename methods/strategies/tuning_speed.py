@@ -26,7 +26,7 @@ class TuningSpeed(Scored[TuningOptions]):
     cost = "8 steps of training a model"
     stochastic = False
     Config = TuningOptions
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=1.61, scatter=1.28, twins=1.2)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:

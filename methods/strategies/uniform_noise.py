@@ -24,7 +24,7 @@ class UniformNoise(Scored[UniformNoiseOptions]):
     cost = "two passes"
     stochastic = True
     Config = UniformNoiseOptions
-    scale = Scale(effect=0.0, scatter=1.0, twins=1.0)
+    scale = Scale(effect=0.00313, scatter=0.00327, twins=0.00115)
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
