@@ -47,18 +47,22 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], device: torch.device)
 
 
 def run_jobs(work: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterator[tuple[T, R]]:
-    """Do tasks here, or in `jobs` processes that are begun afresh, yielding each with its outcome as it finishes."""
+    """Do tasks here, or in `jobs` processes that are begun afresh, yielding each with its outcome as it finishes.
+
+    An error of one, or an interruption, costs what is being done elsewhere its time and starts nothing more.
+    """
     if jobs <= 1 or len(tasks) <= 1:
         yield from ((t, work(t)) for t in tasks)
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), end_with_parent) as pool:
+    pool = ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), end_with_parent)
+    try:
         futures = {pool.submit(work, t): t for t in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)  # not as a context manager, whose end would take that back
+        raise
+    pool.shutdown()
 
 
 def end_with_parent() -> None:

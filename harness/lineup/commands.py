@@ -1,7 +1,6 @@
 """`bench lineup`: parse, call, print; nothing heavy is imported before a command runs."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +39,8 @@ def lineup_build(
         from .store import build_all
 
         asked = _specs([*(pairs or []), *(["all"] if everything else [])])
-        failed = [b.spec.name for b in build_all(asked, overwrite, jobs) if b.card.failures]
+        built = {b.spec: b for b in build_all(asked, overwrite, jobs, _tell)}
+        failed = [spec.name for spec in asked if built[spec].card.failures]
         if failed:
             raise ValidationFailed(
                 f"{len(failed)} pairs fail their gates, no strategy is judged on them: {', '.join(failed)}"
@@ -116,13 +116,11 @@ def lineup_run(
     """Let strategies name the faker in line-ups and score them. What was judged is not judged again (exit 1 if one failed)."""
     with handled(debug):
         from . import view
-        from .run import run_named
+        from .jobs import Asked, run_named
 
-        named, tell = _split(pairs), partial(say, err=True) if not quiet else bool
-        found = run_named(
-            *(_split(strategy), set_ or [], _specs(named), out, named, seed),
-            *(not no_identical, overwrite, tell, jobs),
-        )
+        named = _split(pairs)
+        asked = Asked(_split(strategy), set_ or [], out, named, seed, identical=not no_identical, overwrite=overwrite)
+        found = run_named(asked, _specs(named), _tell_nobody if quiet else _tell, jobs)
         if as_json:
             say(json.dumps(view.data(found), indent=1))
         else:
@@ -156,6 +154,14 @@ def lineup_check(
             show(render.method_check(report))
         if not report.ok:
             raise typer.Exit(1)
+
+
+def _tell(line: str) -> None:
+    say(line, err=True)
+
+
+def _tell_nobody(line: str) -> None:
+    pass
 
 
 def _specs(names: list[str]) -> "list[PairSpec]":

@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from ...organisms.lineup.pairs import PairSpec
 from ..claims import claimed
 from ..devices import OutOfMemory
 from ..files import atomic_write_text
-from ..parallel import run_jobs, threads
+from ..parallel import threads
 from ..records.identity import sha256_json
 from ..runs.provenance import provenance, source_hash
 from ..terminal import silenced
@@ -31,8 +32,7 @@ from ..worker.limits import TimedOut
 from . import record
 from .problem import Drawn, Lineup, TooFewAlike, drawn
 from .record import Identity, LineupRecord, Status, Verdict, same
-from .settings import chosen
-from .store import Built, build, build_all, load
+from .store import Built, build
 
 Tell = Callable[[str], object]
 KEY = "order.key"
@@ -52,47 +52,11 @@ def ready(specs: Sequence[PairSpec], say: Tell) -> list[Built]:
     return found
 
 
-def run_named(
-    names: Sequence[str],
-    given: Sequence[str],
-    specs: Sequence[PairSpec],
-    out: Path,
-    sets: Sequence[str] = (),
-    seed: int = 0,
-    identical: bool = True,
-    overwrite: bool = False,
-    tell: Tell = lambda line: None,
-    jobs: int = 1,
-) -> list[LineupRecord]:
-    """`run` of strategies and pairs by name, in `jobs` processes that share the line-ups.
-
-    Args:
-        given: options, as in `settings.chosen`.
-        tell: as in `run`; goes into other processes.
-    """
-    entries = chosen(names, given)
-    if jobs > 1:
-        list(build_all([spec for spec in specs if load(spec) is None], jobs=jobs))
-    pairs = ready(specs, tell)
-    if jobs > 1:
-        part = partial(_part, names, given, specs, (out, sets, seed, identical, overwrite, tell))
-        list(run_jobs(part, [slice(k, None, jobs) for k in range(jobs)], jobs))
-        return run(entries, pairs, out, sets, seed, identical)
-    return run(entries, pairs, out, sets, seed, identical, overwrite, tell)
-
-
-def _part(
-    names: Sequence[str], given: Sequence[str], specs: Sequence[PairSpec], rest: tuple[Any, ...], part: slice
-) -> None:
-    run(chosen(names, given), ready(specs, lambda line: None), *rest, part=part)
-
-
 def lineups(pairs: Sequence[Built], seed: int, key: str, identical: bool = True) -> list[Drawn]:
-    """A line-up of each pair, and identical ones of the aligned twins of two pairs of a domain and a base, each twin in one of them."""
-    kin = dict[tuple[str, str], list[Built]]()
-    for built in pairs if identical else ():
-        kin.setdefault((built.spec.base, built.spec.domain), []).append(built)
-    two = (pair for some in kin.values() for pair in zip(some[::2], some[1::2], strict=False))
+    """A line-up of each pair; and identical ones, of the aligned twins of seeds 2n and 2n + 1 of a domain and a base that are both here."""
+    by_spec = {built.spec: built for built in pairs if identical}
+    mates = ((b, by_spec.get(replace(b.spec, seed=b.spec.seed + 1))) for b in by_spec.values() if b.spec.seed % 2 == 0)
+    two = ((one, other) for one, other in mates if other is not None)
     return [*(drawn(built, seed, key) for built in pairs), *(drawn(one, seed, key, other) for one, other in two)]
 
 
@@ -120,7 +84,7 @@ def run(
         identical: judge line-ups of two aligned twins as well.
         overwrite: judge these line-ups again.
         tell: told after each line-up.
-        part: of the line-ups, those to judge.
+        part: of the line-ups, those to judge; none with slice(0).
 
     Returns:
         The records with the verdicts on these line-ups and no others; the files keep what was judged before.
@@ -148,23 +112,21 @@ def _judged(
     """Judge a line-up, unless that is in the record, and write it there; what was said of the same pair built otherwise gives way."""
     this, folder = (line.name, models_hash(line)), _folder(out, fresh)
 
-    def waiting() -> None:
-        tell(f"{line.name}: waiting for another run of {entry.name}")
-
     def known(found: LineupRecord) -> bool:
         return not overwrite and any(same(v) == this and v.status == "ok" for v in found.verdicts)
 
-    with claimed(folder / f".{sha256_json(line.name)[:12]}", waiting=waiting):
+    others = partial(tell, f"{line.name}: waiting for another run of {entry.name}")
+    with claimed(folder / f".{sha256_json(line.name)[:12]}", waiting=others):
         verdicts = list[Verdict]()
         if not known(_kept(out, fresh)):
             with threads(1), silenced(False):
                 verdicts.append(judge(entry, config, line))
-        with claimed(folder, waiting=waiting):
+        with claimed(folder):
             found = _kept(out, fresh)
             sets = list(dict.fromkeys([*found.sets, *fresh.sets]))
             if verdicts or sets != found.sets:
-                others = [v for v in found.verdicts if v.lineup != line.name or not verdicts]
-                found.verdicts[:] = sorted([*others, *verdicts], key=lambda v: (v.identical, v.lineup))
+                rest = [v for v in found.verdicts if v.lineup != line.name or not verdicts]
+                found.verdicts[:] = sorted([*rest, *verdicts], key=lambda v: (v.identical, v.lineup))
                 found.sets[:] = sets
                 found.write(folder)
 

@@ -1,9 +1,9 @@
 """Where pairs are: built on demand in the cache, and known again by their hashes.
 
-The idea: no weights are tracked. A pair is a function of its name, its base, the recipes and its scenes. The folder is named after the
-hash of base, recipes and bounds of the gates, and a pair's card has the hashes of its scenes: what was made from others is not read. The
-files, those of the ancestor too, are hashed when they are built and checked whenever they are read. Another processor trains other bits:
-what is compared between machines are the measured gates, within a tolerance.
+The idea: no weights are tracked. A pair is a function of its name, its base, the recipes, its scenes, and which of a few attempts first
+holds its gates. The folder is named after the hash of base, recipes and bounds of the gates, and a pair's card has the hashes of its
+scenes: what was made from others is not read. The files, those of the ancestor too, are hashed when they are built and checked whenever
+they are read. Another processor trains other bits: what is compared between machines are the measured gates, within a tolerance.
 """
 
 import contextlib
@@ -22,11 +22,19 @@ from ...organisms.card import BaseCard, check_files, hash_folder, read_base_card
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.pretrained import cache_folder
 from ...organisms.lineup.pairs import PairSpec
-from ...organisms.lineup.train import ANCESTOR, ORDINARY, TWIN, ancestor_rows, train_ancestor, train_twin, twin_rows
+from ...organisms.lineup.train import (
+    ANCESTOR,
+    APART,
+    ORDINARY,
+    TWIN,
+    ancestor_rows,
+    train_ancestor,
+    train_twin,
+    twin_rows,
+)
 from ...organisms.registry import ZOO, base_folder
 from ...organisms.world.document import Document
 from ...organisms.world.facts import World
-from .. import terminal
 from ..claims import claimed
 from ..files import atomic_write_text
 from ..parallel import run_jobs, threads
@@ -78,6 +86,7 @@ def root(base: str) -> tuple[Path, Path, BaseCard]:
         POOL,
         TESTED,
         BOUNDS,
+        (ATTEMPTS, APART),
         VERSION,
     ]
     key = sha256_json([sha256_files(card.files), made])
@@ -132,8 +141,8 @@ def build(spec: PairSpec, overwrite: bool = False, say: Say = lambda line: None)
             return found
         ancestor = _ancestor(here, base, world, say)
         with _whole(here / f"{spec.domain}-s{spec.seed}") as folder, threads(1), silenced(False):
-            began = time.process_time()
             for attempt in range(ATTEMPTS):
+                began = time.process_time()
                 for name, faker in (("aligned", False), ("faker", True)):
                     train_twin(ancestor, spec, faker, folder / name, attempt)
                 seconds = time.process_time() - began
@@ -223,16 +232,17 @@ def _rows_hash(*lists: list[Document]) -> str:
     return sha256_json([[list(d.messages) for d in some] for some in lists])
 
 
-def build_all(specs: Sequence[PairSpec], overwrite: bool = False, jobs: int = 1) -> Iterator[Built]:
-    """`build` of each, in `jobs` processes that say on stderr what they do; one pair of each base first, for the sake of its ancestor."""
+def build_all(
+    specs: Sequence[PairSpec], overwrite: bool = False, jobs: int = 1, say: Say = lambda line: None
+) -> Iterator[Built]:
+    """`build` of each in `jobs` processes, as they are done; one pair of each base first, so that ancestors are trained side by side.
+
+    Args:
+        say: goes into other processes, so with several it has to be a function of a module.
+    """
     first = [next(s for s in specs if s.base == base) for base in dict.fromkeys(s.base for s in specs)]
     ordered = list(dict.fromkeys([*first, *specs]))
-    yield from (
-        built
-        for _, built in run_jobs(
-            partial(build, overwrite=overwrite, say=partial(terminal.say, err=True)), ordered, jobs
-        )
-    )
+    yield from (built for _, built in run_jobs(partial(build, overwrite=overwrite, say=say), ordered, jobs))
 
 
 def verify(specs: Sequence[PairSpec], jobs: int = 1) -> Iterator[tuple[str, list[str]]]:
