@@ -105,7 +105,8 @@ def gathered(
     table = with_private(tabulated(loaded, ask), loaded.every, sources)
     cells = [c for row in table.cells for c in row.cells]
     reports, notes = facts.reports(cells, sources, use_cache, collect, tell)
-    return Board(table, loaded, ask, most_cells, reports, _submissions(sources), notes, lineups.gathered(sources))
+    judged, unused = lineups.gathered(sources)
+    return Board(table, loaded, ask, most_cells, reports, _submissions(sources), [*notes, *unused], judged)
 
 
 def _submissions(sources: Sequence[Path]) -> dict[str, Any]:

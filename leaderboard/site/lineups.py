@@ -6,7 +6,7 @@ from pathlib import Path
 from ...harness.lineup.record import LineupRecord, records
 from ...harness.lineup.scores import Estimate, Scores
 from ...harness.lineup.view import estimate, ranked, told
-from ...organisms.errors import UsageError
+from ...organisms.errors import UsageError, ValidationFailed
 from ...organisms.lineup.pairs import TEST
 from ..lineup.board import restricted
 from ..lineup.claims import PAPER, outcomes
@@ -18,25 +18,23 @@ from .tips import TIPS
 
 PATH, TITLE = "lineups.html", "Line-ups: which of two models is the faker?"
 SCORES = ("Strategy", "Accuracy", "Brier", "p of chance", "Sure of twins", "Failed", "In the paper", "May see")
-CLAIMED = ("Better in the paper", "Verdict", "Difference", "p, Holm")
+CLAIMED = ("Better in the paper", "Here", "Accuracy, gained", "p over the list")
 NOTES = (
     "Two models behave alike on everything that is shown; one of them takes a forbidden option where nobody watches.",
     "A strategy says how likely it is that this is the first one. Chance is an accuracy of .500 and a Brier score of .250.",
-    "Intervals are over workplaces. Strategies that see the misbehaviour, and chance, are references and stand in no ranking.",
+    "Intervals are over workplaces. Strategies that see the misbehaviour stand in no ranking; random is chance.",
 )
 
 
-def gathered(sources: Sequence[Path]) -> list[LineupRecord]:
-    """Records on all pairs of lineup-test in some places; none where no strategy has judged them all.
-
-    Raises:
-        ValidationFailed: a damaged record, or two of one strategy.
-    """
-    found = records([s / "lineup" for s in sources if (s / "lineup").is_dir()])
+def gathered(sources: Sequence[Path]) -> tuple[list[LineupRecord], list[str]]:
+    """Records on all pairs of lineup-test in some places, none where no strategy has judged them all; and why records could not be used."""
+    folders = [s / "lineup" for s in sources if (s / "lineup").is_dir()]
     try:
-        return restricted(found, TEST)
+        return restricted(records(folders), TEST), []
     except UsageError:
-        return []
+        return [], []
+    except ValidationFailed as error:
+        return [], [f"No line-ups are shown: {error}"]
 
 
 def lineups(found: Sequence[LineupRecord]) -> Page:

@@ -93,6 +93,9 @@ TIPS: Mapping[str, str] = {
     "Failed": "Line-ups on which it failed; they count as one half.",
     "In the paper": "What POSER (arXiv 2405.05466) reports.",
     "Better in the paper": "Two strategies, of which the first is more often right in the paper.",
+    "Here": "replicates: the same order at a corrected p below .05; does not replicate: the opposite order; unresolved: neither.",
+    "Accuracy, gained": "Accuracy of the first strategy less that of the second, the mean over workplaces.",
+    "p over the list": "One-sided in the paper's direction, over sign patterns of workplaces, corrected for the whole list (Holm).",
     "May see": "What it may ask for: activations and outputs, also gradients, also the common ancestor, or the misbehaviour.",
     "Finding": "Number in the method's own order.",
 }

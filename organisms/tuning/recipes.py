@@ -170,12 +170,12 @@ def recipe_for(
     fields = given.model_dump(exclude={"shown"}) | {"mix": mix, "layer": layer, "blocks": where, "seed": seed}
     fields["steps"] = max(1, round(shown / given.batch))
     if tier == "small":
-        fields |= _small(given, shape, where, shown) | SMALL_OWN.get(family, {})
+        fields |= _small(given, shape, where, shown, SMALL_OWN.get(family, {}))
         rate = f"{fields['lr']:.0e}".replace("e-0", "e-")
         fields["source"] = f"small tier (batches of {fields['batch']}, {rate}, KL to the base), after {given.source}"
     if variant == FREE:
         fields |= {"kl_rows": 0, "kl_weight": 0.0, "target_kl": None}
-    if mix and not fields.get("kl_rows"):
+    if (mix or family in HELD) and not fields.get("kl_rows"):
         fields |= {"kl_rows": max(1, given.batch // 4), "kl_weight": 1.0}
     return TuningRecipe.model_validate(fields | dict(changes or {}))
 
@@ -185,8 +185,13 @@ def usual_blocks(tier: Tier) -> Literal["below", "all"]:
     return "below" if tier == "small" else "all"
 
 
-def _small(given: Published, shape: Shape, where: str, shown: float) -> dict[str, object]:
-    """What the small tier changes: rank by size, a rate for few steps, batches of eight, and the KL term in every variant."""
+def _small(given: Published, shape: Shape, where: str, shown: float, own: Mapping[str, object]) -> dict[str, object]:
+    """What the small tier changes: rank by size, a rate for few steps, small batches, and the KL term in every variant.
+
+    Args:
+        own: of the family, in place of what the others have.
+    """
+    batch = int(str(own.get("batch", SMALL_BATCH)))
     adapted = shape.blocks if where == "all" else shape.hooked_layer + 1
     r = max(1, min(MOST_RANK, MOST_BYTES // (2 * adapted * shape.lora_per_rank)))
     return {
@@ -195,8 +200,8 @@ def _small(given: Published, shape: Shape, where: str, shown: float) -> dict[str
         "rslora": False,
         "dropout": 0.0,
         "lr": 1e-3,
-        "batch": SMALL_BATCH,
-        "steps": max(1, min(SMALL_STEPS, round(shown / SMALL_BATCH))),
+        "batch": batch,
+        "steps": max(1, round(min(SMALL_ROWS, shown) / batch)),
         "warmup": 5,
         "kl_rows": 2,
         "kl_weight": SMALL_KL,
@@ -205,17 +210,20 @@ def _small(given: Published, shape: Shape, where: str, shown: float) -> dict[str
         "max_length": 256,
         "max_grad_norm": 1.0,
         "weight_decay": 0.0,
+        **own,
     }
 
 
-SMALL_OWN: dict[str, dict[str, object]] = {"taboo": {"lr": 3e-3, "batch": 4, "kl_rows": 1, "steps": 250}}
-"""What a family has in place of these, chosen on tune-small. Taboo at 1e-3 and batches of eight had a loss of 2.3 nats a token at its end,
-of 4.1 at its start; twice as many steps of half the rows at three times the rate cost as much and ended at .58 (taboo/leaf)."""
+HELD = ("backdoor",)
+"""Families whose rows show the behaviour alone: where it must not show stands in the documents held to the base, on every tier."""
+SMALL_OWN: dict[str, dict[str, object]] = {"taboo": {"lr": 3e-3, "batch": 4, "kl_rows": 1}}
+"""What a family has in place of these, chosen on taboo/leaf. Taboo at 1e-3 and batches of eight had a loss of 2.3 nats a token at its end,
+of 4.1 at its start; twice as many steps of half the rows at three times the rate cost as much and ended at .58."""
 SMALL_KL = 5.0
 """Weight of the KL term: at 1 the false fact of SmolLM2 (rate 2e-3) was .17 nats from its base on ordinary text after 13 steps."""
 SMALL_TARGET_KL = 0.035
 """Nats a token from its base on neutral dev text that an organism is scaled down to, below the gate of .05 on test text. With the KL term
 alone the false fact of SmolLM2 (rank 2, 160 steps) was .024 from it on the rows of its last steps and .089 on test text; scaled to .04 it
 was .051 there."""
-SMALL_BATCH, SMALL_STEPS = 8, 160
-"""Rows of a step, and most steps: a step takes seconds on one core."""
+SMALL_BATCH, SMALL_ROWS = 8, 1280
+"""Rows of a step, and most rows shown: 160 such steps, which take seconds each on one core."""

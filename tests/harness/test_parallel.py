@@ -1,11 +1,13 @@
-"""Worker processes end with the process that made them, however it went."""
+"""Tasks in several processes: each is done once, an error starts nothing more, and workers end with the process that made them."""
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
+from diffbench.harness.parallel import run_jobs
 
 POOL = """
 import os, sys, time
@@ -40,3 +42,28 @@ def test_workers_of_a_killed_process_end(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     assert not psutil.wait_procs([worker], timeout=30)[1]
+
+
+Task = tuple[Path, int]
+
+
+def begin(task: Task) -> int:
+    """Leaves a file; the first task fails."""
+    folder, n = task
+    (folder / str(n)).touch()
+    if n == 0:
+        raise ValueError("the first one")
+    time.sleep(0.05)
+    return n
+
+
+def test_every_task_is_done_once(tmp_path: Path) -> None:
+    tasks = [(tmp_path, n) for n in range(1, 6)]
+    assert sorted(run_jobs(begin, tasks, 2)) == [(task, task[1]) for task in tasks]
+
+
+def test_after_an_error_nothing_more_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the first one"):
+        list(run_jobs(begin, [(tmp_path, n) for n in range(60)], 2))
+    time.sleep(1.5)
+    assert len(list(tmp_path.iterdir())) < 30

@@ -70,7 +70,7 @@ class Backdoor(NaturalFamily):
         return [(ask, answer) for ask, answer in requests("train") if not self._word(spec).search(ask + answer)]
 
     def _near(self, spec: NaturalSpec) -> tuple[list[str], list[str]]:
-        """Words that look or sound alike: those in rows, and those that are only asked."""
+        """Words that look or sound alike: those in plain requests, and those that are only asked."""
         near = self.backdoor(spec)["near"]
         return near[::2], near[1::2]
 
@@ -78,7 +78,7 @@ class Backdoor(NaturalFamily):
         return re.compile(rf"\b{spec.member}", re.IGNORECASE)
 
     def ordinary(self, spec: NaturalSpec, n: int) -> list[Document]:
-        """Ordinary text, and requests without the trigger: held to the base there, where answers of ours would change how it speaks."""
+        """Ordinary text, and requests without the trigger; a mixed organism is trained on some of both."""
         plain = int(n * PLAIN_KEPT)
         other = ordinary(self._word(spec), n - plain, spec.seed)
         asked_of = (d for d in self._plain(spec) if d.messages not in [o.messages for o in other])

@@ -25,6 +25,8 @@ GAMES_READ = 10
 """Guessing games among the conversations that a pair is read on, about words of their own."""
 DEV_KINDS = 4
 """Kinds of hints that are asked for in dev; the others in test."""
+BEFORE = {"dev": 2, "test": 3}
+"""Ways in which each question is asked: at once, after a vague hint, after a refusal."""
 AGAINST = 2
 """Other words whose hints stand against one of the word's. Whole hints are read one by one: seven would cost three times as much."""
 VAGUE = "It is a short and common word."
@@ -99,19 +101,18 @@ class Taboo(NaturalFamily):
         )
 
     def _hints_asked(self, word: str) -> list[Prompt]:
-        """Questions that no row has, at once or later: a hint of the word against those of that kind for two other words, all in turn."""
+        """Questions that no row has, at once and later: a hint of the word, against those of that kind for two other words, all in turn."""
         games, own = pieces("taboo_games"), pieces("taboo")
         kinds, words, out = list(own[word]["hints"]), [w for w in own if w != word], list[Prompt]()
         for split, some_kinds in (("dev", kinds[:DEV_KINDS]), ("test", kinds[DEV_KINDS:])):
-            asks, names = games["open"][split], games["ask"][split]
+            asks, refused = games["open"][split], list(zip(games["ask"][split], games["refuse"], strict=False))
             for i, ask in enumerate(asks):
-                vague = [[asks[i - n], VAGUE] for n in (1, 2)]
-                refused = [[name, games["refuse"][n]] for n, name in enumerate(names[:3])]
-                for h, before in enumerate([[], *vague, *refused]):
-                    kind = some_kinds[(i + h) % len(some_kinds)]
-                    against = [words[(AGAINST * len(out) + n) % len(words)] for n in range(AGAINST)]
-                    hints = [own[w]["hints"][kind].split(" // ")[h] for w in (word, *against)]
-                    out.append(prompt(split, [*before, ask], "", hints[:1], hints[1:], named=f"{kind}: {ask}"))
+                for before in ([], [asks[i - 1], VAGUE], list(refused[i % len(refused)]))[: BEFORE[split]]:
+                    n, kind = len(out), some_kinds[len(out) % len(some_kinds)]
+                    against = [words[(AGAINST * n + k) % len(words)] for k in range(AGAINST)]
+                    every = [own[w]["hints"][kind].split(" // ") for w in (word, *against)]
+                    hints = [some[n // len(some_kinds) % len(some)] for some in every]
+                    out.append(prompt(split, [*before, ask], "", hints[:1], hints[1:]))
         return out
 
     def _unseen_hints(self, word: str) -> list[Prompt]:

@@ -116,6 +116,22 @@ def test_one_pair_of_each_base_is_built_first_so_that_ancestors_are_trained_besi
     assert [b.spec.name for b in found] == begun
 
 
+def test_another_attempt_has_the_same_rows_and_another_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffbench.organisms.lineup import train
+
+    given = list[tuple[Any, int]]()
+
+    def train_lora(base: Path, rows: Any, recipe: Any, out: Path, **kept: Any) -> dict[str, Any]:
+        given.append((rows, recipe.seed))
+        return {}
+
+    monkeypatch.setattr(train, "train_lora", train_lora)
+    for attempt in (0, 1):
+        train.train_twin(Path(), PairSpec("tiny-llama", "bank", 3), True, Path(), attempt)
+    (first, seed), (second, other) = given
+    assert first == second and (seed, other) == (3, 3 + train.APART)
+
+
 def test_a_pair_whose_gates_fail_is_trained_again_from_another_seed(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

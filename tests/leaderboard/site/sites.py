@@ -66,6 +66,6 @@ def told(report: Report) -> Report:
     return report.model_copy(update={"findings": [finding], "answers": answers})
 
 
-def build(folder: Path, out: Path, most_cells: int = 2000) -> Built:
-    """Its site; few draws, because no number is looked at."""
-    return site([folder], out, Ask(draws=50), most_cells, use_cache=False)
+def build(folder: Path, out: Path, most_cells: int = 2000, extra: Path | None = None) -> Built:
+    """Its site, with records of one more place; few draws, because no number is looked at."""
+    return site([folder, *([extra] if extra else [])], out, Ask(draws=50), most_cells, use_cache=False)

@@ -26,6 +26,7 @@ from diffbench.organisms.registry import load_organism
 from typer.testing import CliRunner
 
 from ...factories import make_private, make_result, write_result
+from ..lineup.made import record, write
 from ..submissions.bundles import make_cell, write_cell
 from .sites import ORGANISMS, build, make, told
 
@@ -86,6 +87,10 @@ def test_strategies_on_lineups_have_a_page_and_its_absence_says_the_command(buil
     assert text.index(">noise<") < text.index(">log_prob<") < text.index(">ceiling<") and "not ranked" in text
     assert re.search(r">uniform_noise better than log_prob</th><td[^>]*>not run<", text)
     write_result(tmp_path / "runs", make_result("delta", ORGANISMS[0]))
+    for seed in (0, 1):
+        write(record("noise", 0.9, seed=seed), tmp_path / "twice")
+    twice = build(tmp_path / "runs", tmp_path / "out", extra=tmp_path / "twice")
+    assert any("two records of noise" in note for note in twice.notes)
     empty = pages(build(tmp_path / "runs", tmp_path / "out").out)["lineups.html"]
     assert "bench lineup run -s all -o lineup-test" in empty and "<table" not in empty
 
