@@ -61,7 +61,7 @@ def markdown(found: Sequence[LineupRecord]) -> str:
     by = [[r.identity.strategy, *(f"{s.by_domain.get(d, float('nan')):.2f}" for d in domains)] for r, s in rows]
     claims = [
         [
-            *(f"{o.better} > {o.worse}", "–" if o.difference is None else f"{o.difference:+.3f}"),
+            *(f"{o.better} > {o.worse}", "–" if o.difference is None else f"{round(o.difference, 3) + 0.0:+.3f}"),
             *("–" if o.p is None else f"{o.p:.3f}", o.verdict),
         ]
         for o in outcomes({r.identity.strategy: s.by_domain for r, s in best})
@@ -127,7 +127,7 @@ def figure(found: Sequence[LineupRecord]) -> bytes:
     axes.axvline(0.5, color="0.7", linewidth=1, linestyle="--", zorder=0)
     axes.set_yticks(range(len(rows)), [r.identity.strategy for r, _ in rows])
     axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel("share of line-ups in which the faker was named; a point is a workplace, dashed is chance")
+    axes.set_xlabel("share of line-ups in which the faker was named\na point is a workplace, dashed is chance")
     axes.spines[["top", "right"]].set_visible(False)
     out = io.BytesIO()
     page.savefig(out, format="png", dpi=150, metadata={"Software": None})
