@@ -34,7 +34,7 @@ def restricted(found: Sequence[LineupRecord], set_: str) -> list[LineupRecord]:
     names = set(lineup_sets()[set_].organisms)
     out = list[LineupRecord]()
     for record in found:
-        kept = [v for v in record.verdicts if v.lineup.partition("=")[0] in names]
+        kept = [v for v in record.verdicts if names.issuperset(v.lineup.split("="))]
         if again := sorted(name for name, n in Counter(v.lineup for v in kept).items() if n > 1):
             raise ValidationFailed(
                 f"{record.identity.strategy} judged two builds of {again[0]}, of other weights; give folders of one machine"

@@ -19,6 +19,16 @@ def test_a_strategy_that_left_pairs_out_is_in_no_table() -> None:
         restricted([part], "lineup-test")
 
 
+def test_twins_of_a_pair_of_another_set_do_not_count() -> None:
+    made = record("noise", 1.0)
+    beside = [
+        made.verdicts[0].model_copy(update={"lineup": f"{NAMES[0]}={n}", "identical": True})
+        for n in (NAMES[1], "llama/bank-s9")
+    ]
+    [found] = restricted([made.model_copy(update={"verdicts": [*made.verdicts, *beside]})], "lineup-test")
+    assert [v.lineup for v in found.verdicts if v.identical] == [f"{NAMES[0]}={NAMES[1]}"]
+
+
 def test_two_records_of_one_strategy_are_refused() -> None:
     with pytest.raises(ValidationFailed, match="two records of noise"):
         restricted([record("noise", 1.0), record("noise", 1.0, seed=1)], "lineup-test")
