@@ -116,7 +116,7 @@ def lineup_run(
     """Let strategies name the faker in line-ups and score them. What was judged is not judged again (exit 1 if one failed)."""
     with handled(debug):
         from . import view
-        from .jobs import Asked, run_named
+        from .settings import Asked, run_named
 
         named = _split(pairs)
         asked = Asked(_split(strategy), set_ or [], out, named, seed, identical=not no_identical, overwrite=overwrite)

@@ -1,6 +1,9 @@
-"""Strategies as named on the command line, with their options."""
+"""What `bench lineup run` is asked for: strategies, options and pairs by name, judged in several processes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -9,7 +12,12 @@ from pydantic import BaseModel
 from ...methods.entry import MethodEntry
 from ...methods.strategies.catalogue import BUILTIN, STRATEGIES
 from ...organisms.errors import UsageError, unknown
-from ..worker.foreign import load
+from ...organisms.lineup.pairs import PairSpec
+from ..parallel import run_jobs
+from ..worker.foreign import load as load_strategy
+from .record import LineupRecord
+from .run import Tell, ready, run
+from .store import Built, build_all, load
 
 
 def chosen(names: Sequence[str], given: Sequence[str]) -> list[tuple[MethodEntry, BaseModel]]:
@@ -22,7 +30,7 @@ def chosen(names: Sequence[str], given: Sequence[str]) -> list[tuple[MethodEntry
         UsageError: unknown or repeated strategies, options that nobody has.
     """
     whole = [n for name in names for n in (BUILTIN if name == "all" else [name])]
-    entries = {entry.name: entry for entry in (load(name, STRATEGIES) for name in dict.fromkeys(whole))}
+    entries = {entry.name: entry for entry in (load_strategy(name, STRATEGIES) for name in dict.fromkeys(whole))}
     options = {name: dict[str, Any]() for name in entries}
     for line in given:
         key, equals, value = line.partition("=")
@@ -33,3 +41,56 @@ def chosen(names: Sequence[str], given: Sequence[str]) -> list[tuple[MethodEntry
             raise unknown("strategy of this run", name, list(options))
         options[name][option] = yaml.safe_load(value)
     return [(entry, entry.configure(options[name])) for name, entry in entries.items()]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `bench lineup run` was asked for."""
+
+    strategies: Sequence[str]
+    options: Sequence[str]
+    """`strategy.option=value`."""
+    out: Path
+    """Folder of records."""
+    sets: Sequence[str]
+    """Pairs and sets as they were named."""
+    seed: int
+    identical: bool
+    overwrite: bool
+
+
+def run_named(asked: Asked, specs: Sequence[PairSpec], tell: Tell, jobs: int = 1) -> list[LineupRecord]:
+    """`run` of strategies and pairs by name.
+
+    Args:
+        tell: goes into other processes, so it has to be a function of a module.
+        jobs: processes, one thread each.
+
+    Raises:
+        DiffbenchError: unknown strategies or options; a pair whose gates fail, none after which is judged.
+    """
+    chosen(asked.strategies, asked.options)  # what is wrong with these is said before anything is built
+    if jobs > 1:
+        for built in build_all([spec for spec in specs if load(spec) is None], False, jobs, tell):
+            built.card.check()
+    pairs, jobs = ready(specs, tell), min(jobs, 2 * len(specs))
+    if jobs > 1:
+        parts = [slice(n, None, jobs) for n in range(jobs)]
+        list(run_jobs(partial(_judged, asked, pairs, tell), parts, jobs))
+        return _judged(asked, pairs, tell, slice(0))
+    return _judged(asked, pairs, tell, slice(None))
+
+
+def _judged(asked: Asked, pairs: Sequence[Built], tell: Tell, part: slice) -> list[LineupRecord]:
+    entries = chosen(asked.strategies, asked.options)
+    return run(
+        entries,
+        pairs,
+        asked.out,
+        asked.sets,
+        seed=asked.seed,
+        identical=asked.identical,
+        overwrite=asked.overwrite,
+        tell=tell,
+        part=part,
+    )

@@ -17,9 +17,10 @@ from ...harness.files import public_mode
 from ...organisms.errors import UsageError, ValidationFailed
 from ..board.build import Ask, asked, check_complete, tabulated
 from ..board.private import with_private
+from ..lineup import page as lineups
 from ..pages.site import MOST_PANELS, curves_of
 from ..statistics.rows import Table
-from . import facts, lineups, overall
+from . import facts, overall
 from .assets import assets
 from .cell import cell
 from .compare import compared

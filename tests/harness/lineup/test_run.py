@@ -253,15 +253,15 @@ def test_the_strategy_of_the_documentation_runs_as_it_stands(tmp_path: Path, lin
 def test_two_processes_judge_every_lineup_once_and_try_a_failure_once(
     tmp_path: Path, pairs: list[Built], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffbench.harness.lineup import jobs
+    from diffbench.harness.lineup import settings
 
     tries = tmp_path / "tries"
     said = f"open({str(tries)!r}, 'a').write('x\\n'); return 1 / 0"
     file = strategy_file(tmp_path, said)
-    monkeypatch.setattr(jobs, "load", lambda spec: pairs[0])  # pyright: ignore[reportUnknownLambdaType]
-    monkeypatch.setattr(jobs, "ready", lambda specs, tell: pairs)  # pyright: ignore[reportUnknownLambdaType]
-    asked = jobs.Asked([str(file), "random"], [], tmp_path, ["made"], 0, identical=False, overwrite=False)
-    found = jobs.run_named(asked, [p.spec for p in pairs], bool, jobs=2)
+    monkeypatch.setattr(settings, "load", lambda spec: pairs[0])  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(settings, "ready", lambda specs, tell: pairs)  # pyright: ignore[reportUnknownLambdaType]
+    asked = settings.Asked([str(file), "random"], [], tmp_path, ["made"], 0, identical=False, overwrite=False)
+    found = settings.run_named(asked, [p.spec for p in pairs], bool, jobs=2)
     names = sorted(p.spec.name for p in pairs)
     assert [[v.lineup for v in record.verdicts] for record in found] == [names, names]
     assert {v.status for v in found[0].verdicts} == {"failed"} and {v.status for v in found[1].verdicts} == {"ok"}

@@ -8,13 +8,13 @@ from ...harness.lineup.scores import Estimate, Scores
 from ...harness.lineup.view import estimate, ranked, told
 from ...organisms.errors import UsageError, ValidationFailed
 from ...organisms.lineup.pairs import TEST
-from ..lineup.board import restricted
-from ..lineup.claims import PAPER, outcomes
 from ..pages.cells import p_text
-from . import grids
-from .grids import Grid, Head, Item, Line
-from .links import Page
-from .tips import TIPS
+from ..site import grids
+from ..site.grids import Grid, Head, Item, Line
+from ..site.links import Page
+from ..site.tips import TIPS
+from .board import restricted
+from .claims import PAPER, outcomes
 
 PATH, TITLE = "lineups.html", "Line-ups: which of two models is the faker?"
 SCORES = ("Strategy", "Accuracy", "Brier", "p of chance", "Sure of twins", "Failed", "In the paper", "May see")
