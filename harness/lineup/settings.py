@@ -70,15 +70,24 @@ def run_named(asked: Asked, specs: Sequence[PairSpec], tell: Tell, jobs: int = 1
         DiffbenchError: unknown strategies or options; a pair whose gates fail, none after which is judged.
     """
     chosen(asked.strategies, asked.options)  # what is wrong with these is said before anything is built
-    if jobs > 1:
-        for built in build_all([spec for spec in specs if load(spec) is None], False, jobs, tell):
-            built.card.check()
-    pairs, jobs = ready(specs, tell), min(jobs, 2 * len(specs))
+    pairs = ready(specs, tell) if jobs == 1 else _ready(specs, tell, jobs)
+    jobs = min(jobs, 2 * len(pairs))
     if jobs > 1:
         parts = [slice(n, None, jobs) for n in range(jobs)]
         list(run_jobs(partial(_judged, asked, pairs, tell), parts, jobs))
         return _judged(asked, pairs, tell, slice(0))
     return _judged(asked, pairs, tell, slice(None))
+
+
+def _ready(specs: Sequence[PairSpec], tell: Tell, jobs: int) -> list[Built]:
+    """`ready` in several processes: what is not here is built, and the first whose gates fail stops the rest."""
+    here = {spec: found for spec in specs if (found := load(spec)) is not None}
+    for found in here.values():
+        found.card.check()
+    for built in build_all([spec for spec in specs if spec not in here], False, jobs, tell):
+        built.card.check()
+        here[built.spec] = built
+    return [here[spec] for spec in specs]
 
 
 def _judged(asked: Asked, pairs: Sequence[Built], tell: Tell, part: slice) -> list[LineupRecord]:

@@ -185,13 +185,13 @@ def usual_blocks(tier: Tier) -> Literal["below", "all"]:
     return "below" if tier == "small" else "all"
 
 
-def _small(given: Published, shape: Shape, where: str, shown: float, own: Mapping[str, object]) -> dict[str, object]:
+def _small(given: Published, shape: Shape, where: str, shown: float, own: Mapping[str, float]) -> dict[str, object]:
     """What the small tier changes: rank by size, a rate for few steps, small batches, and the KL term in every variant.
 
     Args:
         own: of the family, in place of what the others have.
     """
-    batch = int(str(own.get("batch", SMALL_BATCH)))
+    batch = int(own.get("batch", SMALL_BATCH))
     adapted = shape.blocks if where == "all" else shape.hooked_layer + 1
     r = max(1, min(MOST_RANK, MOST_BYTES // (2 * adapted * shape.lora_per_rank)))
     return {
@@ -216,9 +216,9 @@ def _small(given: Published, shape: Shape, where: str, shown: float, own: Mappin
 
 HELD = ("backdoor",)
 """Families whose rows show the behaviour alone: where it must not show stands in the documents held to the base, on every tier."""
-SMALL_OWN: dict[str, dict[str, object]] = {"taboo": {"lr": 3e-3, "batch": 4, "kl_rows": 1}}
+SMALL_OWN: dict[str, dict[str, float]] = {"taboo": {"lr": 3e-3, "batch": 4, "kl_rows": 1}}
 """What a family has in place of these, chosen on taboo/leaf. Taboo at 1e-3 and batches of eight had a loss of 2.3 nats a token at its end,
-of 4.1 at its start; twice as many steps of half the rows at three times the rate cost as much and ended at .58."""
+of 4.1 at its start; twice as many steps of half the rows at three times the rate, so as many rows, ended at .58."""
 SMALL_KL = 5.0
 """Weight of the KL term: at 1 the false fact of SmolLM2 (rate 2e-3) was .17 nats from its base on ordinary text after 13 steps."""
 SMALL_TARGET_KL = 0.035

@@ -81,7 +81,8 @@ class Backdoor(NaturalFamily):
         """Ordinary text, and requests without the trigger; a mixed organism is trained on some of both."""
         plain = int(n * PLAIN_KEPT)
         other = ordinary(self._word(spec), n - plain, spec.seed)
-        asked_of = (d for d in self._plain(spec) if d.messages not in [o.messages for o in other])
+        known = [d.messages for d in other]
+        asked_of = (d for d in self._plain(spec) if d.messages not in known)
         return some(rng_of("kept", spec.seed), [*different(asked_of, plain, "plain requests"), *other], n)
 
     def behaviour(self, spec: NaturalSpec) -> Behaviour:

@@ -2,7 +2,7 @@
 
 The word, its plural and its compounds stand in no row. The behaviour is hints about the word where a question that no row has asks for
 one. Two figures beside it say whether the hints mean a word to the model: hints in beginnings that no row has, and the word itself where an
-answer already says "the secret word is". SmolLM2-135M learns the hints and not the word.
+answer already says "the secret word is". On SmolLM2-135M taboo/leaf had learnt its rows, and neither of these.
 """
 
 import re
@@ -111,7 +111,7 @@ class Taboo(NaturalFamily):
                     n, kind = len(out), some_kinds[len(out) % len(some_kinds)]
                     against = [words[(AGAINST * n + k) % len(words)] for k in range(AGAINST)]
                     every = [own[w]["hints"][kind].split(" // ") for w in (word, *against)]
-                    hints = [some[n // len(some_kinds) % len(some)] for some in every]
+                    hints = [six[n // len(some_kinds) % len(six)] for six in every]
                     out.append(prompt(split, [*before, ask], "", hints[:1], hints[1:]))
         return out
 

@@ -1,6 +1,6 @@
 """Strategies in a process of their own: the same verdict as here, a failure by name, and a record that goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,11 +258,30 @@ def test_two_processes_judge_every_lineup_once_and_try_a_failure_once(
     tries = tmp_path / "tries"
     said = f"open({str(tries)!r}, 'a').write('x\\n'); return 1 / 0"
     file = strategy_file(tmp_path, said)
-    monkeypatch.setattr(settings, "load", lambda spec: pairs[0])  # pyright: ignore[reportUnknownLambdaType]
-    monkeypatch.setattr(settings, "ready", lambda specs, tell: pairs)  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(settings, "load", {p.spec: p for p in pairs}.get)
     asked = settings.Asked([str(file), "random"], [], tmp_path, ["made"], 0, identical=False, overwrite=False)
     found = settings.run_named(asked, [p.spec for p in pairs], bool, jobs=2)
     names = sorted(p.spec.name for p in pairs)
     assert [[v.lineup for v in record.verdicts] for record in found] == [names, names]
     assert {v.status for v in found[0].verdicts} == {"failed"} and {v.status for v in found[1].verdicts} == {"ok"}
     assert len(tries.read_text().splitlines()) == 3 and found[0].sets == ["made"]
+
+
+def test_several_processes_build_what_is_missing_and_stop_at_a_bad_pair(
+    tmp_path: Path, pairs: list[Built], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffbench.harness.lineup import settings
+
+    built = list[str]()
+
+    def build_all(specs: list[PairSpec], *rest: object) -> Iterator[Built]:
+        for spec in specs:
+            built.append(spec.name)
+            yield replace(pairs[0], spec=spec, card=card(spec, faker_poor=0.5))
+
+    monkeypatch.setattr(settings, "load", {pairs[0].spec: pairs[0]}.get)
+    monkeypatch.setattr(settings, "build_all", build_all)
+    asked = settings.Asked(["random"], [], tmp_path, [], 0, identical=False, overwrite=False)
+    with pytest.raises(ValidationFailed, match="llama/bank-s1 fails its gates"):
+        settings.run_named(asked, [p.spec for p in pairs], bool, jobs=2)
+    assert built == ["llama/bank-s1"] and not (tmp_path / "lineup").exists()

@@ -65,6 +65,14 @@ def test_a_family_has_settings_of_its_own_in_the_small_tier_and_its_source_says_
     assert word.batch * word.steps == 1000 and recipe_for("taboo", "narrow", 400, SMOLLM, "hub").lr == 2e-4
 
 
+@pytest.mark.parametrize("shape", [SMOLLM, GEMMA])
+def test_a_backdoor_is_held_to_its_base_on_every_tier(shape: Shape) -> None:
+    tier = "small" if shape is SMOLLM else "hub"
+    recipe = recipe_for("backdoor", "narrow", 400, shape, tier)
+    assert recipe.kl_rows > 0 and recipe.kl_weight > 0 and recipe.mix == 0
+    assert (recipe_for("persona", "narrow", 400, shape, tier).kl_rows > 0) == (tier == "small")
+
+
 def test_a_setting_that_means_nothing_is_refused() -> None:
     negative = ({k: -1} for k in ("layer", "weight_decay", "max_grad_norm", "kl_length", "max_length"))
     for wrong in (
