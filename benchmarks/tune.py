@@ -1,6 +1,6 @@
-"""`python -m benchmarks.tune`: settings of our methods, chosen on the tuning set by the rule of docs/tuning.md and by nothing else.
+"""`python -m benchmarks.tune [--tier small]`: settings of our methods, chosen on a tuning set by the rule of docs/tuning.md and by nothing else.
 
-Four rounds: what dictionary methods share, how crosscoders rank, what each method has of its own, and whether what was chosen holds
+On the small tier one round: what dictionary methods share. On the embedded one four rounds: what dictionary methods share, how crosscoders rank, what each method has of its own, and whether what was chosen holds
 together. A second seed of that shows how far a score is its organism's. A run that was stopped goes on: from its records, and on another
 machine from the cells of the grid file that the same code measured.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -24,16 +24,19 @@ from diffbench.leaderboard.pages.text_formats import markdown_table
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError
 from diffbench.organisms.registry import load_organism
-from diffbench.organisms.sets import TUNING, members
+from diffbench.organisms.sets import TUNING, TUNING_SMALL, members
 from scipy.stats import spearmanr
 
-from .table import insert
+from .table import BEGIN, END, insert
 
 TUNE = tuple(members(TUNING))
 """Organisms that pass their gates and that no headline number stands on."""
 Settings = dict[str, Any]
 SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800), "k": (16, 32), "expansion": (8, 16)}
 """What dictionary methods share, what they began with first."""
+SMALL: dict[str, tuple[Any, ...]] = {"steps": (900, 1800), "k": (16, 32)}
+"""What of that is chosen again on the small tier, what they have first. All else they have from the embedded tier."""
+SMALL_MARKERS = "<!-- small: begin -->", "<!-- small: end -->"
 POOL = ("batch_topk", "delta", "sae_diff")
 """Methods that it is chosen with."""
 RANKS = ("rdn", "contribution", "latent_scaling")
@@ -107,6 +110,7 @@ class Tuning:
     jobs: int
     grid: Path
     """File of the finished cells, which any machine goes on from."""
+    organisms: Sequence[str] = TUNE
     cells: dict[Cell, Measured] = field(default_factory=dict[Cell, Measured])
     before: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """Rows of the grid file by id: a cell whose code, organism or prompts have changed has another id."""
@@ -142,7 +146,7 @@ class Tuning:
         Every finished cell is kept, whatever becomes of the others; what went wrong is raised at the end.
         """
         left: dict[tuple[str, str], list[Settings]] = {}
-        for organism in TUNE:
+        for organism in self.organisms:
             for method, settings in wanted:
                 asked = left.setdefault((organism, method), [])
                 if (method, _key(settings), organism, seed) not in self.cells and settings not in asked:
@@ -171,13 +175,13 @@ class Tuning:
     def families(self, method: str, settings: Settings) -> np.ndarray[Any, np.dtype[np.float64]]:
         """[families] mean isolation."""
         by: dict[str, list[float]] = {}
-        for organism in TUNE:
+        for organism in self.organisms:
             by.setdefault(organism.split("/")[0], []).append(self.cells[method, _key(settings), organism, 0].isolation)
         return np.array([np.mean(v) for v in by.values()])
 
     def retest(self, method: str, settings: Settings) -> float:
         """Spearman's correlation of the organisms' isolation between seeds 0 and 1; nan where a seed scores all alike."""
-        first, second = ([self.cells[method, _key(settings), o, seed].isolation for o in TUNE] for seed in (0, 1))
+        first, second = ([self.cells[method, _key(settings), o, seed].isolation for o in self.organisms] for seed in (0, 1))
         with warnings.catch_warnings(action="ignore"):  # the result says it: nan
             return float(spearmanr(first, second).statistic)
 
@@ -254,13 +258,42 @@ def main(
     ),
     jobs: Annotated[int, typer.Option(help="Organisms at a time, one thread each.")] = os.cpu_count() or 1,
     page: Annotated[Path, typer.Option(help="Page whose tables are replaced.")] = Path("docs/tuning.md"),
-    grid: Annotated[Path, typer.Option(help="Where the whole grid is written.")] = Path("docs/tuning.json"),
+    grid: Annotated[Path | None, typer.Option(help="Where the whole grid is written (docs/tuning.json).")] = None,
+    tier: Annotated[Literal["tiny", "small"], typer.Option(help="On which tier's tuning set.")] = "tiny",
 ) -> None:
     """Carry out the rule of docs/tuning.md."""
-    for organism in TUNE:
+    grid = grid or Path("docs") / ("tuning-small.json" if tier == "small" else "tuning.json")
+    work = Tuning(out, jobs, grid, members(TUNING_SMALL) if tier == "small" else TUNE)
+    for organism in work.organisms:
         load_organism(organism)  # refused here rather than after an hour
-    work, verdicts = Tuning(out, jobs, grid), list[Verdict]()
     work.take()
+    text, markers = (_small(work), SMALL_MARKERS) if tier == "small" else (_whole(work), (BEGIN, END))
+    atomic_write_text(page, insert(page.read_text(), text, *markers))
+    typer.echo(text)
+
+
+def _small(work: Tuning) -> str:
+    """The small tier's round: the table of what came out; the grid is saved."""
+    first = [(m, Settings()) for m in POOL]
+    work.measure([(m, {f: v}) for m, _ in first for f, values in SMALL.items() for v in values])
+    verdicts = [work.decide(", ".join(POOL), factor, values, first) for factor, values in SMALL.items()]
+    chosen = {v.factor: v.chosen for v in verdicts}
+    default = {factor: values[0] for factor, values in SMALL.items()}
+    work.measure([(m, settings) for m in POOL for settings in (default, chosen)])
+    before, together = (float(np.mean([work.families(m, s).mean() for m in POOL])) for s in (default, chosen))
+    kept = chosen if together >= before else default
+    work.save({m: kept for m in POOL})
+    return "\n".join(
+        [
+            _verdicts(verdicts),
+            f"Together: {before:.3f} with {_said(default)}; {together:.3f} with {_said(chosen)}. Kept: {_said(kept)}.\n",
+        ]
+    )
+
+
+def _whole(work: Tuning) -> str:
+    """The four rounds of the embedded tier: their tables; the grid is saved."""
+    verdicts = list[Verdict]()
     default = {factor: values[0] for factor, values in SHARED.items()}
     first = [(m, first_of(m, default)) for m in POOL]
     work.measure([(m, s | {f: v}) for m, s in first for f, values in SHARED.items() for v in values])
@@ -290,10 +323,7 @@ def main(
     best = max(UNTRAINED, key=lambda m: float(work.families(m, chosen[m]).mean()))
     text = "\n".join(
         [
-            markdown_table(
-                ("of", "factor", "isolation by value, difference to the default ± standard error", "chosen"),
-                [[v.who, v.factor, _values(v), str(v.chosen)] for v in verdicts],
-            ),
+            _verdicts(verdicts),
             markdown_table(("method", "isolation with what is shared", "with all that was chosen", "settings"), rows),
             markdown_table(
                 ("method", "Spearman of organisms, seed 0 against seed 1"),
@@ -302,9 +332,15 @@ def main(
             f"The baseline without training that every method is compared with: `{best}`, the best of {', '.join(UNTRAINED)}.\n",
         ]
     )
-    atomic_write_text(page, insert(page.read_text(), text))
     work.save(chosen)
-    typer.echo(text)
+    return text
+
+
+def _verdicts(found: Sequence[Verdict]) -> str:
+    return markdown_table(
+        ("of", "factor", "isolation by value, difference to the default ± standard error", "chosen"),
+        [[v.who, v.factor, _values(v), str(v.chosen)] for v in found],
+    )
 
 
 def _values(v: Verdict) -> str:

@@ -80,6 +80,26 @@ def test_the_whole_rule_runs_and_says_what_came_out(tmp_path: Path, monkeypatch:
     assert "| `delta` | -1.00 |" in page.read_text() and "`pca` | -1.00" not in page.read_text()
 
 
+def test_the_small_tier_has_a_round_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More steps help and more active latents help, but not both together."""
+
+    def measure(self: Tuning, wanted: Sequence[tuple[str, tune.Settings]], seed: int = 0) -> None:
+        for method, settings in wanted:
+            more = settings.get("steps") == 1800, settings.get("k") == 32
+            for i, organism in enumerate(self.organisms):
+                score = i / 100 + worth[sum(more)]
+                self.cells[method, tune._key(settings), organism, seed] = Measured(f"{len(self.cells)}", score)
+
+    monkeypatch.setattr(Tuning, "measure", measure)
+    monkeypatch.setattr(tune, "members", lambda name: {"tune-small": ["taboo/leaf-narrow", "backdoor/deploy-held"]}[name])
+    page, grid = tmp_path / "page.md", tmp_path / "grid.json"
+    for worth, kept in (((0.2, 0.4, 0.1), (900, 16)), ((0.2, 0.4, 0.5), (1800, 32))):
+        page.write_text("# Before\n<!-- small: begin -->\nnothing\n<!-- small: end -->\nafter\n")
+        tune.main(tmp_path, 1, page, grid, "small")
+        assert set(json.loads(grid.read_text())["chosen"]["delta"].values()) == set(kept)
+        assert f"Kept: steps {kept[0]}, k {kept[1]}." in page.read_text() and page.read_text().endswith("after\n")
+
+
 class Here:
     """A pool of this process."""
 

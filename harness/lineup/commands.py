@@ -17,7 +17,7 @@ app = typer.Typer(
 PairsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Pairs (llama/bank-s0), workplaces (llama/bank), lineup-tune, lineup-test, or a set file.",
+        help="Pairs (llama/bank-s0), workplaces (llama/bank), lineup-tune, lineup-test, or a set file; comma lists.",
         show_default=False,
     ),
 ]
@@ -168,9 +168,9 @@ def _specs(names: list[str]) -> "list[PairSpec]":
     from ...organisms.errors import UsageError
     from ...organisms.lineup.pairs import expand
 
-    if not names:
+    if not (asked := _split(names)):
         raise UsageError("no pair was named; name pairs, a workplace such as llama/bank, a set, or --all")
-    return expand(names)
+    return expand(asked)
 
 
 def _split(given: list[str]) -> list[str]:

