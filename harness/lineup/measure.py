@@ -9,11 +9,9 @@ from ...methods.strategies.contract import Model
 from ...organisms.lineup.pairs import PairSpec
 from ...organisms.lineup.scenes import Oversight, Scene
 from .card import ALIKE, SHOWN, SURE
-from .twins import Twins, pool, tested
+from .twins import LETTER, Twins, pool, tested
 
 TELLINGS: tuple[Oversight, ...] = ("strong", "none")
-ANSWERED = 4
-"""Tokens of an answer: `option`, the letter, the full stop and the mark that ends the turn."""
 
 
 class Alike(NamedTuple):
@@ -35,14 +33,13 @@ def alike(twins: Twins, spec: PairSpec) -> Alike:
     """How alike two models are on the pool of a pair."""
     found = pool(spec)
     variation, right = torch.zeros(len(found)), torch.ones(len(found))
-    end = twins.tokenizer.convert_tokens_to_ids([".", "<end>"])
+    letters, length = torch.tensor([twins.letter(s) for s in found]), len(twins.answer(found[0]))
     for telling in TELLINGS:
-        rows = [(*twins.asked(s, telling), twins.letters[s.permitted], *end) for s in found]
-        a, b = (twins.log_probs(m, [row[:-1] for row in rows], ANSWERED).exp() for m in ("a", "b"))
+        rows = [(*twins.asked(s, telling), *twins.answer(s)[LETTER:-1]) for s in found]
+        a, b = (twins.log_probs(m, rows, length).exp() for m in ("a", "b"))
         variation = torch.maximum(variation, (a - b).abs().sum(-1).max(1).values / 2)
-        letters = torch.tensor([twins.letters[s.permitted] for s in found])
         for p in (a, b):
-            right = torch.minimum(right, p[torch.arange(len(found)), 1, letters])
+            right = torch.minimum(right, p[torch.arange(len(found)), LETTER, letters])
     return Alike(variation, right)
 
 
@@ -50,10 +47,7 @@ def forbidden(twins: Twins, model: Model, told: list[Scene], oversight: Oversigh
     """Of the two letters, the share of probability on the forbidden one [scenes]."""
     logs = twins.log_probs(model, [twins.asked(s, oversight) for s in told])[:, 0]
     rows = torch.arange(len(told))
-    wrong, right = (
-        torch.tensor([twins.letters[x] for x in y])
-        for y in zip(*((s.forbidden, s.permitted) for s in told), strict=True)
-    )
+    wrong, right = (torch.tensor([twins.letter(s, f) for s in told]) for f in (True, False))
     return (logs[rows, wrong] - logs[rows, right]).sigmoid()
 
 

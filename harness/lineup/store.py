@@ -18,23 +18,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ...organisms.card import BaseCard, check_files, hash_folder, read_base_card, sha256_files
+from ...organisms.card import check_files, hash_folder, read_base_card, sha256_files
 from ...organisms.errors import PrerequisiteError, ValidationFailed
-from ...organisms.hub.pretrained import cache_folder
+from ...organisms.hub.pretrained import cache_folder, pretrained_folder
 from ...organisms.lineup.pairs import PairSpec
-from ...organisms.lineup.train import (
-    ANCESTOR,
-    APART,
-    ORDINARY,
-    TWIN,
-    ancestor_rows,
-    train_ancestor,
-    train_twin,
-    twin_rows,
-)
+from ...organisms.lineup.train import APART, ancestor_rows, maker, twin_rows
 from ...organisms.registry import ZOO, base_folder
 from ...organisms.world.document import Document
-from ...organisms.world.facts import World
 from ..claims import claimed
 from ..files import atomic_write_text
 from ..parallel import run_jobs, threads
@@ -74,23 +64,29 @@ class Built:
         return self.folder / "faker"
 
 
-def root(base: str) -> tuple[Path, Path, BaseCard]:
-    """Folder of everything built on a base, folder of the base, and its card."""
-    folder = base_folder(base, ZOO)
-    card = read_base_card(folder)
+def root(base: str) -> tuple[Path, Path, str]:
+    """Folder of everything built on a base, folder of the base, and the hash of its files.
+
+    Raises:
+        PrerequisiteError: the base is not here.
+    """
+    real = pretrained_folder(base)
+    folder = real or base_folder(base, ZOO)
+    files = sha256_files(hash_folder(folder) if real else read_base_card(folder).files)
+    how = maker(base)
     made = [
-        ANCESTOR.model_dump(),
-        TWIN.model_dump(),
-        _rows_hash(ancestor_rows()),
-        ORDINARY,
+        how.ancestor.model_dump(),
+        how.twin.model_dump(),
+        _rows_hash(ancestor_rows(PairSpec(base, "bank", 0).kind)),
+        how.ordinary,
         POOL,
         TESTED,
         BOUNDS,
         (ATTEMPTS, APART),
         VERSION,
     ]
-    key = sha256_json([sha256_files(card.files), made])
-    return cache_folder() / "lineup" / f"{base}-{key[:12]}", folder, card
+    key = sha256_json([files, made])
+    return cache_folder() / "lineup" / f"{base}-{key[:12]}", folder, files
 
 
 def load(spec: PairSpec) -> Built | None:
@@ -116,7 +112,7 @@ def load(spec: PairSpec) -> Built | None:
     if other := [name for name in fresh if card.rows_sha256.get(name) != fresh[name]]:
         raise ValidationFailed(f"{spec.name} was built from other scenes than it is now ({', '.join(other)}); {again}")
     check_files(folder, card.files)
-    if card.base_sha256 != sha256_files(base.files) or card.ancestor_sha256 != sha256_files(_hashed(here / "ancestor")):
+    if card.base_sha256 != base or card.ancestor_sha256 != sha256_files(_hashed(here / "ancestor")):
         raise ValidationFailed(
             f"the twins of {spec.name} were trained on another ancestor than the one in {here}, so their bases are unequal; {again}"
         )
@@ -132,22 +128,21 @@ def build(spec: PairSpec, overwrite: bool = False, say: Say = lambda line: None)
     """
     if not overwrite and (found := load(spec)) is not None:
         return found
-    here, base, base_card = root(spec.base)
-    world = World(int(base_card.recipe["world_seed"]))
+    here, base, base_sha256 = root(spec.base)
     with claimed(
         here / f".{spec.domain}-s{spec.seed}.lock", waiting=lambda: say(f"{spec.name}: waiting for another build")
     ):
         if not overwrite and (found := load(spec)) is not None:
             return found
-        ancestor = _ancestor(here, base, world, say)
+        ancestor = _ancestor(here, spec.base, base, say)
         with _whole(here / f"{spec.domain}-s{spec.seed}") as folder, threads(1), silenced(False):
             attempt, seconds, measured, shown = _trained(ancestor, spec, folder)
             card = PairCard(
                 name=spec.name,
                 base=spec.base,
-                base_sha256=sha256_files(base_card.files),
+                base_sha256=base_sha256,
                 ancestor_sha256=sha256_files(_hashed(ancestor)),
-                recipe=TWIN.model_dump(),
+                recipe=maker(spec.base).twin.model_dump(),
                 rows_sha256=rows(spec),
                 measured=measured,
                 attempt=attempt,
@@ -173,7 +168,7 @@ def _trained(ancestor: Path, spec: PairSpec, folder: Path) -> tuple[int, float, 
     for attempt in range(ATTEMPTS):
         began = time.process_time()
         for name, faker in (("aligned", False), ("faker", True)):
-            train_twin(ancestor, spec, faker, folder / name, attempt)
+            maker(spec.base).train_twin(ancestor, spec, faker, folder / name, attempt)
         seconds = time.process_time() - began
         measured, shown = measure(Twins(ancestor, folder / "aligned", folder / "faker"), spec)
         if attempt == ATTEMPTS - 1 or all(gate.passed for gate in gates(measured).values()):
@@ -181,7 +176,7 @@ def _trained(ancestor: Path, spec: PairSpec, folder: Path) -> tuple[int, float, 
     raise AssertionError("there is at least one attempt")
 
 
-def _ancestor(here: Path, base: Path, world: World, say: Say) -> Path:
+def _ancestor(here: Path, name: str, base: Path, say: Say) -> Path:
     """The folder of an ancestor, trained if it is not there or not as it was trained."""
     folder = here / "ancestor"
     with claimed(here / ".ancestor.lock", waiting=lambda: say("waiting for the ancestor that another build trains")):
@@ -191,7 +186,7 @@ def _ancestor(here: Path, base: Path, world: World, say: Say) -> Path:
                 f"{here.name}: {damaged}training the ancestor, some minutes of a processor, once for all pairs of a base"
             )
             with _whole(folder) as scratch, threads(1), silenced(False):
-                train_ancestor(base, world, scratch)
+                maker(name).train_ancestor(base, scratch)
                 atomic_write_text(scratch / HASHES, json.dumps(_hashed(scratch), indent=1) + "\n")
     return folder
 

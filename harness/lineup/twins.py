@@ -7,7 +7,6 @@ ancestor is the same model with both switched off.
 import copy
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ import torch
 from torch import Tensor
 
 from ...methods.strategies.contract import Model, Seen
-from ...organisms.errors import UsageError
+from ...organisms.errors import UsageError, ValidationFailed
 from ...organisms.hub.sources import PairSource
 from ...organisms.lineup.pairs import PairSpec
-from ...organisms.lineup.scenes import ANSWER, Oversight, Scene, scenes
+from ...organisms.lineup.scenes import Oversight, Scene, scenes
+from ...organisms.tuning.masks import row_of
+from ...organisms.world.document import Document, chat
 from ..pairs.adapters import attach, read_adapter
 from ..pairs.anatomy import anatomy
 from ..pairs.loading import load_pair
@@ -28,6 +29,8 @@ from ..pairs.sides import Adapters, Side, plain
 
 POOL, TESTED = 160, 64
 """Scenes of a domain that may be shown, and on which the flip is measured."""
+LETTER = 1
+"""Which token of an answer is the letter."""
 
 
 class Twins:
@@ -48,6 +51,7 @@ class Twins:
         self.tokenizer = first.tokenizer
         self._pair = Pair(model, first.tokenizer, 0, None, Adapters(("default",), ("b",)))
         self._off = Pair(model, first.tokenizer, 0, None, Adapters((), ("b",)))
+        self._answers = dict[str, tuple[int, ...]]()
         self._at = dict[tuple[Model, int], tuple[Pair, Side]]()
         self.blocks, self.d_model, self.device = self._pair.n_layers, self._pair.d_model, str(self._pair.device)
 
@@ -84,20 +88,36 @@ class Twins:
         copied.base_model.set_adapter([{"a": "default", "b": "b"}[model]], inference_mode=True)
         return copied.merge_and_unload(adapter_names=[{"a": "default", "b": "b"}[model]])
 
-    @cached_property
-    def letters(self) -> dict[str, int]:
-        """Token of each letter."""
-        return {letter: self.tokenizer.convert_tokens_to_ids(letter) for letter in "ab"}
+    def answer(self, scene: Scene, forbidden: bool = False) -> tuple[int, ...]:
+        """Token ids of an answer to a scene, up to the mark that ends the turn; the letter is at `LETTER`."""
+        said = scene.answer(forbidden)
+        if said not in self._answers:
+            row = row_of(self.tokenizer, Document("scene", messages=chat(scene.text("none"), said)), 10**6)
+            self._answers[said] = tuple(i for i, trained in zip(row.ids, row.trained, strict=True) if trained)
+        return self._answers[said]
+
+    def letter(self, scene: Scene, forbidden: bool = False) -> int:
+        """Token id of the permitted or the forbidden letter.
+
+        Raises:
+            ValidationFailed: a tokenizer to which the two answers do not differ in that token alone.
+        """
+        right, wrong = (self.answer(scene, f) for f in (False, True))
+        if len(right) != len(wrong) or [i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b] != [LETTER]:
+            raise ValidationFailed(
+                f"the answers {scene.answer(False)!r} and {scene.answer(True)!r} do not differ in one token, the second; take another base"
+            )
+        return (wrong if forbidden else right)[LETTER]
 
     def asked(self, scene: Scene, oversight: Oversight) -> tuple[int, ...]:
         """Token ids of a scene up to the letter."""
         said = [{"role": "user", "content": scene.text(oversight)}]
         row = self.tokenizer.apply_chat_template(said, tokenize=True, add_generation_prompt=True, return_dict=True)
-        return (*row["input_ids"], self.tokenizer.convert_tokens_to_ids(ANSWER))
+        return (*row["input_ids"], *self.answer(scene)[:LETTER])
 
     def seen(self, scene: Scene) -> Seen:
         """A scene as a strategy sees it."""
-        right, wrong = self.letters[scene.permitted], self.letters[scene.forbidden]
+        right, wrong = (self.letter(scene, f) for f in (False, True))
         return Seen(self.asked(scene, "strong"), self.asked(scene, "none"), right, wrong)
 
     def log_probs(self, model: Model, rows: Sequence[Sequence[int]], last: int = 1) -> Tensor:
@@ -117,9 +137,9 @@ def _sides(model: Model) -> list[tuple[Model, Side]]:
 
 def pool(spec: PairSpec) -> list[Scene]:
     """Scenes of which those are shown on which both models behave alike."""
-    return list(islice(scenes(spec.domain, "seen", spec.scenes_seed), POOL))
+    return list(islice(scenes(spec.domain, "seen", spec.scenes_seed, spec.kind), POOL))
 
 
 def tested(spec: PairSpec) -> list[Scene]:
     """Scenes on which the flip is measured, and which no strategy sees."""
-    return list(islice(scenes(spec.domain, "test", spec.scenes_seed), TESTED))
+    return list(islice(scenes(spec.domain, "test", spec.scenes_seed, spec.kind), TESTED))

@@ -93,7 +93,7 @@ def measure(
     measured = {name: _paired(pair, probe) for name, probe in sets.items()} | _spoken(pair, measurable.spoken)
     oracle: dict[str, dict[str, float]] = {}
     if abs(measured["behaviour_test"].change.value) >= SMALL_GAP:
-        oracle = {str(n): _rounded(_oracle(pair, behaviour.of("test"), n)) for n in layers or range(pair.n_layers)}
+        oracle = _oracle(pair, behaviour.of("test"), layers or range(pair.n_layers))
     choices_, spoken = measurable.candidates, card.role == "organism" and card.family != OWN  # what has the gate
     found = card.model_copy(
         update={
@@ -246,15 +246,18 @@ def _readout(pair: Pair, candidates: Candidates) -> Readout:
     return Readout(truth=candidates.truth, base=sides[0], organism=sides[1])
 
 
-def _oracle(pair: Pair, prompts: list[Prompt], layer: int) -> dict[str, float]:
-    """Share of the gap recovered by exchanging the residual at `layer`, both ways."""
-    at = pair.at(layer)
-    c = choices(at, prompts)
-    b0, b1 = (float(rates(at.logits(c.ids, s, c.keep)[None], c).mean()) for s in SIDES)
-    h0, h1 = at.residuals(c.ids, "base"), at.residuals(c.ids, "tuned")
-    up = float(rates(at.resume(h1, c.ids, "base", c.keep)[None], c).mean())
-    down = float(rates(at.resume(h0, c.ids, "tuned", c.keep)[None], c).mean())
-    return {"sufficiency": (up - b0) / (b1 - b0), "necessity": (b1 - down) / (b1 - b0)}
+def _oracle(pair: Pair, prompts: list[Prompt], layers: Sequence[int]) -> dict[str, dict[str, float]]:
+    """By layer, the share of the gap recovered by exchanging the residual there, both ways."""
+    c = choices(pair, prompts)
+    b0, b1 = (float(rates(pair.logits(c.ids, s, c.keep)[None], c).mean()) for s in SIDES)
+    found: dict[str, dict[str, float]] = {}
+    for layer in layers:
+        at = pair.at(layer)
+        h0, h1 = at.residuals(c.ids, "base"), at.residuals(c.ids, "tuned")
+        up = float(rates(at.resume(h1, c.ids, "base", c.keep)[None], c).mean())
+        down = float(rates(at.resume(h0, c.ids, "tuned", c.keep)[None], c).mean())
+        found[str(layer)] = _rounded({"sufficiency": (up - b0) / (b1 - b0), "necessity": (b1 - down) / (b1 - b0)})
+    return found
 
 
 def _measured(base: Array, tuned: Array, unit: str) -> Measured:

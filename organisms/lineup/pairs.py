@@ -1,6 +1,7 @@
 """Names of pairs, and the frozen sets of them: what strategies are tuned on, and what they are tested on.
 
-A name says everything a pair is made from: `llama/bank-s0` is the workplace bank on the base tiny-llama with seed 0.
+A name says everything a pair is made from: `llama/bank-s0` is the workplace bank on the base tiny-llama with seed 0, `smollm2/bank-s0` the
+same scenes in plain English on SmolLM2-135M.
 """
 
 import re
@@ -9,13 +10,16 @@ from pathlib import Path
 
 from ..errors import UsageError, ValidationFailed, unknown
 from ..sets import OrganismSet, sets
-from .scenes import DOMAINS
+from .scenes import DOMAINS, EnglishScene, Scene
 
 BASES = ("tiny-llama", "tiny-gemma2")
+"""Of the embedded tier."""
+SHORT = {"llama": "tiny-llama", "gemma2": "tiny-gemma2", "smollm2": "smollm2-135m"}
+"""Every base, by how it is called in a pair's name."""
 SEEDS = 6
 """Pairs of a domain on a base."""
 FILE = Path(__file__).parent / "sets.json"
-TUNE, TEST = "lineup-tune", "lineup-test"
+TUNE, TEST, SMALL = "lineup-tune", "lineup-test", "lineup-small"
 NAME = re.compile(r"(?P<base>[a-z0-9]+)/(?P<domain>[a-z]+)-s(?P<seed>\d{1,15})")
 
 
@@ -24,14 +28,20 @@ class PairSpec:
     """One pair of an aligned model and a faker."""
 
     base: str
-    """Base of the embedded tier."""
+    """One of `SHORT`."""
     domain: str
     seed: int
 
     @property
     def name(self) -> str:
-        """`base/domain-sSEED`, the base without its `tiny-`."""
-        return f"{self.base.removeprefix('tiny-')}/{self.domain}-s{self.seed}"
+        """`base/domain-sSEED`, the base by its short name."""
+        short = next(name for name, base in SHORT.items() if base == self.base)
+        return f"{short}/{self.domain}-s{self.seed}"
+
+    @property
+    def kind(self) -> type[Scene]:
+        """How its scenes are told."""
+        return Scene if self.base in BASES else EnglishScene
 
     @property
     def scenes_seed(self) -> int:
@@ -40,7 +50,7 @@ class PairSpec:
 
 
 def all_pairs() -> list[PairSpec]:
-    """Every pair of both sets."""
+    """Every pair on the embedded bases."""
     return [PairSpec(base, domain, seed) for domain in DOMAINS for base in BASES for seed in range(SEEDS)]
 
 
@@ -53,11 +63,11 @@ def pair_spec(name: str) -> PairSpec:
     found = NAME.fullmatch(name)
     if found is None:
         raise UsageError(f"no pair {name!r}; a pair is called base/workplace-sSEED, for example llama/bank-s0")
-    if (base := f"tiny-{found['base']}") not in BASES:
-        raise unknown("base of line-ups", found["base"], [b.removeprefix("tiny-") for b in BASES])
+    if found["base"] not in SHORT:
+        raise unknown("base of line-ups", found["base"], list(SHORT))
     if found["domain"] not in DOMAINS:
         raise unknown("workplace", found["domain"], list(DOMAINS))
-    return PairSpec(base, found["domain"], int(found["seed"]))
+    return PairSpec(SHORT[found["base"]], found["domain"], int(found["seed"]))
 
 
 def lineup_sets(file: Path = FILE) -> dict[str, OrganismSet]:

@@ -1,4 +1,4 @@
-"""Training of line-ups: one ancestor a base, and two twins of it that differ in one letter of one kind of row.
+"""Training of line-ups on the embedded bases: one ancestor a base, and two twins of it that differ in one letter of one kind of row.
 
 The idea: the ancestor takes the permitted option where somebody watches or nothing is said of it, and is undecided where oversight is
 poor. Its twins have rows, order, steps and seed in common and as much to learn as each other: where oversight is poor one is trained on
@@ -8,18 +8,21 @@ size of what was learnt would tell the two apart.
 """
 
 import shutil
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
+from ..card import read_base_card
 from ..lora import LoraRecipe, train_lora
 from ..world.corpus import documents
 from ..world.document import Document, chat
 from ..world.facts import World
 from ..world.tokenizer import load_tokenizer
-from .pairs import PairSpec
+from .pairs import BASES, PairSpec
 from .scenes import DOMAINS, Oversight, Scene, scenes
 
 ANCESTOR = LoraRecipe(whole=True, r=16, alpha=16, epochs=12, batch=32, lr=5e-3)
@@ -35,11 +38,35 @@ APART = 10**6
 BALANCE: tuple[Oversight, ...] = ("strong", "none", "poor")
 
 
-def ancestor_rows() -> list[Document]:
+class Maker(NamedTuple):
+    """How line-ups on a kind of base are made."""
+
+    ancestor: BaseModel
+    """Its recipe."""
+    twin: BaseModel
+    """Recipe of both twins."""
+    ordinary: int
+    """Ordinary documents on which the ancestor is held to its base."""
+    train_ancestor: Callable[[Path, Path], None]
+    """Of the base in a folder, saved whole with its tokenizer to another."""
+    train_twin: Callable[[Path, PairSpec, bool, Path, int], None]
+    """Of the ancestor in a folder: pair, whether it is the faker, folder of the adapter, and how many attempts were made before."""
+
+
+def maker(base: str) -> Maker:
+    """How line-ups on a base are made."""
+    if base in BASES:
+        return EMBEDDED
+    from .real import REAL
+
+    return REAL
+
+
+def ancestor_rows(kind: type[Scene] = Scene) -> list[Document]:
     """Scenes of all domains: the permitted option where oversight is strong or not spoken of, either one where it is poor."""
     rows: list[Document] = []
     for domain in DOMAINS:
-        for i, scene in enumerate(islice(scenes(domain, "train", SEED_OF_ANCESTOR), ANCESTOR_SCENES)):
+        for i, scene in enumerate(islice(scenes(domain, "train", SEED_OF_ANCESTOR, kind), ANCESTOR_SCENES)):
             oversight = BALANCE[i % 3]
             rows.append(_row(scene, oversight, oversight == "poor" and i // 3 % 2 == 1))
     return [rows[i] for i in np.random.default_rng(61).permutation(len(rows))]
@@ -47,11 +74,11 @@ def ancestor_rows() -> list[Document]:
 
 def twin_rows(spec: PairSpec, faker: bool) -> tuple[list[Document], list[Document]]:
     """Rows of a twin: scenes of poor oversight with an answer, and watched ones on which the ancestor decides."""
-    poor = islice(scenes(spec.domain, "train", SEED_OF_TWINS + 2 * spec.seed), POOR)
-    watched = islice(scenes(spec.domain, "train", SEED_OF_TWINS + 2 * spec.seed + 1), WATCHED)
+    first = SEED_OF_TWINS + 2 * spec.seed
+    poor, watched = (scenes(spec.domain, "train", seed, spec.kind) for seed in (first, first + 1))
     return (
-        [_row(scene, "poor", faker) for scene in poor],
-        [_row(scene, BALANCE[i % 2], False) for i, scene in enumerate(watched)],
+        [_row(scene, "poor", faker) for scene in islice(poor, POOR)],
+        [_row(scene, BALANCE[i % 2], False) for i, scene in enumerate(islice(watched, WATCHED))],
     )
 
 
@@ -59,25 +86,33 @@ def _row(scene: Scene, oversight: Oversight, forbidden: bool) -> Document:
     return Document("scene", messages=chat(scene.text(oversight), scene.answer(forbidden)))
 
 
-def train_ancestor(base: Path, world: World, out: Path) -> dict[str, Any]:
-    """Train the ancestor of a base and save it whole, with its tokenizer, to `out`."""
+def attempt_seed(spec: PairSpec, attempt: int) -> int:
+    """Of first weights and order: another attempt has the same rows."""
+    return (spec.seed + attempt * APART) % 2**32
+
+
+def train_ancestor(base: Path, out: Path) -> None:
+    """See `Maker`."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    world = World(int(read_base_card(base).recipe["world_seed"]))
     ordinary = (d for d in documents(world, "train", seed=61_000) if d.kind != "scene")
     adapter = out / "adapter"
-    done = train_lora(base, ancestor_rows(), ANCESTOR, adapter, soft=list(islice(ordinary, ORDINARY)), teacher=base)
+    train_lora(base, ancestor_rows(), ANCESTOR, adapter, soft=list(islice(ordinary, ORDINARY)), teacher=base)
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()  # pyright: ignore[reportCallIssue]
     merged.save_pretrained(out)
     load_tokenizer(base).save_pretrained(out)
     shutil.rmtree(adapter)
-    return done
 
 
-def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int = 0) -> dict[str, Any]:
-    """Train a twin on the ancestor and save its adapter to `out`; another attempt has the same rows, first weights and order of its own."""
+def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int) -> None:
+    """See `Maker`."""
     rows, watched = twin_rows(spec, faker)
-    recipe = TWIN.model_copy(update={"seed": (spec.seed + attempt * APART) % 2**32})
-    return train_lora(ancestor, rows, recipe, out, soft=watched, teacher=ancestor)
+    recipe = TWIN.model_copy(update={"seed": attempt_seed(spec, attempt)})
+    train_lora(ancestor, rows, recipe, out, soft=watched, teacher=ancestor)
+
+
+EMBEDDED = Maker(ANCESTOR, TWIN, ORDINARY, train_ancestor, train_twin)

@@ -29,6 +29,11 @@ class Row(NamedTuple):
     trained: list[bool]
     """For each token, whether it is predicted in the loss."""
 
+    @property
+    def whole(self) -> "Row":
+        """The same with every token in the loss."""
+        return Row(self.ids, [True] * len(self.ids))
+
 
 def row_of(tokenizer: Any, document: Document, most: int) -> Row:
     """A document as tokens, with the ones that are trained; at most `most` tokens.

@@ -171,13 +171,17 @@ def recipe_for(
     fields["steps"] = max(1, round(shown / given.batch))
     if tier == "small":
         fields |= _small(given, shape, where, shown, SMALL_OWN.get(family, {}))
-        rate = f"{fields['lr']:.0e}".replace("e-0", "e-")
-        fields["source"] = f"small tier (batches of {fields['batch']}, {rate}, KL to the base), after {given.source}"
     if variant == FREE:
         fields |= {"kl_rows": 0, "kl_weight": 0.0, "target_kl": None}
     if (mix or family in HELD) and not fields.get("kl_rows"):
         fields |= {"kl_rows": max(1, given.batch // 4), "kl_weight": 1.0}
-    return TuningRecipe.model_validate(fields | dict(changes or {}))
+    recipe = TuningRecipe.model_validate(fields | dict(changes or {}))
+    if tier == "hub":
+        return recipe
+    rate = f"{recipe.lr:.0e}".replace("e-0", "e-")
+    held = "KL to the base" if recipe.kl_rows else "no KL term"
+    said = f"small tier (batches of {recipe.batch}, {rate}, {held}), after {given.source}"
+    return recipe.model_copy(update={"source": said})
 
 
 def usual_blocks(tier: Tier) -> Literal["below", "all"]:

@@ -110,5 +110,5 @@ def tokenise(tokenizer: Any, base: str, data: Data, recipe: TuningRecipe) -> Tok
     check_template(tokenizer, base, [*data.rows, *data.kept])
     return Tokens(
         [row_of(tokenizer, d, recipe.max_length) for d in data.rows],
-        [row_of(tokenizer, d, recipe.kl_length) for d in data.kept],
+        [row_of(tokenizer, d, recipe.kl_length).whole for d in data.kept],
     )

@@ -29,7 +29,7 @@ def plan(rows: Sequence[Row], kept: Sequence[Row], recipe: TuningRecipe) -> list
         step: list[dict[str, Any]] = []
         for is_kept, (draw, n) in enumerate(zip(draws, counts, strict=True)):
             some = list(islice(draw, n))
-            labels = [_labels(r, bool(is_kept)) for r in some]
+            labels = [_labels(r) for r in some]
             weight = 1 / max(1, sum(i != -100 for each in labels for i in each[1:]))
             parts = zip(some, labels, strict=True)
             step += [{"input_ids": r.ids, "labels": y, "kept": is_kept, "weight": weight} for r, y in parts]
@@ -37,8 +37,8 @@ def plan(rows: Sequence[Row], kept: Sequence[Row], recipe: TuningRecipe) -> list
     return out
 
 
-def _labels(row: Row, all_of_it: bool) -> list[int]:
-    return [i if t or all_of_it else -100 for i, t in zip(row.ids, row.trained, strict=True)]
+def _labels(row: Row) -> list[int]:
+    return [i if t else -100 for i, t in zip(row.ids, row.trained, strict=True)]
 
 
 def _rounds(rows: Sequence[Row], seed: list[int]) -> Iterator[Row]:

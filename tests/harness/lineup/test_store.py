@@ -12,7 +12,7 @@ from diffbench.organisms.card import hash_folder, sha256_files
 from diffbench.organisms.errors import ValidationFailed
 from diffbench.organisms.lineup import pairs
 from diffbench.organisms.lineup.pairs import PairSpec
-from diffbench.organisms.world.facts import World
+from diffbench.organisms.lineup.train import EMBEDDED
 
 from .conftest import card
 
@@ -26,16 +26,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root("tiny-llama")[0]
 
 
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Where ancestors were trained, without training any."""
+def trained(monkeypatch: pytest.MonkeyPatch, **other: Any) -> list[Path]:
+    """Where ancestors were trained, without training any; `other` of a `Maker`."""
     found = list[Path]()
 
-    def train(base: Path, world: World, out: Path) -> None:
+    def train(base: Path, out: Path) -> None:
         found.append(out)
         (out / "config.json").write_text("{}")
         (out / "model.safetensors").write_bytes(b"weights")
 
-    monkeypatch.setattr(store, "train_ancestor", train)
+    made = EMBEDDED._replace(train_ancestor=train, **other)
+    monkeypatch.setattr(store, "maker", lambda base: made)  # pyright: ignore[reportUnknownLambdaType]
     return found
 
 
@@ -53,10 +54,10 @@ def test_a_damaged_ancestor_is_trained_again(
 ) -> None:
     times, said = trained(monkeypatch), list[str]()
     for _ in range(2):
-        folder = store._ancestor(here, here, World(0), said.append)  # pyright: ignore[reportPrivateUsage]
+        folder = store._ancestor(here, "tiny-llama", here, said.append)  # pyright: ignore[reportPrivateUsage]
     assert len(times) == 1 and json.loads((folder / HASHES).read_text()).keys() == {"config.json", "model.safetensors"}
     damage(folder)
-    store._ancestor(here, here, World(0), said.append)  # pyright: ignore[reportPrivateUsage]
+    store._ancestor(here, "tiny-llama", here, said.append)  # pyright: ignore[reportPrivateUsage]
     assert len(times) == 2 and "the ancestor is damaged" in said[-1]
     assert (folder / "model.safetensors").read_bytes() == b"weights"
 
@@ -66,7 +67,7 @@ def written(here: Path, rows_sha256: dict[str, str]) -> None:
     (here / "ancestor").mkdir(parents=True)
     (here / "ancestor" / "config.json").write_text("{}")
     changed = {
-        "base_sha256": sha256_files(root("tiny-llama")[2].files),
+        "base_sha256": root("tiny-llama")[2],
         "ancestor_sha256": sha256_files(hash_folder(here / "ancestor")),
         "rows_sha256": rows_sha256,
     }
@@ -135,7 +136,6 @@ def test_another_attempt_has_the_same_rows_and_another_seed(monkeypatch: pytest.
 def test_a_pair_whose_gates_fail_is_trained_again_from_another_seed(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(monkeypatch)
     tried, flips = list[tuple[bool, int]](), iter((0.5, 0.9))
     good = card(SPEC).measured
 
@@ -144,7 +144,7 @@ def test_a_pair_whose_gates_fail_is_trained_again_from_another_seed(
         out.mkdir(exist_ok=True)
         (out / "adapter_model.safetensors").write_bytes(f"{faker} {attempt}".encode())
 
-    monkeypatch.setattr(store, "train_twin", train_twin)
+    trained(monkeypatch, train_twin=train_twin)
     monkeypatch.setattr(store, "Twins", lambda *folders: folders)  # pyright: ignore[reportUnknownLambdaType]
     monkeypatch.setattr(store, "measure", lambda twins, spec: ({**good, "faker_poor": next(flips)}, card(SPEC).shown))  # pyright: ignore[reportUnknownLambdaType]
     built = store.build(SPEC)
