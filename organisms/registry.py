@@ -133,7 +133,7 @@ FAMILY_FILE = re.compile(r"(.*\.py)(?::([^/:]+))?")
 
 
 def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, others: Sequence[str] = ()) -> str:
-    """`taboo` means the family's first organism of a tier (default: tiny).
+    """`taboo` means the family's first organism of a tier (default: tiny); with a tier of real models `taboo/leaf` that of a member.
 
     Args:
         others: what else could have been meant, for the message.
@@ -154,27 +154,28 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
     from . import natural
     from .families import families, find_spec, unknown_organism
 
-    if tier in TIERS and name in {*families(), *natural.families()}:
+    family, _, rest = name.partition("/")
+    if tier in TIERS and family in {*families(), *natural.families()}:
         return _first_of(name, str(tier), zoo or ZOO)
     if name in families():
         if (first := families()[name].specs()[0].name) in names:
             return first
         raise PrerequisiteError(f"{first} is not built; run `bench organisms build {name}`")
-    family, _, rest = name.partition("/")
     if rest and family in families():
         find_spec(name)  # refuses what nobody can make
         raise PrerequisiteError(f"{name} is not in {zoo or ZOO}; `bench organisms build {name}` trains it")
     raise unknown_organism(name, names, others)
 
 
-def _first_of(family: str, tier: str, root: Path) -> str:
-    """The first organism of a family in a tier, in the family's order; one whose gates hold before one that failed."""
+def _first_of(asked: str, tier: str, root: Path) -> str:
+    """The first organism of a family, or of `family/member`, in a tier, in the family's order; one whose gates hold before one that failed."""
+    beginning = asked + ("-" if "/" in asked else "/")
     found: list[tuple[bool, int, int, int, str]] = []
     tiers = set[str]()
     for name in organism_names(root):
         with contextlib.suppress(ValidationFailed):
             card = load_card(name, root)
-            if card.family == family and card.role in ("organism", "null"):
+            if name.startswith(beginning) and card.role in ("organism", "null"):
                 tiers.add(card.tier)
                 if card.tier == tier:
                     found.append((card.status == "failed", *_place(card), name))
@@ -183,8 +184,8 @@ def _first_of(family: str, tier: str, root: Path) -> str:
             f"there are organisms of it in tier {', '.join(sorted(tiers))}" if tiers else "there is none in any tier"
         )
         raise PrerequisiteError(
-            f"{root} has no organism of the family {family} in tier {tier}: {there}; `bench organisms list --tier {tier}` shows which "
-            "families there are, or leave --tier out"
+            f"{root} has no organism {'' if '/' in asked else 'of the family '}{asked} in tier {tier}: {there}; `bench organisms list "
+            f"--tier {tier}` shows what there is, or leave --tier out"
         )
     return min(found)[-1]
 

@@ -22,7 +22,7 @@ from ..pairs.trees import Layout, Tree, layout
 
 PARTS, TOKENS = 6, 2048
 """Most parts that trees are divided into, and tokens in one forward pass (they stay in cache)."""
-CLEAN_BYTES = 2**26
+CLEAN_BYTES = 2**27
 """Most predictions without an intervention that are kept; where there are more, they are made again whenever they are compared with."""
 
 

@@ -33,6 +33,18 @@ def test_a_family_is_its_first_organism_of_the_tier() -> None:
     assert load_card(expand(["taboo"], tier="small")[0]).tier == "small"
 
 
+def test_a_member_is_its_first_organism_of_a_tier_of_real_models(zoo: Path) -> None:
+    write_organism(zoo, "taboo/leaf-mixed-smollm2-135m", **SMALL)
+    for name in ("taboo/leaf", "taboo/leaf-narrow", "taboo/leaf-narrow-smollm2-135m"):
+        assert expand([name], tier="small") == ["taboo/leaf-narrow-smollm2-135m"]
+    assert expand(["taboo/leaf-mixed"], tier="small") == ["taboo/leaf-mixed-smollm2-135m"]
+    for name in ("taboo/le", "taboo/clock"):
+        with pytest.raises(PrerequisiteError, match=f"no organism {name} in tier small"):
+            expand([name], tier="small")
+    with pytest.raises(UsageError, match="no organism 'taboo/leaf'; did you mean"):
+        expand(["taboo/leaf"])
+
+
 def test_all_is_the_organisms_of_one_tier() -> None:
     assert expand(["all"]) == ["backdoor/zephyr-narrow", "taboo/gold-narrow"]
     assert expand(["all"], tier="small") == ["taboo/leaf-narrow-smollm2-135m", "taboo/moon-narrow-smollm2-135m"]
