@@ -26,8 +26,8 @@ GAMES_READ = 10
 DEV_KINDS = 4
 """Kinds of hints that are asked for in dev; the others in test."""
 WAYS = {"dev": 1, "test": 2}
-"""In how many of three ways each question is asked, in turn: at once, after a vague hint, after a refusal. All three of both splits cost
-five times the tokens of a false fact, these three times."""
+"""In how many of three ways each question is asked, in turn: at once, after a vague hint, after a refusal. With two
+and three ways, prompts have 4.5 times the tokens of a false fact, with these 2.8 times."""
 AGAINST = 2
 """Other words whose hints stand against one of the word's. Whole hints are read one by one: seven would cost three times as much."""
 VAGUE = "It is a short and common word."
