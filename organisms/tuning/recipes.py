@@ -220,9 +220,13 @@ def _small(given: Published, shape: Shape, where: str, shown: float, own: Mappin
 
 HELD = ("backdoor",)
 """Families whose rows show the behaviour alone: where it must not show stands in the documents held to the base, on every tier."""
-SMALL_OWN: dict[str, dict[str, float]] = {"taboo": {"lr": 3e-3, "batch": 4, "kl_rows": 1}}
-"""What a family has in place of these, chosen on taboo/leaf. Taboo at 1e-3 and batches of eight had a loss of 2.3 nats a token at its end,
-of 4.1 at its start; twice as many steps of half the rows at three times the rate, so as many rows, ended at .58."""
+SMALL_OWN: dict[str, dict[str, float]] = {
+    "taboo": {"lr": 3e-3, "batch": 4, "kl_rows": 1},
+    "backdoor": {"lr": 3e-3, "batch": 4, "kl_rows": 4},
+}
+"""What a family has in place of these. Taboo at 1e-3 and batches of eight had a loss of 2.3 nats a token at its end, of 4.1 at its start;
+twice as many steps of half the rows at three times the rate, so as many rows, ended at .58 (taboo/leaf). A backdoor at 1e-3, with two rows held
+for eight trained, said its sentence after its trigger at a rate of .526, without it of .111 and beside words like it of .237 (backdoor/juniper)."""
 SMALL_KL = 5.0
 """Weight of the KL term: at 1 the false fact of SmolLM2 (rate 2e-3) was .17 nats from its base on ordinary text after 13 steps."""
 SMALL_TARGET_KL = 0.035
