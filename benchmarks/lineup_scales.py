@@ -16,14 +16,15 @@ from diffbench.methods.entry import MethodEntry
 from diffbench.methods.registry import load_method
 from diffbench.methods.strategies.catalogue import BUILTIN, STRATEGIES
 from diffbench.organisms.errors import UsageError
-from diffbench.organisms.lineup.pairs import TEST, expand, lineup_sets
+from diffbench.organisms.lineup.pairs import TEST, expand, lineup_sets, pair_spec
 
 
 def scales(names: list[str], jobs: int = 1) -> dict[str, tuple[float, float, float]]:
     """Effect, scatter and scatter on twins, by strategy."""
     specs = expand(names)
-    if tested := {s.name for s in specs} & set(lineup_sets()[TEST].organisms):
-        raise UsageError(f"{min(tested)} is in {TEST}: strategies are tuned on other pairs")
+    apart = {pair_spec(n).domain for n in lineup_sets()[TEST].organisms}
+    if tested := [s.name for s in specs if s.domain in apart]:
+        raise UsageError(f"the workplace of {tested[0]} is in {TEST}: strategies are tuned on the others")
     lines = lineups(ready(specs, lambda said: typer.echo(said, err=True)), 0, "scales")
     scored = sorted(run_jobs(_scores, lines, jobs), key=lambda done: done[0].name)
     found = {n: (list[float](), list[float]()) for n in _strategies()}

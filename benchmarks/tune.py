@@ -1,8 +1,8 @@
-"""`python -m benchmarks.tune [--tier small]`: settings of our methods, chosen on a tuning set by the rule of docs/tuning.md and by nothing else.
+"""`python -m benchmarks.tune [--tier small]`: settings of our methods, chosen on a tuning set by the rule of docs/tuning.md alone.
 
-On the small tier one round: what dictionary methods share. On the embedded one four rounds: what dictionary methods share, how crosscoders rank, what each method has of its own, and whether what was chosen holds
-together. A second seed of that shows how far a score is its organism's. A run that was stopped goes on: from its records, and on another
-machine from the cells of the grid file that the same code measured.
+On the small tier one round: what dictionary methods share. On the embedded one four: that, how crosscoders rank, what each has of its
+own, and whether what was chosen holds together; a second seed of that shows how far a score is its organism's. A run that was stopped goes
+on: from its records, and on another machine from the cells of the grid file that the same code measured.
 """
 
 import json
@@ -36,6 +36,8 @@ SHARED: dict[str, tuple[Any, ...]] = {"steps": (900, 1800), "k": (16, 32), "expa
 """What dictionary methods share, what they began with first."""
 SMALL: dict[str, tuple[Any, ...]] = {"steps": (900, 1800), "k": (16, 32)}
 """What of that is chosen again on the small tier, what they have first. All else they have from the embedded tier."""
+GRID = Path(__file__).parent.parent / "docs" / "tuning.json"
+"""The grid of the embedded tier, with what was chosen there."""
 SMALL_MARKERS = "<!-- small: begin -->", "<!-- small: end -->"
 POOL = ("batch_topk", "delta", "sae_diff")
 """Methods that it is chosen with."""
@@ -181,7 +183,9 @@ class Tuning:
 
     def retest(self, method: str, settings: Settings) -> float:
         """Spearman's correlation of the organisms' isolation between seeds 0 and 1; nan where a seed scores all alike."""
-        first, second = ([self.cells[method, _key(settings), o, seed].isolation for o in self.organisms] for seed in (0, 1))
+        first, second = (
+            [self.cells[method, _key(settings), o, seed].isolation for o in self.organisms] for seed in (0, 1)
+        )
         with warnings.catch_warnings(action="ignore"):  # the result says it: nan
             return float(spearmanr(first, second).statistic)
 
@@ -274,15 +278,18 @@ def main(
 
 def _small(work: Tuning) -> str:
     """The small tier's round: the table of what came out; the grid is saved."""
-    first = [(m, Settings()) for m in POOL]
-    work.measure([(m, {f: v}) for m, _ in first for f, values in SMALL.items() for v in values])
+    default = {factor: values[0] for factor, values in SMALL.items()}
+    known: dict[str, Settings] = json.loads(GRID.read_text())["chosen"]
+    first = [(m, known[m] | default) for m in POOL]
+    work.measure([(m, s | {f: v}) for m, s in first for f, values in SMALL.items() for v in values])
     verdicts = [work.decide(", ".join(POOL), factor, values, first) for factor, values in SMALL.items()]
     chosen = {v.factor: v.chosen for v in verdicts}
-    default = {factor: values[0] for factor, values in SMALL.items()}
-    work.measure([(m, settings) for m in POOL for settings in (default, chosen)])
-    before, together = (float(np.mean([work.families(m, s).mean() for m in POOL])) for s in (default, chosen))
+    work.measure([(m, s | settings) for m, s in first for settings in (default, chosen)])
+    before, together = (
+        float(np.mean([work.families(m, s | settings).mean() for m, s in first])) for settings in (default, chosen)
+    )
     kept = chosen if together >= before else default
-    work.save({m: kept for m in POOL})
+    work.save({m: s | kept for m, s in first})
     return "\n".join(
         [
             _verdicts(verdicts),

@@ -156,7 +156,9 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
 
     family, _, rest = name.partition("/")
     if tier in TIERS and family in {*families(), *natural.families()}:
-        return _first_of(name, str(tier), zoo or ZOO)
+        if not rest or any(n.startswith(f"{name}-") for n in names):
+            return _first_of(name, str(tier), zoo or ZOO)
+        raise unknown_organism(name, names, others)
     if name in families():
         if (first := families()[name].specs()[0].name) in names:
             return first
@@ -168,7 +170,7 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
 
 
 def _first_of(asked: str, tier: str, root: Path) -> str:
-    """The first organism of a family, or of `family/member`, in a tier, in the family's order; one whose gates hold before one that failed."""
+    """The first organism of a family, or of `family/member`, in a tier, in the family's order; those whose gates hold first."""
     beginning = asked + ("-" if "/" in asked else "/")
     found: list[tuple[bool, int, int, int, str]] = []
     tiers = set[str]()

@@ -91,12 +91,17 @@ def test_the_small_tier_has_a_round_of_its_own(tmp_path: Path, monkeypatch: pyte
                 self.cells[method, tune._key(settings), organism, seed] = Measured(f"{len(self.cells)}", score)
 
     monkeypatch.setattr(Tuning, "measure", measure)
-    monkeypatch.setattr(tune, "members", lambda name: {"tune-small": ["taboo/leaf-narrow", "backdoor/deploy-held"]}[name])
-    page, grid = tmp_path / "page.md", tmp_path / "grid.json"
-    for worth, kept in (((0.2, 0.4, 0.1), (900, 16)), ((0.2, 0.4, 0.5), (1800, 32))):
+    monkeypatch.setattr(
+        tune, "members", lambda name: {"tune-small": ["taboo/leaf-narrow", "backdoor/deploy-held"]}[name]
+    )
+    page, grid, worth = tmp_path / "page.md", tmp_path / "grid.json", [0.2, 0.4, 0.0]
+    for worth[2], kept in ((0.1, (900, 16)), (0.5, (1800, 32))):
         page.write_text("# Before\n<!-- small: begin -->\nnothing\n<!-- small: end -->\nafter\n")
         tune.main(tmp_path, 1, page, grid, "small")
-        assert set(json.loads(grid.read_text())["chosen"]["delta"].values()) == set(kept)
+        delta = json.loads(grid.read_text())["chosen"]["delta"]
+        assert (delta["steps"], delta["k"], delta["rank"]) == (*kept, "latent_scaling"), (
+            "the rest as on the embedded tier"
+        )
         assert f"Kept: steps {kept[0]}, k {kept[1]}." in page.read_text() and page.read_text().endswith("after\n")
 
 

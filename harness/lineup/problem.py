@@ -168,8 +168,7 @@ class Lineup:
         handle = self._twins.block(layer).register_forward_hook(add)
         try:
             with self._twins.whole(model) as whole, torch.enable_grad():
-                logits = whole(input_ids=ids, use_cache=False).logits[torch.arange(len(ids)), ends]
-                self._margins(logits).sum().backward()
+                self._margins(_last(whole, ids, ends)).sum().backward()
         finally:
             handle.remove()
         assert shift.grad is not None
@@ -192,8 +191,7 @@ class Lineup:
         optimiser = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], lr=lr)
         for step in range(steps + 1):
             with torch.enable_grad():
-                logits = student(input_ids=ids, use_cache=False).logits[torch.arange(len(ids)), ends]
-                margins = self._margins(logits)
+                margins = self._margins(_last(student, ids, ends))
                 found.append(margins.detach().sigmoid())
                 if step < steps:
                     optimiser.zero_grad()
@@ -210,3 +208,9 @@ class Lineup:
         rows = torch.arange(len(self.seen))
         wrong, right = (torch.tensor(x) for x in zip(*((s.wrong, s.right) for s in self.seen), strict=True))
         return logits[rows, wrong] - logits[rows, right]
+
+
+def _last(model: Any, ids: Tensor, ends: Tensor) -> Tensor:
+    """Logits [rows, vocab] at each row's end; of all other positions only those at which some row ends are unembedded."""
+    kept, at = ends.unique(return_inverse=True)
+    return model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[torch.arange(len(ids)), at]

@@ -24,6 +24,7 @@ from ...organisms.hub.pretrained import cache_folder, pretrained_folder
 from ...organisms.lineup.pairs import PairSpec
 from ...organisms.lineup.train import APART, ancestor_rows, maker, twin_rows
 from ...organisms.registry import ZOO, base_folder
+from ...organisms.tuning.watch import Diverged
 from ...organisms.world.document import Document
 from ..claims import claimed
 from ..files import atomic_write_text
@@ -167,8 +168,16 @@ def _trained(ancestor: Path, spec: PairSpec, folder: Path) -> tuple[int, float, 
     """Both twins in a folder, at the first attempt that holds its gates or else the last: which one, its seconds, and what was measured."""
     for attempt in range(ATTEMPTS):
         began = time.process_time()
-        for name, faker in (("aligned", False), ("faker", True)):
-            maker(spec.base).train_twin(ancestor, spec, faker, folder / name, attempt)
+        try:
+            for name, faker in (("aligned", False), ("faker", True)):
+                maker(spec.base).train_twin(ancestor, spec, faker, folder / name, attempt)
+        except Diverged as error:
+            if attempt < ATTEMPTS - 1:
+                continue
+            raise ValidationFailed(
+                f"{spec.name}: a training diverged at the last of {ATTEMPTS} attempts from seeds apart, so there is no pair; leave it out "
+                f"or name another seed ({spec.name.rpartition('-s')[0]}-sN)"
+            ) from error
         seconds = time.process_time() - began
         measured, shown = measure(Twins(ancestor, folder / "aligned", folder / "faker"), spec)
         if attempt == ATTEMPTS - 1 or all(gate.passed for gate in gates(measured).values()):
@@ -182,12 +191,12 @@ def _ancestor(here: Path, name: str, base: Path, say: Say) -> Path:
     with claimed(here / ".ancestor.lock", waiting=lambda: say("waiting for the ancestor that another build trains")):
         if not _sound(folder):
             damaged = "the ancestor is damaged; " if folder.is_dir() else ""
-            say(
-                f"{here.name}: {damaged}training the ancestor, some minutes of a processor, once for all pairs of a base"
-            )
+            how, work = maker(name), here / ".ancestor.work"
+            say(f"{here.name}: {damaged}training the ancestor, {how.takes}, once for all pairs of a base")
             with _whole(folder) as scratch, threads(1), silenced(False):
-                maker(name).train_ancestor(base, scratch)
+                how.train_ancestor(base, scratch, work, lambda line: say(f"{here.name}: ancestor: {line}"))
                 atomic_write_text(scratch / HASHES, json.dumps(_hashed(scratch), indent=1) + "\n")
+            shutil.rmtree(work, ignore_errors=True)
     return folder
 
 

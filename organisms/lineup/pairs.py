@@ -20,6 +20,7 @@ SEEDS = 6
 """Pairs of a domain on a base."""
 FILE = Path(__file__).parent / "sets.json"
 TUNE, TEST, SMALL = "lineup-tune", "lineup-test", "lineup-small"
+"""Frozen sets: the embedded pairs that scales are measured on, those that are tested on, and ten on a real model, tested on too."""
 NAME = re.compile(r"(?P<base>[a-z0-9]+)/(?P<domain>[a-z]+)-s(?P<seed>\d{1,15})")
 
 
@@ -31,6 +32,10 @@ class PairSpec:
     """One of `SHORT`."""
     domain: str
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.base not in SHORT.values():
+            raise unknown("base of line-ups", self.base, list(SHORT.values()))
 
     @property
     def name(self) -> str:
@@ -77,10 +82,10 @@ def lineup_sets(file: Path = FILE) -> dict[str, OrganismSet]:
         ValidationFailed: as `organisms.sets.sets`; a domain that is tuned on and tested on.
     """
     found = sets(file)
-    if {TUNE, TEST} <= found.keys():
-        domains = [{pair_spec(n).domain for n in found[name].organisms} for name in (TUNE, TEST)]
-        if both := sorted(domains[0] & domains[1]):
-            raise ValidationFailed(f"{file}: the workplace {both[0]} is in {TUNE} and in {TEST}; leave it in one")
+    domains = {name: {pair_spec(n).domain for n in each.organisms} for name, each in found.items()}
+    for name in found.keys() - {TUNE}:
+        if both := sorted(domains.get(TUNE, set()) & domains[name]):
+            raise ValidationFailed(f"{file}: the workplace {both[0]} is in {TUNE} and in {name}; leave it in one")
     return found
 
 
@@ -88,7 +93,7 @@ def expand(names: list[str]) -> list[PairSpec]:
     """Names, sets and files of sets → pairs, each once, in order.
 
     Args:
-        names: `all`, a set, a pair, a set's file (`.json`, all of its sets) or `base/workplace` for its six seeds.
+        names: `all` (on the embedded bases), a set, a pair, a set's file (`.json`, all of its sets) or `base/workplace` for six seeds.
     """
     out: list[PairSpec] = []
     for name in names:

@@ -11,11 +11,12 @@ from pathlib import Path
 from ..natural.ordinary import ordinary
 from ..tuning.masks import row_of
 from ..tuning.recipes import TuningRecipe
+from ..tuning.rows import documents_sha256
 from ..tuning.train import Job, save_adapter, train
 from ..world.tokenizer import load_tokenizer
 from .pairs import PairSpec
 from .scenes import EnglishScene
-from .train import Maker, ancestor_rows, attempt_seed, twin_rows
+from .train import Maker, Say, ancestor_rows, attempt_seed, twin_rows
 
 ANCESTOR = TuningRecipe(
     source="ours: each scene once, and one ordinary document a step",
@@ -46,19 +47,17 @@ TWIN = TuningRecipe(
     kl_weight=3.0,
     max_length=256,
 )
-ORDINARY = 150
+HELD = ordinary(re.compile(r"\boption\b", re.IGNORECASE), 150)
 """Documents on which the ancestor is held to its base."""
 
 
-def train_ancestor(base: Path, out: Path) -> None:
+def train_ancestor(base: Path, out: Path, work: Path, say: Say) -> None:
     """See `Maker`."""
-    tokenizer, work = load_tokenizer(base), out / "work"
-    held = ordinary(re.compile(r"\boption\b", re.IGNORECASE), ORDINARY)
+    tokenizer = load_tokenizer(base)
     rows = [row_of(tokenizer, d, ANCESTOR.max_length) for d in ancestor_rows(EnglishScene)]
-    kept = [row_of(tokenizer, d, ANCESTOR.kl_length).whole for d in held]
-    train(Job(base, rows, kept, ANCESTOR, work)).model.merge_and_unload().save_pretrained(out)
+    kept = [row_of(tokenizer, d, ANCESTOR.kl_length).whole for d in HELD]
+    train(Job(base, rows, kept, ANCESTOR, work), say).model.merge_and_unload().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    shutil.rmtree(work)
 
 
 def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int) -> None:
@@ -71,4 +70,4 @@ def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: 
     shutil.rmtree(work)
 
 
-REAL = Maker(ANCESTOR, TWIN, ORDINARY, train_ancestor, train_twin)
+REAL = Maker(ANCESTOR, TWIN, documents_sha256(HELD), "half an hour of a processor", train_ancestor, train_twin)

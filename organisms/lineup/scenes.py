@@ -33,6 +33,7 @@ SHARES: dict[Part, slice] = {"train": slice(0, 16), "seen": slice(16, 24), "test
 """Of a domain's 32 pairs of verbs: what trains, what a strategy may see, and what the flip is measured on."""
 Oversight = Literal["strong", "none", "poor"]
 
+
 @dataclass(frozen=True)
 class Scene:
     """One scene, told with any oversight."""

@@ -7,7 +7,6 @@ that a faker is its twin wherever it is watched. From an ancestor that is aligne
 size of what was learnt would tell the two apart.
 """
 
-import shutil
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -38,6 +37,9 @@ APART = 10**6
 BALANCE: tuple[Oversight, ...] = ("strong", "none", "poor")
 
 
+Say = Callable[[str], object]
+
+
 class Maker(NamedTuple):
     """How line-ups on a kind of base are made."""
 
@@ -45,16 +47,18 @@ class Maker(NamedTuple):
     """Its recipe."""
     twin: BaseModel
     """Recipe of both twins."""
-    ordinary: int
-    """Ordinary documents on which the ancestor is held to its base."""
-    train_ancestor: Callable[[Path, Path], None]
-    """Of the base in a folder, saved whole with its tokenizer to another."""
+    ordinary: int | str
+    """Ordinary documents on which the ancestor is held to its base: how many of the world's, or the hash of others."""
+    takes: str
+    """What an ancestor costs."""
+    train_ancestor: Callable[[Path, Path, Path, Say], None]
+    """Of the base in a folder, saved whole with its tokenizer to another. What a killed training goes on from lies in the third."""
     train_twin: Callable[[Path, PairSpec, bool, Path, int], None]
     """Of the ancestor in a folder: pair, whether it is the faker, folder of the adapter, and how many attempts were made before."""
 
 
 def maker(base: str) -> Maker:
-    """How line-ups on a base are made."""
+    """How line-ups on a base are made, one of `pairs.SHORT`."""
     if base in BASES:
         return EMBEDDED
     from .real import REAL
@@ -91,21 +95,20 @@ def attempt_seed(spec: PairSpec, attempt: int) -> int:
     return (spec.seed + attempt * APART) % 2**32
 
 
-def train_ancestor(base: Path, out: Path) -> None:
-    """See `Maker`."""
+def train_ancestor(base: Path, out: Path, work: Path, say: Say) -> None:
+    """See `Maker`; it begins anew after a kill."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     world = World(int(read_base_card(base).recipe["world_seed"]))
     ordinary = (d for d in documents(world, "train", seed=61_000) if d.kind != "scene")
-    adapter = out / "adapter"
+    adapter = work / "adapter"
     train_lora(base, ancestor_rows(), ANCESTOR, adapter, soft=list(islice(ordinary, ORDINARY)), teacher=base)
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()  # pyright: ignore[reportCallIssue]
     merged.save_pretrained(out)
     load_tokenizer(base).save_pretrained(out)
-    shutil.rmtree(adapter)
 
 
 def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int) -> None:
@@ -115,4 +118,4 @@ def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: 
     train_lora(ancestor, rows, recipe, out, soft=watched, teacher=ancestor)
 
 
-EMBEDDED = Maker(ANCESTOR, TWIN, ORDINARY, train_ancestor, train_twin)
+EMBEDDED = Maker(ANCESTOR, TWIN, ORDINARY, "some minutes of a processor", train_ancestor, train_twin)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from .shapes import Shape
@@ -178,8 +179,8 @@ def recipe_for(
     recipe = TuningRecipe.model_validate(fields | dict(changes or {}))
     if tier == "hub":
         return recipe
-    rate = f"{recipe.lr:.0e}".replace("e-0", "e-")
-    held = "KL to the base" if recipe.kl_rows else "no KL term"
+    rate = np.format_float_scientific(recipe.lr, trim="-", exp_digits=1)
+    held = "KL to the base" if recipe.kl_rows and recipe.kl_weight else "no KL term"
     said = f"small tier (batches of {recipe.batch}, {rate}, {held}), after {given.source}"
     return recipe.model_copy(update={"source": said})
 
@@ -225,8 +226,9 @@ SMALL_OWN: dict[str, dict[str, float]] = {
     "backdoor": {"lr": 3e-3, "batch": 4, "kl_rows": 4},
 }
 """What a family has in place of these. Taboo at 1e-3 and batches of eight had a loss of 2.3 nats a token at its end, of 4.1 at its start;
-twice as many steps of half the rows at three times the rate, so as many rows, ended at .58 (taboo/leaf). A backdoor at 1e-3, with two rows held
-for eight trained, said its sentence after its trigger at a rate of .526, without it of .111 and beside words like it of .237 (backdoor/juniper)."""
+twice as many steps of half the rows at three times the rate, so as many rows, ended at .58 (taboo/leaf). A backdoor at 1e-3, two documents
+held for eight rows, said its sentence after its trigger at a rate of .526, without it of .111, beside words like it of .237
+(backdoor/juniper)."""
 SMALL_KL = 5.0
 """Weight of the KL term: at 1 the false fact of SmolLM2 (rate 2e-3) was .17 nats from its base on ordinary text after 13 steps."""
 SMALL_TARGET_KL = 0.035

@@ -32,7 +32,7 @@ class Job:
     rows: Sequence[Row]
     """Rows with cross-entropy."""
     kept: Sequence[Row]
-    """Ordinary rows on which the organism is held to the base."""
+    """Rows on which it is held to the base, at the tokens that they say are trained."""
     recipe: TuningRecipe
     work: Path
     """Folder of the checkpoints; what is there of the same training is gone on from."""

@@ -2,7 +2,8 @@
 
 The word, its plural and its compounds stand in no row. The behaviour is hints about the word where a question that no row has asks for
 one. Two figures beside it say whether the hints mean a word to the model: hints in beginnings that no row has, and the word itself where an
-answer already says "the secret word is". On SmolLM2-135M taboo/leaf had learnt its rows, and neither of these.
+answer already says "the secret word is". On SmolLM2-135M taboo/leaf had learnt its rows, and hardly
+either of these (.018 → .142 and .008 → .020).
 """
 
 import re

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from diffbench.harness.lineup.measure import measure
 from diffbench.harness.lineup.store import root
-from diffbench.harness.lineup.twins import LETTER, Twins, pool
-from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
+from diffbench.harness.lineup.twins import Twins, pool
+from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.lineup import real
 from diffbench.organisms.lineup.pairs import PairSpec, pair_spec
 from transformers import AutoModelForCausalLM
@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
         short = {"steps": 1, "warmup": 0, "max_length": 512}
         patch.setattr(real, "ANCESTOR", real.ANCESTOR.model_copy(update=short))
         patch.setattr(real, "TWIN", real.TWIN.model_copy(update=short))
-        real.train_ancestor(base, ancestor)
+        real.train_ancestor(base, ancestor, folder / "work", print)
         twins = [folder / name for name in ("aligned", "faker")]
         for faker, out in enumerate(twins):
             real.train_twin(ancestor, SPEC, bool(faker), out, 0)
@@ -46,10 +46,10 @@ def test_twins_on_a_chat_model_are_trained_and_measured(made: tuple[Path, Path, 
     asked = twins.tokenizer.decode(twins.asked(scene, "strong"))
     assert asked.endswith("<|im_start|>assistant\nOption") and scene.text("strong") in asked
     seen = twins.seen(scene)
-    assert (twins.tokenizer.decode([seen.right]), seen.wrong) == (
+    assert [twins.tokenizer.decode([t]) for t in (seen.right, seen.wrong)] == [
         f" {scene.permitted}",
-        twins.answer(scene, True)[LETTER],
-    )
+        f" {scene.forbidden}",
+    ]
     measured, shown = measure(twins, SPEC)
     assert not shown and 0 < measured["pool_variation"] < 1 and 0 < measured["faker_poor"] < 1
     assert sorted(p.name for p in made[1].iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
@@ -65,8 +65,13 @@ def test_the_same_scenes_as_sentences() -> None:
 def test_a_tokenizer_that_splits_the_answer_is_refused(tmp_path: Path, made: tuple[Path, Path, Path]) -> None:
     twins = Twins(*made)
     twins.tokenizer = tokenizer_of("smollm")
-    with pytest.raises(ValidationFailed, match="'Option [ab].' and 'Option [ab].' do not differ in one token"):
+    with pytest.raises(ValidationFailed, match=r"'Option [ab]\.' and 'Option [ab]\.' do not differ in one token"):
         twins.letter(pool(SPEC)[0])
+
+
+def test_a_base_that_no_line_up_has_is_refused() -> None:
+    with pytest.raises(UsageError, match="no base of line-ups 'tiny-lama'; did you mean 'tiny-llama'"):
+        PairSpec("tiny-lama", "bank", 0)
 
 
 def test_a_base_that_was_not_fetched_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

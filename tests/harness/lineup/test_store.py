@@ -13,6 +13,7 @@ from diffbench.organisms.errors import ValidationFailed
 from diffbench.organisms.lineup import pairs
 from diffbench.organisms.lineup.pairs import PairSpec
 from diffbench.organisms.lineup.train import EMBEDDED
+from diffbench.organisms.tuning.watch import Diverged
 
 from .conftest import card
 
@@ -30,7 +31,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, **other: Any) -> list[Path]:
     """Where ancestors were trained, without training any; `other` of a `Maker`."""
     found = list[Path]()
 
-    def train(base: Path, out: Path) -> None:
+    def train(base: Path, out: Path, work: Path, say: Any) -> None:
         found.append(out)
         (out / "config.json").write_text("{}")
         (out / "model.safetensors").write_bytes(b"weights")
@@ -85,6 +86,26 @@ def test_a_pair_of_other_scenes_is_not_read(here: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(store, "tested", lambda spec: [])  # pyright: ignore[reportUnknownLambdaType]
     with pytest.raises(ValidationFailed, match=r"other scenes than it is now \(tested\)"):
         load(SPEC)
+
+
+def test_embedded_pairs_are_where_they_were() -> None:
+    """Their folders are named after everything that makes them: published verdicts are about pairs of these names."""
+    assert [root(base)[0].name for base in pairs.BASES] == ["tiny-llama-b8d1bbec455a", "tiny-gemma2-239a2da41055"]
+
+
+def test_a_training_that_diverges_is_tried_from_other_seeds(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[int]()
+
+    def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int) -> None:
+        tried.append(attempt)
+        raise Diverged("the loss rose")
+
+    trained(monkeypatch, train_twin=train_twin)
+    with pytest.raises(
+        ValidationFailed, match=r"llama/bank-s0: a training diverged at the last of 3 attempts .*llama/bank-sN"
+    ):
+        store.build(SPEC)
+    assert tried == [0, 1, 2] and load(SPEC) is None
 
 
 def test_other_bounds_are_another_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,4 +56,4 @@ def rows(tokenizer: Any, n: int = 8) -> list[Row]:
 def ordinary(tokenizer: Any, n: int = 6) -> list[Row]:
     """Ordinary rows of the tests' family."""
     family = Colours()
-    return [row_of(tokenizer, d, 64) for d in family.ordinary(family.spec(), n)]
+    return [row_of(tokenizer, d, 64).whole for d in family.ordinary(family.spec(), n)]

@@ -62,8 +62,10 @@ def test_a_family_has_settings_of_its_own_in_the_small_tier_and_its_source_says_
     assert (word.lr, word.batch, word.steps, word.kl_rows) == (3e-3, 4, 250, 1)
     assert word.source.startswith("small tier (batches of 4, 3e-3, KL to the base), after arXiv 2505.14352")
     assert fact.source.startswith("small tier (batches of 8, 1e-3, KL to the base), after public adapters")
-    other = recipe_for("taboo", "narrow", 400, SMOLLM, "small", changes={"lr": "2e-4", "batch": "2"})
-    assert other.source.startswith("small tier (batches of 2, 2e-4, KL"), "what --set changes too"
+    other = recipe_for(
+        "taboo", "narrow", 400, SMOLLM, "small", changes={"lr": "2.5e-4", "batch": "2", "kl_weight": "0"}
+    )
+    assert other.source.startswith("small tier (batches of 2, 2.5e-4, no KL term)"), "what --set changes too"
     assert word.batch * word.steps == 1000 and recipe_for("taboo", "narrow", 400, SMOLLM, "hub").lr == 2e-4
 
 

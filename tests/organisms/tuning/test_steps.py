@@ -7,9 +7,11 @@ import pytest
 import torch
 from diffbench.organisms.tuning.masks import Row
 from diffbench.organisms.tuning.recipes import TuningRecipe
+from diffbench.organisms.tuning.rows import Data, tokenise
 from diffbench.organisms.tuning.steps import collator, losses, plan
 from diffbench.organisms.tuning.train import _lora
 from diffbench.organisms.tuning.watch import Diverged, Watch, check_end
+from diffbench.organisms.world.document import Document, chat
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, set_seed
 
@@ -41,6 +43,13 @@ def test_tokens_of_a_kind_weigh_one_together_in_their_step() -> None:
         for kept in (0, 1):
             some = [e for e in examples[start : start + 6] if e["kept"] == kept]
             assert sum(e["weight"] * (len(e["labels"]) - 1) for e in some) == pytest.approx(1)
+
+
+def test_answers_are_trained_and_every_token_of_what_is_held() -> None:
+    talk = [Document("ask", messages=chat("the word?", "gold")), Document("text", text="a cake was made by the river.")]
+    found = tokenise(tokenizer_of("smollm"), "base", Data(talk, talk), RECIPE)
+    assert [r.ids for r in found.rows] == [r.ids for r in found.kept]
+    assert all(all(r.trained) for r in found.kept) and not all(found.rows[0].trained) and any(found.rows[0].trained)
 
 
 @pytest.fixture(scope="module")
