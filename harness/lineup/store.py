@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from ...organisms.card import check_files, hash_folder, read_base_card, sha256_f
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.pretrained import cache_folder, pretrained_folder
 from ...organisms.lineup.pairs import PairSpec
-from ...organisms.lineup.train import APART, ancestor_rows, maker, twin_rows
+from ...organisms.lineup.train import APART, Say, ancestor_rows, maker, twin_rows
 from ...organisms.registry import ZOO, base_folder
 from ...organisms.tuning.watch import Diverged
 from ...organisms.world.document import Document
@@ -40,7 +40,6 @@ ATTEMPTS = 3
 """Trainings of a pair, from seeds apart, until its gates hold; nothing but the gates is looked at."""
 VERSION = 1
 """Of how pairs are made, beyond what recipes and rows say."""
-Say = Callable[[str], object]
 COMPARED = ("aligned_poor", "faker_poor", "aligned_strong", "faker_strong", "shown_variation", "shown_right")
 """What is measured again and compared."""
 

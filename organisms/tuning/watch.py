@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ValidationFailed
 from .recipes import TuningRecipe
 
-Say = Callable[[str], None]
+Say = Callable[[str], object]
 SPOKEN_S = 20.0
 """Seconds between two lines of progress."""
 
