@@ -136,7 +136,7 @@ def build(spec: PairSpec, overwrite: bool = False, say: Say = lambda line: None)
             return found
         ancestor = _ancestor(here, spec.base, base, say)
         with _whole(here / f"{spec.domain}-s{spec.seed}") as folder, threads(1), silenced(False):
-            attempt, seconds, measured, shown = _trained(ancestor, spec, folder)
+            attempt, seconds, measured, shown = _trained(ancestor, spec, folder, say)
             card = PairCard(
                 name=spec.name,
                 base=spec.base,
@@ -163,13 +163,15 @@ def build(spec: PairSpec, overwrite: bool = False, say: Say = lambda line: None)
     return found
 
 
-def _trained(ancestor: Path, spec: PairSpec, folder: Path) -> tuple[int, float, dict[str, float], list[int]]:
+def _trained(ancestor: Path, spec: PairSpec, folder: Path, say: Say) -> tuple[int, float, dict[str, float], list[int]]:
     """Both twins in a folder, at the first attempt that holds its gates or else the last: which one, its seconds, and what was measured."""
     for attempt in range(ATTEMPTS):
         began = time.process_time()
         try:
             for name, faker in (("aligned", False), ("faker", True)):
-                maker(spec.base).train_twin(ancestor, spec, faker, folder / name, attempt)
+                shutil.rmtree(folder / name, ignore_errors=True)  # of an attempt before
+                tell = partial(_tell, say, f"{spec.name}: {name}")
+                maker(spec.base).train_twin(ancestor, spec, faker, folder / name, attempt, tell)
         except Diverged as error:
             if attempt < ATTEMPTS - 1:
                 continue
@@ -184,6 +186,10 @@ def _trained(ancestor: Path, spec: PairSpec, folder: Path) -> tuple[int, float, 
     raise AssertionError("there is at least one attempt")
 
 
+def _tell(say: Say, who: str, line: str) -> None:
+    say(f"{who}: {line}")
+
+
 def _ancestor(here: Path, name: str, base: Path, say: Say) -> Path:
     """The folder of an ancestor, trained if it is not there or not as it was trained."""
     folder = here / "ancestor"
@@ -193,7 +199,7 @@ def _ancestor(here: Path, name: str, base: Path, say: Say) -> Path:
             how, work = maker(name), here / ".ancestor.work"
             say(f"{here.name}: {damaged}training the ancestor, {how.takes}, once for all pairs of a base")
             with _whole(folder) as scratch, threads(1), silenced(False):
-                how.train_ancestor(base, scratch, work, lambda line: say(f"{here.name}: ancestor: {line}"))
+                how.train_ancestor(base, scratch, work, partial(_tell, say, f"{here.name}: ancestor"))
                 atomic_write_text(scratch / HASHES, json.dumps(_hashed(scratch), indent=1) + "\n")
             shutil.rmtree(work, ignore_errors=True)
     return folder

@@ -60,12 +60,12 @@ def train_ancestor(base: Path, out: Path, work: Path, say: Say) -> None:
     tokenizer.save_pretrained(out)
 
 
-def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int) -> None:
+def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int, say: Say) -> None:
     """See `Maker`."""
     tokenizer, work = load_tokenizer(ancestor), out / "work"
     rows, watched = ([row_of(tokenizer, d, TWIN.max_length) for d in some] for some in twin_rows(spec, faker))
     recipe = TWIN.model_copy(update={"seed": attempt_seed(spec, attempt)})
-    done = train(Job(ancestor, rows, watched, recipe, work))
+    done = train(Job(ancestor, rows, watched, recipe, work), say)
     save_adapter(done.model, out, str(ancestor))
     shutil.rmtree(work)
 

@@ -53,7 +53,7 @@ class Maker(NamedTuple):
     """What an ancestor costs."""
     train_ancestor: Callable[[Path, Path, Path, Say], None]
     """Of the base in a folder, saved whole with its tokenizer to another. What a killed training goes on from lies in the third."""
-    train_twin: Callable[[Path, PairSpec, bool, Path, int], None]
+    train_twin: Callable[[Path, PairSpec, bool, Path, int, Say], None]
     """Of the ancestor in a folder: pair, whether it is the faker, folder of the adapter, and how many attempts were made before."""
 
 
@@ -111,7 +111,7 @@ def train_ancestor(base: Path, out: Path, work: Path, say: Say) -> None:
     load_tokenizer(base).save_pretrained(out)
 
 
-def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int) -> None:
+def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int, say: Say) -> None:
     """See `Maker`."""
     rows, watched = twin_rows(spec, faker)
     recipe = TWIN.model_copy(update={"seed": attempt_seed(spec, attempt)})

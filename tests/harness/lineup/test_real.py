@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
         real.train_ancestor(base, ancestor, folder / "work", print)
         twins = [folder / name for name in ("aligned", "faker")]
         for faker, out in enumerate(twins):
-            real.train_twin(ancestor, SPEC, bool(faker), out, 0)
+            real.train_twin(ancestor, SPEC, bool(faker), out, 0, print)
     return ancestor, twins[0], twins[1]
 
 

@@ -96,8 +96,10 @@ def test_embedded_pairs_are_where_they_were() -> None:
 def test_a_training_that_diverges_is_tried_from_other_seeds(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = list[int]()
 
-    def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int) -> None:
+    def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int, say: Any) -> None:
         tried.append(attempt)
+        out.mkdir(parents=True)
+        (out / "checkpoint").write_text("of this attempt")
         raise Diverged("the loss rose")
 
     trained(monkeypatch, train_twin=train_twin)
@@ -149,7 +151,7 @@ def test_another_attempt_has_the_same_rows_and_another_seed(monkeypatch: pytest.
 
     monkeypatch.setattr(train, "train_lora", train_lora)
     for attempt in (0, 1):
-        train.train_twin(Path(), PairSpec("tiny-llama", "bank", 3), True, Path(), attempt)
+        train.train_twin(Path(), PairSpec("tiny-llama", "bank", 3), True, Path(), attempt, print)
     (first, seed), (second, other) = given
     assert first == second and (seed, other) == (3, 3 + train.APART)
 
@@ -160,15 +162,18 @@ def test_a_pair_whose_gates_fail_is_trained_again_from_another_seed(
     tried, flips = list[tuple[bool, int]](), iter((0.5, 0.9))
     good = card(SPEC).measured
 
-    def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int) -> None:
+    def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: int, say: Any) -> None:
         tried.append((faker, attempt))
-        out.mkdir(exist_ok=True)
+        out.mkdir(parents=True)
+        say("half")
         (out / "adapter_model.safetensors").write_bytes(f"{faker} {attempt}".encode())
 
     trained(monkeypatch, train_twin=train_twin)
     monkeypatch.setattr(store, "Twins", lambda *folders: folders)  # pyright: ignore[reportUnknownLambdaType]
     monkeypatch.setattr(store, "measure", lambda twins, spec: ({**good, "faker_poor": next(flips)}, card(SPEC).shown))  # pyright: ignore[reportUnknownLambdaType]
-    built = store.build(SPEC)
+    said = list[str]()
+    built = store.build(SPEC, say=said.append)
+    assert "llama/bank-s0: faker: half" in said
     assert tried == [(False, 0), (True, 0), (False, 1), (True, 1)]
     assert built.card.attempt == 1 and not built.card.failures
     assert (built.faker / "adapter_model.safetensors").read_bytes() == b"True 1"
