@@ -17,7 +17,7 @@ app = typer.Typer(
 PairsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Pairs (llama/bank-s0), workplaces (llama/bank), lineup-tune, lineup-test, lineup-small, or a set file; comma lists.",
+        help="Pairs (llama/bank-s0), workplaces (llama/bank), lineup-tune, lineup-test, or a set file; comma lists.",
         show_default=False,
     ),
 ]
@@ -54,7 +54,7 @@ def lineup_list(pairs: PairsArgument = None, as_json: JsonFlag = False, debug: D
         from . import view
         from .store import load
 
-        asked = _specs(pairs or _everywhere())
+        asked = _specs(pairs or ["all"])
         found = [(spec, load(spec)) for spec in asked]
         cards = [built.card for _, built in found if built is not None]
         if as_json:
@@ -71,7 +71,7 @@ def lineup_verify(pairs: PairsArgument = None, jobs: JobsFlag = 1, debug: Debug 
         from .store import verify
 
         wrong = list[str]()
-        for name, differences in verify(_specs(pairs or _everywhere()), jobs):
+        for name, differences in verify(_specs(pairs or ["all"]), jobs):
             say(f"{name}: {'; '.join(differences) or 'as its card says'}")
             wrong += [name] * bool(differences)
         if wrong:
@@ -100,7 +100,7 @@ def lineup_run(
     ],
     pairs: Annotated[
         list[str],
-        typer.Option("-o", "--on", help="lineup-tune, lineup-test, lineup-small, pairs or a set file; comma list."),
+        typer.Option("-o", "--on", help="lineup-tune, lineup-test, pairs or a set file; comma list."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of records.")] = Path("runs"),
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the orders and of what strategies draw.")] = 0,
@@ -172,19 +172,6 @@ def _specs(names: list[str]) -> "list[PairSpec]":
     if not (asked := _split(names)):
         raise UsageError("no pair was named; name pairs, a workplace such as llama/bank, a set, or --all")
     return expand(asked)
-
-
-def _everywhere() -> list[str]:
-    """Every pair on the embedded bases, and those on a real one if that was fetched."""
-    from ...organisms.errors import PrerequisiteError
-    from ...organisms.hub.pretrained import pretrained_folder
-    from ...organisms.lineup.pairs import SHORT, SMALL
-
-    try:
-        pretrained_folder(SHORT["smollm2"])
-    except PrerequisiteError:
-        return ["all"]
-    return ["all", SMALL]
 
 
 def _split(given: list[str]) -> list[str]:

@@ -19,8 +19,8 @@ SHORT = {"llama": "tiny-llama", "gemma2": "tiny-gemma2", "smollm2": "smollm2-135
 SEEDS = 6
 """Pairs of a domain on a base."""
 FILE = Path(__file__).parent / "sets.json"
-TUNE, TEST, SMALL = "lineup-tune", "lineup-test", "lineup-small"
-"""Frozen sets: the embedded pairs that scales are measured on, those that are tested on, and ten on a real model, tested on too."""
+TUNE, TEST = "lineup-tune", "lineup-test"
+"""Frozen sets: the pairs that scales are measured on, and those that are tested on."""
 NAME = re.compile(r"(?P<base>[a-z0-9]+)/(?P<domain>[a-z]+)-s(?P<seed>\d{1,15})")
 
 
