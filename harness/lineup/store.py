@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from ...organisms.card import check_files, hash_folder, read_base_card, sha256_files
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.pretrained import cache_folder, pretrained_folder
+from ...organisms.lineup.makers import maker
 from ...organisms.lineup.pairs import PairSpec
-from ...organisms.lineup.train import APART, Say, ancestor_rows, maker, twin_rows
+from ...organisms.lineup.train import APART, Say, ancestor_rows, twin_rows
 from ...organisms.registry import ZOO, base_folder
 from ...organisms.tuning.watch import Diverged
 from ...organisms.world.document import Document

@@ -21,7 +21,7 @@ from ..world.corpus import documents
 from ..world.document import Document, chat
 from ..world.facts import World
 from ..world.tokenizer import load_tokenizer
-from .pairs import BASES, PairSpec
+from .pairs import PairSpec
 from .scenes import DOMAINS, Oversight, Scene, scenes
 
 ANCESTOR = LoraRecipe(whole=True, r=16, alpha=16, epochs=12, batch=32, lr=5e-3)
@@ -55,15 +55,6 @@ class Maker(NamedTuple):
     """Of the base in a folder, saved whole with its tokenizer to another. What a killed training goes on from lies in the third."""
     train_twin: Callable[[Path, PairSpec, bool, Path, int, Say], None]
     """Of the ancestor in a folder: pair, whether it is the faker, folder of the adapter, and how many attempts were made before."""
-
-
-def maker(base: str) -> Maker:
-    """How line-ups on a base are made, one of `pairs.SHORT`."""
-    if base in BASES:
-        return EMBEDDED
-    from .real import REAL
-
-    return REAL
 
 
 def ancestor_rows(kind: type[Scene] = Scene) -> list[Document]:
