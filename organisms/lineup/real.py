@@ -70,4 +70,5 @@ def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: 
     shutil.rmtree(work)
 
 
-REAL = Maker(ANCESTOR, TWIN, documents_sha256(HELD), "half an hour of a processor", train_ancestor, train_twin)
+COST = "half an hour of a processor, after which pairs do not hold their gates yet (docs/lineup.md)"
+REAL = Maker(ANCESTOR, TWIN, documents_sha256(HELD), COST, train_ancestor, train_twin)
