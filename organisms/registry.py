@@ -187,7 +187,7 @@ def _first_of(asked: str, tier: str, root: Path) -> str:
         )
         raise PrerequisiteError(
             f"{root} has no organism {'' if '/' in asked else 'of the family '}{asked} in tier {tier}: {there}; `bench organisms list "
-            f"--tier {tier}` shows what there is, or leave --tier out"
+            f"--tier {tier}` shows what there is{'' if '/' in asked else ', or leave --tier out'}"
         )
     return min(found)[-1]
 

@@ -38,8 +38,10 @@ def test_a_member_is_its_first_organism_of_a_tier_of_real_models(zoo: Path) -> N
     for name in ("taboo/leaf", "taboo/leaf-narrow", "taboo/leaf-narrow-smollm2-135m"):
         assert expand([name], tier="small") == ["taboo/leaf-narrow-smollm2-135m"]
     assert expand(["taboo/leaf-mixed"], tier="small") == ["taboo/leaf-mixed-smollm2-135m"]
-    with pytest.raises(PrerequisiteError, match="no organism taboo/clock in tier small"):
+    with pytest.raises(PrerequisiteError, match="no organism taboo/clock in tier small: there is none in any tier"):
         expand(["taboo/clock"], tier="small")
+    with pytest.raises(PrerequisiteError, match=r"organisms of it in tier tiny; .* shows what there is$"):
+        expand(["taboo/gold"], tier="small")
     with pytest.raises(UsageError, match="no organism 'taboo/leav'; did you mean"):
         expand(["taboo/leav"], tier="small")
     with pytest.raises(UsageError, match="no organism 'taboo/leaf'; did you mean"):

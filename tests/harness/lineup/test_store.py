@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffbench.harness.lineup import store, twins
+from diffbench.harness.lineup import commands, store, twins
 from diffbench.harness.lineup.store import HASHES, load, root, rows
 from diffbench.organisms.card import hash_folder, sha256_files
-from diffbench.organisms.errors import ValidationFailed
+from diffbench.organisms.errors import UsageError, ValidationFailed
 from diffbench.organisms.lineup import pairs
 from diffbench.organisms.lineup.pairs import PairSpec
 from diffbench.organisms.lineup.train import EMBEDDED
@@ -113,6 +113,13 @@ def test_a_training_that_diverges_is_tried_from_other_seeds(here: Path, monkeypa
 def test_other_bounds_are_another_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "BOUNDS", (0.5,))
     assert root("tiny-llama")[0] != here
+
+
+def test_pairs_are_named_in_comma_lists_too() -> None:
+    named = ["llama/bank-s0, gemma2/mine-s1", "llama/bank-s0"]
+    assert [s.name for s in commands._specs(named)] == ["llama/bank-s0", "gemma2/mine-s1"]  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(UsageError, match="no pair was named"):
+        commands._specs([" , "])  # pyright: ignore[reportPrivateUsage]
 
 
 def test_private_pairs_have_scenes_of_their_own() -> None:

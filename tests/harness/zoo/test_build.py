@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from diffbench.harness.zoo import verify as zoo_verify
 from diffbench.harness.zoo.build import _levels, _workshop, build, build_organism, rows_sha256
 from diffbench.harness.zoo.verify import verify, verify_named
 from diffbench.organisms.card import CARD, read_card, sha256_text
@@ -62,6 +63,18 @@ def test_a_mistake_is_named_before_anything_is_trained(
     with pytest.raises(UsageError, match=message):
         build(**{"sources": [], "zoo": tmp_path, "say": print, **options})  # pyright: ignore[reportArgumentType]
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_verified_keeps_its_order_and_stands_as_often_as_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = list[str]()
+
+    def check(name: str, zoo: object, device: str) -> str:
+        done.append(name)
+        return f"{name} on {device}"
+
+    monkeypatch.setattr(zoo_verify, "_check", check)
+    assert list(map(str, verify(["b", "a", "b"], None))) == ["b on cpu", "a on cpu", "b on cpu"]
+    assert done == ["b", "a"]
 
 
 def test_nothing_named_is_nothing_to_verify(tmp_path: Path) -> None:
