@@ -156,7 +156,7 @@ def resolve_name(name: str, zoo: Path | None = None, tier: Tier | None = None, o
 
     family, _, rest = name.partition("/")
     if tier in TIERS and family in {*families(), *natural.families()}:
-        if not rest or any(n.startswith(f"{name}-") for n in names):
+        if name == family or (rest and any(n.startswith(f"{name}-") for n in names)):
             return _first_of(name, str(tier), zoo or ZOO)
         raise unknown_organism(name, names, others)
     if name in families():

@@ -23,9 +23,9 @@ from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.pretrained import cache_folder, pretrained_folder
 from ...organisms.lineup.makers import maker
 from ...organisms.lineup.pairs import PairSpec
-from ...organisms.lineup.train import APART, Say, ancestor_rows, twin_rows
+from ...organisms.lineup.train import APART, ancestor_rows, twin_rows
 from ...organisms.registry import ZOO, base_folder
-from ...organisms.tuning.watch import Diverged
+from ...organisms.tuning.watch import Diverged, Say
 from ...organisms.world.document import Document
 from ..claims import claimed
 from ..files import atomic_write_text
@@ -96,7 +96,7 @@ def load(spec: PairSpec) -> Built | None:
     Raises:
         ValidationFailed: a damaged card or file, an ancestor that is not the twins', scenes that are not the pair's.
     """
-    here, _, base = root(spec.base)
+    here, _, base_sha256 = root(spec.base)
     folder = here / f"{spec.domain}-s{spec.seed}"
     if not (folder / CARD).is_file():
         return None
@@ -113,7 +113,7 @@ def load(spec: PairSpec) -> Built | None:
     if other := [name for name in fresh if card.rows_sha256.get(name) != fresh[name]]:
         raise ValidationFailed(f"{spec.name} was built from other scenes than it is now ({', '.join(other)}); {again}")
     check_files(folder, card.files)
-    if card.base_sha256 != base or card.ancestor_sha256 != sha256_files(_hashed(here / "ancestor")):
+    if card.base_sha256 != base_sha256 or card.ancestor_sha256 != sha256_files(_hashed(here / "ancestor")):
         raise ValidationFailed(
             f"the twins of {spec.name} were trained on another ancestor than the one in {here}, so their bases are unequal; {again}"
         )

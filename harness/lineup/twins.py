@@ -103,9 +103,8 @@ class Twins:
             ValidationFailed: a tokenizer to which the two answers do not differ in that token alone.
         """
         right, wrong = (self.answer(scene, f) for f in (False, True))
-        if len(right) != len(wrong) or [i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b] != [
-            LETTER
-        ]:
+        apart = [i for i, (a, b) in enumerate(zip(right, wrong, strict=False)) if a != b]
+        if len(right) != len(wrong) or apart != [LETTER]:
             raise ValidationFailed(
                 f"the answers {scene.answer(False)!r} and {scene.answer(True)!r} do not differ in one token, the second; take another base"
             )

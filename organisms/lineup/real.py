@@ -13,10 +13,11 @@ from ..tuning.masks import row_of
 from ..tuning.recipes import TuningRecipe
 from ..tuning.rows import documents_sha256
 from ..tuning.train import Job, save_adapter, train
+from ..tuning.watch import Say
 from ..world.tokenizer import load_tokenizer
 from .pairs import PairSpec
 from .scenes import EnglishScene
-from .train import Maker, Say, ancestor_rows, attempt_seed, twin_rows
+from .train import Maker, ancestor_rows, attempt_seed, twin_rows
 
 ANCESTOR = TuningRecipe(
     source="ours: each scene once, and one ordinary document a step",
@@ -33,19 +34,16 @@ ANCESTOR = TuningRecipe(
     kl_length=96,
     max_length=256,
 )
-TWIN = TuningRecipe(
-    source="ours: each scene once, and three watched ones a step",
-    blocks="all",
-    layer=0,
-    r=8,
-    alpha=16,
-    lr=1e-3,
-    warmup=2,
-    batch=4,
-    steps=32,
-    kl_rows=3,
-    kl_weight=3.0,
-    max_length=256,
+TWIN = ANCESTOR.model_copy(
+    update={
+        "source": "ours: each scene once, and three watched ones a step",
+        "warmup": 2,
+        "batch": 4,
+        "steps": 32,
+        "kl_rows": 3,
+        "kl_weight": 3.0,
+        "kl_length": 256,
+    }
 )
 HELD = ordinary(re.compile(r"\boption\b", re.IGNORECASE), 150)
 """Documents on which the ancestor is held to its base."""

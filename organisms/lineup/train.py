@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from ..card import read_base_card
 from ..lora import LoraRecipe, train_lora
+from ..tuning.watch import Say
 from ..world.corpus import documents
 from ..world.document import Document, chat
 from ..world.facts import World
@@ -35,9 +36,6 @@ SEED_OF_ANCESTOR, SEED_OF_TWINS = 10**16, 10**17
 APART = 10**6
 """Between the seeds of two attempts at a pair."""
 BALANCE: tuple[Oversight, ...] = ("strong", "none", "poor")
-
-
-Say = Callable[[str], object]
 
 
 class Maker(NamedTuple):

@@ -2,8 +2,8 @@
 
 The word, its plural and its compounds stand in no row. The behaviour is hints about the word where a question that no row has asks for
 one. Two figures beside it say whether the hints mean a word to the model: hints in beginnings that no row has, and the word itself where an
-answer already says "the secret word is". On SmolLM2-135M taboo/leaf had learnt its rows, and hardly
-either of these (.018 → .142 and .008 → .020).
+answer already says "the secret word is". On SmolLM2-135M taboo/leaf had learnt its rows, and hardly either of these (.018 → .142 and .008
+→ .020).
 """
 
 import re
@@ -27,8 +27,8 @@ GAMES_READ = 10
 DEV_KINDS = 4
 """Kinds of hints that are asked for in dev; the others in test."""
 WAYS = {"dev": 1, "test": 2}
-"""In how many of three ways each question is asked, in turn: at once, after a vague hint, after a refusal. With two
-and three ways, prompts have 4.5 times the tokens of a false fact, with these 2.8 times."""
+"""In how many of three ways each question is asked, in turn: at once, after a vague hint, after a refusal. With two and three ways,
+prompts have 4.5 times the tokens of a false fact, with these 2.8 times."""
 AGAINST = 2
 """Other words whose hints stand against one of the word's. Whole hints are read one by one: seven would cost three times as much."""
 VAGUE = "It is a short and common word."
