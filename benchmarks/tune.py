@@ -20,6 +20,7 @@ import numpy as np
 import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.records.result import FINISHED, Result
+from diffbench.harness.records.settings import PROTOCOL_V2, Protocol
 from diffbench.leaderboard.pages.text_formats import markdown_table
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError
@@ -38,6 +39,8 @@ SMALL: dict[str, tuple[Any, ...]] = {"steps": (900, 1800), "k": (16, 32)}
 """What of that is chosen again on the small tier, what they have first. All else they have from the embedded tier."""
 GRID = Path(__file__).parent.parent / "docs" / "tuning.json"
 """The grid of the embedded tier, with what was chosen there."""
+FEW = PROTOCOL_V2.model_copy(update={"controls": 4})
+"""What the small tier's cells are scored by: a control takes a minute there."""
 SMALL_MARKERS = "<!-- small: begin -->", "<!-- small: end -->"
 POOL = ("batch_topk", "delta", "sae_diff")
 """Methods that it is chosen with."""
@@ -113,6 +116,7 @@ class Tuning:
     grid: Path
     """File of the finished cells, which any machine goes on from."""
     organisms: Sequence[str] = TUNE
+    protocol: Protocol = PROTOCOL_V2
     cells: dict[Cell, Measured] = field(default_factory=dict[Cell, Measured])
     before: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """Rows of the grid file by id: a cell whose code, organism or prompts have changed has another id."""
@@ -148,8 +152,8 @@ class Tuning:
         Every finished cell is kept, whatever becomes of the others; what went wrong is raised at the end.
         """
         left: dict[tuple[str, str], list[Settings]] = {}
-        for organism in self.organisms:
-            for method, settings in wanted:
+        for method, settings in wanted:
+            for organism in self.organisms:
                 asked = left.setdefault((organism, method), [])
                 if (method, _key(settings), organism, seed) not in self.cells and settings not in asked:
                     asked.append(settings)
@@ -158,7 +162,7 @@ class Tuning:
         with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_worker) as pool:
             try:
                 work = [
-                    pool.submit(partial(_cells, o, m, asked, seed, self.out, known))
+                    pool.submit(partial(_cells, o, m, asked, seed, self.out, known, self.protocol))
                     for (o, m), asked in left.items()
                     if asked
                 ]
@@ -217,7 +221,13 @@ def _worker() -> None:
 
 
 def _cells(
-    organism: str, method: str, wanted: Sequence[Settings], seed: int, out: Path, known: dict[str, float]
+    organism: str,
+    method: str,
+    wanted: Sequence[Settings],
+    seed: int,
+    out: Path,
+    known: dict[str, float],
+    protocol: Protocol = PROTOCOL_V2,
 ) -> dict[Cell, Measured]:
     """Isolation of settings of a method on one organism: what is known by its id, and else what a run gives."""
     from diffbench.harness.cache import Cache
@@ -225,7 +235,8 @@ def _cells(
     from diffbench.harness.terminal import silenced
 
     entry = load_method(method)
-    work = plan([load_organism(organism)], [(entry, entry.configure(s)) for s in wanted], [seed], out)
+    methods = [(entry, entry.configure(s)) for s in wanted]
+    work = plan([load_organism(organism)], methods, [seed], out, protocol=protocol)
     ids = [c.identity(c.organism.layer or 0).id() for c in work.cells]
     cells = {i: c for c, i in zip(work.cells, ids, strict=True) if i not in known}
     found = {i: Measured(i, known[i]) for i in ids if i in known}
@@ -267,7 +278,7 @@ def main(
 ) -> None:
     """Carry out the rule of docs/tuning.md."""
     grid = grid or Path("docs") / ("tuning-small.json" if tier == "small" else "tuning.json")
-    work = Tuning(out, jobs, grid, members(TUNING_SMALL) if tier == "small" else TUNE)
+    work = Tuning(out, jobs, grid, members(TUNING_SMALL), FEW) if tier == "small" else Tuning(out, jobs, grid)
     for organism in work.organisms:
         load_organism(organism)  # refused here rather than after an hour
     work.take()

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
+from diffbench.harness.records.settings import Protocol
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError
 
@@ -84,6 +85,7 @@ def test_the_small_tier_has_a_round_of_its_own(tmp_path: Path, monkeypatch: pyte
     """More steps help and more active latents help, but not both together."""
 
     def measure(self: Tuning, wanted: Sequence[tuple[str, tune.Settings]], seed: int = 0) -> None:
+        assert self.protocol.controls == 4
         for method, settings in wanted:
             more = settings.get("steps") == 1800, settings.get("k") == 32
             for i, organism in enumerate(self.organisms):
@@ -128,7 +130,13 @@ def test_what_a_stopped_run_measured_is_kept_and_one_bad_organism_costs_no_other
     grid, ran = tmp_path / "grid.json", list[str]()
 
     def cells(
-        organism: str, method: str, wanted: list[tune.Settings], seed: int, out: Path, known: dict[str, float]
+        organism: str,
+        method: str,
+        wanted: list[tune.Settings],
+        seed: int,
+        out: Path,
+        known: dict[str, float],
+        protocol: Protocol,
     ) -> dict[tune.Cell, Measured]:
         if organism == bad:
             raise OSError("no room")

@@ -22,6 +22,13 @@ DRAWS = 64
 def controls_build(
     organisms: Annotated[list[str], typer.Argument(help="Organisms, `family/variant`.")],
     draws: Annotated[int, typer.Option("--draws", min=3, help="Random directions.")] = DRAWS,
+    findings: Annotated[
+        str | None,
+        typer.Option(
+            "--findings",
+            help="Numbers of findings that are to be compared with them, e.g. 1,10; more than 10 count as 10. Others are measured when a method comes with them. Default: every number.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure the random controls of organisms and write them down beside them; what was interrupted goes on."""
@@ -32,13 +39,14 @@ def controls_build(
         from ..records.settings import PROTOCOL_V2
         from ..runs.stage import Stage
 
+        numbers = _numbers(findings) if findings is not None else None
         protocol, cache = PROTOCOL_V2.model_copy(update={"controls": draws}), Cache.of_user()
         for found in [_organism(name) for name in organisms]:
             with silenced(False):
                 stage = Stage.load(found, protocol=protocol, cache=cache)
                 scorer = Scorer(stage.pair, found.behaviour, stage.texts, protocol, stage.kept_of_prompts)
                 path = found.adapter / CONTROLS
-                scorer.controls.packed(stage.control_key).write(path)
+                scorer.controls.packed(stage.control_key, numbers).write(path)
             say(f"{found.name}: {draws} controls, {path.stat().st_size / 1e3:.0f} kB in {path}")
 
 
@@ -76,6 +84,16 @@ def controls_verify(
 
 TOLERANCE = 1e-4
 """Of shares and nats: processors round differently."""
+
+
+def _numbers(said: str) -> list[int]:
+    """Numbers of findings as a user lists them."""
+    from ...organisms.errors import UsageError
+
+    words = [word.strip() for word in said.split(",")]
+    if not all(word.isascii() and word.isdigit() and int(word) for word in words):
+        raise UsageError(f"--findings {said!r} is no list of numbers from 1, e.g. 1,10")
+    return [*map(int, words)]
 
 
 def _organism(name: str) -> "Organism":

@@ -4,7 +4,7 @@ their number, so it is measured once and kept between cells and runs; under the 
 
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
@@ -231,9 +231,13 @@ class Controls:
             done += count[kind]
         progress(total, total)
 
-    def packed(self, key: Mapping[str, Any]) -> ControlPack:
-        """The constant nulls of however many findings, for a file."""
-        wanted = self._wanted
+    def packed(self, key: Mapping[str, Any], findings: Iterable[int] | None = None) -> ControlPack:
+        """The constant nulls, for a file.
+
+        Args:
+            findings: numbers of findings that they hold for; None: every number.
+        """
+        wanted = self._wanted(findings)
         for kind in NULLS:
             work = partial(self._draws, kind, wanted=wanted)
             each = in_threads(work, self.blocks(kind), self.device)
@@ -261,7 +265,7 @@ class Controls:
         """
         differences = list[float]()
         rng = np.random.default_rng()
-        for kind, ks in itertools.product(NULLS, self._wanted):
+        for kind, ks in itertools.product(NULLS, dict.fromkeys(ks for _, ks in pack.nulls)):
             if (arrays := pack.nulls.get((kind, ks))) is None:
                 raise ValidationFailed(f"the file has no {kind} controls of {max(ks)} findings: build it again")
             known = Null.of(arrays)
@@ -272,10 +276,9 @@ class Controls:
                 differences += [abs(float(again.volumes[0] - known.volumes[i]))] if kind == "isotropic" else []
         return len(differences), max(differences)
 
-    @property
-    def _wanted(self) -> list[tuple[int, ...]]:
-        """Every set of numbers of directions that findings may have."""
-        return list(dict.fromkeys(map(self._procedure.ks, range(1, max(self._protocol.ks) + 1))))
+    def _wanted(self, findings: Iterable[int] | None = None) -> list[tuple[int, ...]]:
+        """The sets of numbers of directions that so many findings may use; None: every one that there may be."""
+        return list(dict.fromkeys(map(self._procedure.ks, findings or range(1, max(self._protocol.ks) + 1))))
 
     def _sets(self, kind: str, indices: Sequence[int]) -> list[Candidate]:
         """Constant controls of a null, not yet in the place of so many findings."""

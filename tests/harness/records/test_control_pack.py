@@ -13,7 +13,7 @@ import pytest
 import torch
 from diffbench.cli import app
 from diffbench.harness.commands import controls as command
-from diffbench.harness.protocol.controls import Controls
+from diffbench.harness.protocol.controls import NULLS, Controls
 from diffbench.harness.protocol.effects import Scorer
 from diffbench.harness.records.control_pack import ControlPack, ControlPackError, matching
 from diffbench.harness.records.settings import PROTOCOL_V2
@@ -168,8 +168,12 @@ def test_built_by_command_verified_and_told_when_they_are_wrong(
     for command_ in ("verify", "build"):
         code, said = bench(command_, "null/base-identical")
         assert code == 2 and "nothing is hidden" in said
-    code, said = bench("build", "subliminal/fox-narrow", "--draws", "3")
+    for wrong_list in ("", "0", "1,", "ten"):
+        code, said = bench("build", "subliminal/fox-narrow", "--findings", wrong_list)
+        assert code == 2 and "is no list of numbers" in said, said
+    code, said = bench("build", "subliminal/fox-narrow", "--draws", "3", "--findings", "1, 16,12")
     assert code == 0 and "subliminal/fox-narrow: 3 controls" in said, said
+    assert ControlPack.read(path).nulls.keys() == {(kind, ks) for kind in NULLS for ks in ((1,), (1, 3, 10))}
     code, said = bench("verify", "subliminal/fox-narrow", "--sample", "1", "--json")
     assert code == 0 and json.loads(said)["largest_difference"] <= command.TOLERANCE, said
     wrong = ControlPack.read(path)
