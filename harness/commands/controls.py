@@ -26,7 +26,7 @@ def controls_build(
         str | None,
         typer.Option(
             "--findings",
-            help="Numbers of findings that are to be compared with them, e.g. 1,10; more than 10 count as 10. Others are measured when a method comes with them. Default: every number.",
+            help="For methods of so many findings, e.g. 1,10 (10: or more); for others they are measured when one comes. Default: all.",
         ),
     ] = None,
     debug: Debug = False,
