@@ -52,13 +52,15 @@ def results_list(
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
-    """One line a record: organism, method, seed, status, isolation with its interval, id."""
+    """One line a record: organism, method, seed, status, isolation with its interval, id; `validate` draws intervals again."""
     with handled(debug):
+        from ..runs.records import judged
         from ..store.selection import Filter, stored
         from ..views.results import listing, listing_data
 
         wanted = Filter.of(method, organism, seed, status, tier)
-        found = [r for r in stored(where(places)) if r.result is None or wanted.takes(r.result)]
+        below = stored(where(places), judge=False)
+        found = [judged(r, redraw=False) for r in below if r.result is None or wanted.takes(r.result)]
         for record in found:
             for problem in record.problems:
                 say(f"left out: {record.where}: {problem}", err=True)

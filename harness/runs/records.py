@@ -129,9 +129,13 @@ def _packed(path: Path, judge: bool) -> Generator[Record, None, None]:
         yield Record(path, None, (reason(error),))
 
 
-def judged(record: Record) -> Record:
-    """A record that was found without being judged, with what is wrong with it."""
-    wrong = fault(record.result) if record.result and not record.problems else None
+def judged(record: Record, redraw: bool = True) -> Record:
+    """A record that was found without being judged, with what is wrong with it.
+
+    Args:
+        redraw: draw its intervals again, which is most of the work.
+    """
+    wrong = fault(record.result, redraw) if record.result and not record.problems else None
     beside = packed_faults(record.findings, record.result) if record.findings and record.result else []
     return replace(record, problems=(*record.problems, *([wrong] if wrong else []), *beside))
 
