@@ -20,7 +20,10 @@ FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 def plain(text: object) -> str:
     r"""Text with every control written as `\u001b`, which a JSON reader undoes: for terminals, and before any other escaping."""
-    return CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], str(text))
+    said = str(text)
+    if said.isascii() and said.isprintable():
+        return said
+    return CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], said)
 
 
 def html(text: object) -> str:

@@ -145,9 +145,9 @@ def _read(source: Path, keep: Keep, named: bool) -> Iterator[Read]:
             kept = [_asked(i, n, record) for i, f in enumerate(files) for n, record in enumerate(records(f))]
             if None not in digest:
                 keep.put(kept, "cells", digest)
+        places = [(f if named or f == source else f.relative_to(source)).as_posix() for f in files]
         for each in kept:
-            file = files[each["file"]]
-            where = (file if named or file == source else file.relative_to(source)).as_posix()
+            file, where = files[each["file"]], places[each["file"]]
             problems = tuple(Problem(where, p) for p in each["problems"])
             data = each["cell"]
             yield Read(Cell.kept(data, where, _loader(file, each["line"])) if data else None, problems)

@@ -5,7 +5,8 @@ one organism family only, and a reading says what a finding is about and not wha
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.stats import binomtest
@@ -25,8 +26,9 @@ def finding_measures(grids: Sequence[Grid]) -> tuple[FindingRow, ...]:
 
     Where others have the measure, a failed cell has none of the truth: localisation and identification 0; on nulls it is counted.
     """
+    where = {name: _where(grids, value) for name, (value, _) in MEASURES.items()}
     nulls = _where(grids, lambda c: c.false_discovery)
-    rows = [_row(grid, grids, nulls) for grid in grids]
+    rows = [_row(grid, nulls, where) for grid in grids]
     return tuple(
         r for r in rows if r.nulls or r.nulls_failed or any(e.value is not None for e in (*r.located, *r.identified))
     )
@@ -37,7 +39,7 @@ def _where(grids: Sequence[Grid], measure: Callable[[Cell], object]) -> frozense
     return frozenset(o for grid in grids for o, own in grid.cells.items() if any(measure(c) is not None for c in own))
 
 
-def _row(grid: Grid, grids: Sequence[Grid], nulls: Collection[str]) -> FindingRow:
+def _row(grid: Grid, nulls: Collection[str], where: Mapping[tuple[str, int], Collection[str]]) -> FindingRow:
     tested = [c.false_discovery for own in grid.cells.values() for c in own if c.false_discovery]
     return FindingRow(
         method=grid.method,
@@ -48,8 +50,8 @@ def _row(grid: Grid, grids: Sequence[Grid], nulls: Collection[str]) -> FindingRo
         nulls_failed=sum(_found_nothing(c) for o in nulls for c in grid.cells[o]),
         expected=tested[0].expected if tested else None,
         floor=tested[0].p_min if tested else None,
-        located=tuple(_mean(grid, grids, lambda c, k=k: _located(c, k), 0.0) for k in KS),
-        identified=tuple(_mean(grid, grids, lambda c, k=k: _identified(c, k), -math.inf) for k in KS),
+        located=tuple(_mean(grid, where["located", k], *MEASURES["located", k]) for k in KS),
+        identified=tuple(_mean(grid, where["identified", k], *MEASURES["identified", k]) for k in KS),
     )
 
 
@@ -62,10 +64,10 @@ def false_share(tested: Sequence[FalseDiscovery]) -> Estimate:
     return Estimate(found.statistic, *found.proportion_ci())
 
 
-def _mean(grid: Grid, grids: Sequence[Grid], value: Callable[[Cell], float | None], least: float) -> Estimate:
+def _mean(grid: Grid, where: Collection[str], value: Callable[[Cell], float | None], least: float) -> Estimate:
     """As a headline: over families, of the mean over organisms of the mean over seeds; from `least` to 1."""
     means = dict[str, float]()
-    for o in _where(grids, value):
+    for o in where:
         found = [0.0 if _found_nothing(c) else value(c) for c in grid.cells[o]]
         if known := [v for v in found if v is not None]:
             means[o] = float(np.mean(known))
@@ -83,3 +85,11 @@ def _located(cell: Cell, k: int) -> float | None:
 
 def _identified(cell: Cell, k: int) -> float | None:
     return next((at.value for at in cell.identification.at if at.k == k), None) if cell.identification else None
+
+
+MEASURES: dict[tuple[str, int], tuple[Callable[[Cell], float | None], float]] = {
+    (name, k): (partial(value, k=k), least)
+    for name, value, least in (("located", _located, 0.0), ("identified", _identified, -math.inf))
+    for k in KS
+}
+"""What is measured of a cell's first k findings, and the least that it can be."""
