@@ -78,12 +78,19 @@ def one_life(args: list[str], out: Path, cache: Path, dice: random.Random, found
         time.sleep(dice.uniform(0.0, SOON_S))
     said = sweep.communicate()[1]
     _, left = psutil.wait_procs(met, GONE_S)
-    found.faults += [f"a process of a killed sweep lives on: {p}" for p in left]
+    found.faults += [f"a process of a killed sweep lives on: {p}" for p in left if _lives(p)]
     now = whole(out)
     found.faults += [f"lost by a kill: {id_}" for id_, was in before.items() if now.get(id_) != was]
     if sweep.returncode not in (0, -signal.SIGKILL):
         found.faults.append(f"a sweep ended with {sweep.returncode}: {said[-500:]}")
     return sweep.returncode == 0
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process runs: one that has ended stays a zombie until its new parent asks for its exit code."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _writing(out: Path, before: dict[str, bytes]) -> bool:
