@@ -117,6 +117,7 @@ class Tuning:
     """File of the finished cells, which any machine goes on from."""
     organisms: Sequence[str] = TUNE
     protocol: Protocol = PROTOCOL_V2
+    """What cells are scored by."""
     cells: dict[Cell, Measured] = field(default_factory=dict[Cell, Measured])
     before: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """Rows of the grid file by id: a cell whose code, organism or prompts have changed has another id."""
@@ -147,7 +148,8 @@ class Tuning:
         atomic_write_text(self.grid, json.dumps({"chosen": chosen, "cells": cells}, indent=1, allow_nan=False) + "\n")
 
     def measure(self, wanted: Sequence[tuple[str, Settings]], seed: int = 0) -> None:
-        """Run every setting on every organism of the set, and remember its isolation.
+        """Run every setting on every organism of the set, and remember its isolation. Organisms take turns, so that two processes
+        seldom measure the controls of the same one.
 
         Every finished cell is kept, whatever becomes of the others; what went wrong is raised at the end.
         """
@@ -227,7 +229,7 @@ def _cells(
     seed: int,
     out: Path,
     known: dict[str, float],
-    protocol: Protocol = PROTOCOL_V2,
+    protocol: Protocol,
 ) -> dict[Cell, Measured]:
     """Isolation of settings of a method on one organism: what is known by its id, and else what a run gives."""
     from diffbench.harness.cache import Cache

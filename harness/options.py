@@ -109,14 +109,25 @@ SecondsOption = Annotated[
 
 
 def seed_numbers(given: str) -> list[int]:
-    """Seeds of a comma list, each once.
+    """Seeds of a comma list, each once; raises as `whole_numbers`."""
+    return whole_numbers(given, "--seed", "0,1")
+
+
+def whole_numbers(given: str, option: str, example: str, least: int = 0) -> list[int]:
+    """Numbers of an option's comma list, each once.
 
     Raises:
-        UsageError: no whole number, or a negative one.
+        UsageError: no whole number, or one below `least`.
     """
     from ..organisms.errors import UsageError
 
     parts = [part.strip() for part in given.split(",") if part.strip()]
-    if not parts or not all(part.isdecimal() and part.isascii() for part in parts):
-        raise UsageError(f"--seed {given!r} is not a comma list of whole numbers, e.g. --seed 0,1")
+    fit = (part.isdecimal() and part.isascii() and len(part) <= MOST_DIGITS and int(part) >= least for part in parts)
+    if not parts or not all(fit):
+        bound = f" from {least}" if least else ""
+        raise UsageError(f"{option} {given!r} is not a comma list of whole numbers{bound}, e.g. {option} {example}")
     return list(dict.fromkeys(map(int, parts)))
+
+
+MOST_DIGITS = 20
+"""Of a number in a list: those of 64 bits have no more."""

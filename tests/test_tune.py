@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
-from diffbench.harness.records.settings import Protocol
+from diffbench.harness.records.settings import PROTOCOL_V2, Protocol
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError
 
@@ -138,6 +138,7 @@ def test_what_a_stopped_run_measured_is_kept_and_one_bad_organism_costs_no_other
         known: dict[str, float],
         protocol: Protocol,
     ) -> dict[tune.Cell, Measured]:
+        assert protocol is tune.FEW
         if organism == bad:
             raise OSError("no room")
         ids = [f"{organism} {tune._key(s)} {seed}" for s in wanted]
@@ -151,13 +152,13 @@ def test_what_a_stopped_run_measured_is_kept_and_one_bad_organism_costs_no_other
     monkeypatch.setattr(tune, "_cells", cells)
     bad, failing, settings = TUNE[1], TUNE[3], {"centred": True}
     with pytest.raises(OSError, match="no room"):
-        Tuning(tmp_path, 1, grid).measure([("pca", settings), ("pca", settings)])
+        Tuning(tmp_path, 1, grid, protocol=tune.FEW).measure([("pca", settings), ("pca", settings)])
     assert len(ran) == len(TUNE) - 1, "once each, and all others in spite of one"
     assert len(json.loads(grid.read_text())["cells"]) == len(TUNE) - 2, "a cell that failed will be tried again"
 
     bad, failing = "", ""
     ran.clear()
-    again = Tuning(tmp_path, 1, grid)
+    again = Tuning(tmp_path, 1, grid, protocol=tune.FEW)
     again.take()
     again.measure([("pca", settings)])
     assert [i.split()[0] for i in ran] == [TUNE[1], TUNE[3]] and len(again.cells) == len(TUNE)
@@ -172,6 +173,6 @@ def test_what_a_stopped_run_measured_is_kept_and_one_bad_organism_costs_no_other
 def test_a_cell_of_the_grid_is_one_of_bench_run(tmp_path: Path) -> None:
     ask = ("subliminal/fox-narrow", "mean_diff", [{}], 0, tmp_path)
     cell = ("mean_diff", "{}", "subliminal/fox-narrow", 0)
-    found = tune._cells(*ask, {})[cell]
+    found = tune._cells(*ask, {}, PROTOCOL_V2)[cell]
     assert found.isolation > 0.3 and list(tmp_path.rglob("result.json"))
-    assert tune._cells(*ask, {found.id: 0.125})[cell].isolation == 0.125, "what is known is not run"
+    assert tune._cells(*ask, {found.id: 0.125}, PROTOCOL_V2)[cell].isolation == 0.125, "what is known is not run"

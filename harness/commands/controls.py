@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..options import whole_numbers
 from ..terminal import Debug, JsonFlag, handled, say, silenced
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def controls_build(
         from ..records.settings import PROTOCOL_V2
         from ..runs.stage import Stage
 
-        numbers = _numbers(findings) if findings is not None else None
+        numbers = whole_numbers(findings, "--findings", "1,10", least=1) if findings is not None else None
         protocol, cache = PROTOCOL_V2.model_copy(update={"controls": draws}), Cache.of_user()
         for found in [_organism(name) for name in organisms]:
             with silenced(False):
@@ -84,16 +85,6 @@ def controls_verify(
 
 TOLERANCE = 1e-4
 """Of shares and nats: processors round differently."""
-
-
-def _numbers(said: str) -> list[int]:
-    """Numbers of findings as a user lists them."""
-    from ...organisms.errors import UsageError
-
-    words = [word.strip() for word in said.split(",")]
-    if not all(word.isascii() and word.isdigit() and int(word) for word in words):
-        raise UsageError(f"--findings {said!r} is no list of numbers from 1, e.g. 1,10")
-    return [*map(int, words)]
 
 
 def _organism(name: str) -> "Organism":

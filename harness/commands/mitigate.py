@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..options import whole_numbers
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
 
 
@@ -30,18 +31,12 @@ def mitigate(
     One training for each k and control, and one with nothing projected out; each takes about as long as building the organism.
     """
     with handled(debug):
-        from ...organisms.errors import UsageError
         from ..files import atomic_write_text
 
         def tell(line: str) -> None:
             say(line, err=True)
 
-        try:
-            ks = [int(n) for n in k.split(",")]
-        except ValueError:
-            ks = [0]
-        if min(ks) < 1:
-            raise UsageError(f"--k {k} is not a comma list of numbers from 1; give e.g. --k 1,3,10")
+        ks = whole_numbers(k, "--k", "1,3,10", least=1)
         with silenced(False):
             from ..studies.concept_ablation import destination
             from ..studies.concept_ablation import mitigate as train_again

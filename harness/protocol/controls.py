@@ -265,7 +265,10 @@ class Controls:
         """
         differences = list[float]()
         rng = np.random.default_rng()
-        for kind, ks in itertools.product(NULLS, dict.fromkeys(ks for _, ks in pack.nulls)):
+        held = [ks for ks in self._wanted() if any((kind, ks) in pack.nulls for kind in NULLS)]
+        if not held:
+            raise ValidationFailed("the file has no controls of any number of findings: build it again")
+        for kind, ks in itertools.product(NULLS, held):
             if (arrays := pack.nulls.get((kind, ks))) is None:
                 raise ValidationFailed(f"the file has no {kind} controls of {max(ks)} findings: build it again")
             known = Null.of(arrays)

@@ -72,6 +72,9 @@ def test_what_scores_stand_on_is_checked_wherever_it_was_changed(stage: Stage, p
     del wrong.nulls["mixture", (1,)]
     with pytest.raises(ValidationFailed, match="no mixture controls of 1 findings"):
         scorer.controls.measured_again(wrong, 1)
+    wrong.nulls = {("isotropic", (500,)): wrong.nulls["isotropic", (1,)]}
+    with pytest.raises(ValidationFailed, match="no controls of any number of findings"):
+        scorer.controls.measured_again(wrong, 1)
 
 
 def test_another_file_of_controls_is_another_result(tmp_path: Path, organism: Organism, pack: ControlPack) -> None:
@@ -168,9 +171,9 @@ def test_built_by_command_verified_and_told_when_they_are_wrong(
     for command_ in ("verify", "build"):
         code, said = bench(command_, "null/base-identical")
         assert code == 2 and "nothing is hidden" in said
-    for wrong_list in ("", "0", "1,", "ten"):
+    for wrong_list in ("", "0", "1,0", "1-3", "9" * 5000):
         code, said = bench("build", "subliminal/fox-narrow", "--findings", wrong_list)
-        assert code == 2 and "is no list of numbers" in said, said
+        assert code == 2 and "is not a comma list of whole numbers from 1" in " ".join(said.split()), said
     code, said = bench("build", "subliminal/fox-narrow", "--draws", "3", "--findings", "1, 16,12")
     assert code == 0 and "subliminal/fox-narrow: 3 controls" in said, said
     assert ControlPack.read(path).nulls.keys() == {(kind, ks) for kind in NULLS for ks in ((1,), (1, 3, 10))}

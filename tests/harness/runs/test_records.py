@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 from diffbench.cli import app
+from diffbench.harness.protocol.consistency import fault
 from diffbench.harness.records.result import Result
+from diffbench.harness.runs import records
 from diffbench.harness.runs.folder import FINDINGS, LOG, RESULT, write_run
 from diffbench.harness.runs.records import FINDINGS_FILE, LOG_FILE, RESULT_FILE, difference, read_run, validate
 from diffbench.methods.contract import DiffResult, Finding
@@ -100,6 +102,21 @@ def test_list_has_a_line_a_run_and_says_what_it_left_out(tmp_path: Path) -> None
     assert "left out" in runner.stderr and "bad/" in runner.stderr
     text = bench("results", "list", tmp_path)
     assert all(r.id[:12] in text for r in cells) and "failed" in text
+
+
+def test_list_names_a_score_that_its_samples_do_not_give_and_leaves_intervals_to_validate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_result(tmp_path, make_result(quality=0.4))
+    whether = list[bool]()
+    monkeypatch.setattr(records, "fault", lambda result, redraw=True: whether.append(redraw) or fault(result, redraw))
+    assert "left out" not in CliRunner().invoke(app, ["results", "list", str(tmp_path)]).stderr
+    assert not validate([path])[0].problems
+    assert whether == [False, True]
+    record = json.loads(path.read_text())
+    record["scores"]["isolation"]["value"] += 0.1
+    path.write_text(json.dumps(record))
+    assert "isolation is recorded as" in CliRunner().invoke(app, ["results", "list", str(tmp_path)]).stderr
 
 
 def test_show_prints_identity_scores_and_cost(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ...test_cli import bench
 sys.path.insert(0, str(Path(__file__).parents[3]))  # scripts beside the package, not in it
 
 from benchmarks.sweeps import fake
-from benchmarks.sweeps.kills import kills
+from benchmarks.sweeps.kills import _lives, kills
 from benchmarks.sweeps.store import faults, rivals
 
 PAIR = "taboo/gold-narrow"
@@ -223,6 +223,20 @@ def test_kills_at_random_moments_lose_nothing() -> None:
     """As `python -m benchmarks.sweeps.kills --kills 200`, and fewer."""
     found = kills(6, 40, seed=1)
     assert not found.faults and sum(found.kills.values()) >= 6
+
+
+def test_a_process_that_has_ended_does_not_live_on() -> None:
+    asleep = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        known = psutil.Process(asleep.pid)
+        assert _lives(known)
+        asleep.kill()
+        os.waitid(os.P_PID, asleep.pid, os.WEXITED | os.WNOWAIT)
+        assert known.status() == psutil.STATUS_ZOMBIE and not _lives(known)
+    finally:
+        asleep.kill()
+        asleep.communicate()
+    assert not _lives(known)
 
 
 @pytest.mark.slow
