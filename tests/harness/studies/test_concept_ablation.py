@@ -266,7 +266,11 @@ def test_nulls_have_nothing_to_mitigate(tmp_path: Path, small: Organism) -> None
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--k", "0"], "--k '0' is not"), (["--k", "1,x"], "--k '1,x' is not"), (["--out", "."], "is a folder; give a file")],
+    [
+        (["--k", "0"], "--k '0' is not"),
+        (["--k", "1,x"], "--k '1,x' is not"),
+        (["--out", "."], "is a folder; give a file"),
+    ],
 )
 def test_options_are_checked_first(tmp_path: Path, options: list[str], message: str) -> None:
     said = CliRunner().invoke(app, ["mitigate", str(tmp_path), *options])
