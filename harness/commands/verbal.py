@@ -102,7 +102,7 @@ def _tell(track: "Track", judged: "Verdicts | None", as_json: bool) -> None:
         import json
 
         found = [s.model_dump(mode="json") for s in standings(track.cells, judged)]
-        kept = track.model_dump(mode="json", include={"cells", "failed"})
+        kept = track.model_dump(mode="json", include={"cells", "failed", "left_out"})
         say(json.dumps({"standings": found, **kept}, indent=1))
     else:
         show(view(track, judged))

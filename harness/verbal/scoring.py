@@ -80,6 +80,8 @@ class Track(Record):
     schema_version: int = 1
     cells: list[Cell]
     failed: list[Failed] = Field(default_factory=list[Failed])
+    left_out: list[str] = Field(default_factory=list[str])
+    """Organisms without answers to choose from, whose claims only a judge could score."""
 
 
 class Judged(Record):

@@ -11,6 +11,8 @@ def view(track: Track, verdicts: Verdicts | None = None) -> RenderableType:
     """Claims by cell, cells that failed, the table, what its columns mean."""
     said = [line for cell in track.cells for line in _lines(cell)]
     said += [f"{f.organism}, {f.method}, seed {f.seed}: failed: {f.reason}" for f in track.failed]
+    if track.left_out:
+        said.append(f"Left out, for there are no answers to choose from: {', '.join(track.left_out)}.")
     found = standings(track.cells, verdicts)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("", overflow="fold")

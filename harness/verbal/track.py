@@ -30,7 +30,7 @@ from ..runs.stage import Stage
 from ..worker.foreign import load
 from ..worker.host import Usage, run_method
 from .scoring import Cell, Failed, Track, Verdicts, read
-from .truth import truth_of
+from .truth import truths_of
 
 Say = Callable[[str], None]
 R = TypeVar("R")
@@ -58,25 +58,24 @@ def run(
         known: cells of an earlier call that need not run again.
 
     Raises:
-        UsageError: an organism without structured truth, two methods of one name, or known cells that are none of these, before anything
+        UsageError: no organism with structured truth, two methods of one name, or known cells that are none of these, before anything
             runs.
     """
     if twice := sorted(n for n, times in Counter(m.row for m in methods).items() if times > 1):
         raise UsageError(
             f"two methods are called {twice[0]!r} and would be averaged; run them one at a time, or rename one"
         )
-    loaded = [load_organism(name) for name in organisms]
-    truths = [truth_of(o) for o in loaded]
+    asked, without = truths_of(map(load_organism, organisms))
     wanted = [(m, s) for m in methods for s in (seeds if m.stochastic else seeds[:1])]
-    ids = {(o.name, m.row, s): _id(o, m, s, budget) for o in loaded for m, s in wanted}
+    ids = {(o.name, m.row, s): _id(o, m, s, budget) for o, _ in asked for m, s in wanted}
     if foreign := {c.id for c in known} - {*ids.values()}:
         other = next(c for c in known if c.id in foreign)
         raise UsageError(
             f"{len(foreign)} of the {len(known)} cells that are there are not among these (the first: {other.organism}, {other.method}, "
             f"seed {other.seed}, made with other organisms, methods, settings or code); name another file, or add --overwrite"
         )
-    there, track = {c.id: c for c in known}, Track(cells=[])
-    for organism, truth in zip(loaded, truths, strict=True):
+    there, track = {c.id: c for c in known}, Track(cells=[], left_out=without)
+    for organism, truth in asked:
         stage = None
         for method, seed in wanted:
             if (id_ := ids[organism.name, method.row, seed]) in there:
@@ -96,7 +95,7 @@ def run(
                 lost = Failed(organism=organism.name, method=method.row, seed=seed, reason=str(said))
                 track.failed.append(lost)
                 say(f"{what}: failed: {said}")
-            done(Track(cells=[*track.cells, *there.values()], failed=track.failed))
+            done(track.model_copy(update={"cells": [*track.cells, *there.values()]}))
     return track
 
 
@@ -128,7 +127,7 @@ def of_runs(folders: Sequence[Path]) -> Track:
     A method that ran with several settings is one method for each of them.
 
     Raises:
-        PrerequisiteError: no sound record there. UsageError: an organism without structured truth, or two records of one cell that differ
+        PrerequisiteError: no sound record there. UsageError: no organism with structured truth, or two records of one cell that differ
             in what no label tells, e.g. the layer.
     """
     found = dict[str, Result]()
@@ -142,9 +141,11 @@ def of_runs(folders: Sequence[Path]) -> Track:
             f"there is no finished run in {', '.join(map(str, folders))}; give what bench run wrote"
         )
     labels, cells = _labels([r.identity for r in found.values()]), dict[tuple[str, str, int], Identity]()
-    track = Track(cells=[])
+    asked, without = truths_of(map(load_organism, dict.fromkeys(r.identity.organism for r in found.values())))
+    truths, track = {o.name: truth for o, truth in asked}, Track(cells=[], left_out=without)
     for label, r in zip(labels, found.values(), strict=True):
-        who = r.identity
+        if (who := r.identity).organism in without:
+            continue
         other = cells.setdefault((who.organism, label, who.seeds["method"]), who)
         if other is not who:
             a, b = other.model_dump(), who.model_dump()
@@ -152,9 +153,7 @@ def of_runs(folders: Sequence[Path]) -> Track:
                 f"there are two records of {label} on {who.organism} with seed {who.seeds['method']}, which differ in "
                 f"{', '.join(k for k in a if a[k] != b[k])}; their mean would be of neither: give the folders of one"
             )
-        track.cells.append(
-            read(truth_of(load_organism(who.organism)), who.organism, label, who.seeds["method"], r.claims, [])
-        )
+        track.cells.append(read(truths[who.organism], who.organism, label, who.seeds["method"], r.claims, []))
     return track
 
 
@@ -184,7 +183,11 @@ def together(tracks: Sequence[Track]) -> Track:
                 "neither: give the file or folder of one"
             )
     lost = {(f.organism, f.method, f.seed): f for t in tracks for f in t.failed}
-    return Track(cells=list(cells.values()), failed=[f for where, f in lost.items() if where not in cells])
+    return Track(
+        cells=list(cells.values()),
+        failed=[f for where, f in lost.items() if where not in cells],
+        left_out=list(dict.fromkeys(name for t in tracks for name in t.left_out)),
+    )
 
 
 def load_track(path: Path) -> Track:

@@ -5,7 +5,7 @@ among triggers. A claim names an answer if one of its words stands in it as a wo
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ...organisms.card import read_base_card
@@ -31,6 +31,24 @@ class Truth(NamedTuple):
 
 def _stands(word: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+
+
+def truths_of(organisms: Iterable[Organism]) -> tuple[list[tuple[Organism, Truth | None]], list[str]]:
+    """Organisms with their questions, and the names of those that have none.
+
+    Raises:
+        UsageError: no organism has one.
+    """
+    asked, without, why = list[tuple[Organism, Truth | None]](), list[str](), None
+    for organism in organisms:
+        try:
+            asked.append((organism, truth_of(organism)))
+        except UsageError as error:
+            without.append(organism.name)
+            why = why or error
+    if why is not None and not asked:
+        raise why
+    return asked, without
 
 
 def truth_of(organism: Organism) -> Truth | None:

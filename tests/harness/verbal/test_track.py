@@ -76,6 +76,25 @@ def test_a_pair_that_does_not_load_costs_its_own_cells(out: Path, monkeypatch: p
     assert [c.organism for c in track.cells] == [NAMES[1]] and track.failed[0].reason == "its weights are not there"
 
 
+def test_an_organism_without_answers_is_left_out_by_name(out: Path) -> None:
+    """A set holds families of many kinds, and `-o core-v2` asks for what can be asked."""
+    unasked = "language/terse-narrow"
+    done = run(out, organisms=(unasked, *NAMES))
+    track = Track.model_validate_json(out.read_text())
+    assert done.exit_code == 0 and [c.organism for c in track.cells] == [*NAMES] and track.left_out == [unasked]
+    assert f"answers to choose from: {unasked}." in done.stdout
+    assert json.loads(run(out, "--json", organisms=(unasked, *NAMES)).stdout)["left_out"] == [unasked]
+    alone = run(out, "--overwrite", organisms=(unasked,))
+    assert alone.exit_code == 2 and "no answers to choose from" in alone.stderr
+
+
+def test_records_without_answers_are_left_out_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(monkeypatch, said(["gold"]), said(["x"], organism="language/terse-narrow"))
+    track = of_runs([Path()])
+    assert [c.organism for c in track.cells] == [NAMES[0]] and track.left_out == ["language/terse-narrow"]
+    assert together([track, track]).left_out == ["language/terse-narrow"]
+
+
 def test_what_was_finished_before_an_interruption_is_there(out: Path) -> None:
     stopped = run(out, "--seed", "0,9")
     assert stopped.exit_code == 130 and "cells that were finished are in" in stopped.stderr
