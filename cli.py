@@ -276,8 +276,7 @@ def verify(
         from .harness.views import render
         from .organisms.errors import PrerequisiteError, ValidationFailed
 
-        if not (folders := submissions.verify_bundles(folders, as_json)):
-            return
+        folders, wrong = submissions.verify_bundles(folders, as_json)
         own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour, "texts": texts}
         named = named_organism(organism, own, allow_other_base)
         asked, bad, unasked = 0, list[str](), 0
@@ -289,11 +288,13 @@ def verify(
             asked, unasked = asked + 1, unasked + (checked.outcome is None and not checked.refused)
             bad += [checked.where] * checked.bad
         if bad:
-            raise ValidationFailed(
+            wrong.append(
                 f"{len(bad)} of {asked} records do not say what their findings score: {', '.join(bad[:5])}"
                 + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
             )
-        if asked == unasked:
+        if wrong:
+            raise ValidationFailed("\n".join(wrong))
+        if folders and asked == unasked:
             raise PrerequisiteError(f"none of {asked} records can be verified; see above")
 
 

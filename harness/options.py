@@ -1,5 +1,6 @@
 """Options that several commands share: what is looked at, on what machine, and where results go."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -111,6 +112,11 @@ SecondsOption = Annotated[
 def seed_numbers(given: str) -> list[int]:
     """Seeds of a comma list, each once; raises as `whole_numbers`."""
     return whole_numbers(given, "--seed", "0,1")
+
+
+def listed(text: str | None) -> list[str]:
+    """The names of a comma list; a comma inside brackets, as in `supervised[gate=true, per_token=true]`, is part of a name."""
+    return [name.strip() for name in re.split(r",(?![^\[]*\])", text or "") if name.strip()]
 
 
 def whole_numbers(given: str, option: str, example: str, least: int = 0) -> list[int]:

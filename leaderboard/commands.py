@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..harness.options import seed_numbers
+from ..harness.options import listed, seed_numbers
 from ..harness.terminal import Debug, JsonFlag, handled, say
 from ..harness.terminal import show as render
 
@@ -48,11 +48,6 @@ NoKeepFlag = Annotated[
 ]
 
 
-def listed(text: str | None) -> list[str]:
-    """The names of a comma list."""
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
-
-
 def places(sources: list[Path] | None) -> list[Path]:
     """Where records are looked for."""
     return sources or [Path("runs")]
@@ -84,6 +79,10 @@ def asked(
     if set_ is not None:
         named, name = members(set_), set_
     elif given is not None:
+        if patterns := [o for o in given if set(o) & set("*?[")]:
+            raise UsageError(
+                f"{patterns[0]!r} is a pattern: a table stands on organisms by name or on a set, e.g. -o core-v2"
+            )
         named = list(dict.fromkeys(o for one in given for o in (members(one) if one in sets() else [one])))
         name = given[0] if len(given) == 1 and given[0] in sets() else "as given"
     else:
@@ -171,7 +170,7 @@ def leaderboard_show(
         chosen = Chosen(listed(method), listed(status), sort, everything)
         chosen.check(table)
         if as_json:
-            say(to_json(table).rstrip("\n"))
+            say(to_json(table, chosen.methods(table), chosen.cells(table)).rstrip("\n"))
         else:
             render(leaderboard(table, chosen))
 
@@ -240,6 +239,8 @@ def leaderboard_power(
     set_: SetOption = None,
     organisms: OrganismsOption = None,
     seed: SeedOption = None,
+    tier: TierOption = None,
+    layer: LayerOption = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -248,7 +249,7 @@ def leaderboard_power(
         from .board.build import power
         from .pages.power_view import power_data, power_markdown
 
-        found, problems = power(places(sources), asked(set_, organisms, seed, score=score))
+        found, problems = power(places(sources), asked(set_, organisms, seed, tier, layer, score=score))
         for problem in problems:
             say(f"left out: {problem.path}: {problem.reason}", err=True)
         say(json.dumps(power_data(found), indent=1) if as_json else power_markdown(found))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..harness.options import listed
 from ..harness.terminal import Debug, handled, say
 from .commands import (
     LayerOption,
@@ -18,7 +19,6 @@ from .commands import (
     Sources,
     TierOption,
     asked,
-    listed,
     places,
     say_left_out,
 )

@@ -55,12 +55,11 @@ def results_list(
     """One line a record: organism, method, seed, status, isolation with its interval, id; `validate` draws intervals again."""
     with handled(debug):
         from ..runs.records import judged
-        from ..store.selection import Filter, stored
+        from ..store.selection import Filter, chosen
         from ..views.results import listing, listing_data
 
-        wanted = Filter.of(method, organism, seed, status, tier)
-        below = stored(where(places), judge=False)
-        found = [judged(r, redraw=False) for r in below if r.result is None or wanted.takes(r.result)]
+        below = chosen(where(places), Filter.of(method, organism, seed, status, tier), judge=False)
+        found = [judged(r, redraw=False) for r in below]
         for record in found:
             for problem in record.problems:
                 say(f"left out: {record.where}: {problem}", err=True)
@@ -172,10 +171,9 @@ def results_merge(
     """Put the records of several places into one folder of run folders, each cell once; nothing is written if two contradict."""
     with handled(debug):
         from ..store.moving import merge
-        from ..store.selection import Filter, stored
+        from ..store.selection import Filter, chosen
 
-        wanted = Filter.of(method, organism, seed, status, tier)
-        found = [r for r in stored(places) if r.result is None or wanted.takes(r.result)]
+        found = list(chosen(places, Filter.of(method, organism, seed, status, tier)))
         folders = merge(found, out, first_wins)
         say(f"{len(folders)} records in {out}, of {len(found)} that were found")
 
@@ -197,10 +195,9 @@ def results_pack(
     with handled(debug):
         from ..runs.packs import pack
         from ..store.moving import packable
-        from ..store.selection import Filter, stored
+        from ..store.selection import Filter, chosen
 
-        wanted = Filter.of(method, organism, seed, status, tier)
-        found = [r for r in stored(where(places)) if r.result is None or wanted.takes(r.result)]
+        found = list(chosen(where(places), Filter.of(method, organism, seed, status, tier)))
         for path in pack(*packable(found, out)):
             say(f"{path}  {path.stat().st_size / 1e3:.0f} kB")
 

@@ -74,6 +74,9 @@ def identity_faults(result: Result) -> Iterator[str]:
         return
     if i.access != known.access:
         yield f"access is {i.access!r}, but {i.method} is built in and has {known.access!r}: the record was edited"
+    if result.provenance.stochastic not in (None, known.stochastic):
+        draws = "draws from its seed" if known.stochastic else "draws nothing"
+        yield f"provenance.stochastic is {result.provenance.stochastic}, but {i.method} is built in and {draws}: the record was edited"
     if i.method_version != result.provenance.diffbench:
         yield (
             f"method_version is {i.method_version!r}, but {i.method} is built in and came with diffbench "

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.files import read_bytes
 from ..files import atomic_write_bytes
+from ..protocol.consistency import counted
 from ..records.loading import MOST_RECORD, each_key_once, read_result
 from ..records.result import Result
 from .provenance import portable
@@ -27,8 +28,8 @@ MOST_PACKED, MOST_UNPACKED, MOST_RECORDS = 2**25, 2**27, 10_000
 """Bytes of a pack, bytes and records in it: a file of 150 kB may unpack to a gigabyte."""
 MOST_FINDINGS = 2**25
 """Bytes of a findings file: 16 directions with gates of the widest model there is have 9 MiB."""
-MOST_SAID = 1000
-"""Bytes that a line of findings has beside them."""
+LONGEST = MOST_FINDINGS * 4 // 3 + 1000
+"""Bytes of a line of findings, and what stands beside them."""
 MEMORY = 2**27
 """Most bytes that xz may ask for; its presets need 65 MiB."""
 
@@ -88,7 +89,11 @@ def findings_beside(path: Path) -> dict[str, bytes]:
     """
     beside = findings_path(path)
     found = dict[str, bytes]()
-    for line in lines(beside, MOST_FINDINGS * 4 // 3 + MOST_SAID) if beside.exists() else ():
+    try:
+        rows = lines(beside, LONGEST) if beside.exists() else []
+    except ValueError as error:
+        raise ValueError(f"{beside.name}: {error}") from error
+    for line in rows:
         try:
             row = each_key_once(line)
             id_, data = str(row["id"]), base64.b64decode(row["findings"], validate=True)
@@ -114,11 +119,14 @@ def pack(results: list[Result], out: Path, findings: Mapping[str, bytes] | None 
         findings: findings files by id of their record; they stand in a file beside the pack, with those that are there.
 
     Raises:
-        ValidationFailed: two records of one cell with different numbers, or a damaged pack; nothing was written then.
+        ValidationFailed: two records of one cell with different numbers, findings of some records alone, more than a pack may hold, or a
+            damaged pack; nothing was written then.
         PrerequisiteError: no records.
     """
     if not results:
-        raise PrerequisiteError("there is no record to pack: give a folder that `bench run --out` wrote to")
+        raise PrerequisiteError(
+            "there is no record to pack: give a folder that `bench run --out` wrote to, and filters that take some"
+        )
     files: dict[Path, dict[str, Result]] = {}
     for result in results:
         if why := result.unpublished:
@@ -142,10 +150,36 @@ def pack(results: list[Result], out: Path, findings: Mapping[str, bytes] | None 
         )
         known_findings = _findings_of(path) | {id_: f for id_, f in (findings or {}).items() if id_ in of}
         rows = [_packed_findings(r.id, known_findings[r.id]) for r in ordered if r.id in known_findings]
+        without = [r for r in ordered if counted(r) and r.id not in known_findings]
+        if rows and without:
+            raise ValidationFailed(
+                f"there are no findings of {without[0].id[:12]} ({without[0].identity.method}), and of other records of {path.name} there "
+                "are: give its run folder, or pack it into another folder"
+            )
         texts |= {findings_path(path): "".join(rows)} if rows else {}
-    for path, text in texts.items():
-        atomic_write_bytes(path, lzma.compress(text.encode(), preset=9))
-    return list(texts)
+    files_of = {path: _compressed(path, text) for path, text in texts.items()}
+    for path, data in files_of.items():
+        atomic_write_bytes(path, data)
+    return list(files_of)
+
+
+def _compressed(path: Path, text: str) -> bytes:
+    """The bytes of a file of a pack; raises `ValidationFailed` if no reader would take them."""
+    raw = text.encode()
+    data = lzma.compress(raw, preset=9)
+    longest = LONGEST if path.name.endswith(PACKED_FINDINGS) else MOST_RECORD
+    for what, found, most in (
+        ("lines", raw.count(b"\n"), MOST_RECORDS),
+        ("bytes in a line", max(map(len, raw.split(b"\n"))), longest),
+        ("bytes", len(raw), MOST_UNPACKED),
+        ("bytes packed", len(data), MOST_PACKED),
+    ):
+        if found > most:
+            raise ValidationFailed(
+                f"{path} would have {found:,} {what}, and {most:,} are read at most: pack fewer records (-m, --seed), the others into "
+                "another folder; tables take several; nothing was written"
+            )
+    return data
 
 
 def _packed_findings(id_: str, data: bytes) -> str:

@@ -23,7 +23,7 @@ from ..holders import holders
 from ..protocol.consistency import TOLERANCE, counted, fault
 from ..records.loading import load_result, read_result
 from ..records.result import SCORES, V1, Result
-from .packs import MOST_FINDINGS, PACKED, findings_beside, lines, reason
+from .packs import MOST_FINDINGS, PACKED, findings_beside, findings_path, lines, reason
 
 RESULT_FILE = "result.json"
 FINDINGS_FILE = "findings.safetensors"
@@ -111,13 +111,21 @@ def record_files(path: Path) -> list[Path]:
 
 
 def _packed(path: Path, judge: bool) -> Generator[Record, None, None]:
-    damaged = 0
+    """Records of a pack. Where findings lie beside it, they are of its records and of every one that counts any."""
+    damaged, named = 0, set[str]()
     try:
-        beside = findings_beside(path)
+        beside, whole = findings_beside(path), findings_path(path).exists()
         for n, line in enumerate(lines(path)):
             record = replace(_record(path, lambda text=line: read_result(text), judge), line=n)
-            if record.result is not None and (found := beside.get(record.result.id)) is not None:
-                wrong = packed_faults(found, record.result) if judge else []
+            if record.result is not None:
+                named.add(record.result.id)
+                wrong = list[str]()
+                if (found := beside.get(record.result.id)) is not None:
+                    wrong = packed_faults(found, record.result) if judge else []
+                elif whole and counted(record.result):
+                    wrong = [
+                        f"{findings_path(path).name} holds no findings of {record.result.id[:12]}, which counts {counted(record.result)}"
+                    ]
                 record = replace(record, findings=found, problems=(*record.problems, *wrong))
             yield record
             if record.problems == (V1,):
@@ -125,6 +133,10 @@ def _packed(path: Path, judge: bool) -> Generator[Record, None, None]:
             damaged += record.result is None
             if damaged > MOST_DAMAGED:
                 raise ValueError(f"more than {MOST_DAMAGED} damaged records: the rest of the pack is not read")
+        for id_ in sorted(beside.keys() - named) if not damaged else ():
+            yield Record(
+                findings_path(path), None, (f"holds findings of {id_[:12]}, which is no record of {path.name}",)
+            )
     except (OSError, ValueError) as error:
         yield Record(path, None, (reason(error),))
 

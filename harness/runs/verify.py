@@ -30,6 +30,8 @@ from .stage import Stage, measured, shipped_controls
 
 TOLERANCE = 1e-4
 """Largest difference of a score that floating-point order can explain on another machine (fp32)."""
+ABSENT = "nothing"
+"""What stands in a difference for a value that one side does not have."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def verify(folder: Path, organism: Organism | None = None, loaded: Loaded | None
     )
     claimed_all = result.model_dump()
     differences: list[tuple[str, object, object]] = []
-    compared = sum(_compare(name, claimed_all[name], found, differences) for name, found in fresh.items())
+    compared = sum(compare(name, claimed_all[name], found, differences) for name, found in fresh.items())
     return Verification(compared, differences, _unknown(result))
 
 
@@ -151,13 +153,17 @@ def _read(folder: Path) -> Result:
         raise ValidationFailed(f"{folder / RESULT} is not a valid result: {reason(error)}") from error
 
 
-def _compare(where: str, claimed: Any, found: Any, differences: list[tuple[str, object, object]]) -> int:
+def compare(where: str, claimed: Any, found: Any, differences: list[tuple[str, object, object]]) -> int:
     """Walk two JSON trees; numbers may differ by `TOLERANCE`. Returns how many leaves were compared."""
     if isinstance(found, dict) and isinstance(claimed, dict):
-        return sum(_compare(f"{where}.{k}", claimed.get(k), v, differences) for k, v in found.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
+        keys = dict.fromkeys([*found, *claimed])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return sum(
+            compare(f"{where}.{k}", claimed.get(k, ABSENT), found.get(k, ABSENT), differences)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+            for k in keys  # pyright: ignore[reportUnknownVariableType]
+        )
     if isinstance(found, list) and isinstance(claimed, list) and len(found) == len(claimed):  # pyright: ignore[reportUnknownArgumentType]
         return sum(
-            _compare(f"{where}[{i}]", c, f, differences) for i, (c, f) in enumerate(zip(claimed, found, strict=True))
+            compare(f"{where}[{i}]", c, f, differences) for i, (c, f) in enumerate(zip(claimed, found, strict=True))
         )  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     numbers = isinstance(claimed, int | float) and isinstance(found, int | float)
     if not (abs(float(claimed) - float(found)) <= TOLERANCE if numbers else claimed == found):  # pyright: ignore[reportArgumentType]

@@ -138,7 +138,7 @@ def merge(found: Sequence[Record], out: Path, first_wins: bool = False) -> list[
             )
     if not first:
         raise PrerequisiteError(
-            "there is no record to merge: give folders that `bench run --out` or `bench results pack` wrote to"
+            "there is no record to merge: give folders that `bench run --out` or `bench results pack` wrote to, and filters that take some"
         )
     for record in first.values():
         result = record.result

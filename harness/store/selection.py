@@ -4,6 +4,7 @@ The one idea: a record is the same thing in a run folder, a pack or the publishe
 """
 
 import difflib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ from typing import get_args
 
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed, unknown
 from ...organisms.sets import members, sets
-from ..options import seed_numbers
+from ..options import listed, seed_numbers
 from ..records.result import Result, Status
 from ..runs.records import Record, judged, records
 
@@ -29,7 +30,7 @@ class Filter:
     methods: Sequence[str] = ()
     """Names and patterns (`sae_*`)."""
     organisms: Sequence[str] = ()
-    """Names, patterns and sets."""
+    """Names, patterns and sets, which hold the names of their members."""
     seeds: Sequence[int] = ()
     """Method seeds."""
     statuses: Sequence[str] = ()
@@ -44,23 +45,24 @@ class Filter:
         Raises:
             UsageError: a seed that is no whole number, a status or tier that there is not.
         """
-        methods, organisms, statuses, tiers = (
-            [x.strip() for x in (text or "").split(",") if x.strip()] for text in (method, organism, status, tier)
-        )
+        methods, organisms, statuses, tiers = map(listed, (method, organism, status, tier))
         for kind, given, known in (("status", statuses, get_args(Status)), ("tier", tiers, TIERS)):
             for name in given:
                 if name not in known:
                     raise unknown(kind, name, known)
         numbers = seed_numbers(seed) if seed else []
-        whole = [o for name in organisms for o in (members(name) if name in sets() else [name])]
-        return cls(methods, whole, numbers, statuses, tiers)
+        return cls(methods, organisms, numbers, statuses, tiers)
+
+    @functools.cached_property
+    def _organisms(self) -> list[str]:
+        return [o for name in self.organisms for o in _members(name)]
 
     def takes(self, result: Result) -> bool:
         """Whether a record is wanted."""
         i = result.identity
         return (
             _any(i.row, self.methods)
-            and _any(i.organism, self.organisms)
+            and _any(i.organism, self._organisms)
             and (not self.seeds or i.seeds["method"] in self.seeds)
             and (not self.statuses or result.status in self.statuses)
             and (not self.tiers or i.tier in self.tiers)
@@ -69,6 +71,29 @@ class Filter:
 
 def _any(name: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatchcase(name, p) for p in patterns)
+
+
+def _members(name: str) -> Sequence[str]:
+    return members(name) if name in sets() else [name]
+
+
+def chosen(places: Sequence[Path], wanted: Filter, judge: bool = True) -> Iterator[Record]:
+    """The records of some places that are wanted, and whatever is no record.
+
+    Raises:
+        UsageError: no record is of a method or an organism that was named. Others as `stored`.
+    """
+    methods, organisms = set[str](), set[str]()
+    for record in stored(places, judge):
+        if record.result is not None:
+            methods.add(record.result.identity.row)
+            organisms.add(record.result.identity.organism)
+        if record.result is None or wanted.takes(record.result):
+            yield record
+    for kind, asked, there in (("method", wanted.methods, methods), ("organism", wanted.organisms, organisms)):
+        for name in asked if there else ():
+            if not any(_any(found, _members(name) if kind == "organism" else [name]) for found in there):
+                raise unknown(kind, name, sorted(there))
 
 
 def stored(places: Sequence[Path], judge: bool = True) -> Iterator[Record]:

@@ -19,19 +19,37 @@ def listing(found: Sequence[Record]) -> Table:
     for name in ("organism", "layer", "method", "seed", "status", "isolation", "id"):
         whole = name in ("isolation", "id", "layer", "seed")
         table.add_column(name, justify="right" if name in ("layer", "seed") else "left", overflow="fold", no_wrap=whole)
-    for line in listing_data(found):
+    alike = dict[tuple[object, ...], list[dict[str, Any]]]()
+    for line in (lines := listing_data(found)):
+        alike.setdefault(_cell(line), []).append(line)
+    for line in lines:
         value, low, high = line["isolation"]
         table.add_row(
             line["organism"],
             str(line["layer"]),
-            line["method"],
+            line["method"] + _options(line, alike[_cell(line)]),
             str(line["seed"]),
             line["status"] + (f", first {line['limit']} prompts" if line["limit"] else ""),
             _score((value, low, high)),
-            line["id"][:12],
+            line["id"][:8],
             style="red" if line["status"] in ("failed", "oom", "timeout") else None,
         )
     return table
+
+
+def _cell(line: dict[str, Any]) -> tuple[object, ...]:
+    return tuple(line[name] for name in ("organism", "layer", "method", "seed"))
+
+
+def _options(line: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
+    """The options of a record in which those beside it differ, which else nothing in the listing tells apart."""
+    own = line["options"]
+    differ = [k for k in own if any(other["options"].get(k) != own[k] for other in alike)]
+    return (
+        f"[{', '.join(f'{k}={str(own[k]).lower() if isinstance(own[k], bool) else own[k]}' for k in differ)}]"
+        if differ
+        else ""
+    )
 
 
 def listing_data(found: Sequence[Record]) -> list[dict[str, Any]]:
@@ -46,6 +64,7 @@ def listing_data(found: Sequence[Record]) -> list[dict[str, Any]]:
             "isolation": [r.scores.isolation.value, r.scores.isolation.ci_low, r.scores.isolation.ci_high]
             if r.scores
             else [None] * 3,
+            "options": r.identity.config,
             "limit": r.identity.limit,
             "id": r.id,
             "folder": record.where,

@@ -149,17 +149,14 @@ def tabulated(loaded: Loaded, ask: Ask) -> Table:
 
 
 def settled(results: Iterable[Result | Cell]) -> frozenset[str]:
-    """Methods that draw nothing, as their records say, or the built-in method where they do not."""
+    """Methods that draw nothing: built-in ones as the catalogue has it, others as every record of theirs says."""
     said: dict[str, set[bool | None]] = {}
     for r in results:
         stochastic = r.made.stochastic if isinstance(r, Cell) else r.provenance.stochastic
         said.setdefault(r.identity.method, set()).add(stochastic)
-    return frozenset(m for m, answers in said.items() if not any(_built_in(m) if a is None else a for a in answers))
-
-
-def _built_in(method: str) -> bool:
-    """Whether a method draws anything; one that is not built in may."""
-    return BUILTIN[method].stochastic if method in BUILTIN else True
+    return frozenset(
+        m for m, answers in said.items() if (not BUILTIN[m].stochastic if m in BUILTIN else answers == {False})
+    )
 
 
 def power(sources: Path | Sequence[Path], ask: Ask | None = None) -> tuple[Components, tuple[Problem, ...]]:

@@ -77,8 +77,8 @@ def by_cell(table: Table, rows: Sequence[CellRow]) -> Sheet:
     return _sheet([_record(c, row.method) for row in rows for c in row.cells], table)
 
 
-def to_json(table: Table) -> str:
-    """Everything a page says, as one object; there is no NaN in it."""
+def to_json(table: Table, methods: Sequence[MethodRow] | None = None, cells: Sequence[CellRow] | None = None) -> str:
+    """Everything a page says, as one object, of some rows where they are given; there is no NaN in it."""
     data = {
         "header": table.header,
         "notes": notes_of(table),
@@ -86,9 +86,11 @@ def to_json(table: Table) -> str:
         "basis": _basis(table) | {"organisms": table.organisms, "inapplicable": table.inapplicable},
         "counted": {score: list(names) for score, names in table.counted.items()},
         "not_counted": [dict(zip(("organism", "scores", "why"), line, strict=True)) for line in not_counted(table)],
-        "methods": [_method(table, row) for row in table.overall],
+        "methods": [_method(table, row) for row in (table.overall if methods is None else methods)],
         "verdicts": verdicts_data(table),
-        "organisms": [row.columns() | {"cells": [c.id for c in row.cells]} for row in table.cells],
+        "organisms": [
+            row.columns() | {"cells": [c.id for c in row.cells]} for row in (table.cells if cells is None else cells)
+        ],
         "anchors": [asdict(row) | {"mixture_score": row.mixture_score} for row in table.anchors],
         "failures": [asdict(row) for row in table.failures],
         "missing": [asdict(row) for row in table.missing],

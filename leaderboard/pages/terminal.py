@@ -7,12 +7,14 @@ line says which. A name that is wider than what is left is folded.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import get_args
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ...harness.records.result import Status
 from ...organisms.errors import unknown
 from ..board.resolve import RULE
 from ..statistics.null_adjusted import SCORES
@@ -86,10 +88,13 @@ class Chosen:
         return [row for row in table.cells if self._shows(row)]
 
     def check(self, table: Table) -> None:
-        """Refuse an order that there is not, and methods that match none."""
+        """Refuse an order or a status that there is not, and methods that match none."""
         orders = [*SCORES, "rank", "method", "wall_s", "false_discovery"]
         if self.sort and self.sort not in orders:
             raise unknown("order", self.sort, orders)
+        for status in self.statuses:
+            if status not in get_args(Status):
+                raise unknown("status", status, get_args(Status))
         for pattern in self.wanted:
             if not any(_matches(row.method, pattern) for row in table.overall):
                 raise unknown("method", pattern, [row.method for row in table.overall])

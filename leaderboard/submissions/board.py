@@ -121,7 +121,7 @@ def add(bundle: Bundle, board: Path, by: str, tell: Callable[[CheckedCell], None
             "nothing was added; run those cells again",
         )
     results = [load_result(c.cell.folder / "result.json") for c in cells]
-    note = _note(bundle, cells, _copies(results, on_board), by)
+    note = _note(bundle, cells, [*_one_seed(cells), *_copies(results, on_board)], by)
     if before := known.get(note.card.name):
         note.verified[:0] = before.verified
     files = {r.id: c.cell.folder / FINDINGS_FILE for r, c in zip(results, cells, strict=True)}
@@ -196,6 +196,13 @@ def _copies(results: Sequence[Result], on_board: Sequence[Result]) -> list[str]:
                 f"{r.identity.organism} seed {seed} scores exactly, prompt by prompt, what {other.identity.method} does"
             )
     return said
+
+
+def _one_seed(cells: Sequence[CheckedCell]) -> list[str]:
+    """That a row stands on one seed, where no other was asked for."""
+    if len({c.cell.seed for c in cells}) > 1:
+        return []
+    return ["stands on one seed: that another gives the same findings is its author's word"]
 
 
 def _note(bundle: Bundle, cells: Sequence[CheckedCell], notes: list[str], by: str) -> Submission:

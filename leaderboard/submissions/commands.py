@@ -136,31 +136,47 @@ def is_bundle(path: Path) -> bool:
     return not path.is_dir() and path.suffix not in ("", ".json", ".xz")
 
 
-def verify_bundles(paths: list[Path], as_json: bool) -> list[Path]:
-    """Verify the bundles among some paths, a line a cell; returns the other paths.
+def verify_bundles(paths: list[Path], as_json: bool) -> tuple[list[Path], list[str]]:
+    """Verify the bundles among some paths, a line a cell; returns the other paths, and what is wrong with each bundle that is refused.
 
     Raises:
-        ValidationFailed: a bundle that is refused, or a cell that does not score what it says.
+        PrerequisiteError: a path that is not there, before anything is scored.
     """
+    from ...organisms.errors import PrerequisiteError, ValidationFailed
+
+    for path in paths:
+        if not path.exists():
+            raise PrerequisiteError(f"there is no {path}; give run folders, packs or bundles")
+    wrong = list[str]()
+    for path in filter(is_bundle, paths):
+        try:
+            _verify_bundle(path, as_json)
+        except ValidationFailed as error:
+            wrong.append(str(error))
+            if as_json:
+                say(json.dumps({"bundle": str(path), "ok": False, "why": str(error)}))
+    return [p for p in paths if not is_bundle(p)], wrong
+
+
+def _verify_bundle(path: Path, as_json: bool) -> None:
+    """Raises `ValidationFailed` for a bundle that is refused, or a cell that does not score what it says."""
     from ...organisms.errors import ValidationFailed
     from .bundle import open_bundle
     from .verification import verify_bundle
 
-    for path in filter(is_bundle, paths):
-        bundle, lines = open_bundle(path), 0
-        bad = list[str]()
-        with silenced(False):
-            for cell in verify_bundle(bundle):
-                say(json.dumps({"bundle": str(path), **cell.data()}) if as_json else cell.line)
-                lines += 1
-                bad += [] if cell.ok else [cell.cell.name]
-        if bad:
-            said = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-            raise ValidationFailed(
-                f"{path}: {len(bad)} of {lines} cells do not say what their findings score ({said}); run those cells again"
-            )
-        if not as_json:
-            say(
-                f"{path}: all {lines} cells verified; that {bundle.manifest.card.name} found them was not seen (docs/reliability.md)"
-            )
-    return [p for p in paths if not is_bundle(p)]
+    bundle, lines = open_bundle(path), 0
+    bad = list[str]()
+    with silenced(False):
+        for cell in verify_bundle(bundle):
+            say(json.dumps({"bundle": str(path), **cell.data()}) if as_json else cell.line)
+            lines += 1
+            bad += [] if cell.ok else [cell.cell.name]
+    if bad:
+        said = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise ValidationFailed(
+            f"{path}: {len(bad)} of {lines} cells do not say what their findings score ({said}); run those cells again"
+        )
+    if not as_json:
+        say(
+            f"{path}: all {lines} cells verified; that {bundle.manifest.card.name} found them was not seen (docs/reliability.md)"
+        )

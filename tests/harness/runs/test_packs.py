@@ -1,5 +1,6 @@
 """Packs hold the very records they were made from, and refuse what contradicts them."""
 
+import json
 import lzma
 import resource
 from collections.abc import Callable
@@ -9,7 +10,8 @@ import pytest
 from diffbench.cli import app
 from diffbench.harness.records.loading import MOST_RECORD
 from diffbench.harness.records.result import Localisation
-from diffbench.harness.runs.packs import PACKED, lines, pack
+from diffbench.harness.runs import packs
+from diffbench.harness.runs.packs import PACKED, PACKED_FINDINGS, findings_path, lines, pack
 from diffbench.harness.runs.records import records, validate
 from diffbench.leaderboard.board.build import markdown
 from diffbench.leaderboard.board.store import load
@@ -17,6 +19,7 @@ from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 from typer.testing import CliRunner
 
 from ...factories import make_result, write_result
+from ...leaderboard.submissions.bundles import make_cell, new_id, write_cell
 
 RESULTS = [make_result(m, o, s) for m in ("delta", "pca") for o in ("taboo/gold", "null/x") for s in (0, 1)]
 
@@ -126,6 +129,43 @@ def refused_everywhere(tmp_path: Path, make: Callable[[str], bytes], says: str) 
     (problem,) = load([tmp_path]).problems
     assert says in problem.reason
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**19  # kB: half a GiB
+
+
+def test_findings_of_a_pack_are_of_its_records_and_of_every_one(tmp_path: Path) -> None:
+    """A new id makes an edited identity right again, and leaves the findings that were scored without a record."""
+    for seed in (0, 1):
+        write_cell(tmp_path / "runs", make_cell(method="pca", seed=seed))
+    bench("results", "pack", tmp_path / "runs", "--out", tmp_path / "packs")
+    (path,) = (tmp_path / "packs").rglob(f"*{PACKED}")
+    rows = [json.loads(line) for line in lines(path)]
+    before = rows[0]["id"]
+    rows[0]["identity"]["config"] = {"k": 1}
+    new_id(rows[0])
+    path.write_bytes(lzma.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    short, said = path.name.removesuffix(PACKED), bench("results", "validate", tmp_path / "packs", code=4)
+    assert f"{short}{PACKED_FINDINGS} holds no findings of {rows[0]['id'][:12]}, which counts 2" in said
+    assert f"holds findings of {before[:12]}, which is no record of {path.name}" in said and said.count(": valid") == 1
+    assert len(load([tmp_path / "packs"]).cells) == 1 and len(load([tmp_path / "packs"]).problems) == 2
+    assert "no findings of" in bench("verify", tmp_path / "packs", code=4)
+    findings_path(path).unlink()
+    assert bench("results", "validate", tmp_path / "packs").count(": valid") == 2, "a pack without any is believed"
+
+
+def test_a_pack_takes_findings_of_all_its_records_or_of_none(tmp_path: Path) -> None:
+    one, other = (make_cell(method="pca", seed=s) for s in (0, 1))
+    write_cell(tmp_path / "runs", one)
+    bench("results", "pack", tmp_path / "runs", "--out", tmp_path / "packs")
+    with pytest.raises(ValidationFailed, match="there are no findings of"):
+        pack([other], tmp_path / "packs")
+    assert len(load([tmp_path / "packs"]).cells) == 1
+
+
+@pytest.mark.parametrize("bound", ["MOST_RECORDS", "MOST_UNPACKED", "MOST_PACKED", "MOST_RECORD"])
+def test_nothing_is_packed_that_could_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(packs, bound, 1)
+    with pytest.raises(ValidationFailed, match="are read at most: pack fewer records"):
+        pack(RESULTS, tmp_path)
+    assert not list(tmp_path.rglob("*.xz"))
 
 
 def test_a_damaged_record_is_one_problem_and_the_others_stay(tmp_path: Path) -> None:

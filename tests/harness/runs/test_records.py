@@ -10,6 +10,7 @@ from diffbench.harness.records.result import Result
 from diffbench.harness.runs import records
 from diffbench.harness.runs.folder import FINDINGS, LOG, RESULT, write_run
 from diffbench.harness.runs.records import FINDINGS_FILE, LOG_FILE, RESULT_FILE, difference, read_run, validate
+from diffbench.harness.runs.verify import ABSENT, compare
 from diffbench.methods.contract import DiffResult, Finding
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 from pydantic import ValidationError
@@ -101,7 +102,7 @@ def test_list_has_a_line_a_run_and_says_what_it_left_out(tmp_path: Path) -> None
     assert [line["isolation"] for line in lines if line["status"] == "failed"] == [[None, None, None]]
     assert "left out" in runner.stderr and "bad/" in runner.stderr
     text = bench("results", "list", tmp_path)
-    assert all(r.id[:12] in text for r in cells) and "failed" in text
+    assert all(r.id[:8] in text for r in cells) and "failed" in text
 
 
 def test_list_names_a_score_that_its_samples_do_not_give_and_leaves_intervals_to_validate(
@@ -198,3 +199,10 @@ def test_claims_are_read_as_words_and_a_record_from_before_has_none() -> None:
         Result.model_validate(record | {"claims": ["a"] * 17})
     del record["claims"]
     assert Result.model_validate(record).claims == []
+
+
+def test_a_value_that_only_one_side_has_is_a_difference() -> None:
+    """An entry that was added to a record is seen as one that was taken out is."""
+    differences = list[tuple[str, object, object]]()
+    assert compare("at", {"a": 1.0, "mine": 2}, {"a": 1.0, "ours": 3}, differences) == 3
+    assert differences == [("at.ours", ABSENT, 3), ("at.mine", 2, ABSENT)]

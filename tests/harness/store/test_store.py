@@ -65,6 +65,41 @@ def test_filters_choose_alike_everywhere(places: tuple[Path, Path], options: tup
     assert found[0] == found[1] == listed(*places, *options) and len(found[0]) == many
 
 
+@pytest.mark.parametrize("command", ["list", "merge", "pack"])
+@pytest.mark.parametrize(
+    ("option", "name", "says"),
+    [
+        ("-m", "dleta", "no method 'dleta'; did you mean 'delta'? methods: delta, pca, sae_ft"),
+        ("-o", "tabu/gold", "no organism 'tabu/gold'; did you mean 'taboo/gold'?"),
+        ("-m", "delta,nope_*", "no method 'nope_*'"),
+        ("-o", "core-v2", "no organism 'core-v2'"),
+    ],
+)
+def test_a_name_that_no_record_has_is_refused(
+    places: tuple[Path, Path], tmp_path: Path, command: str, option: str, name: str, says: str
+) -> None:
+    out = () if command == "list" else ("--out", tmp_path / "new")
+    for place in places:
+        assert says in bench("results", command, place, option, name, *out, code=2)
+    assert not (tmp_path / "new").exists()
+
+
+def test_filters_that_leave_nothing_are_told_from_folders_that_hold_nothing(
+    places: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for command in ("merge", "pack"):
+        said = bench("results", command, places[0], "--status", "oom", "--out", tmp_path / "new", code=3)
+        assert "and filters that take some" in said
+
+
+def test_options_are_listed_where_nothing_else_tells_records_apart(tmp_path: Path) -> None:
+    for gate, per_token in ((True, True), (True, False)):
+        write(tmp_path, make_result("supervised", config={"gate": gate, "per_token": per_token, "k": 1}))
+    write(tmp_path, make_result("pca", config={"k": 1}))
+    said = "".join(bench("results", "list", tmp_path).split())
+    assert "supervised[per_token=true]" in said and "supervised[per_token=false]" in said and "pca[" not in said
+
+
 def test_a_record_is_found_by_where_it_lies_by_its_id_and_by_what_it_is(places: tuple[Path, Path]) -> None:
     cell = CELLS[1]
     for place in places:
@@ -136,7 +171,8 @@ def test_findings_of_another_cell_in_a_pack_are_refused(places: tuple[Path, Path
         (tmp_path / path.relative_to(packs)).write_bytes(path.read_bytes())
     other = packs / "backdoor" / f"x{PACKED_FINDINGS}"
     (tmp_path / "taboo" / f"gold{PACKED_FINDINGS}").write_bytes(other.read_bytes())
-    assert "valid" in bench("results", "validate", tmp_path), "findings that no record of the pack asks for"
+    said = bench("results", "validate", tmp_path, code=4)
+    assert said.count("is no record of gold.jsonl.xz") == said.count("gold.findings.xz holds no findings of") == 4
     rows = [
         json.loads(line)
         for line in lzma.decompress((packs / "taboo" / f"gold{PACKED_FINDINGS}").read_bytes()).splitlines()

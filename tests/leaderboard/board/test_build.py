@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 import subprocess
@@ -110,3 +111,21 @@ def test_a_seed_that_is_not_everywhere_can_be_left_out(runs: Path) -> None:
     for command in ("compare", "power"):
         got = CliRunner().invoke(app, ["leaderboard", command, str(runs), "--seed", "7"])
         assert got.exit_code == 3
+
+
+def test_what_is_asked_of_a_table_counts_in_every_form(runs: Path) -> None:
+    """Rows that were not asked for are in no output, and what there is not is refused."""
+    for words, says in (
+        (("--status", "bogus"), "no status 'bogus'"),
+        (("-o", "taboo/*"), "'taboo/*' is a pattern"),
+        (("-m", "nosuch[a=1, b=2]"), "no method 'nosuch[a=1, b=2]'"),
+    ):
+        refused = CliRunner().invoke(app, ["leaderboard", "show", str(runs), *words])
+        assert refused.exit_code == 2 and says in refused.output
+    shown = CliRunner().invoke(app, ["leaderboard", "show", str(runs), "-m", "delta", "--json"])
+    found = json.loads(shown.stdout)
+    assert {row["method"] for row in found["methods"]} == {row["method"] for row in found["organisms"]} == {"delta"}
+    for words in (("--layer", "9"), ("--tier", "hub")):
+        for command in ("show", "power"):
+            nothing = CliRunner().invoke(app, ["leaderboard", command, str(runs), *words])
+            assert nothing.exit_code == 3 and f"no result has {words[0][2:]}" in nothing.output

@@ -2,18 +2,24 @@
 
 import json
 import lzma
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffbench.harness.protocol.consistency import counted
 from diffbench.harness.protocol.intervals import summarise
 from diffbench.harness.records.identity import PROTOCOL_SHA256, PROTOCOL_VERSION, sha256_json
 from diffbench.harness.records.result import DRAWS, Result
 from diffbench.harness.runs.folder import run_folder, write_run
+from diffbench.harness.runs.packs import pack
+from diffbench.harness.runs.records import records
+from diffbench.harness.store.moving import packable
 from diffbench.leaderboard.submissions.build import build
 from diffbench.leaderboard.submissions.bundle import RECORDS, open_bundle, write_bundle
 from diffbench.leaderboard.submissions.card import MethodCard
+from diffbench.methods.catalogue import BUILTIN
 from diffbench.methods.contract import DiffResult, Finding, Gate
 
 from ...factories import make_result
@@ -33,14 +39,15 @@ Edit = Callable[[dict[str, Any]], None]
 
 
 def make_cell(
-    organism: str = ORGANISMS[0], seed: int = 0, method: str = METHOD, stochastic: bool = True, **identity: Any
+    organism: str = ORGANISMS[0], seed: int = 0, method: str = METHOD, stochastic: bool | None = None, **identity: Any
 ) -> Result:
-    """A record under the published protocol."""
+    """A record under the published protocol; a built-in method draws as the catalogue says, another one does."""
     result = make_result(method, organism, seed, **(PUBLISHED | identity))
     assert result.samples
     result.scores = summarise(result.samples, DRAWS, 0, controls_ran=method != "oracle")
     result.curves = []  # they would be drawn
-    result.provenance.stochastic = stochastic
+    usual = BUILTIN[method].stochastic if method in BUILTIN else True
+    result.provenance.stochastic = usual if stochastic is None else stochastic
     result.provenance.source = {"organism": organism}
     return result
 
@@ -58,8 +65,16 @@ def write_cell(runs: Path, result: Result, trained: bool = False) -> Path:
     diff = found(i.seeds["method"])
     if trained:
         diff = DiffResult(diff.findings, dictionary={"W": torch.ones(4, 8)})
-    write_run(folder, result, diff if result.status == "ok" else None, "log\n")
+    write_run(folder, result, diff if result.status == "ok" and counted(result) else None, "log\n")
     return folder
+
+
+def publish(cells: Sequence[Result], board: Path) -> None:
+    """Put records with their findings on a board."""
+    with tempfile.TemporaryDirectory() as runs:
+        for cell in cells:
+            write_cell(Path(runs), cell)
+        pack(*packable(list(records(Path(runs))), board))
 
 
 def write_runs(runs: Path, organisms: Sequence[str] = ORGANISMS, seeds: Sequence[int] = (0, 1, 2)) -> Path:

@@ -11,6 +11,7 @@ from diffbench.harness.records.identity import CUSTOM, sha256_json
 from diffbench.harness.runs.packs import pack
 from diffbench.harness.runs.records import records
 from diffbench.harness.runs.verify import Verification
+from diffbench.harness.store.moving import packable
 from diffbench.leaderboard.board.build import Ask, tabulate
 from diffbench.leaderboard.pages.text_formats import row_markdown
 from diffbench.leaderboard.submissions import check as check_module
@@ -24,7 +25,7 @@ from typer.testing import CliRunner
 
 from ...conftest import SHORT
 from ...factories import make_result
-from .bundles import CARD, METHOD, ORGANISMS, PUBLISHED, forge, make_cell, write_cell, write_runs
+from .bundles import CARD, METHOD, ORGANISMS, PUBLISHED, forge, make_cell, publish, write_cell, write_one, write_runs
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "offaxis_pca"
 
@@ -38,7 +39,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
     """A board with the anchors of one organism."""
-    pack([make_cell(method=m) for m in ("oracle", "random")], tmp_path / "board")
+    publish([make_cell(method=m) for m in ("oracle", "random")], tmp_path / "board")
     return tmp_path / "board"
 
 
@@ -82,7 +83,7 @@ def test_the_answer_to_a_submission_is_its_row_between_its_neighbours(
     bundle: Path, board: Path, scored: object, tmp_path: Path
 ) -> None:
     others = {"pca": 0.9, "mean_diff": 0.7, "logit_diff": 0.2}
-    pack([make_cell(method=m, quality=q) for m, q in others.items()], board)
+    publish([make_cell(method=m, quality=q) for m, q in others.items()], board)
     row = tmp_path / "row.md"
     bench("leaderboard", "add", bundle, "--board", board, "--by", "A", "--row", row)
     said, _, table = row.read_text().partition("\n\n")
@@ -98,7 +99,7 @@ def test_the_answer_to_a_submission_is_its_row_between_its_neighbours(
 
 
 def test_a_row_that_is_not_ranked_says_why_and_what_is_missing(bundle: Path, board: Path, scored: object) -> None:
-    pack([make_cell(method=m, organism="a/x-narrow") for m in ("oracle", "random", "pca")], board)
+    publish([make_cell(method=m, organism="a/x-narrow") for m in ("oracle", "random", "pca")], board)
     bench("leaderboard", "add", bundle, "--board", board, "--by", "A")
     said = row_markdown(tabulate(board, Ask(draws=50)), METHOD)
     assert said.startswith("theirs is not ranked: a cell is missing, so there is no headline. Sorted by isolation")
@@ -150,7 +151,7 @@ def test_a_name_on_the_board_is_taken(bundle: Path, board: Path, scored: object,
     other = forge(bundle, tmp_path / "other.bundle.safetensors", authors=["Me"])
     said = bench("leaderboard", "add", other, "--board", board, "--by", "A", code=4)
     assert "card.name: 'theirs' is taken: by another bundle" in said and "of A. Nother" in said and "theirs_2" in said
-    pack([make_cell(seed=7)], board)
+    publish([make_cell(seed=7)], board)
     (board / "submissions" / f"{METHOD}.json").unlink()
     said = bench("leaderboard", "add", bundle, "--board", board, "--by", "A", code=4)
     assert "the board has a record of it that is not in the bundle" in said
@@ -171,7 +172,7 @@ def test_a_board_without_the_anchors_of_the_same_measurement_takes_no_row(
             "prompts_sha256 is not that of the board's oracle",
         ),
     ):
-        pack(cells, tmp_path / name)
+        publish(cells, tmp_path / name)
         said = bench("leaderboard", "add", bundle, "--board", tmp_path / name, "--by", "A", code=4)
         assert says in said and "bench run -m oracle,random -o taboo/gold-narrow" in said
     bench("leaderboard", "add", bundle, "--board", tmp_path / "nowhere", "--by", "A", code=3)
@@ -205,12 +206,28 @@ def test_scores_that_are_another_methods_prompt_by_prompt_are_noted(
         r.result for r in records(bundle.parent / "runs") if r.result and r.result.identity.seeds["method"] == 1
     )
     clone = make_cell(method="pca", seed=0)
-    pack(
+    publish(
         [clone.model_copy(update={n: getattr(copied, n) for n in ("scores", "samples", "choices", "behaviour")})], board
     )
     said = bench("leaderboard", "add", bundle, "--board", board, "--by", "A")
     assert "note: taboo/gold-narrow seed 1 scores exactly, prompt by prompt, what pca does" in said
     assert len(submissions(board)[METHOD].notes) == 1
+
+
+def test_each_of_several_bundles_is_verified_and_has_its_line(bundle: Path, scored: object, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.bundle.safetensors"
+    broken.write_bytes(bundle.read_bytes()[:500])
+    said = bench("verify", broken, bundle, code=4)
+    assert said.count(": agrees: ") == 3 and "all 3 cells verified" in said and f"error: {broken}" in said
+    first, _ = json.JSONDecoder().raw_decode(bench("verify", broken, bundle, "--json", code=4))
+    assert first["bundle"] == str(broken) and not first["ok"] and first["why"]
+    assert "there is no" in bench("verify", bundle, tmp_path / "nowhere", code=3)
+
+
+def test_a_row_of_one_seed_is_noted(board: Path, scored: object, tmp_path: Path) -> None:
+    """Whether a method draws anything is in no id, and three seeds are asked of those that say so."""
+    assert "note: stands on one seed" in bench("leaderboard", "add", write_one(tmp_path), "--board", board, "--by", "A")
+    assert "its author's word" in submissions(board)[METHOD].notes[0]
 
 
 @pytest.mark.slow
@@ -228,10 +245,8 @@ def test_the_example_goes_from_its_package_to_the_board_by_the_documented_comman
     bench("submit", "runs", "--card", EXAMPLE / "card.yaml")
     bundle = Path("offaxis_pca.bundle.safetensors")
     bench("results", "pack", "runs", "--out", "all")
-    pack(
-        [r.result for r in records(Path("runs")) if r.result and r.result.identity.method != "offaxis_pca"],
-        Path("board"),
-    )
+    ours = [r for r in records(Path("runs")) if r.result and r.result.identity.method != "offaxis_pca"]
+    pack(*packable(ours, Path("board")))
     monkeypatch.setattr("diffbench.methods.registry.load_method", lambda *_: pytest.fail("a method was loaded"))
     assert bench("verify", bundle).count(": agrees: ") == 2
     assert "added offaxis_pca: 2 cells verified" in bench("leaderboard", "add", bundle, "--board", "board", "--by", "A")

@@ -135,7 +135,7 @@ def rows_of(head: str) -> list[list[str]]:
 def test_each_line_of_the_page_names_its_tests_and_they_are_there() -> None:
     said = {line[0]: line[1] for head in ("| changed | tests |", "| | tests |") for line in rows_of(head)}
     lines = [line[0] for head in ("| changed | validate |", "| | |") for line in rows_of(head)]
-    assert list(said) == lines and len(said) == 25
+    assert list(said) == lines and len(said) == 26
     for tests in said.values():
         for file, names in re.findall(r"`([\w/]+\.py)`: ([^;]+)", tests):
             text = (Path(__file__).parents[2] / file).read_text()
@@ -161,6 +161,15 @@ def test_a_built_in_method_has_the_access_that_it_has(tmp_path: Path) -> None:
             build([runs], CARD.model_copy(update={"name": method, "access": access}), tmp_path / "b.bundle.safetensors")
         with pytest.raises(ValidationFailed, match="is built in and has"):
             verify(folder)
+
+
+def test_a_built_in_method_draws_as_the_catalogue_says(tmp_path: Path) -> None:
+    """One that is said to draw nothing would need one seed and have no noise of its own."""
+    for method, stochastic in (("delta", False), ("pca", True)):
+        write_cell(tmp_path / method, make_cell(method=method, stochastic=stochastic))
+        (record,) = validate([tmp_path / method])
+        assert record.problems[0].startswith(f"provenance.stochastic is {stochastic}, but {method} is built in")
+        assert not load_results(tmp_path / method).results
 
 
 @pytest.mark.parametrize("kind", FORGERIES)
