@@ -158,7 +158,7 @@ USAGE = [
     (("methods", "show", "randm"), 2, "did you mean 'random'"),
     (("leaderboard", "build", "nowhere"), 3, "there is no folder"),
     (("leaderboard", "build", "--format", "htm"), 2, "did you mean 'html'"),
-    (("verify", "nowhere"), 3, "there is no result.json"),
+    (("verify", "nowhere"), 3, "there is no nowhere"),
     (("organisms", "build"), 2, "nothing to build"),
     (("organisms", "build", "tabu"), 2, "did you mean 'taboo'"),
     (("organisms", "build", "taboo/gold-narow"), 2, "did you mean 'taboo/gold-narrow'"),

@@ -61,8 +61,8 @@ class Filter:
         """Whether a record is wanted."""
         i = result.identity
         return (
-            _any(i.row, self.methods)
-            and _any(i.organism, self._organisms)
+            (not self.methods or _any(i.row, self.methods))
+            and (not self.organisms or _any(i.organism, self._organisms))
             and (not self.seeds or i.seeds["method"] in self.seeds)
             and (not self.statuses or result.status in self.statuses)
             and (not self.tiers or i.tier in self.tiers)
@@ -70,7 +70,7 @@ class Filter:
 
 
 def _any(name: str, patterns: Sequence[str]) -> bool:
-    return not patterns or any(fnmatchcase(name, p) for p in patterns)
+    return any(fnmatchcase(name, p) for p in patterns)
 
 
 def _members(name: str) -> Sequence[str]:

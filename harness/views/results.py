@@ -44,12 +44,12 @@ def _cell(line: dict[str, Any]) -> tuple[object, ...]:
 def _options(line: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
     """The options of a record in which those beside it differ, which else nothing in the listing tells apart."""
     own = line["options"]
-    differ = [k for k in own if any(other["options"].get(k) != own[k] for other in alike)]
-    return (
-        f"[{', '.join(f'{k}={str(own[k]).lower() if isinstance(own[k], bool) else own[k]}' for k in differ)}]"
-        if differ
-        else ""
-    )
+    said = [
+        f"{k}={str(v).lower() if isinstance(v, bool) else v}"
+        for k, v in own.items()
+        if any(other["options"].get(k) != v for other in alike)
+    ]
+    return f"[{', '.join(said)}]" if said else ""
 
 
 def listing_data(found: Sequence[Record]) -> list[dict[str, Any]]:
