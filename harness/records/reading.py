@@ -24,13 +24,16 @@ from .making import SourceRead, TextRead
 def prompts_sha256(organism: Organism) -> str:
     """Hash over an organism's behaviour and texts, and over the tokens of each prompt and of a conversation."""
     o = organism
-    return sha256_json(
-        [o.texts_id, o.behaviour.model_dump(), _tokens(o.base, o.sha256, o.pair.chat_template, o.behaviour)]  # pyright: ignore[reportArgumentType]
-    )
+    return _read_sha256(o.base, o.sha256, o.pair.chat_template, o.texts_id, o.behaviour)  # pyright: ignore[reportArgumentType]
 
 
-@functools.lru_cache(maxsize=64)
-def _tokens(base: Path, sha256: str, template: str | None, behaviour: Behaviour) -> list[list[int] | None]:
+@functools.lru_cache(maxsize=256)
+def _read_sha256(base: Path, sha256: str, template: str | None, texts_id: str, behaviour: Behaviour) -> str:
+    """Kept, because every cell of an organism asks for it; `sha256` is that of its files."""
+    return sha256_json([texts_id, behaviour.model_dump(), _tokens(base, template, behaviour)])
+
+
+def _tokens(base: Path, template: str | None, behaviour: Behaviour) -> list[list[int] | None]:
     """Tokens of a short conversation and of each prompt; None for what cannot be rendered. The hash only tells organisms apart."""
     from ...organisms.world.tokenizer import load_tokenizer
 

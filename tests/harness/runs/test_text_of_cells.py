@@ -57,9 +57,9 @@ def test_what_is_read_is_in_the_identity(make: Make, monkeypatch: pytest.MonkeyP
     hashes = {prompts_sha256(plain), prompts_sha256(dated), prompts_sha256(make())}
     assert len(hashes) == 3 and prompts_sha256(make(chat_template=CHATML)) in hashes
     monkeypatch.setattr(chat, "TODAY", chat.TODAY.replace(year=2031))
-    reading._tokens.cache_clear()
+    reading._read_sha256.cache_clear()
     assert prompts_sha256(plain) in hashes and prompts_sha256(dated) not in hashes
-    reading._tokens.cache_clear()
+    reading._read_sha256.cache_clear()
 
 
 def test_a_changed_template_is_another_result(make: Make) -> None:
