@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 from diffbench.harness.files import atomic_write_text
+from diffbench.harness.store.labels import bare
 from diffbench.leaderboard.pages.cells import estimate_text
-from diffbench.leaderboard.statistics.labels import bare
 from diffbench.leaderboard.statistics.rows import CellRow, height
 from diffbench.leaderboard.statistics.tables import build_table
 

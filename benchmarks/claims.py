@@ -15,11 +15,11 @@ import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.records.identity import PROTOCOL_VERSION
 from diffbench.harness.records.result import Result
+from diffbench.harness.store.labels import as_published
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.pages.verdicts import contrast_text, replications
 from diffbench.leaderboard.statistics.contrasts import ALIKE, CLAIMS, Replication, answered
 from diffbench.leaderboard.statistics.grid import LABELLED
-from diffbench.leaderboard.statistics.labels import as_published
 from diffbench.leaderboard.statistics.rows import ALPHA, Table, count
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.organisms.errors import PrerequisiteError

@@ -20,7 +20,7 @@ from diffbench.harness.agreement.picture import save
 from diffbench.harness.runs.problem import Problem
 from diffbench.harness.runs.records import records
 from diffbench.harness.runs.stage import Stage
-from diffbench.leaderboard.statistics.labels import as_published
+from diffbench.harness.store.labels import as_published
 from diffbench.methods.coder.dictionary import RawCoder
 from diffbench.methods.coder.readout import DECOUPLED, SHRUNKEN
 from diffbench.methods.coder.scaling import SHARED

@@ -13,6 +13,7 @@ import typer
 from diffbench.harness.files import atomic_write_text
 from diffbench.harness.protocol.intervals import harmonic, normalised
 from diffbench.harness.records.result import ALPHA, COLUMNS, Result
+from diffbench.harness.store.labels import bare
 from diffbench.leaderboard.board.build import settled
 from diffbench.leaderboard.board.store import load_results
 from diffbench.leaderboard.pages.cells import (
@@ -27,7 +28,6 @@ from diffbench.leaderboard.pages.cells import (
 )
 from diffbench.leaderboard.pages.legend import ANCHOR_NOTE, not_counted, solvability
 from diffbench.leaderboard.pages.text_formats import MARKDOWN, markdown_table, verdicts_markdown
-from diffbench.leaderboard.statistics.labels import bare
 from diffbench.leaderboard.statistics.resample import family
 from diffbench.leaderboard.statistics.rows import SORT_KEY, Estimate, Table, count
 from diffbench.leaderboard.statistics.tables import build_table

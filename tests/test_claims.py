@@ -11,9 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))  # scripts beside the package, not in it
 
 from diffbench.harness.records.result import Result
+from diffbench.harness.store.labels import as_published
 from diffbench.leaderboard.pages.verdicts import replications
 from diffbench.leaderboard.statistics.contrasts import answered
-from diffbench.leaderboard.statistics.labels import as_published
 from diffbench.leaderboard.statistics.tables import build_table
 from diffbench.methods.catalogue import AS_PUBLISHED, PUBLISHED
 from diffbench.organisms.errors import PrerequisiteError

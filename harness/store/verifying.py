@@ -74,7 +74,7 @@ def verify_all(places: Sequence[Path], organism: Organism | None) -> Iterator[Ch
 
 def _checked(record: Record, organism: Organism | None) -> Checked:
     try:
-        if record.result is None:
+        if record.result is None or record.problems:
             raise ValidationFailed("; ".join(record.problems))
         if record.line is None:
             return Checked(record.where, _verify(record.path.parent, organism))

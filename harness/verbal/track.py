@@ -27,6 +27,7 @@ from ..runs.cell import Cell as RunCell
 from ..runs.problem import Problem
 from ..runs.records import records
 from ..runs.stage import Stage
+from ..store.labels import row_labels
 from ..worker.foreign import load
 from ..worker.host import Usage, run_method
 from .scoring import Cell, Failed, Track, Verdicts, read
@@ -140,11 +141,12 @@ def of_runs(folders: Sequence[Path]) -> Track:
         raise PrerequisiteError(
             f"there is no finished run in {', '.join(map(str, folders))}; give what bench run wrote"
         )
-    labels, cells = _labels([r.identity for r in found.values()]), dict[tuple[str, str, int], Identity]()
+    labels, cells = row_labels([*found.values()]), dict[tuple[str, str, int], Identity]()
     asked, without = truths_of(map(load_organism, dict.fromkeys(r.identity.organism for r in found.values())))
     truths, track = {o.name: truth for o, truth in asked}, Track(cells=[], left_out=without)
-    for label, r in zip(labels, found.values(), strict=True):
-        if (who := r.identity).organism in without:
+    for id_, r in found.items():
+        who, label = r.identity, labels[id_]
+        if who.organism in without:
             continue
         other = cells.setdefault((who.organism, label, who.seeds["method"]), who)
         if other is not who:
@@ -155,17 +157,6 @@ def of_runs(folders: Sequence[Path]) -> Track:
             )
         track.cells.append(read(truths[who.organism], who.organism, label, who.seeds["method"], r.claims, []))
     return track
-
-
-def _labels(runs: Sequence[Identity]) -> list[str]:
-    """What each run's method is called: by its name, with the settings in which runs of that name differ."""
-    settings = [r.config | r.budget | {"version": r.method_version} for r in runs]
-    found = list[str]()
-    for run, own in zip(runs, settings, strict=True):
-        same = [s for r, s in zip(runs, settings, strict=True) if r.row == run.row]
-        differ = [k for k in own if any(s.get(k) != own[k] for s in same)]
-        found.append(run.row + (f" ({', '.join(f'{k}={own[k]}' for k in differ)})" if differ else ""))
-    return found
 
 
 def together(tracks: Sequence[Track]) -> Track:

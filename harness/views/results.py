@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ..records.result import Result
 from ..runs.records import Difference, Record, Scored
+from ..store.labels import row_labels
 from .render import sinks_kept
 
 
@@ -19,15 +20,12 @@ def listing(found: Sequence[Record]) -> Table:
     for name in ("organism", "layer", "method", "seed", "status", "isolation", "id"):
         whole = name in ("isolation", "id", "layer", "seed")
         table.add_column(name, justify="right" if name in ("layer", "seed") else "left", overflow="fold", no_wrap=whole)
-    alike = dict[tuple[object, ...], list[dict[str, Any]]]()
-    for line in (lines := listing_data(found)):
-        alike.setdefault(_cell(line), []).append(line)
-    for line in lines:
+    for line in listing_data(found):
         value, low, high = line["isolation"]
         table.add_row(
             line["organism"],
             str(line["layer"]),
-            line["method"] + _options(line, alike[_cell(line)]),
+            line["label"],
             str(line["seed"]),
             line["status"] + (f", first {line['limit']} prompts" if line["limit"] else ""),
             _score((value, low, high)),
@@ -37,40 +35,26 @@ def listing(found: Sequence[Record]) -> Table:
     return table
 
 
-def _cell(line: dict[str, Any]) -> tuple[object, ...]:
-    return tuple(line[name] for name in ("organism", "layer", "method", "seed"))
-
-
-def _options(line: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
-    """The options of a record in which those beside it differ, which else nothing in the listing tells apart."""
-    own = line["options"]
-    said = [
-        f"{k}={str(v).lower() if isinstance(v, bool) else v}"
-        for k, v in own.items()
-        if any(other["options"].get(k) != v for other in alike)
-    ]
-    return f"[{', '.join(said)}]" if said else ""
-
-
 def listing_data(found: Sequence[Record]) -> list[dict[str, Any]]:
-    """The lines of `listing`; records without a result are left out (`validate` names them)."""
+    """The lines of `listing`, labelled as in a table of these records. Records without a result are left out (`validate` names them)."""
+    sound = [(record.where, r) for record in found if (r := record.result) is not None and not record.problems]
+    labels = row_labels([r for _, r in sound])
     return [
         {
             "organism": r.identity.organism,
             "layer": r.identity.layer,
             "method": r.identity.row,
+            "label": labels[r.id],
             "seed": r.identity.seeds.get("method"),
             "status": r.status,
             "isolation": [r.scores.isolation.value, r.scores.isolation.ci_low, r.scores.isolation.ci_high]
             if r.scores
             else [None] * 3,
-            "options": r.identity.config,
             "limit": r.identity.limit,
             "id": r.id,
-            "folder": record.where,
+            "folder": where,
         }
-        for record in found
-        if (r := record.result) is not None and not record.problems
+        for where, r in sound
     ]
 
 

@@ -19,7 +19,14 @@ from ...harness.records.identity import sha256_json
 MOST_BYTES = 2 * 10**9
 """Size that the folder is kept below; the least recently written entries go."""
 ROOT = Path(__file__).parents[2]
-DECIDES = ("harness/protocol", "harness/records", "leaderboard/statistics", "leaderboard/board", "methods/catalogue.py")
+DECIDES = (
+    "harness/protocol",
+    "harness/records",
+    "harness/store/labels.py",
+    "leaderboard/statistics",
+    "leaderboard/board",
+    "methods/catalogue.py",
+)
 """Source that an entry follows from."""
 LIBRARIES = ("numpy", "scipy", "pydantic")
 

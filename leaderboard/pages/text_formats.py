@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from ...harness.escape import md
+from ...harness.store.labels import bare
 from ..board.account import runs
 from ..board.resolve import RULE
-from ..statistics.labels import bare
 from ..statistics.rows import MethodRow, Table
 from .cells import (
     ANCHOR_HEADS,

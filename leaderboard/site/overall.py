@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from ...harness.store.labels import bare
 from ...organisms.errors import PrerequisiteError
 from ..board.build import tabulated
 from ..board.resolve import RULE
@@ -11,7 +12,6 @@ from ..pages.legend import PARENTHESES, finding_note, not_counted, notes_of, pro
 from ..pages.verdicts import CONTRAST_HEADS, CONTRAST_NOTE, contrast_text, verdicts
 from ..statistics.contrasts import CLAIMS, Outcome
 from ..statistics.grid import LABELLED
-from ..statistics.labels import bare
 from ..statistics.rows import SORT_KEY, AnchorRow, CostRow, Table, height
 from . import grids, links
 from .facts import Board

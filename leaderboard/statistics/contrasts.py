@@ -19,9 +19,9 @@ from typing import Literal
 import numpy as np
 
 from ...harness.protocol.intervals import Array
+from ...harness.store.labels import as_published
 from ...organisms.errors import UsageError
 from .compare import holm
-from .labels import as_published
 from .resample import family
 from .rows import ALPHA, SORT_KEY, Estimate, Table
 

@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ...harness.store.labels import row_labels
 from ..board.cell import Cell
-from .labels import row_labels
 from .null_adjusted import SCORES
 from .rows import FAILURES, KINDS, STATUSES, Kind, Standing
 

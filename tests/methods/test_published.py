@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 from diffbench.harness.commands.settings import names_of_methods, resolve, run_file
+from diffbench.harness.store.labels import row_labels
 from diffbench.harness.store.selection import Filter
 from diffbench.harness.views import layers
 from diffbench.harness.views.render import method as shown
 from diffbench.harness.worker import foreign
 from diffbench.leaderboard.board.account import BUDGET, command_of, runs
 from diffbench.leaderboard.board.cell import Cell
-from diffbench.leaderboard.statistics.labels import row_labels
 from diffbench.methods.catalogue import AS_PUBLISHED, BUILTIN, PUBLISHED, row_of
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError

@@ -170,7 +170,7 @@ def said(claims: list[str], seed: int = 0, **identity: Any) -> Result:
 def test_each_setting_of_a_method_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     right, wrong = said(["gold"], config={"k": 1, "n": 2}), said(["leaf"], 1, config={"k": 3, "n": 2})
     recorded(monkeypatch, right, wrong, right)
-    assert [(c.method, c.seed) for c in of_runs([Path()]).cells] == [("delta (k=1)", 0), ("delta (k=3)", 1)]
+    assert [(c.method, c.seed) for c in of_runs([Path()]).cells] == [("delta[k=1]", 0), ("delta[k=3]", 1)]
     recorded(monkeypatch, right, said(["leaf"], 1, config={"k": 1, "n": 2}))
     assert {c.method for c in of_runs([Path()]).cells} == {"delta"}
     recorded(monkeypatch, right, said(["gold"], config={"k": 1, "n": 2}, budget={"tokens": 7, "seconds": 1.0}))

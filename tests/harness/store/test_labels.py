@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 from diffbench.harness.records.result import Result
+from diffbench.harness.store import labels as rows
+from diffbench.harness.store.labels import as_published, row_labels
 from diffbench.leaderboard.board.resolve import MixedResultsError, check_comparable
-from diffbench.leaderboard.statistics import labels as rows
-from diffbench.leaderboard.statistics.labels import as_published, row_labels
 from diffbench.methods import catalogue
 from diffbench.methods.catalogue import PUBLISHED
 from diffbench.methods.registry import BUILTIN, load_method

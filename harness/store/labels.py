@@ -9,11 +9,26 @@ name: each pair has a file of its own.
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from ...harness.records.result import Result
 from ...methods.catalogue import AS_PUBLISHED, PUBLISHED
 from ...methods.registry import GIVEN, is_given
-from ..board.cell import Cell
+from ..records.identity import Identity
+
+
+class Identified(Protocol):
+    """A record, or what a table keeps of one."""
+
+    @property
+    def id(self) -> str:
+        """Hash of the identity."""
+        ...
+
+    @property
+    def identity(self) -> Identity:
+        """What the record is of."""
+        ...
+
 
 Form = Mapping[str, str]
 """Option → value as compact JSON."""
@@ -24,13 +39,13 @@ def as_published(method: str) -> str:
     return f"{method}{AS_PUBLISHED}" if method in PUBLISHED else method
 
 
-def row_labels(results: Sequence[Result | Cell]) -> dict[str, str]:
+def row_labels(results: Sequence[Identified]) -> dict[str, str]:
     """Row label by result id."""
     forms: dict[str, list[Form]] = {}
     of: dict[str, tuple[str, Form]] = {}
     for result in results:
         name = result.identity.row
-        known, form = forms.setdefault(name, []), _form(result)
+        known, form = forms.setdefault(name, []), _form(result.identity)
         if form not in known:
             known.append(form)
         of[result.id] = name, form
@@ -42,8 +57,7 @@ def bare(label: str) -> str:
     return label.partition("[")[0].partition("@")[0]
 
 
-def _form(result: Result | Cell) -> Form:
-    identity = result.identity
+def _form(identity: Identity) -> Form:
     budget = {f"budget.{k}": v for k, v in identity.budget.items()}
     version = GIVEN.strip() if is_given(identity.method_version) else identity.method_version
     options = {"version": version, "access": identity.access} | budget | identity.config
