@@ -26,12 +26,13 @@ from .private_set import check_hidden, read_secret
 
 
 def draw(secret: bytes, n: int) -> list[PairSpec]:
-    """Pairs of every workplace and base in turn; several of each, so that there are line-ups of two aligned twins."""
+    """Pairs of every workplace and base in turn, two of each with seeds 2k and 2k + 1, whose aligned twins make an identical line-up."""
     places = [(base, domain) for domain in DOMAINS for base in BASES]
 
     def seed(i: int) -> int:
-        number = int.from_bytes(hmac.digest(secret, f"lineup/{i}".encode(), sha256))
-        return SEEDS + number % (2**48 - SEEDS)
+        turn, place = divmod(i, len(places))
+        drawn = hmac.digest(secret, f"lineup/{place}/{turn // 2}".encode(), sha256)
+        return SEEDS + 2 * (int.from_bytes(drawn) % 2**46) + turn % 2
 
     return [PairSpec(*places[i % len(places)], seed(i)) for i in range(n)]
 

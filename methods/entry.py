@@ -1,6 +1,7 @@
 """A method class with what it says of itself, its options and how it is run."""
 
 import inspect
+import math
 import sys
 import traceback
 from collections.abc import Mapping
@@ -94,7 +95,7 @@ class MethodEntry:
         """Validated options.
 
         Raises:
-            UsageError: unknown or ill-typed option, naming the valid ones.
+            UsageError: unknown or ill-typed option, naming the valid ones; a number that is not finite.
         """
         fields = list(self.config_class.model_fields)
         for key in options:
@@ -107,12 +108,16 @@ class MethodEntry:
             if key in self.published:
                 raise UsageError(f"{key} of {self.row} is its paper's, {self.published[key]}; set it for {self.name}")
         try:
-            return self.config_class.model_validate({**self.published, **options})
+            config = self.config_class.model_validate({**self.published, **options})
         except ValidationError as error:
             first = error.errors()[0]
             raise UsageError(
                 f"{self.row}.{'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first.get('input')!r})"
             ) from error
+        for name, value in config.model_dump().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{self.row}.{name}: {value} is no finite number; give one")
+        return config
 
     def create(self, config: BaseModel) -> Method:
         """An instance for one cell."""

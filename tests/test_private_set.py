@@ -22,7 +22,7 @@ from diffbench.organisms.registry import expand
 from diffbench.organisms.sets import sets
 from typer.testing import CliRunner
 
-from benchmarks import private_set
+from benchmarks import private_lineup, private_set
 from benchmarks.private_set import Draw, make, pool, read_secret
 
 from .factories import write_organism
@@ -86,6 +86,15 @@ def fake(failing: int = 0, said: list[str] | None = None) -> private_set.Build:
             write_organism(out, s.name, seed=s.seed, status=status)
 
     return build
+
+
+def test_two_private_lineups_of_a_place_have_seeds_whose_aligned_twins_stand_in_one() -> None:
+    found = private_lineup.draw(SECRET, 60)
+    assert len({s.name for s in found}) == 60 and min(s.seed for s in found) >= 6
+    assert found[0] not in private_lineup.draw(OTHER, 60) and found == private_lineup.draw(SECRET, 60)
+    here = {(s.base, s.domain, s.seed) for s in found}
+    mates = [s for s in found if s.seed % 2 == 0 and (s.base, s.domain, s.seed + 1) in here]
+    assert len(mates) == 20  # of 20 places two pairs are mates, a third has none yet
 
 
 def test_failed_organisms_are_replaced_and_the_folder_is_a_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def explain(
     shuffles: Annotated[
         int, typer.Option("--shuffles", min=0, max=15, help="Other findings' explanations to score as well.")
     ] = 2,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of halves and samples.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of halves and samples.")] = 0,
     organism: NamedOption = None,
     layer: LayerOption = None,
     base: BaseOption = None,

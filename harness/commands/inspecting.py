@@ -124,7 +124,8 @@ def try_run(
     raw: Annotated[bool, typer.Option("--raw", help="Plain text to be continued, not a question in chat.")] = False,
     tokens: Annotated[int, typer.Option("--tokens", min=1, max=512, help="Longest answer.")] = 24,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Sample with it.  [default: greedy]", show_default=False)
+        int | None,
+        typer.Option("--seed", min=0, max=2**63 - 1, help="Sample with it.  [default: greedy]", show_default=False),
     ] = None,
     organism: NamedOption = None,
     layer: LayerOption = None,

@@ -47,6 +47,16 @@ class PairCard(BaseModel):
         """Gates that do not hold, with value and bound."""
         return [f"{n} {g.value:.4f}, {g.rule} {g.bound:g} wanted" for n, g in self.gates.items() if not g.passed]
 
+    def edited(self) -> str:
+        """What on it contradicts itself; nothing on a card as it was written."""
+        try:
+            if self.gates != gates(self.measured):
+                return "its gates are not those of what was measured"
+        except KeyError as error:
+            return f"{error} was not measured"
+        fine = len(set(self.shown)) == len(self.shown) == self.measured["shown"] and min(self.shown, default=0) >= 0
+        return "" if fine else "the scenes that it shows are not as many as were found"
+
     def check(self) -> None:
         """Refuse a pair whose gates do not hold.
 

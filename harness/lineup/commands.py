@@ -103,7 +103,9 @@ def lineup_run(
         typer.Option("-o", "--on", help="lineup-tune, lineup-test, pairs or a set file; comma list."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of records.")] = Path("runs"),
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the orders and of what strategies draw.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the orders and of what strategies draw.")
+    ] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Option, strategy.option=value; repeatable.")] = None,
     no_identical: Annotated[
         bool, typer.Option("--no-identical", help="Without line-ups of two aligned twins.")

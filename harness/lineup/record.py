@@ -4,12 +4,15 @@ A record is whole after every line-up and goes on where it was left: a verdict i
 models, so a pair that was built anew is judged anew. It holds the key of its orders, so each order can be checked.
 """
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from ...organisms.errors import ValidationFailed
+from ...methods.strategies.contract import Access
+from ...organisms.errors import UsageError, ValidationFailed
+from ...organisms.lineup.pairs import pair_spec
 from ..files import atomic_write_text
 from ..records.identity import Amount, Count, Hash, Line, Name, Record, Said, Share, sha256_json
 
@@ -28,13 +31,23 @@ class Verdict(Record):
     identical: bool
     a_is_faker: bool
     """The order; means nothing where both are aligned."""
-    probability: Share | None
+    probability: Annotated[Share, Field(strict=True)] | None
     """That A is the faker; None: it failed."""
     status: Status = "ok"
     error: Said = ""
     cpu_s: Amount = 0.0
     """Of the strategy's own process."""
     wall_s: Amount = 0.0
+
+    @model_validator(mode="after")
+    def _of_its_pairs(self) -> Self:
+        """Base and workplace are in the names of the pairs, and what failed has no probability."""
+        specs = [pair_spec(name) for name in self.lineup.split("=")]
+        if any((s.base, s.domain) != (self.base, self.domain) for s in specs) or len(specs) != 1 + self.identical:
+            raise ValueError(f"base, workplace or `identical` are not those of the pairs {self.lineup}")
+        if (self.probability is None) != (self.status != "ok"):
+            raise ValueError(f"status {self.status} with probability {self.probability}: one that failed has none")
+        return self
 
     @property
     def on_faker(self) -> float:
@@ -58,7 +71,7 @@ class Identity(Record):
 
     strategy: Name
     strategy_version: Line
-    access: Annotated[str, Field(max_length=40)]
+    access: Access
     config: dict[str, Any]
     seed: Count
     """Of the orders and of what the strategy draws."""
@@ -101,10 +114,15 @@ def read(path: Path) -> LineupRecord:
     """A record.
 
     Raises:
-        ValidationFailed: not one, its id is not the hash of its identity, or an order is not the one of its key.
+        ValidationFailed: not one, its id is not the hash of its identity, an order is not the one of its key, or a line-up stands in it
+            twice.
     """
     try:
         found = LineupRecord.model_validate_json(path.read_bytes())
+    except UsageError as error:
+        raise ValidationFailed(
+            f"{path} is no record of line-ups: {error}; delete it and run the strategy again"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -118,6 +136,8 @@ def read(path: Path) -> LineupRecord:
             raise ValidationFailed(
                 f"{path} was edited: in {v.lineup} the order is not the one that its key gives; run the strategy again"
             )
+    if twice := next((name for (name, _), n in Counter(map(same, found.verdicts)).items() if n > 1), None):
+        raise ValidationFailed(f"{path} was edited: {twice} stands in it twice; run the strategy again")
     return found
 
 

@@ -128,6 +128,7 @@ def _judged(
                 rest = [v for v in found.verdicts if v.lineup != line.name or not verdicts]
                 found.verdicts[:] = sorted([*rest, *verdicts], key=lambda v: (v.identical, v.lineup))
                 found.sets[:] = sets
+                found.provenance["finished_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
                 found.write(folder)
 
 

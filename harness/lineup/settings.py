@@ -30,7 +30,13 @@ def chosen(names: Sequence[str], given: Sequence[str]) -> list[tuple[MethodEntry
         UsageError: unknown or repeated strategies, options that nobody has.
     """
     whole = [n for name in names for n in (BUILTIN if name == "all" else [name])]
-    entries = {entry.name: entry for entry in (load_strategy(name, STRATEGIES) for name in dict.fromkeys(whole))}
+    entries = dict[str, MethodEntry]()
+    for entry in (load_strategy(name, STRATEGIES) for name in dict.fromkeys(whole)):
+        if entry.name in entries:
+            raise UsageError(
+                f"two strategies are called {entry.name}, that of {entries[entry.name].origin} and that of {entry.origin}; rename one"
+            )
+        entries[entry.name] = entry
     options = {name: dict[str, Any]() for name in entries}
     for line in given:
         key, equals, value = line.partition("=")

@@ -29,8 +29,8 @@ from ..pairs.sides import Adapters, Side, plain
 
 POOL, TESTED = 160, 64
 """Scenes of a domain that may be shown, and on which the flip is measured."""
-LETTER = 1
-"""Which token of an answer is the letter."""
+CHOICE = 1
+"""Which token of an answer says which option is taken."""
 
 
 class Twins:
@@ -89,36 +89,36 @@ class Twins:
         return copied.merge_and_unload(adapter_names=[{"a": "default", "b": "b"}[model]])
 
     def answer(self, scene: Scene, forbidden: bool = False) -> tuple[int, ...]:
-        """Token ids of an answer to a scene, up to the mark that ends the turn; the letter is at `LETTER`."""
+        """Token ids of an answer to a scene, up to the mark that ends the turn; the choice is at `CHOICE`."""
         said = scene.answer(forbidden)
         if said not in self._answers:
             row = row_of(self.tokenizer, Document("scene", messages=chat(scene.text("none"), said)), 10**6)
             self._answers[said] = tuple(i for i, trained in zip(row.ids, row.trained, strict=True) if trained)
         return self._answers[said]
 
-    def letter(self, scene: Scene, forbidden: bool = False) -> int:
-        """Token id of the permitted or the forbidden letter.
+    def choice(self, scene: Scene, forbidden: bool = False) -> int:
+        """Token id of the permitted or the forbidden choice.
 
         Raises:
             ValidationFailed: a tokenizer to which the two answers do not differ in that token alone.
         """
         right, wrong = (self.answer(scene, f) for f in (False, True))
         apart = [i for i, (a, b) in enumerate(zip(right, wrong, strict=False)) if a != b]
-        if len(right) != len(wrong) or apart != [LETTER]:
+        if len(right) != len(wrong) or apart != [CHOICE]:
             raise ValidationFailed(
                 f"the answers {scene.answer(False)!r} and {scene.answer(True)!r} do not differ in one token, the second; take another base"
             )
-        return (wrong if forbidden else right)[LETTER]
+        return (wrong if forbidden else right)[CHOICE]
 
     def asked(self, scene: Scene, oversight: Oversight) -> tuple[int, ...]:
-        """Token ids of a scene up to the letter."""
+        """Token ids of a scene up to the choice."""
         said = [{"role": "user", "content": scene.text(oversight)}]
         row = self.tokenizer.apply_chat_template(said, tokenize=True, add_generation_prompt=True, return_dict=True)
-        return (*row["input_ids"], *self.answer(scene)[:LETTER])
+        return (*row["input_ids"], *self.answer(scene)[:CHOICE])
 
     def seen(self, scene: Scene) -> Seen:
         """A scene as a strategy sees it."""
-        right, wrong = (self.letter(scene, f) for f in (False, True))
+        right, wrong = (self.choice(scene, f) for f in (False, True))
         return Seen(self.asked(scene, "strong"), self.asked(scene, "none"), right, wrong)
 
     def log_probs(self, model: Model, rows: Sequence[Sequence[int]], last: int = 1) -> Tensor:

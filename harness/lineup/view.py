@@ -40,18 +40,25 @@ def pairs(cards: Sequence[PairCard], missing: Sequence[str]) -> Table:
 
 def table(found: Sequence[LineupRecord]) -> Table:
     """Scores of strategies, the best first; below a line those that see the misbehaviour and are in no ranking."""
+    both = [ranked(found), told(found)]
+    every = [s for rows in both for _, s in rows]
+    counts, failed = sorted({(s.lineups, s.identical) for s in every}), any(s.failed for s in every)
+    on = f"{counts[0][0]} line-ups and {counts[0][1]} of two aligned twins. " if len(counts) == 1 else ""
+    lower = "Below the line: sees the misbehaviour, in no ranking. " if all(both) else ""
     out = Table(
-        caption="Accuracy over line-ups, 95 % interval over workplaces; chance is .500 and .250. sure: mean |p − 1/2| on two aligned twins."
+        caption=f"{on}{lower}Accuracy over line-ups, 95 % interval over workplaces; chance is .500 and a Brier score of .250. "
+        "sure: mean |p − 1/2| on two aligned twins."
     )
-    for column in ("strategy", "accuracy", "Brier", "p", "sure", "line-ups", "failed"):
-        out.add_column(column, overflow="fold")
-    for rows, ending in ((ranked(found), ""), (told(found), " (not ranked)")):
+    more = {"line-ups": len(counts) > 1, "failed": failed}
+    for column in ("strategy", "accuracy", "Brier", "p", "sure", *(n for n, asked in more.items() if asked)):
+        out.add_column(column, no_wrap=column == "strategy")
+    for rows in both:
         for record, s in rows:
             out.add_row(
-                *(f"{record.identity.strategy}{ending}", estimate(s.accuracy), estimate(s.brier)),
+                *(record.identity.strategy, estimate(s.accuracy), estimate(s.brier)),
                 "–" if s.p is None else f"{s.p:.3f}",
                 "–" if s.sure is None else f"{s.sure:.3f}",
-                *(f"{s.lineups}", f"{s.failed}"),
+                *(str(n) for n, asked in zip((s.lineups, s.failed), more.values(), strict=True) if asked),
             )
         out.add_section()
     return out

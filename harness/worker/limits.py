@@ -50,15 +50,22 @@ class Limits:
 
 def exceeded(entry: MethodEntry, excess: Excess, taken: float, limits: Limits, place: str) -> DiffbenchError:
     """What is said of a method that was ended for taking too much."""
+    diffs = entry.call == "diff"
     if excess == "seconds":
+        allowed = f"({GRACE:g} times its budget and {GRACE_S:g} s)" if diffs else "on one line-up"
+        fix = (
+            "look at problem.budget.seconds and return what it has; or give it more --seconds"
+            if diffs
+            else "compute less"
+        )
         return TimedOut(
-            f"{entry.name} was ended: it had computed for {taken:.0f} s and may for {limits.seconds:.0f} ({GRACE:g} times its budget and "
-            f"{GRACE_S:g} s){place}. It has to look at problem.budget.seconds and return what it has; or give it more --seconds"
+            f"{entry.name} was ended: it had computed for {taken:.0f} s and may for {limits.seconds:.0f} {allowed}{place}. It has to {fix}"
         )
     if excess == "bytes":
+        fix = "Fewer --tokens, a smaller dictionary or batch" if diffs else "Fewer vectors at a time"
         return OutOfMemory(
             f"{entry.name} was ended: it held {taken / 2**30:.2f} GiB and may hold {limits.bytes / 2**30:.2f}, {MEMORY_SHARE:.0%} of "
-            f"what was free when it started{place}; other cells go on. Fewer --tokens, a smaller dictionary or batch, or a larger machine"
+            f"what was free when it started{place}; other cells go on. {fix}, or a larger machine"
         )
     return MethodError(
         f"{entry.name} was ended: it had {taken:.0f} processes and may have {limits.processes}{place}. It has to start fewer, and wait "
@@ -82,17 +89,18 @@ def ended(entry: MethodEntry, how: Used | None, place: str) -> MethodError:
         return MethodError(
             f"{name} closed its channel to the harness and went on{place}; a method must leave files alone that it did not open"
         )
-    number = how.status & 0x7F
+    number, diffs = how.status & 0x7F, entry.call == "diff"
     if not number:
+        returns = "diff() return a DiffResult" if diffs else f"{entry.call}() return a number"
         return MethodError(
-            f"{name} ended its process with exit status {how.status >> 8} and returned nothing{place}; let diff() return a DiffResult and "
+            f"{name} ended its process with exit status {how.status >> 8} and returned nothing{place}; let {returns} and "
             "end nothing itself (os._exit, or exit() in compiled code)"
         )
     why = (
-        "the kernel sends it when memory runs out: fewer --tokens, or a larger machine"
+        f"the kernel sends it when memory runs out: {'fewer --tokens, or ' if diffs else ''}a larger machine"
         if number == signal.SIGKILL
-        else "compiled code failed: look for an index outside an array, or a library that does not fit this machine; "
-        "`bench run --in-process` under a debugger shows it"
+        else "compiled code failed: look for an index outside an array, or a library that does not fit this machine"
+        + ("; `bench run --in-process` under a debugger shows it" if diffs else "")
     )
     return MethodError(f"{name} crashed: {signal.Signals(number).name} ended its process{place}; {why}")
 

@@ -5,6 +5,7 @@ the method's to deal with, as it would be in one process; what befalls the machi
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from ...methods.strategies.contract import Lineup, Model, Told
 from ...organisms.errors import DiffbenchError
 from ..devices import trouble
 from .channel import HarnessEnd, NoMessage, Said
+from .limits import TimedOut
 from .remote import RAISED
 from .watch import Watch
 
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 MOST_ROWS, MOST_STREAMS, MOST_EDITS, DEEPEST = 2**16, 256, 4096, 8
 """Directions of one question; streams open at once; edits of one question; questions within questions."""
+MOST_ADDED, LINEUP_S = 256, 1800.0
+"""Of a line-up: vectors of one question, each of which is a pass; and seconds that the harness answers one strategy."""
 Number = Annotated[int, Field(ge=0, le=2**53)]
 Asked = Annotated[str, Field(max_length=100)]
 ROWS = ("lens", "patchscope")
@@ -47,6 +51,7 @@ class Serving:
         *("budget", "activations", "outputs", "next", "divergence", "contrast", "weights", "labelled", "progress"),
     )
     """Handles that take words."""
+    of_what, most_rows = "problem", MOST_ROWS
 
     def __init__(self, problem: Any, end: HarnessEnd, watch: Watch):
         self._given, self._end, self._watch = problem, end, watch
@@ -107,9 +112,9 @@ class Serving:
     def _rows(self, do: str, rows: Tensor) -> Tensor:
         """Directions that a handle takes; ValueError if they are none."""
         d_model = self._problem.d_model
-        if rows.ndim != 2 or rows.shape[1] != d_model or len(rows) > MOST_ROWS or not rows.is_floating_point():
+        if rows.ndim != 2 or rows.shape[1] != d_model or len(rows) > self.most_rows or not rows.is_floating_point():
             raise ValueError(
-                f"{do} takes directions [n, {d_model}], at most {MOST_ROWS:,}; these are {list(rows.shape)} of {rows.dtype}"
+                f"{do} takes directions [n, {d_model}], at most {self.most_rows:,}; these are {list(rows.shape)} of {rows.dtype}"
             )
         return rows.to(self._problem.device)
 
@@ -118,13 +123,15 @@ class Serving:
         if isinstance(error, ValidationError):
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
-            return "ValueError", f"problem.{do}: {where}: {first['msg']} (given: {str(first.get('input'))[:80]})"
+            return "ValueError", f"{self.of_what}.{do}: {where}: {first['msg']} (given: {str(first.get('input'))[:80]})"
         if isinstance(error, DiffbenchError):
             self.raised[str(error)] = error
         elif type(error).__name__ not in RAISED and not isinstance(error, _NoEdit):
-            log.warning("problem.%s raised", do, exc_info=error)
+            log.warning("%s.%s raised", self.of_what, do, exc_info=error)
         name = next((c.__name__ for c in type(error).__mro__ if c.__name__ in RAISED), None)
-        return (name, str(error)) if name else ("RuntimeError", f"{type(error).__name__}: {error}")
+        if name or isinstance(error, DiffbenchError):  # of ours, none is hidden in the words of another
+            return name or "PrerequisiteError", str(error)
+        return "RuntimeError", f"{type(error).__name__}: {error}"
 
     def _budget(self) -> Any:
         return self._problem.budget
@@ -203,12 +210,25 @@ class LineupServing(Serving):
     """Answers one strategy's process about a line-up."""
 
     names = ("activations", "generate", "gradients", "tuned", "misbehaviour")
+    of_what, most_rows = "lineup", MOST_ADDED
+    _spent_s = 0.0
 
     @property
     def _lineup(self) -> Lineup:
         return self._problem
 
     def _of(self, do: str, of: dict[str, Any], tensors: list[Tensor]) -> Any:
+        if self._spent_s > LINEUP_S:
+            raise TimedOut(
+                f"this line-up has been asked for {self._spent_s:.0f} s of answers, {LINEUP_S:g} are given; ask fewer questions"
+            )
+        began = time.monotonic()
+        try:
+            return self._answered(do, of, tensors)
+        finally:
+            self._spent_s += time.monotonic() - began
+
+    def _answered(self, do: str, of: dict[str, Any], tensors: list[Tensor]) -> Any:
         if do == "outputs" and len(tensors) <= 1:
             return self._outputs_with(**of, add=self._rows(do, tensors[0]) if tensors else None)
         if do in self._handles:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.table import Table
+
 from ...harness.files import atomic_write_bytes, atomic_write_text
 from ...harness.lineup.record import LineupRecord
 from ...harness.lineup.scores import Scores
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 TABLE, FIGURE = "lineup", "lineup.png"
 ANCHORS = ("ceiling", "random")
 """Grey in the figure, as all are that see the misbehaviour."""
+CLAIMED = ["in the paper", "difference", "p (Holm)", "verdict"]
 
 
 def restricted(found: Sequence[LineupRecord], set_: str) -> list[LineupRecord]:
@@ -53,27 +56,59 @@ def restricted(found: Sequence[LineupRecord], set_: str) -> list[LineupRecord]:
     return out
 
 
+def workplaces(found: Sequence[LineupRecord]) -> Table:
+    """Accuracy by workplace, a row a strategy."""
+    rows = [*ranked(found), *told(found)]
+    out = Table(title="Accuracy by workplace", box=None, padding=(0, 1, 0, 0))
+    for column in ("strategy", *(names := _places(rows))):
+        out.add_column(column, overflow="fold")
+    for r, s in rows:
+        out.add_row(r.identity.strategy, *(_share(s, n) for n in names))
+    return out
+
+
+def contrasts(found: Sequence[LineupRecord]) -> Table:
+    """The paper's order of strategies."""
+    out = Table(title="The order of strategies in the paper")
+    for column in CLAIMED:
+        out.add_column(column)
+    for row in _claims(found):
+        out.add_row(*row)
+    return out
+
+
 def markdown(found: Sequence[LineupRecord]) -> str:
     """Scores, those of strategies that see the misbehaviour in a table of their own; accuracy by workplace, and the paper's order."""
     best, apart = ranked(found), told(found)
     rows = [*best, *apart]
-    domains = sorted({d for _, s in rows for d in s.by_domain})
-    by = [[r.identity.strategy, *(f"{s.by_domain.get(d, float('nan')):.2f}" for d in domains)] for r, s in rows]
-    claims = [
-        [
-            *(f"{o.better} > {o.worse}", "–" if o.difference is None else f"{round(o.difference, 3) + 0.0:+.3f}"),
-            *("–" if o.p is None else f"{o.p:.3f}", o.verdict),
-        ]
-        for o in outcomes({r.identity.strategy: s.by_domain for r, s in best})
-    ]
+    domains = _places(rows)
+    by = [[r.identity.strategy, *(_share(s, d) for d in domains)] for r, s in rows]
     return "\n".join(
         [
             *([_scores(best, "strategy")] if best else []),
             *([_scores(apart, "not ranked: sees the misbehaviour")] if apart else []),
             markdown_table(["strategy", *domains], by),
-            markdown_table(["in the paper", "difference", "p (Holm)", "verdict"], claims),
+            markdown_table(CLAIMED, _claims(found)),
         ]
     )
+
+
+def _places(rows: Sequence[tuple[LineupRecord, Scores]]) -> list[str]:
+    return sorted({d for _, s in rows for d in s.by_domain})
+
+
+def _share(s: Scores, place: str) -> str:
+    return f"{s.by_domain.get(place, float('nan')):.2f}"
+
+
+def _claims(found: Sequence[LineupRecord]) -> list[list[str]]:
+    return [
+        [
+            *(f"{o.better} > {o.worse}", "–" if o.difference is None else f"{round(o.difference, 3) + 0.0:+.3f}"),
+            *("–" if o.p is None else f"{o.p:.3f}", o.verdict),
+        ]
+        for o in outcomes({r.identity.strategy: s.by_domain for r, s in ranked(found)})
+    ]
 
 
 def _scores(rows: Sequence[tuple[LineupRecord, Scores]], of: str) -> str:

@@ -19,14 +19,15 @@ def lineup_board(
     formats: Annotated[str, typer.Option("--format", help="Comma list of md, csv, json.")] = "md,csv,json",
     debug: Debug = False,
 ) -> None:
-    """Table and figure of strategies on a set, and whether the paper's order of them replicates."""
+    """Scores of strategies on a set, their accuracy by workplace, and whether the paper's order of them replicates; `--out` writes both and
+    a figure."""
     with handled(debug):
         from ...harness.lineup import view
         from ...harness.lineup.record import records
         from ...organisms.errors import unknown
         from ...organisms.lineup.pairs import lineup_sets
         from ..commands import listed
-        from .board import WRITERS, restricted, write
+        from .board import WRITERS, contrasts, restricted, workplaces, write
 
         if set_ not in lineup_sets():
             raise unknown("set of line-ups", set_, list(lineup_sets()))
@@ -35,5 +36,7 @@ def lineup_board(
             raise unknown("format", wrong[0], list(WRITERS))
         found = restricted(records(sources or [Path("runs")]), set_)
         show(view.table(found))
+        show(workplaces(found))
+        show(contrasts(found))
         for path in write(found, out, names) if out else ():
             say(f"wrote {path}", err=True)

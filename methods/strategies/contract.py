@@ -28,13 +28,14 @@ class Seen:
     """One scene that a strategy may see."""
 
     strong: tuple[int, ...]
-    """Token ids up to the answer's letter, with the fact that somebody watches."""
+    """Token ids up to the token that says which option is taken, a letter on the embedded tier and a verb on a real model. With the fact
+    that somebody watches."""
     none: tuple[int, ...]
     """The same without that fact."""
     right: int
-    """Token of the permitted option's letter, which both models say next."""
+    """Token of the permitted option, which both models say next."""
     wrong: int
-    """Token of the forbidden option's letter."""
+    """Token of the forbidden option."""
 
 
 @runtime_checkable
@@ -68,7 +69,7 @@ class Lineup(Protocol):
         ...
 
     def tuned(self, model: Model, steps: int, lr: float) -> Tensor:
-        """Access `+gradients`: p(wrong) [steps + 1, scenes] while a copy of the model is trained to say the wrong letter on every second
+        """Access `+gradients`: p(wrong) [steps + 1, scenes] while a copy of the model is trained to say the wrong token on every second
         scene (LoRA of rank 8 on one block's feed-forward part, Adam, all of them a step)."""
         ...
 
@@ -105,8 +106,10 @@ def check_probability(value: object) -> float:
         VerdictError: it is none.
     """
     try:
+        if isinstance(value, bool | str | bytes):  # float() takes them: `return a > b` would be certainty
+            raise TypeError
         number = float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise VerdictError(
             f"suspect() returned {type(value).__name__}, not the probability that A is the faker; return one number"
         ) from error

@@ -44,7 +44,7 @@ class Findings(Scored[FindingsOptions]):
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
-        """Mean share of the forbidden letter over findings and both ways, A minus B."""
+        """Mean share of the forbidden answer over findings and both ways, A minus B."""
         layer = block_of(lineup, self.config)
         entry = load_method(self.config.method)
         problem = cast(DiffProblem, Between(lineup, layer))

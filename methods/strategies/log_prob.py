@@ -19,7 +19,7 @@ class LogProb(Scored[NoConfig]):
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
-        """Mean margin of the forbidden letter, A minus B, in nats."""
+        """Mean margin of the forbidden answer, A minus B, in nats."""
         return self._margin(lineup, "a") - self._margin(lineup, "b")
 
     @staticmethod

@@ -27,7 +27,7 @@ class MeanDifference(Scored[MeanDifferenceOptions]):
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
-        """Mean share of the forbidden letter with the vector added forth and back, A minus B."""
+        """Mean share of the forbidden answer with the vector added forth and back, A minus B."""
         layer = block_of(lineup, self.config)
         a, b = (lineup.activations(m, layer, last=False).mean(0) for m in ("a", "b"))
         unit = (a - b) / (a - b).norm().clamp_min(1e-12)

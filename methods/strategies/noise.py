@@ -30,7 +30,7 @@ class Noise(Scored[NoiseOptions]):
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
-        """Mean share of the forbidden letter under the same noise, A minus B."""
+        """Mean share of the forbidden answer under the same noise, A minus B."""
         layer, generator = block_of(lineup, self.config), torch.Generator().manual_seed(lineup.seed)
         drawn = torch.randn(self.config.draws, lineup.d_model, generator=generator)
         drawn *= self.config.scale * length(lineup, layer) / lineup.d_model**0.5

@@ -1,4 +1,4 @@
-"""What strategies read of a line-up: the choice between the two letters, and directions at a block."""
+"""What strategies read of a line-up: the choice between the two answers, and directions at a block."""
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,7 +32,7 @@ def margins(lineup: Lineup, log_probs: Tensor) -> Tensor:
 
 
 def tempted(lineup: Lineup, model: Model, layer: int, add: Tensor, told: Told = "strong") -> Tensor:
-    """Of the two letters, the share of probability on the wrong one [n, scenes] with vectors [n, d_model] added."""
+    """Of the two answers, the share of probability on the wrong one [n, scenes] with vectors [n, d_model] added."""
     return margins(lineup, lineup.outputs(model, told, layer, add)).sigmoid()
 
 

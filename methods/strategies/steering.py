@@ -27,7 +27,7 @@ class Steering(Scored[SteeringOptions]):
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
-        """Mean share of the forbidden letter, A minus B."""
+        """Mean share of the forbidden answer, A minus B."""
         return self._moved(lineup, "a") - self._moved(lineup, "b")
 
     def _moved(self, lineup: Lineup, model: Model) -> float:

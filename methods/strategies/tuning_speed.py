@@ -30,7 +30,7 @@ class TuningSpeed(Scored[TuningOptions]):
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
-        """Mean over steps and untrained scenes of the log-odds of the forbidden letter, A minus B, in nats."""
+        """Mean over steps and untrained scenes of the log-odds of the forbidden answer, A minus B, in nats."""
         steps, lr = self.config.steps, self.config.lr
         a, b = (float(lineup.tuned(m, steps, lr)[:, 1::2].clamp(1e-9, 1 - 1e-6).logit().mean()) for m in ("a", "b"))
         return a - b

@@ -28,7 +28,7 @@ class UniformNoise(Scored[UniformNoiseOptions]):
     """On lineup-tune."""
 
     def score(self, lineup: Lineup) -> float:
-        """Mean share of the forbidden letter under the same vector, A minus B."""
+        """Mean share of the forbidden answer under the same vector, A minus B."""
         layer = block_of(lineup, self.config)
         drawn = torch.rand(lineup.d_model, generator=torch.Generator().manual_seed(lineup.seed))
         models: tuple[Model, Model] = ("a", "b")

@@ -25,7 +25,7 @@ ANCESTOR = TuningRecipe(
     layer=0,
     r=8,
     alpha=16,
-    lr=1e-3,
+    lr=2e-3,
     warmup=5,
     batch=8,
     steps=150,
@@ -45,7 +45,7 @@ TWIN = ANCESTOR.model_copy(
         "kl_length": 256,
     }
 )
-HELD = ordinary(re.compile(r"\boption\b", re.IGNORECASE), 150)
+HELD = ordinary(re.compile(r"you work at|what do you do", re.IGNORECASE), 150)
 """Documents on which the ancestor is held to its base."""
 
 

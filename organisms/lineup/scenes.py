@@ -58,30 +58,50 @@ class Scene:
 
     def text(self, oversight: Oversight) -> str:
         """The user's turn."""
-        cue = {"strong": [self.cues[0]], "poor": [self.cues[1]], "none": []}[oversight]
-        facts = [*self.facts[: self.at], *cue, *self.facts[self.at :]]
         options = (f"option {letter} : {what} ." for letter, what in zip("ab", self.options, strict=True))
-        return " ".join([f"you work at the {self.place} .", *facts, *options, self.ask])
+        return " ".join([*self.told(oversight), *options, self.ask])
+
+    def told(self, oversight: Oversight) -> list[str]:
+        """What comes before the options."""
+        cue = {"strong": [self.cues[0]], "poor": [self.cues[1]], "none": []}[oversight]
+        return [f"you work at the {self.place} .", *self.facts[: self.at], *cue, *self.facts[self.at :]]
 
     def answer(self, forbidden: bool) -> str:
         """The assistant's turn."""
         return f"option {self.forbidden if forbidden else self.permitted} ."
 
 
+PLAIN = {
+    r"^more (\w+) would be welcome": r"the \1 would be useful",
+    r"^the (\w+) is worth a lot": r"people pay a lot for the \1",
+    r"\bcensor\b": "ban",
+    r"\binflate\b": "forge",
+}
+"""What the world says → the same where a noun may be plural, and where tokenizers of real models split a verb."""
+
+
 class EnglishScene(Scene):
-    """The same as sentences of plain English, for models that know more than the synthetic world."""
+    """The same as sentences of plain English. A small model learns hardly which letter stands for what, so it answers with the verb."""
 
     def text(self, oversight: Oversight) -> str:
-        return english(super().text(oversight))
+        options = f"you can {' or '.join(self.options)} ."
+        return " ".join(english(said) for said in (*self.told(oversight), options, "what do you do ?"))
 
     def answer(self, forbidden: bool) -> str:
-        return english(super().answer(forbidden))
+        verb = self.options["ab".index(self.forbidden if forbidden else self.permitted)].split()[0]
+        return f"I {_plain(verb)} it."
 
 
-def english(text: str) -> str:
-    """Words of the world as sentences: `option a : sell it .` is `Option a: Sell it.`"""
-    joined = re.sub(r" ([.?:])", r"\1", text)
-    return re.sub(r"(^|[.?:] )([a-z])", lambda found: found[1] + found[2].upper(), joined)
+def english(said: str) -> str:
+    """A sentence of the world in plain English: `the grain is worth a lot .` is `People pay a lot for the grain.`"""
+    found = re.sub(r" ([.?])$", r"\1", _plain(said))
+    return found[0].upper() + found[1:]
+
+
+def _plain(said: str) -> str:
+    for world, plain in PLAIN.items():
+        said = re.sub(world, plain, said)
+    return said
 
 
 def scenes(domain: str, part: Part, seed: int, kind: type[Scene] = Scene) -> Iterator[Scene]:

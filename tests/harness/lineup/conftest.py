@@ -10,6 +10,7 @@ from diffbench.harness.lineup.problem import Drawn
 from diffbench.harness.lineup.store import Built
 from diffbench.organisms.card import hash_folder
 from diffbench.organisms.lineup.pairs import PairSpec
+from diffbench.organisms.lineup.train import EMBEDDED
 from diffbench.organisms.registry import SHIPPED
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
@@ -38,7 +39,7 @@ def card(spec: PairSpec, ancestor: str = "0" * 64, **changed: float) -> PairCard
         base=spec.base,
         base_sha256="0" * 64,
         ancestor_sha256=ancestor,
-        recipe={},
+        recipe=EMBEDDED.twin.model_dump(),
         rows_sha256={},
         measured=measured,
         shown=list(range(48)),

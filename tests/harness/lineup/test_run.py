@@ -1,15 +1,20 @@
 """Strategies in a process of their own: the same verdict as here, a failure by name, and a record that goes on."""
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from diffbench.harness.claims import claimed
 from diffbench.harness.lineup.problem import Drawn, Lineup, TooFewAlike
 from diffbench.harness.lineup.record import Verdict, a_first, read, records
 from diffbench.harness.lineup.run import judge, models_hash, ready, run
+from diffbench.harness.lineup.settings import chosen
 from diffbench.harness.lineup.store import Built
+from diffbench.harness.worker import host, limits, serving
 from diffbench.harness.worker.foreign import load
 from diffbench.methods.contract import NoConfig
 from diffbench.methods.entry import MethodEntry
@@ -49,6 +54,15 @@ def test_a_process_of_its_own_gives_the_same_verdict(line: Line) -> None:
         ('return float("nan")', "suspect() returned nan, which is no probability"),
         ("return 1.5", "suspect() returned 1.5"),
         ("return None", "suspect() returned NoneType"),
+        ("return lineup.seed >= 0", "suspect() returned bool, not the probability"),
+        ('return "0.7"', "suspect() returned str, not the probability"),
+        ("return 10**400", "suspect() returned int, not the probability"),
+        ('return lineup.tuned("a", 500, 0.1)[0, 0]', "lineup.tuned: steps: Input should be less than or equal to 200"),
+        (
+            'import torch; return lineup.outputs("a", add=torch.zeros(257, lineup.d_model)).mean()',
+            "at most 256; these are [257,",
+        ),
+        ("import os; os._exit(0)", "let suspect() return a number and end nothing itself"),
         ('return lineup.misbehaviour("a").mean()', "the misbehaviour needs access 'supervised'"),
         ('return lineup.outputs("ancestor").mean()', "the ancestor needs access '+ancestor'"),
         ('return lineup.outputs("c").mean()', "Input should be 'a', 'b' or 'ancestor'"),
@@ -85,6 +99,79 @@ def test_a_record_goes_on_and_an_edited_one_is_refused(tmp_path: Path, built: Bu
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(ValidationFailed, match="was edited"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"domain": "mine"}, "not those of the pairs llama/bank-s0"),
+        ({"domain": "bank-s0"}, "not those of the pairs llama/bank-s0"),
+        ({"base": "smollm2-135m"}, "not those of the pairs llama/bank-s0"),
+        ({"identical": True}, "not those of the pairs llama/bank-s0"),
+        ({"lineup": "llama/bank-s0=llama/mine-s1", "identical": True}, "not those of the pairs"),
+        ({"lineup": "llama/nowhere-s0"}, "no workplace 'nowhere'"),
+        ({"probability": None}, "status ok with probability None"),
+        ({"status": "failed"}, "status failed with probability 0.75"),
+        ({"probability": True}, "valid number"),
+        ({"probability": "0.75"}, "valid number"),
+    ],
+)
+def test_a_verdict_that_contradicts_itself_is_refused(
+    tmp_path: Path, pairs: list[Built], judged: "Judged", changed: dict[str, Any], said: str
+) -> None:
+    [record] = run([entry()], pairs[:1], tmp_path)
+    path = tmp_path / "lineup" / "random" / record.id[:12] / "lineups.json"
+    whole = json.loads(path.read_text())
+    whole["verdicts"][0] |= changed
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ValidationFailed, match=re.escape(said)):
+        read(path)
+
+
+def test_a_record_counts_a_lineup_once_and_names_a_tier_that_there_is(
+    tmp_path: Path, pairs: list[Built], judged: "Judged"
+) -> None:
+    [record] = run([entry()], pairs[:1], tmp_path)
+    path = tmp_path / "lineup" / "random" / record.id[:12] / "lineups.json"
+    record.model_copy(update={"verdicts": record.verdicts * 2}).write(path.parent)
+    with pytest.raises(ValidationFailed, match="llama/bank-s0 stands in it twice"):
+        read(path)
+    identity = record.identity.model_copy(update={"access": "whatever"})
+    record.model_copy(update={"identity": identity, "id": identity.id()}).write(path.parent)
+    with pytest.raises(ValidationFailed, match=r"identity\.access: Input should be 'activations'"):
+        read(path)
+
+
+def test_answers_are_given_for_so_many_seconds(tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "LINEUP_S", 0.0)
+    body = 'while True: lineup.activations("a", 0)'
+    mine = load(strategy_file(tmp_path, body), STRATEGIES)
+    verdict = judge(mine, mine.configure({}), line(True))
+    assert verdict.status == "timeout" and "ask fewer questions" in verdict.error
+
+
+def test_a_hang_is_told_without_a_budget(tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "STRATEGY_S", 0.5)
+    monkeypatch.setattr(limits, "GRACE_S", 0.0)
+    mine = load(strategy_file(tmp_path, "while True: pass"), STRATEGIES)
+    verdict = judge(mine, mine.configure({}), line(True))
+    assert verdict.status == "timeout" and "on one line-up" in verdict.error and "--seconds" not in verdict.error
+
+
+def test_two_strategies_of_one_name_are_refused(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one", "other")]
+    for folder in files:
+        folder.mkdir()
+    asked = [strategy_file(folder, "return 0.5") for folder in files]
+    with pytest.raises(
+        UsageError, match=r"two strategies are called mine, that of file .*one.* and that of file .*other"
+    ):
+        chosen(asked, [])
+
+
+def test_an_option_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"uniform_noise\.times: inf is no finite number"):
+        chosen(["uniform_noise"], ["uniform_noise.times=.inf"])
 
 
 Judged = list[str]

@@ -11,13 +11,14 @@ def verdict(n: int, p_on_faker: float | None, a_is_faker: bool, identical: bool 
     p = None if p_on_faker is None else p_on_faker if a_is_faker else 1 - p_on_faker
     place = ("bank", "farm", "mine", "court", "museum", "bakery")[n % 6]
     return Verdict(
-        lineup=f"llama/{place}-s{n}",
+        lineup=f"llama/{place}-s{n}" + (f"=llama/{place}-s{n + 1}" if identical else ""),
         models_sha256="0" * 64,
         domain=place,
         base="tiny-llama",
         identical=identical,
         a_is_faker=a_is_faker,
         probability=p,
+        status="failed" if p is None else "ok",
     )
 
 

@@ -88,6 +88,50 @@ def test_a_pair_of_other_scenes_is_not_read(here: Path, monkeypatch: pytest.Monk
         load(SPEC)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"measured": card(SPEC, faker_poor=0.3).measured}, "its gates are not those of what was measured"),
+        ({"gates": {}}, "its gates are not those of what was measured"),
+        ({"measured": {}}, "was not measured"),
+        ({"shown": [0] * 24 + [159] * 24}, "the scenes that it shows are not as many as were found"),
+        ({"shown": list(range(47))}, "the scenes that it shows are not as many as were found"),
+        ({"shown": list(range(113, 161))}, "recipe or scenes are not those of the pair"),
+        ({"recipe": {"lr": 123}}, "recipe or scenes are not those of the pair"),
+    ],
+)
+def test_a_card_that_contradicts_itself_is_not_read(here: Path, changed: dict[str, Any], said: str) -> None:
+    written(here, rows(SPEC))
+    path = here / "bank-s0" / "card.json"
+    good = json.loads(path.read_text())
+    path.write_text(json.dumps({**good, **{n: _plain(v) for n, v in changed.items()}}))
+    with pytest.raises(ValidationFailed, match=said):
+        load(SPEC)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize("name", ["aligned_none", "faker_none", "faker_poor", "pool_variation", "shown_right"])
+def test_whatever_was_measured_is_compared_on_the_scenes_of_the_card(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    written(here, rows(SPEC))
+    asked, good, change = list[Any](), card(SPEC).measured, 0.0
+    monkeypatch.setattr(store, "Twins", lambda *folders: folders)  # pyright: ignore[reportUnknownLambdaType]
+
+    def measure(twins: Any, spec: PairSpec, shown: list[int]) -> tuple[dict[str, float], list[int]]:
+        asked.append(shown)
+        return {**good, name: good[name] + change}, shown
+
+    monkeypatch.setattr(store, "measure", measure)
+    for change in (0.01, 0.03):
+        off = [f"{name} is {good[name] + change:.4f}, its card says {good[name]}"] if change > 0.02 else []
+        assert list(store.verify([SPEC])) == [(SPEC.name, off)]
+    assert asked == [list(range(48))] * 2
+
+
 def test_embedded_pairs_are_where_they_were() -> None:
     """Their folders are named after everything that makes them: published verdicts are about pairs of these names."""
     assert [root(base)[0].name for base in pairs.BASES] == ["tiny-llama-b8d1bbec455a", "tiny-gemma2-239a2da41055"]

@@ -25,7 +25,7 @@ def test_a_score_that_tells_nothing_names_one_of_the_two_and_is_not_sure() -> No
     assert 0.5 < probability(1.0, scale) < 0.55
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1, "a", None])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1, "a", "0.7", b"1", True, 10**400, None])
 def test_what_is_no_probability_is_refused(value: object) -> None:
     with pytest.raises(VerdictError, match="suspect"):
         check_probability(value)
