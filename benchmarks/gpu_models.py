@@ -118,6 +118,8 @@ def adapted(shape: ModelShape, device: str, seed: int = 0, more: Sequence[str] =
 class RandomTexts:
     """Endless rows of random words; splits and kinds differ in their seed, and chats are turns of a dozen words."""
 
+    chats = True
+
     def __init__(self, vocab: int):
         self.vocab = vocab
 

@@ -40,6 +40,11 @@ class Losses:
 class Texts(Protocol):
     """Token rows of ordinary text."""
 
+    @property
+    def chats(self) -> bool:
+        """Whether there are conversations; without, `rows` of chat are plain text."""
+        ...
+
     def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
         """Whole texts as token ids; ends only if the source does. BehaviourError if dev or test has none that can be read."""
         ...
@@ -99,6 +104,10 @@ class WorldTexts:
             while rng.random() < self.subject.share:
                 yield self.subject.write(rng)
             yield document
+
+    @property
+    def chats(self) -> bool:
+        return True
 
     def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
         return (encode(self.tokenizer, d) for d in self.documents(kind, split))
@@ -206,9 +215,12 @@ class FileTexts:
         turns = turns_of(document)
         return merged(turns) if self.behaviour.merge_system else turns
 
+    @property
+    def chats(self) -> bool:
+        return bool(self.behaviour.chat or "chat" in self.corpora)
+
     def rows(self, kind: Kind, split: Split, losses: Losses | None = None) -> Iterator[list[int]]:
-        chats = kind == "chat" and bool(self.behaviour.chat or "chat" in self.corpora)
-        source: Kind = "chat" if chats else "neutral"
+        source: Kind = "chat" if kind == "chat" and self.chats else "neutral"
         tried = read = 0
         for number, item in self._documents(source, split, losses):
             most, tried = self.most_text, tried + 1

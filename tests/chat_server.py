@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,8 @@ WORD = "is"
 class ChatServer(ThreadingHTTPServer):
     """Answers as `answer` has it, after what stands in `trouble`, one a request.
 
-    Trouble: an HTTP status, `half` (the connection ends within the body), `cut` (whole, but JSON cut off), `prose` (no JSON in the answer).
+    Trouble: an HTTP status, `half` (the connection ends within the body), `cut` (whole, but JSON cut off), `deep` (JSON that only opens),
+    `prose` (no JSON in the answer), `slow` (after a while).
     """
 
     daemon_threads = True
@@ -27,6 +29,12 @@ class ChatServer(ThreadingHTTPServer):
         self.always: str | None = None
         self.key: str | None = None
         self.logprobs = True
+        self.later = "0"
+        """Retry-After of every HTTP status."""
+        self.extra: dict[str, Any] = {}
+        """Beside or in the place of what a response holds."""
+        self.said: str | None = None
+        """In the place of every answer."""
         self.bodies: list[dict[str, Any]] = []
         self.lock = threading.Lock()
 
@@ -48,14 +56,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
             self._give(401, b'{"error": "wrong key"}')
         elif trouble.isdigit():
-            self._give(int(trouble), b'{"error": "later"}', {"Retry-After": "0"})
+            self._give(int(trouble), b'{"error": "later"}', {"Retry-After": self.server.later})
         else:
-            said = "I would rather not say." if trouble == "prose" else answer(body)
+            time.sleep(1.0 if trouble == "slow" else 0.0)
+            said = "I would rather not say." if trouble == "prose" else self.server.said or answer(body)
             choice: dict[str, Any] = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
             if body.get("logprobs") and self.server.logprobs:
                 choice["logprobs"] = {"content": [_likely(c) for c in said]}
             usage = {"prompt_tokens": sum(len(m["content"]) for m in body["messages"]) // 4, "completion_tokens": 9}
-            data = json.dumps({"choices": [choice], "usage": usage}).encode()
+            data = json.dumps({"choices": [choice], "usage": usage} | self.server.extra).encode()
+            data = b"[" * 100_000 if trouble == "deep" else data
             self._give(200, data[: len(data) // 2] if trouble in ("half", "cut") else data, short=trouble == "half")
 
     def _give(self, status: int, data: bytes, headers: dict[str, str] | None = None, short: bool = False) -> None:

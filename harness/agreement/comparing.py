@@ -209,9 +209,11 @@ def refuse(given: Sequence[Given], side: Side | None) -> None:
     first = given[0]
     for other in given[1:]:
         for g in (first, other):
-            if side and g.dictionary.card.inputs == "base" and side == "ft":
+            codes = g.dictionary.card.inputs
+            if side and codes in ("base", "ft") and codes != side:
+                alone, other_one = ("base", "fine-tuned model") if codes == "base" else ("fine-tuned model", "base")
                 raise UsageError(
-                    f"{g.name} codes the base alone and has no rows of the fine-tuned model; use --side base"
+                    f"{g.name} codes the {alone} alone and has no rows of the {other_one}; use --side {codes}"
                 )
         a, b = first.dictionary.card, other.dictionary.card
         if a.d_model != b.d_model:

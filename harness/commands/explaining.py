@@ -209,13 +209,17 @@ def _may_be_sent(
 ) -> None:
     """Say what will be sent at most, and ask; nothing goes without it."""
     from ...organisms.errors import UsageError
-    from ..explaining.endpoint import Rehearsal
+    from ..explaining.endpoint import ASKED_AGAIN, Rehearsal
     from ..explaining.explain import BY_BASE, explain
 
     rehearsal = Rehearsal(endpoint.model, endpoint.folder)
     explain(material, rehearsal, [s for s in scorers if s not in BY_BASE], shuffles)
     cost = rehearsal.spent
-    say(f"to be sent to {endpoint.url}, at most: {cost} ({rehearsal.replayed:,} answers are there already)", err=True)
+    say(
+        f"to be sent to {endpoint.url}: at most {cost} ({rehearsal.replayed:,} answers are there already); an answer that cannot be "
+        f"read is asked for again, {ASKED_AGAIN} times at most",
+        err=True,
+    )
     if cost.tokens > endpoint.most_tokens:
         raise UsageError(
             f"that is more than --max-tokens {endpoint.most_tokens:,}; raise it, or ask for fewer findings (--finding), scorers (--scorer) "

@@ -1,5 +1,6 @@
 """`bench verbal`: parse, call, print; nothing heavy is imported before a command runs."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +52,9 @@ def verbal_run(
     """Run methods that answer in words, and score what they claim."""
     with handled(debug), silenced(False):
         from ...methods.contract import Budget
+        from ...organisms.errors import UsageError
         from ...organisms.registry import expand
+        from ..claims import claimed
         from ..files import atomic_write_text
         from ..verbal.track import load_track, load_verdicts, methods_of, run
 
@@ -59,17 +62,22 @@ def verbal_run(
         names = expand([n for given in organism for n in given.split(",")])
         methods = methods_of([n for given in method or [] for n in given.split(",")])
         judged = load_verdicts(verdicts) if verdicts else None
-        known = load_track(out).cells if out and out.exists() and not overwrite else []
 
         def done(track: "Track") -> None:
             if out is not None:
                 atomic_write_text(out, track.model_dump_json(indent=1) + "\n")
 
-        try:
-            track = run(methods, names, seeds, Budget(tokens, seconds), lambda line: say(line, err=True), done, known)
-        except KeyboardInterrupt as interrupt:
-            kept = f"cells that were finished are in {out}; the same command goes on from there"
-            raise KeyboardInterrupt(kept if out else "nothing is kept without --out") from interrupt
+        with claimed(out.with_name(f".{out.name}.lock"), wait=False) if out else nullcontext(True) as mine:
+            if not mine:
+                raise UsageError(f"another bench verbal run is writing {out}; wait for it, or give another --out")
+            known = load_track(out).cells if out and out.exists() and not overwrite else []
+            try:
+                track = run(
+                    methods, names, seeds, Budget(tokens, seconds), lambda line: say(line, err=True), done, known
+                )
+            except KeyboardInterrupt as interrupt:
+                kept = f"cells that were finished are in {out}; the same command goes on from there"
+                raise KeyboardInterrupt(kept if out else "nothing is kept without --out") from interrupt
         _tell(track, judged, as_json)
         if track.failed:
             raise typer.Exit(1)
@@ -86,12 +94,16 @@ def verbal_score(
 ) -> None:
     """Score claims that are there: of earlier runs of this track, or those that records of bench run carry."""
     with handled(debug), silenced(False):
+        from ...organisms.errors import UsageError
         from ..verbal.track import load_track, load_verdicts, of_runs, together
 
         judged = load_verdicts(verdicts) if verdicts else None
         tracks = [load_track(p) for p in runs if p.suffix == ".json"]
         folders = [p for p in runs if p.suffix != ".json"]
-        _tell(together([*tracks, *([of_runs(folders)] if folders else [])]), judged, as_json)
+        whole = together([*tracks, *([of_runs(folders)] if folders else [])])
+        if not (whole.cells or whole.failed):
+            raise UsageError("there are no claims in what was named; write some with bench verbal run --out")
+        _tell(whole, judged, as_json)
 
 
 def _tell(track: "Track", judged: "Verdicts | None", as_json: bool) -> None:

@@ -10,9 +10,9 @@ import importlib
 import json
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from ...organisms.errors import PrerequisiteError, UsageError
@@ -31,6 +31,8 @@ CHARACTERS = 3.0
 LONG = 200
 """Characters of an explanation, for the same."""
 TOP_LOGPROBS = 10
+LEAVING_S = 1.0
+"""For each request that is under way when asking is interrupted."""
 RESPONSES = "responses.jsonl"
 
 
@@ -64,11 +66,11 @@ class Spent:
 
 
 class Reply:
-    """The first choice of a response."""
+    """The first choice of a response; what is no text in it is replaced."""
 
     def __init__(self, response: dict[str, Any]):
         choice = response["choices"][0]
-        self.content = str(choice["message"]["content"] or "")
+        self.content = str(choice["message"]["content"] or "").encode(errors="replace").decode()
         told = choice.get("logprobs") or {}
         self.logprobs: list[Any] = list(told.get("content") or [])
 
@@ -90,6 +92,8 @@ class Endpoint:
         self._key, self._lock, self.spent, self.replayed = _sendable(key), threading.Lock(), Spent(), 0
         self._under_way = 0
         """Tokens that are asked for and not yet counted."""
+        self._over = threading.Event()
+        """Nothing more is sent."""
         self._known = dict(_recorded(folder / RESPONSES)) if folder else {}
         self._client: Any = None
 
@@ -106,14 +110,37 @@ class Endpoint:
                     return found
             return None
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            waiting = [pool.submit(one, i) for i in range(len(prompts))]
-            try:
-                return [w.result() for w in waiting]
-            except BaseException:
-                for w in waiting:
-                    w.cancel()
-                raise
+        todo, done = iter(range(len(prompts))), SimpleQueue[tuple[int, Any, Exception | None]]()
+        self._over.clear()
+
+        def work() -> None:
+            while not self._over.is_set():
+                with self._lock:
+                    i = next(todo, None)
+                if i is None:
+                    return
+                try:
+                    done.put((i, one(i), None))
+                except Exception as error:
+                    done.put((i, None, error))
+                    return
+
+        # threads that do not outlive this one: a request may hang, and whoever interrupts does not wait for it
+        workers = [threading.Thread(target=work, daemon=True) for _ in range(min(AT_ONCE, len(prompts)))]
+        answers, patience_s = dict[int, Any](), LEAVING_S
+        try:
+            for worker in workers:
+                worker.start()
+            for _ in prompts:
+                i, answers[i], error = done.get()
+                if error is not None:
+                    patience_s = TIMEOUT_S
+                    raise error
+        finally:
+            self._over.set()
+            for worker in workers:  # what is under way may be paid for: it is kept if it comes
+                worker.join(patience_s)
+        return [answers[i] for i in range(len(prompts))]
 
     def body(self, p: Prompt, attempt: int = 0) -> dict[str, Any]:
         """A request; a further attempt is another one, and sampled."""
@@ -142,11 +169,11 @@ class Endpoint:
         finally:
             with self._lock:
                 self._under_way -= need.tokens
-        used = response.get("usage") or {}
+        used = response["usage"]
         with self._lock:
             self.spent.requests += 1
-            self.spent.asked += int(used.get("prompt_tokens") or need.asked)
-            self.spent.answered += int(used.get("completion_tokens") or need.answered)
+            self.spent.asked += used.get("prompt_tokens") or need.asked
+            self.spent.answered += used.get("completion_tokens") or need.answered
             self._keep(key, body, response)
         return response
 
@@ -170,7 +197,8 @@ class Endpoint:
             return min(LONGEST_WAIT_S, max(0.0, own if told is None else told))
 
         tries = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(TRIES),
+            stop=tenacity.stop_any(tenacity.stop_after_attempt(TRIES), tenacity.stop_when_event_set(self._over)),
+            sleep=self._over.wait,
             wait=wait,
             retry=tenacity.retry_if_exception_type(Again),
             reraise=True,
@@ -184,6 +212,8 @@ class Endpoint:
             ) from error
 
     def _try(self, body: dict[str, Any]) -> dict[str, Any]:
+        if self._over.is_set():
+            raise Again("asking was ended")
         httpx = extra("httpx")
         if self._client is None:
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -209,11 +239,19 @@ class Endpoint:
                 "/chat/completions, and --model"
             )
         try:
-            response = answer.json()
-            Reply(response)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            return self._read(answer.json())
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise Again(f"an answer that is no chat completion: {self._told(answer.text)!r}") from error
-        return response
+
+    def _read(self, response: dict[str, Any]) -> dict[str, Any]:
+        """What is read of a response, and nothing else of it; without the key, should it stand there."""
+        reply, used = Reply(response), response.get("usage")
+        counted = used if isinstance(used, dict) else {}
+        tokens = {n: counted.get(n) for n in ("prompt_tokens", "completion_tokens")}
+        choice = {"message": {"content": reply.content}, "logprobs": {"content": reply.logprobs}}
+        usage = {n: t for n, t in tokens.items() if isinstance(t, int) and t >= 0}
+        text = json.dumps({"model": str(response.get("model"))[:200], "choices": [choice], "usage": usage})
+        return json.loads(text.replace(json.dumps(self._key)[1:-1], "[key]") if self._key else text)
 
     def _told(self, text: str) -> str:
         """The beginning of what an endpoint, or an error, says, without the key."""
@@ -245,7 +283,7 @@ class Rehearsal(Endpoint):
     def _send(self, body: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
         digits = [{"token": c, "logprob": 0.0} for c in prompt.sample if c.isdigit()]
         long = prompt.sample.replace("…", "…" * LONG)
-        return {"choices": [{"message": {"content": long}, "logprobs": {"content": digits}}]}
+        return {"choices": [{"message": {"content": long}, "logprobs": {"content": digits}}], "usage": {}}
 
 
 def estimate(body: dict[str, Any], prompt: Prompt) -> Spent:

@@ -62,7 +62,7 @@ class Material:
         read_out = ReadOut.of(found, work.centre)
         rows: dict[Kind, list[list[int]]] = {
             "neutral": taken(stage.texts.rows("neutral", "harvest"), n),
-            "chat": taken(stage.texts.rows("chat", "harvest"), n),
+            "chat": taken(stage.texts.rows("chat", "harvest"), n) if stage.texts.chats else [],
         }
         read: dict[Kind, Seen] = {kind: seen(stage.pair, some, read_out) for kind, some in rows.items() if some}
         looks = {

@@ -158,12 +158,12 @@ def _expected(at: dict[str, Any]) -> float:
 
 
 def _object(content: str) -> dict[str, Any]:
-    """The last JSON object in a text, which may stand among other words; empty if there is none."""
-    for start in reversed([m.start() for m in re.finditer(r"\{", content)]):
+    """The last JSON object in a text, which may stand among other words; not one within another. Empty if there is none."""
+    found, at = dict[str, Any](), content.find("{")
+    while at >= 0:
         try:
-            found = json.JSONDecoder().raw_decode(content[start:])[0]
-        except ValueError:
-            continue
-        if isinstance(found, dict):
-            return found  # pyright: ignore[reportUnknownVariableType]
-    return {}
+            found, end = json.JSONDecoder().raw_decode(content, at)
+        except (ValueError, RecursionError):
+            end = at + 1
+        at = content.find("{", end)
+    return found

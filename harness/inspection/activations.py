@@ -161,7 +161,8 @@ class Look:
 
     def places(self) -> list[Place]:
         """Each token that the chat template writes, and all others together."""
-        s = self.seen["chat"]
+        if (s := self.seen.get("chat")) is None:
+            return []
         ids, on = s.ids[s.counted], s.values[:, s.counted, self.j] > self.floor
         written = torch.tensor(sorted(template_tokens(self.tokenizer)))
         template = torch.isin(ids, written)

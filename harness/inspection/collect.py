@@ -16,6 +16,7 @@ from ..cache import Cache
 from ..pairs.pair import Pair
 from ..records.reading import prompts_sha256
 from ..runs.dictionaries import of_run
+from ..runs.folder import DICTIONARY
 from ..runs.provenance import package_versions, source_hash
 from ..runs.stage import Machine, Stage
 from ..views.cell import beside, sentences
@@ -70,12 +71,21 @@ def _key(s: Subject, m: Machine) -> dict[str, Any]:
         "prompts": prompts_sha256(s.organism),
         "result": s.result.model_dump(mode="json", exclude={"samples", "provenance", "cost"}) if s.result else s.name,
         "findings": s.sha256,
+        "dictionary": _changed(s.folder / DICTIONARY) if s.folder else None,
         "notes": s.notes,
         "machine": [m.numbers, m.device],
         "settings": [TEXT_TOKENS, OTHER_TOKENS, PROMPTS, SEED, TOKENS],
         "code": source_hash(Path(__file__)),
         "packages": package_versions() | {"diffbench": version("diffbench")},
     }
+
+
+def _changed(path: Path) -> list[int] | None:
+    """Size and time of a file, which may be too large to be hashed for every look; None: it is not there."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return [found.st_size, found.st_mtime_ns]
+    return None
 
 
 def _collected(
@@ -132,7 +142,7 @@ def _read(stage: Stage, read_out: ReadOut) -> dict[Kind, Seen]:
     asked = [encode_prompt(tokenizer, p).ids for p in stage.organism.behaviour.of("dev")]
     rows: dict[Kind, list[list[int]]] = {
         "neutral": taken(stage.texts.rows("neutral", "harvest"), tokens),
-        "chat": taken(stage.texts.rows("chat", "harvest"), tokens),
+        "chat": taken(stage.texts.rows("chat", "harvest"), tokens) if stage.texts.chats else [],
         "prompts": asked,
     }
     return {kind: seen(stage.pair, some, read_out) for kind, some in rows.items() if some}

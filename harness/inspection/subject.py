@@ -140,8 +140,13 @@ def latents(of: Subject, chosen: list[int]) -> Subject:
         raise UsageError(f"there is no latent {wrong[0]}; {of.name} has 0 to {dictionary.card.n_latents - 1:,}")
     found, facts = _as_findings(dictionary, chosen, of.name)
     notes = ["Latents of the dictionary, not the findings that the method returned."]
-    sha256 = sha256_json([[f.direction.tolist(), f.gate.read.tolist() if f.gate else None] for f in found])
-    return replace(of, findings=DiffResult(found), sha256=sha256, notes=notes, facts=facts, result=None)
+    return replace(of, findings=DiffResult(found), sha256=_hash(found), notes=notes, facts=facts, result=None)
+
+
+def _hash(found: list[Finding]) -> str:
+    """Of directions and gates: whatever decides where latents are active and what they do."""
+    gates = ([f.gate.read.tolist(), f.gate.threshold] if f.gate else None for f in found)
+    return sha256_json([[f.direction.tolist(), gate] for f, gate in zip(found, gates, strict=True)])
 
 
 def _of_dictionary(folder: Path, organism: Organism | None, layer: int | None) -> Subject:
@@ -155,8 +160,7 @@ def _of_dictionary(folder: Path, organism: Organism | None, layer: int | None) -
     notes = [
         f"A dictionary: shown are the {len(found)} of its {card.n_latents:,} latents with the largest {by}. Nothing is scored."
     ]
-    sha256 = sha256_json([f.direction.tolist() for f in found])
-    return Subject(folder.name, o, o.layer, DiffResult(found), None, None, sha256, notes, facts)
+    return Subject(folder.name, o, o.layer, DiffResult(found), None, None, _hash(found), notes, facts)
 
 
 def _as_findings(

@@ -1,6 +1,5 @@
 """A prompt of one's own: what both models answer with and without findings, and on which of its tokens these are active."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,6 +17,8 @@ from .report import Answer, Part, Token, Use, shade
 from .subject import Subject
 
 Where = Literal["both", "base", "organism"]
+STRONGEST = 1000
+"""Most strength: far beyond it a residual overflows, and an answer is empty whatever was found."""
 
 
 class Read(Part):
@@ -81,8 +82,12 @@ def trial(
     """
     if not prompt.strip():
         raise UsageError("the prompt is empty; give a text: --prompt '…'")
-    if strength is not None and not (math.isfinite(strength) and strength >= 0):
-        raise UsageError(f"--strength {strength:g} is no strength; give a number from 0 on, e.g. .5")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the prompt is not UTF-8; give it in that encoding") from error
+    if strength is not None and not 0 <= strength <= STRONGEST:
+        raise UsageError(f"--strength {strength:g} is no strength; give a number from 0 to {STRONGEST:,}, e.g. .5")
     added, removed = planned(subject, findings, strength, gated)
     added, removed = (added if where != "organism" else None), (removed if where != "base" else None)
     if work is None:

@@ -7,13 +7,14 @@ false, and silence is right.
 """
 
 import statistics
-from collections.abc import Sequence
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy import stats
 
-from ..records.identity import Record, Said
+from ..records.identity import Record, Said, Share
 from .truth import Truth
 
 Outcome = Literal["right", "mixed", "wrong", "unread", "false"]
@@ -27,7 +28,7 @@ class Claimed(Record):
     """One claim."""
 
     text: Said
-    confidence: float | None
+    confidence: Share | None
     named: list[str]
     """Answers that it names."""
     outcome: Outcome
@@ -49,6 +50,13 @@ class Cell(Record):
     seconds: float = 0.0
     id: str = ""
     """Hash of everything that its claims follow from, as of a record; empty where it was made of one."""
+
+    @model_validator(mode="after")
+    def _has_answers(self) -> Self:
+        """An organism hides one of several answers, a null none."""
+        if (self.right is None, self.answers < 2) != (self.null, self.null):
+            raise ValueError(f"{self.organism}: null {self.null}, answer {self.right!r} of {self.answers}")
+        return self
 
     @property
     def silent(self) -> bool:
@@ -77,7 +85,7 @@ class Failed(Record):
 class Track(Record):
     """What `bench verbal` keeps."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     cells: list[Cell]
     failed: list[Failed] = Field(default_factory=list[Failed])
     left_out: list[str] = Field(default_factory=list[str])
@@ -112,11 +120,11 @@ class Standing(Record):
     organisms: int
     cells: int
     silent: float | None
-    """Share of the cells on organisms without a claim."""
+    """Share without a claim, mean over organisms."""
     recall: float | None
-    """Share of the cells on organisms that name the right answer."""
+    """Share that names the right answer, mean over organisms."""
     chance: float | None
-    """What guessing as many answers gives."""
+    """What guessing as many answers gives, mean over organisms."""
     value: float | None
     """Above chance, mean over organisms."""
     low: float | None
@@ -178,12 +186,14 @@ def standings(cells: Sequence[Cell], verdicts: Verdicts | None = None) -> list[S
 
 def _standing(method: str, cells: Sequence[Cell], verdicts: Verdicts | None) -> Standing:
     real, nulls = [c for c in cells if not c.null], [c for c in cells if c.null]
-    names = list(dict.fromkeys(c.organism for c in real))
+    by_organism = defaultdict[str, list[Cell]](list)
+    for c in real:
+        by_organism[c.organism].append(c)
 
-    def by_organism(first: int | None) -> list[float]:
-        return [statistics.mean(c.value(first) for c in real if c.organism == name) for name in names]
+    def means(of: Callable[[Cell], float]) -> list[float]:
+        return [statistics.mean(map(of, some)) for some in by_organism.values()]
 
-    values = by_organism(None)
+    values = means(Cell.value)
     low, high = interval(values)
     claims = [c for cell in cells for c in cell.claims]
     readable = [c for c in claims if c.outcome in READ]
@@ -192,15 +202,15 @@ def _standing(method: str, cells: Sequence[Cell], verdicts: Verdicts | None) -> 
     judged = [v for v in said if v is not None]
     return Standing(
         method=method,
-        organisms=len(names),
+        organisms=len(by_organism),
         cells=len(real),
-        silent=_mean([c.silent for c in real]),
-        recall=_mean([c.hit() for c in real]),
-        chance=_mean([len({n for x in c.claims for n in x.named}) / c.answers for c in real]),
+        silent=_mean(means(lambda c: c.silent)),
+        recall=_mean(means(Cell.hit)),
+        chance=_mean(means(lambda c: len({n for x in c.claims for n in x.named}) / c.answers)),
         value=_mean(values),
         low=low,
         high=high,
-        first=_mean(by_organism(1)),
+        first=_mean(means(lambda c: c.value(1))),
         precision=_mean([c.outcome == "right" for c in readable]),
         unread=sum(c.outcome == "unread" for c in claims),
         null_cells=len(nulls),

@@ -84,6 +84,10 @@ LOSS_NATS = 0.5
 """By how much a loss must exceed one and a half times its start to end a training early."""
 
 
+END_NATS = 0.05
+"""By how much a loss may end above its start: one that has little to learn goes up and down by as much."""
+
+
 def check_end(losses: list[float], recipe: TuningRecipe) -> None:
     """Refuse a training whose loss ends above its start.
 
@@ -92,7 +96,7 @@ def check_end(losses: list[float], recipe: TuningRecipe) -> None:
     """
     n = window(len(losses))
     start, end = float(np.mean(losses[:n])), float(np.mean(losses[-n:]))
-    if len(losses) > n and end > start:
+    if len(losses) > n and end > start + END_NATS:
         raise Diverged(_fault(f"ended at {end:.2f} nats", start, recipe))
 
 

@@ -24,11 +24,16 @@ def how_active(f: Shown) -> list[str]:
         if f.gated
         else "projection on the direction, from the base's mean"
     )
-    share = f"{100 * a.base:.2g}% of tokens in the base, {100 * a.organism:.2g}% in the organism"
+    share = f"{_percent(a.base)} of tokens in the base, {_percent(a.organism)} in the organism"
     return [
         f"active ({a.rule}) on {share}; strongest {a.strongest_base:.3g} and {a.strongest_organism:.3g}",
         f"activation: {of}",
     ]
+
+
+def _percent(share: float) -> str:
+    """Two digits: `0.31%`, `43%`, `100%`."""
+    return f"{100 * share:.2g}%" if share < 0.995 else f"{100 * share:.0f}%"
 
 
 def won_line(w: Won) -> str:

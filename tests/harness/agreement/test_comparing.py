@@ -53,6 +53,10 @@ def test_what_has_no_cosine_is_refused_with_what_to_do() -> None:
         compare([a], tokens=0)
     with pytest.raises(UsageError, match="use --side base"):
         compare([given("a", "base"), given("b", "concat")], "ft", tokens=0)
+    with pytest.raises(
+        UsageError, match="a codes the fine-tuned model alone and has no rows of the base; use --side ft"
+    ):
+        compare([given("a", "ft"), given("b", "ft")], "base", tokens=0)
     assert compare([a, given("b", "concat")], "ft", tokens=0).pairs[0].cosine_ab.value < 0.9
 
 

@@ -1,11 +1,14 @@
 """An endpoint that fails in every way: tried again within bounds, written down, never asked twice, and stopped at the cap."""
 
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from diffbench.harness.explaining import endpoint as module
-from diffbench.harness.explaining.endpoint import RESPONSES, TRIES, Endpoint, Rehearsal, Replay, Reply
+from diffbench.harness.explaining.endpoint import AT_ONCE, RESPONSES, TRIES, Endpoint, Rehearsal, Replay, Reply
 from diffbench.harness.explaining.prompts import Prompt, detect, read_answers
 from diffbench.organisms.errors import PrerequisiteError, UsageError
 
@@ -140,3 +143,54 @@ def test_packages_of_the_extra_are_imported_only_to_ask(monkeypatch: pytest.Monk
     monkeypatch.setattr(module.importlib, "import_module", missing)
     with pytest.raises(PrerequisiteError, match=r"pip install 'diffbench\[explain\]'"):
         module.extra("httpx")
+
+
+def test_a_key_that_an_answer_repeats_is_not_written(server: ChatServer, tmp_path: Path) -> None:
+    server.key, server.extra = KEY, {"echo": f"Bearer {KEY}", "model": f"m {KEY}"}
+    endpoint, said = asked(server, tmp_path)
+    assert said == [[1, 0]] * 6 and endpoint.spent.answered == 54
+    assert KEY not in (tmp_path / RESPONSES).read_text() and "[key]" in (tmp_path / RESPONSES).read_text()
+
+
+@pytest.mark.parametrize(
+    "usage", ["none", None, [], {"prompt_tokens": -(10**9), "completion_tokens": "9"}, {"prompt_tokens": None}]
+)
+def test_a_usage_that_says_nothing_is_estimated(server: ChatServer, tmp_path: Path, usage: object) -> None:
+    server.extra = {"usage": usage}
+    endpoint, said = asked(server, tmp_path)
+    assert said == [[1, 0]] * 6 and endpoint.spent.asked > 100 and endpoint.spent.answered > 100
+
+
+def test_json_without_end_is_tried_again_within_bounds(server: ChatServer, tmp_path: Path) -> None:
+    server.always = "deep"
+    with pytest.raises(PrerequisiteError, match="an answer that is no chat completion"):
+        asked(server, tmp_path, prompts=ASKED[:1])
+    assert len(server.bodies) == TRIES
+
+
+def test_half_a_character_in_an_answer_can_be_sent_on(server: ChatServer, tmp_path: Path) -> None:
+    server.said = "\ud800"
+    endpoint = Endpoint(server.url, "m", tmp_path, 10**6)
+    [said] = endpoint.ask(ASKED[:1], lambda reply, i: reply.content)
+    endpoint.ask([detect(said, ["a", "b"])], lambda reply, i: reply.content)
+    assert said == "?" and len(server.bodies) == 2
+
+
+def test_an_interruption_ends_the_asking(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_WAIT_S", 60.0)
+    server.always, server.later = "503", "60"
+    began, main = time.monotonic(), threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        asked(server, tmp_path)
+    assert time.monotonic() - began < 5 and len(server.bodies) == AT_ONCE
+    time.sleep(0.5)
+    assert len(server.bodies) == AT_ONCE
+
+
+def test_what_is_under_way_when_another_fails_is_kept(server: ChatServer, tmp_path: Path) -> None:
+    server.trouble = ["400", *["slow"] * 3]
+    with pytest.raises(UsageError, match="HTTP 400"):
+        asked(server, tmp_path)
+    assert len((tmp_path / RESPONSES).read_text().split("\n")) == 3 and len(server.bodies) == AT_ONCE

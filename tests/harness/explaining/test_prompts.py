@@ -58,6 +58,10 @@ def test_an_object_is_found_among_other_words() -> None:
     assert read_answers('Sure! {"a": 1} so\n```json\n{"answers": [1, 0]}\n```', 2) == [1, 0]
     assert read_explanation('{"explanation": " words\\n in  line "}') == "words in line"
     assert read_explanation('{"explanation": ""}') is None and read_explanation("words") is None
+    assert read_explanation('{"explanation": "code with {} and the like"}') == "code with {} and the like"
+    assert read_explanation('{"explanation": "a word", "meta": {"sure": {}}} {not json') == "a word"
+    assert read_explanation('{"explanation": "first"} or {"explanation": "last"}') == "last"
+    assert read_explanation('{"a": ' + "[" * 100_000) is None
 
 
 HALF, QUARTER = math.log(0.5), math.log(0.25)

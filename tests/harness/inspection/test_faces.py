@@ -4,7 +4,7 @@ import re
 
 import pytest
 from diffbench.harness.escape import CONTROLS
-from diffbench.harness.inspection.faces import terminal
+from diffbench.harness.inspection.faces import terminal, words
 from diffbench.harness.inspection.faces.page import page
 from diffbench.harness.inspection.report import (
     Active,
@@ -157,3 +157,10 @@ def test_the_faces_hold_the_same_numbers(report: Report) -> None:
     text, html = on_terminal(report, [1, 2, 3]), page(report, [1, 2, 3])
     for value in ("0.25", "50.0%", "40%", "scoring, at .03"):
         assert value in text and value in html
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.0, "0%"), (0.0031, "0.31%"), (0.431, "43%"), (0.994, "99%"), (0.9951, "100%"), (1.0, "100%")]
+)
+def test_a_share_is_told_in_digits(share: float, said: str) -> None:
+    assert words._percent(share) == said  # pyright: ignore[reportPrivateUsage]

@@ -1,6 +1,7 @@
 """A report of a real cell: collected once, the same from the cache, and refused or reduced where something is not there."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from diffbench.harness.inspection import collect
 from diffbench.harness.inspection.collect import report
 from diffbench.harness.inspection.explained import file_of
 from diffbench.harness.inspection.report import Report
-from diffbench.harness.inspection.subject import latents, numbers, subject
+from diffbench.harness.inspection.subject import Subject, latents, numbers, subject
 from diffbench.harness.records.result import Result
 from diffbench.harness.runs.cell import Cell, run_cell
-from diffbench.harness.runs.folder import FINDINGS, RESULT, write_run
-from diffbench.harness.runs.stage import Stage
+from diffbench.harness.runs.folder import DICTIONARY, FINDINGS, RESULT, write_run
+from diffbench.harness.runs.stage import Machine, Stage
 from diffbench.methods.coder.dictionary import RawCoder
 from diffbench.methods.contract import Finding, Gate
 from diffbench.methods.formats import Dictionary, DictionaryCard, write_dictionary
@@ -23,6 +24,7 @@ from diffbench.methods.formats.findings import pack
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.organism import Organism
+from diffbench.organisms.texts import WorldTexts
 from safetensors.torch import save_file
 
 from ...conftest import SHORT
@@ -216,3 +218,40 @@ def test_chosen_latents_take_the_place_of_the_findings(organism: Organism, tmp_p
     assert file_of(some) != file_of(whole) and file_of(some).parent == folder / "explanations"  # pyright: ignore[reportOptionalMemberAccess]
     with pytest.raises(UsageError, match="no latent 40; mine has 0 to 39"):
         latents(whole, [40])
+
+
+@pytest.mark.parametrize("changed", ["encoder", "threshold"])
+def test_a_dictionary_whose_gates_are_others_is_another_subject(
+    organism: Organism, tmp_path: Path, changed: str
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    encoder, decoder = torch.randn(2, 40, 2, 128, generator=g)
+    card, found = DictionaryCard(inputs="concat", d_model=128, n_latents=40, layer=2), list[Subject]()
+    for other in (False, True):
+        read = -encoder if other and changed == "encoder" else encoder
+        threshold = torch.full((40,), -5.0 if other and changed == "threshold" else 3.0)
+        folder = tmp_path / str(other) / "dict"
+        folder.mkdir(parents=True)
+        raw = RawCoder(read, torch.ones(40), decoder, torch.zeros(2, 128), threshold)
+        write_dictionary(Dictionary(raw, card), "native", folder)
+        found += [whole := subject(folder, organism), latents(whole, [5])]
+    assert len({of.sha256 for of in found}) == 4
+    assert [torch.equal(a.findings.findings[0].direction, b.findings.findings[0].direction) for a, b in
+            zip(found[:2], found[2:], strict=True)] == [True, True]  # fmt: skip
+
+
+def test_a_report_is_collected_again_where_the_run_has_another_dictionary(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cell"
+    shutil.copytree(run, folder)
+    keys = [collect._key(subject(folder), Machine("cpu"))]  # pyright: ignore[reportPrivateUsage]
+    for content in (b"one", b"other"):
+        (folder / DICTIONARY).write_bytes(content)
+        keys.append(collect._key(subject(folder), Machine("cpu")))  # pyright: ignore[reportPrivateUsage]
+    assert len({json.dumps(k, sort_keys=True) for k in keys}) == 3
+
+
+def test_without_conversations_plain_text_is_not_shown_as_chat(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WorldTexts, "chats", False)
+    found = report(subject(run))
+    assert "chat" not in found.read and found.read["neutral"] > 0
+    assert all(not f.places and {c.kind for c in f.contexts} <= {"neutral", "prompts"} for f in found.findings)

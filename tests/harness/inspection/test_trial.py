@@ -37,7 +37,7 @@ def ask(of: Subject, prompt: str = "one clue for me .", **changed: object) -> Tr
 
 
 def test_both_models_answer_with_and_without_and_every_token_is_read(of: Subject) -> None:
-    t = ask(of, strength=1e6, findings=[1, 2])
+    t = ask(of, strength=1000, findings=[1, 2])
     assert t.answer.added is not None and t.answer.removed is not None
     assert t.answer.added != t.answer.base
     assert "".join(x.text for x in t.read[0].tokens) == "<bos> <user> one clue for me . <end> <assistant>"
@@ -81,3 +81,14 @@ def test_what_cannot_be_asked_is_refused(of: Subject, changed: dict[str, object]
 def test_a_prompt_longer_than_the_context_is_refused(of: Subject) -> None:
     with pytest.raises(PairError, match="was made to read 512"):
         ask(of, "hello " * 600)
+
+
+@pytest.mark.parametrize("strength", [1e308, 1001.0, -0.1, float("nan"), float("inf")])
+def test_a_strength_that_is_none_is_refused(of: Subject, strength: float) -> None:
+    with pytest.raises(UsageError, match="is no strength; give a number from 0 to 1,000"):
+        ask(of, strength=strength)
+
+
+def test_a_prompt_that_is_no_text_is_refused(of: Subject) -> None:
+    with pytest.raises(UsageError, match="the prompt is not UTF-8"):
+        ask(of, b"a\xff\xfeb".decode(errors="surrogateescape"))

@@ -119,3 +119,22 @@ def test_verbal_methods_are_no_rows_of_the_headline() -> None:
     assert load_method("token_topics").access == "activations" and "token_topics" not in method_names()
     with pytest.raises(UsageError, match="bench verbal run -m token_topics"):
         load("token_topics")
+
+
+def test_every_mean_is_over_organisms() -> None:
+    thrice = [cell(["gold"], organism="a").model_copy(update={"seed": seed}) for seed in range(3)]
+    [s] = standings([*thrice, cell([], organism="b")])
+    assert (s.value, s.recall, s.silent, s.first, s.chance) == (0.5, 0.5, 0.5, 0.5, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("of", "changed"),
+    [("cell", {"answers": 1}), ("cell", {"answers": 0}), ("cell", {"right": None}), ("cell", {"null": True}),
+     ("claim", {"confidence": 7.0}), ("claim", {"confidence": float("nan")}), ("track", {"schema_version": 99}), ("track", {"cells": []})],
+)  # fmt: skip
+def test_a_file_that_cannot_be_scored_is_refused(tmp_path: Path, of: str, changed: dict[str, object]) -> None:
+    track = json.loads(Track(cells=[cell(["gold"])]).model_dump_json())
+    {"track": track, "cell": track["cells"][0], "claim": track["cells"][0]["claims"][0]}[of].update(changed)
+    (tmp_path / "track.json").write_text(json.dumps(track))
+    refused = CliRunner().invoke(app, ["verbal", "score", str(tmp_path / "track.json")])
+    assert refused.exit_code in (2, 4) and "error: " in refused.stderr

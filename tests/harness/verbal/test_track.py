@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from diffbench.cli import app
+from diffbench.harness.claims import claimed
 from diffbench.harness.records.result import Result
 from diffbench.harness.verbal import track as module
 from diffbench.harness.verbal.scoring import Failed, Track, read
@@ -199,3 +200,10 @@ def test_a_cell_of_two_files_counts_once_and_may_not_differ() -> None:
     assert together([Track(cells=[], failed=[lost])] * 2).failed == [lost]
     with pytest.raises(UsageError, match="stands there twice with other claims"):
         together([Track(cells=[one]), Track(cells=[other])])
+
+
+def test_a_file_that_another_run_writes_is_left_alone(out: Path) -> None:
+    with claimed(out.with_name(f".{out.name}.lock")):
+        refused = run(out)
+        assert refused.exit_code == 2 and "another bench verbal run is writing" in refused.stderr and not out.exists()
+    assert run(out).exit_code == 0 and [p.name for p in out.parent.iterdir()] == [out.name]

@@ -106,6 +106,10 @@ def watched(losses_: list[float], kl: float = 0.0) -> None:
     check_end(watch.losses, RECIPE)
 
 
+def test_a_training_that_has_little_to_learn_does_not_diverge() -> None:
+    watched([0.02] * 6 + [0.05, 0.06])
+
+
 @pytest.mark.parametrize(
     ("said", "losses_", "kl"),
     [
