@@ -54,7 +54,7 @@ def test_a_model_explains_and_judges_within_what_was_said_and_is_replayed(server
     url = ("--url", server.url, "--model", "a/model")
     refused = bench("explain", *ASKED, *url, code=2)
     assert "nothing was sent; add --yes" in refused and not server.bodies
-    most = re.search(r"at most: (\d+) requests, ([\d,]+) tokens asked", refused)
+    most = re.search(r"at most (\d+) requests, ([\d,]+) tokens asked", refused)
     assert most
     too_much = bench("explain", *ASKED, *url, "--yes", "--max-tokens", "500", code=2)
     assert "more than --max-tokens 500" in too_much and not server.bodies
