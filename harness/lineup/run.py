@@ -163,7 +163,7 @@ def _begun(entry: MethodEntry, config: BaseModel, out: Path, sets: Sequence[str]
     identity = Identity(
         strategy=entry.name,
         strategy_version=entry.version,
-        access=entry.access,
+        access=entry.access,  # pyright: ignore[reportArgumentType]  # a strategy's, which pydantic checks
         config=config.model_dump(mode="json"),
         seed=seed,
         code_sha256=source_hash(entry.file, Path(__file__)),
