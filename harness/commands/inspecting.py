@@ -98,8 +98,13 @@ def show_run(
 
 def try_run(
     run: RunArgument,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to ask.", show_default=False)],
     places: LookedIn = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt", "-p", help="What to ask.  [default: one of the organism's dev prompts]", show_default=False
+        ),
+    ] = None,
     finding: Annotated[
         str | None,
         typer.Option(
@@ -147,10 +152,11 @@ def try_run(
         wanted = None if finding is None else numbers(finding)
         own = {"base": base, "adapter": adapter, "on": on, "tuned": tuned, "behaviour": behaviour, "texts": texts}
         with silenced(False), tempfile.TemporaryDirectory() as scratch:
-            from ..inspection.trial import trial
+            from ..inspection.trial import a_prompt, trial
 
             of = named_subject(run, places, scratch, organism, layer, own, allow_other_base)
-            found = trial(of, prompt, wanted, strength, side, gated, raw, tokens, seed, usable_device(device))
+            asked = a_prompt(of) if prompt is None else prompt
+            found = trial(of, asked, wanted, strength, side, gated, raw, tokens, seed, usable_device(device))
         if as_json:
             say(found.model_dump_json(indent=1))
         else:

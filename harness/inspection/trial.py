@@ -112,6 +112,18 @@ def trial(
     )
 
 
+def a_prompt(subject: Subject) -> str:
+    """A dev prompt of the organism that is one question.
+
+    Raises:
+        UsageError: it has none.
+    """
+    asked = (p for p in subject.organism.behaviour.of("dev") if p.text is None and len(p.messages) == 1)
+    if (first := next(asked, None)) is None:
+        raise UsageError(f"{subject.organism.name} has no prompt that is one question; give one: --prompt '…'")
+    return first.messages[0].content
+
+
 def planned(
     subject: Subject, findings: Sequence[int] | None, strength: float | None, gated: bool
 ) -> tuple[Use | None, Use | None]:

@@ -54,7 +54,7 @@ def inspecting(result: Result, folder: Path) -> list[Text]:
     """The commands that show what the findings are; none without findings."""
     if result.findings_sha256 is None:
         return []
-    lines = [f"look: bench show {folder}", f"ask:  bench try {folder} -p hello"]
+    lines = [f"look: bench show {folder}", f"ask:  bench try {folder}"]
     return [Text(line, style="dim") for line in lines]
 
 

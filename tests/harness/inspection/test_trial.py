@@ -1,11 +1,12 @@
 """A prompt of one's own: what is put to use where, and what cannot be asked is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffbench.harness.inspection.subject import Subject, subject
-from diffbench.harness.inspection.trial import Trial, planned, trial
+from diffbench.harness.inspection.trial import Trial, a_prompt, planned, trial
 from diffbench.harness.pairs.anatomy import PairError
 from diffbench.methods.contract import Finding, Gate
 from diffbench.methods.formats.findings import pack
@@ -92,3 +93,14 @@ def test_a_strength_that_is_none_is_refused(of: Subject, strength: float) -> Non
 def test_a_prompt_that_is_no_text_is_refused(of: Subject) -> None:
     with pytest.raises(UsageError, match="the prompt is not UTF-8"):
         ask(of, b"a\xff\xfeb".decode(errors="surrogateescape"))
+
+
+def test_without_a_prompt_one_of_dev_is_asked(of: Subject) -> None:
+    test = {p.messages[0].content for p in of.organism.behaviour.of("test")}
+    asked = a_prompt(of)
+    assert asked == "one clue for me ." and asked not in test
+    unasked = replace(
+        of, organism=replace(of.organism, behaviour=of.organism.behaviour.model_copy(update={"prompts": []}))
+    )
+    with pytest.raises(UsageError, match="give one: --prompt"):
+        a_prompt(unasked)
