@@ -1,7 +1,7 @@
 """A method class with what it says of itself, its options and how it is run."""
 
 import inspect
-import math
+import json
 import sys
 import traceback
 from collections.abc import Mapping
@@ -114,9 +114,11 @@ class MethodEntry:
             raise UsageError(
                 f"{self.row}.{'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first.get('input')!r})"
             ) from error
-        for name, value in config.model_dump().items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UsageError(f"{self.row}.{name}: {value} is no finite number; give one")
+        for name, value in config.model_dump(mode="json").items():
+            try:
+                json.dumps(value, allow_nan=False)  # as an identity is hashed; in lists and tables too
+            except ValueError as error:
+                raise UsageError(f"{self.row}.{name}: {value} is no finite number; give one") from error
         return config
 
     def create(self, config: BaseModel) -> Method:

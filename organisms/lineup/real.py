@@ -68,5 +68,5 @@ def train_twin(ancestor: Path, spec: PairSpec, faker: bool, out: Path, attempt: 
     shutil.rmtree(work)
 
 
-COST = "half an hour of a processor, after which pairs do not hold their gates yet (docs/lineup.md)"
+COST = "half an hour of a processor, and no pair of it has been measured yet (docs/lineup.md)"
 REAL = Maker(ANCESTOR, TWIN, documents_sha256(HELD), COST, train_ancestor, train_twin)

@@ -174,6 +174,18 @@ def test_an_option_that_is_not_finite_is_refused() -> None:
         chosen(["uniform_noise"], ["uniform_noise.times=.inf"])
 
 
+def test_an_option_that_is_not_finite_is_refused_within_a_list() -> None:
+    class Several(BaseModel):
+        times: list[float]
+
+    several = replace(
+        load_method("random", STRATEGIES), cls=type("Several", (), {"Config": Several, "name": "several"})
+    )
+    assert several.configure({"times": [1.0]}) == Several(times=[1.0])
+    with pytest.raises(UsageError, match=r"times: \[1\.0, nan\] is no finite number"):
+        several.configure({"times": [1.0, float("nan")]})
+
+
 Judged = list[str]
 
 
