@@ -22,6 +22,7 @@ from diffbench.harness.files import atomic_write_text
 from diffbench.harness.records.result import FINISHED, Result
 from diffbench.harness.records.settings import PROTOCOL_V2, Protocol
 from diffbench.leaderboard.pages.text_formats import markdown_table
+from diffbench.methods.contract import Budget
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError
 from diffbench.organisms.registry import load_organism
@@ -41,6 +42,8 @@ GRID = Path(__file__).parent.parent / "docs" / "tuning.json"
 """The grid of the embedded tier, with what was chosen there."""
 FEW = PROTOCOL_V2.model_copy(update={"controls": 4})
 """What the small tier's cells are scored by: a control takes a minute there."""
+UNHURRIED = Budget(seconds=7200.0)
+"""What a cell is run again with whose clock ran out: how fast or busy a machine is decides nothing."""
 SMALL_MARKERS = "<!-- small: begin -->", "<!-- small: end -->"
 POOL = ("batch_topk", "delta", "sae_diff")
 """Methods that it is chosen with."""
@@ -242,12 +245,18 @@ def _cells(
     ids = [c.identity(c.organism.layer or 0).id() for c in work.cells]
     cells = {i: c for c, i in zip(work.cells, ids, strict=True) if i not in known}
     found = {i: Measured(i, known[i]) for i in ids if i in known}
-    if cells:
+    while cells:
         with silenced(False):
             results = list(run(replace(work, cells=[*cells.values()], cache=Cache.of_user()), Quiet(), str))
-        for i, result in zip(cells, results, strict=True):
-            found[i] = Measured(i, isolation(result), result.status in FINISHED)
+        found |= {i: Measured(i, isolation(r), r.status in FINISHED) for i, r in zip(cells, results, strict=True)}
+        late = [i for i, r in zip(cells, results, strict=True) if hurried(r) and cells[i].budget != UNHURRIED]
+        cells = {i: replace(cells[i], budget=UNHURRIED) for i in late}
     return {(method, _key(s), organism, seed): found[i] for s, i in zip(wanted, ids, strict=True)}
+
+
+def hurried(result: Result) -> bool:
+    """Whether the clock ended a method or its training."""
+    return result.status == "timeout" or bool(result.diagnostics.get("budget_exhausted"))
 
 
 def isolation(result: Result) -> float:

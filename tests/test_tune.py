@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,6 +106,31 @@ def test_the_small_tier_has_a_round_of_its_own(tmp_path: Path, monkeypatch: pyte
             "the rest as on the embedded tier"
         )
         assert f"Kept: steps {kept[0]}, k {kept[1]}." in page.read_text() and page.read_text().endswith("after\n")
+
+
+@pytest.mark.parametrize(("status", "ended"), [("ok", True), ("timeout", False), ("ok", False)])
+def test_a_cell_that_the_clock_ended_is_run_again_with_more_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, ended: bool
+) -> None:
+    asked, hurry = list[tuple[int, float]](), ended or status == "timeout"
+
+    def ran(plan: Any, *_: Any) -> Any:
+        for cell in plan.cells:
+            asked.append((cell.config.steps, cell.budget.seconds))
+            slow = cell.config.steps == 1800 and cell.budget.seconds == 600
+            yield SimpleNamespace(
+                status=status if slow else "ok",
+                diagnostics={"budget_exhausted": ended and slow},
+                scores=SimpleNamespace(isolation=SimpleNamespace(value=0.1 if slow else 0.5)),
+            )
+
+    monkeypatch.setattr("diffbench.harness.runs.run.run", ran)
+    monkeypatch.setenv("DIFFBENCH_CACHE", str(tmp_path / "cache"))
+    settings = [{"steps": 900}, {"steps": 1800}]
+    found = tune._cells("taboo/gold-narrow", "delta", settings, 0, tmp_path, {}, PROTOCOL_V2)
+    assert asked == [(900, 600), (1800, 600)] + [(1800, 7200)] * hurry
+    assert [c.isolation for c in found.values()] == [0.5, 0.5 if hurry else 0.1]
+    assert all(c.finished for c in found.values())
 
 
 class Here:
