@@ -232,6 +232,16 @@ AS_PUBLISHED = "@published"
 """How the row of a method ends that ran with its paper's settings, where our defaults are others."""
 
 
+OF_TIER: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "small": {
+        **{m: {"steps": 1800} for m in ("delta", "batch_topk", "l1", "dsf", "dfc", "sae_diff", "sae_ft", "sae_base")},
+        **{m: {"steps": 900} for m in ("sae_pair", "sae_stagewise")},
+    }
+}
+"""Tier → method → options that have another default on its organisms: what the rule of docs/tuning.md chose there. The last two spend
+their steps twice."""
+
+
 def row_of(method: str, config: Mapping[str, Any]) -> str:
     """NAME, or NAME@published if every option that its paper decides is the paper's and our defaults are not."""
     published = PUBLISHED.get(method)

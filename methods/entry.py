@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from ..organisms.errors import DiffbenchError, UsageError, unknown
-from .catalogue import AS_PUBLISHED, PUBLISHED
+from .catalogue import AS_PUBLISHED, OF_TIER, PUBLISHED
 from .contract import Access, DiffProblem, DiffResult, Method, NoConfig
 
 
@@ -120,6 +120,15 @@ class MethodEntry:
             except ValueError as error:
                 raise UsageError(f"{self.row}.{name}: {value} is no finite number; give one") from error
         return config
+
+    def of_tier(self, tier: str) -> Mapping[str, Any]:
+        """Option → default on organisms of a tier, where that is another than elsewhere; empty for methods of others."""
+        return OF_TIER.get(tier, {}).get(self.name, {}) if self.origin == "built-in" else {}
+
+    def on(self, config: BaseModel, tier: str) -> BaseModel:
+        """The options on an organism of a tier: what was not given has its default there."""
+        own = {k: v for k, v in self.of_tier(tier).items() if k not in config.model_fields_set}
+        return config.model_copy(update=own)
 
     def create(self, config: BaseModel) -> Method:
         """An instance for one cell."""

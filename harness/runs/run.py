@@ -87,10 +87,10 @@ def plan(
 ) -> Plan:
     """Every pair of the given organisms and methods, for every seed, or for the first one if the method draws nothing.
 
-    `settings` are the other fields of every `Cell`.
+    Options that were not given have the defaults of an organism's tier. `settings` are the other fields of every `Cell`.
     """
     cells = [
-        Cell(o, m, c, s, **settings)
+        Cell(o, m, m.on(c, o.tier), s, **settings)
         for o, (m, c) in itertools.product(organisms, methods)
         for s in (seeds if m.stochastic else seeds[:1])
     ]

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ...methods.catalogue import AS_PUBLISHED
+from ...methods.catalogue import AS_PUBLISHED, OF_TIER
 from ...methods.registry import is_given
 from ...organisms.card import Card, Estimate
 from ...organisms.sets import holding
@@ -236,6 +236,9 @@ def method(entry: "MethodEntry") -> RenderableType:
     if entry.departures and not entry.published:
         its = ", ".join(f"{k} {v}" for k, v in entry.departures.items())
         head.append(f"\n{entry.name}{AS_PUBLISHED} runs with its paper's settings, where ours are others: {its}")
+    for tier in OF_TIER:
+        if own := ", ".join(f"{k} {v}" for k, v in entry.of_tier(tier).items()):
+            head.append(f"\nOn organisms of the tier {tier} the default is another: {own}")
     return Group(head, table) if entry.config_class.model_fields else Group(head, Text("no options"))
 
 

@@ -132,7 +132,7 @@ def _options(cell: Cell) -> str:
     """Everything of a cell that a command without options would not have, as the command takes it."""
     i, said = cell.identity, list[str]()
     if not is_given(i.method_version):
-        usual = _defaults(i.row) if cell.made.method_origin == "built-in" and i.method in BUILTIN else {}
+        usual = _defaults(i.row, i.tier) if cell.made.method_origin == "built-in" and i.method in BUILTIN else {}
         other = {k: v for k, v in i.config.items() if k not in usual or usual[k] != v}
         said += [f"--set {shlex.quote(f'{i.row}.{name}={_yaml(value)}')}" for name, value in sorted(other.items())]
         said += [f"--{k} {int(v) if v == int(v) else v}" for k, v in i.budget.items() if v != BUDGET.get(k)]
@@ -148,9 +148,10 @@ def _options(cell: Cell) -> str:
 
 
 @functools.cache
-def _defaults(method: str) -> Mapping[str, Any]:
-    """Options of a built-in method, or of one with its paper's settings."""
-    return load_method(method).configure({}).model_dump(mode="json")
+def _defaults(method: str, tier: str) -> Mapping[str, Any]:
+    """Options of a built-in method, or of one with its paper's settings, on organisms of a tier."""
+    entry = load_method(method)
+    return entry.on(entry.configure({}), tier).model_dump(mode="json")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,9 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from diffbench.harness.commands.settings import names_of_methods, resolve, run_file
+from diffbench.harness.runs.run import plan
 from diffbench.harness.store.labels import row_labels
 from diffbench.harness.store.selection import Filter
 from diffbench.harness.views import layers
@@ -12,7 +15,7 @@ from diffbench.harness.views.render import method as shown
 from diffbench.harness.worker import foreign
 from diffbench.leaderboard.board.account import BUDGET, command_of, runs
 from diffbench.leaderboard.board.cell import Cell
-from diffbench.methods.catalogue import AS_PUBLISHED, BUILTIN, PUBLISHED, row_of
+from diffbench.methods.catalogue import AS_PUBLISHED, BUILTIN, OF_TIER, PUBLISHED, row_of
 from diffbench.methods.registry import load_method
 from diffbench.organisms.errors import UsageError
 from diffbench.organisms.registry import load_card
@@ -102,3 +105,34 @@ def test_a_sweep_of_layers_keeps_both_apart() -> None:
     points = layers.points(found, "sufficiency")
     assert set(points) == {"delta", "delta@published"}
     assert points["delta"][1].value > points["delta@published"][1].value > 0  # type: ignore[operator]
+
+
+def test_the_small_tier_has_the_defaults_that_were_chosen_there() -> None:
+    """What is shared by all dictionary methods and was chosen with three of them; an organism of another tier has the usual ones."""
+    chosen = json.loads((Path(__file__).parents[2] / "docs" / "tuning-small.json").read_text())["chosen"]
+    for method, settings in chosen.items():
+        entry = load_method(method)
+        here, there = (entry.on(entry.configure({}), t).model_dump() for t in ("small", "tiny"))
+        assert {k: here[k] for k in settings} == settings
+        assert there == entry.configure({}).model_dump()
+        assert {k for k in here if here[k] != there[k]} == set(entry.of_tier("small")), "nothing else"
+        said = " ".join(bench("methods", "show", method).split())
+        assert f"On organisms of the tier small the default is another: steps {settings['steps']}" in said
+    passes = {
+        m: load_method(m).of_tier("small")["steps"] * (2 if m in ("sae_pair", "sae_stagewise") else 1)
+        for m in OF_TIER["small"]
+    }
+    assert set(passes.values()) == {chosen["delta"]["steps"]}, "alike for all that train"
+
+
+def test_a_default_of_a_tier_yields_to_what_was_asked_for() -> None:
+    entry, small = load_method("delta"), SimpleNamespace(name="taboo/x", tier="small")
+    steps = [
+        c.config.model_dump()["steps"]
+        for options in ({}, {"steps": 900}, {"k": 32})
+        for c in plan(
+            [small, SimpleNamespace(name="taboo/y", tier="tiny")], [(entry, entry.configure(options))], [0], Path()
+        ).cells  # type: ignore[list-item]
+    ]
+    assert steps == [1800, 900, 900, 900, 1800, 900]
+    assert not replace(entry, origin="file mine.py").of_tier("small"), "of our methods alone"
