@@ -1,14 +1,20 @@
 """The card of an organism or a base: what it is, how it was made, what was measured of it, and every file's hash."""
 
 import hashlib
+import shlex
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import PrerequisiteError, ValidationFailed
 
 CARD = "card.json"
+OWN = "own"
+"""Family of the cards of users' own pairs."""
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+BEHAVIOUR = "behaviour.json"
+"""Of an organism on a real model; the families of the embedded tier make theirs."""
 Role = Literal["organism", "control", "arm", "null"]
 """`organism` shows the behaviour, `control` must not, `arm` is measured for comparison, `null` has no behaviour."""
 Tier = Literal["tiny", "small", "hub"]
@@ -122,6 +128,18 @@ class Card(_Strict):
     """Wall seconds of training and measuring on the machine that built it; not part of any hash."""
     files: dict[str, str]
 
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        """What is said twice is said alike."""
+        begin = f"{self.family}/{self.member}-{self.variant}"
+        if self.family != OWN and self.name != begin and not self.name.startswith(f"{begin}-"):
+            raise ValueError(f"its family, member and variant make {begin}, and its name is {self.name}")
+        if self.recipe.get("layer", self.layer) != self.layer:
+            raise ValueError(f"its layer is {self.layer}, and its recipe says {self.recipe['layer']}")
+        if (self.status == "failed") != bool(self.failures):
+            raise ValueError(f"its status is {self.status}, and {'; '.join(self.failures) or 'all its gates hold'}")
+        return self
+
     @property
     def failed_gates(self) -> dict[str, str]:
         """Gates that do not hold, by name: value and bound."""
@@ -158,36 +176,56 @@ def hash_folder(folder: Path) -> dict[str, str]:
     }
 
 
-def read_card(folder: Path) -> Card:
+def read_card(folder: Path, given: str = "") -> Card:
     """Read an organism's card and check its files.
+
+    Args:
+        given: what `bench organisms build` calls it; empty: what the card says.
 
     Raises:
         PrerequisiteError: no card. ValidationFailed: bad card, missing file or wrong hash.
     """
     card = _parse(folder, Card)
-    check_files(folder, card.files)
+    needed = (*ADAPTER_FILES, BEHAVIOUR) if card.tier != "tiny" else ADAPTER_FILES
+    if lacking := [name for name in needed if name not in card.files]:
+        raise ValidationFailed(f"{folder / CARD} has no hash of {lacking[0]}; {again(card, given)}")
+    check_files(folder, card.files, again(card, given))
     return card
+
+
+def building(card: Card) -> str:
+    """The command that makes an organism."""
+    real = f"{card.family}/{card.member}-{card.variant} --base {shlex.quote(card.base)}"
+    return f"bench organisms build {card.name if card.tier == 'tiny' else real}"
+
+
+def again(card: Card, given: str = "") -> str:
+    """How a damaged organism is mended."""
+    command = f"bench organisms build {given}" if given else building(card)
+    return f"reinstall diffbench, or build it again with `{command} --overwrite`"
 
 
 def read_base_card(folder: Path) -> BaseCard:
     """Read a base's card and check its files; raises as `read_card`."""
     card = _parse(folder, BaseCard)
-    check_files(folder, card.files)
+    check_files(folder, card.files, again_base(card.name))
     return card
 
 
-def check_files(folder: Path, files: dict[str, str]) -> None:
-    """Refuse a folder whose files are not the hashed ones."""
+def again_base(name: str) -> str:
+    """How a damaged base of the embedded tier is mended."""
+    return f"reinstall diffbench, or build it again with `bench organisms build --base {name} --overwrite`"
+
+
+def check_files(folder: Path, files: dict[str, str], mend: str) -> None:
+    """Refuse a folder whose files are not the hashed ones, saying how to `mend` it."""
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
-            raise ValidationFailed(
-                f"{path} is missing although its card lists it; reinstall diffbench or rebuild with `bench organisms build`"
-            )
+            raise ValidationFailed(f"{path} is missing although its card lists it; {mend}")
         if sha256_file(path) != expected:
             raise ValidationFailed(
-                f"{path} is not the file its card was measured on (sha256 differs: damaged or replaced); "
-                "reinstall diffbench or rebuild with `bench organisms build`"
+                f"{path} is not the file its card was measured on (sha256 differs: damaged or replaced); {mend}"
             )
 
 
@@ -199,10 +237,11 @@ def _parse(folder: Path, kind: type[C]) -> C:
     if not path.is_file():
         raise PrerequisiteError(f"there is no card in {folder}; build it with `bench organisms build`")
     try:
-        return kind.model_validate_json(path.read_text())
+        return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
         raise ValidationFailed(
-            f"{path} is not a valid card: {'.'.join(map(str, first['loc']))}: {first['msg']}; "
-            "build it again with `bench organisms build --overwrite`"
+            f"{path} is not a valid card: {f'{where}: ' if where else ''}{first['msg'].removeprefix('Value error, ')}; "
+            "reinstall diffbench, or build it again with `bench organisms build` and --overwrite"
         ) from error

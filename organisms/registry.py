@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from .card import CARD, BaseCard, Card, Tier, read_base_card, read_card, sha256_files
+from .card import CARD, BaseCard, Card, Tier, building, read_base_card, read_card, sha256_files
 from .errors import PrerequisiteError, UsageError, ValidationFailed, unknown
 from .hub.registry.load import hub_card, is_hub, refuse
 from .hub.sources import PairSource
@@ -107,9 +107,14 @@ def _built(name: str, root: Path) -> list[str]:
     if missing := [n for n in chosen if not is_hub(n) and not (root / n / CARD).is_file()]:
         raise PrerequisiteError(
             f"{len(missing)} of the {len(chosen)} organisms of {name} are not in {root} (the first: {missing[0]}); "
-            f"run `bench organisms build {missing[0]}`, or leave BENCH_ZOO unset for the zoo that diffbench comes with"
+            f"run `{_making(missing[0])}`, or leave BENCH_ZOO unset for the zoo that diffbench comes with"
         )
     return chosen
+
+
+def _making(name: str) -> str:
+    """The command that makes an organism which is not in the zoo in use."""
+    return building(read_card(SHIPPED / name)) if (SHIPPED / name / CARD).is_file() else f"bench organisms build {name}"
 
 
 def _check_tier(names: Sequence[str], zoo: Path | None, tier: Tier) -> None:
@@ -204,7 +209,17 @@ def _place(card: Card) -> tuple[int, int, int]:
 
 def load_card(name: str, zoo: Path | None = None) -> Card:
     """The card of a zoo organism, its files checked."""
-    return read_card((zoo or ZOO) / resolve_name(name, zoo))
+    return _card(resolve_name(name, zoo), zoo or ZOO)
+
+
+def _card(name: str, root: Path, given: str = "") -> Card:
+    """The card of the organism that is called `name` in a zoo, and `given` by the user."""
+    card = read_card(root / name, given if FAMILY_FILE.fullmatch(given) else "")
+    if card.name != name:
+        raise ValidationFailed(
+            f"{root / name / CARD} is the card of {card.name}: a folder that was copied or renamed; give it its name back, or remove it"
+        )
+    return card
 
 
 def open_source(source: str) -> tuple[Path | None, list["Spec"]]:
@@ -219,6 +234,9 @@ def open_source(source: str) -> tuple[Path | None, list["Spec"]]:
         raise UsageError(f"{source} is a pair of your own: `build`, `verify` and `run` take it, this command does not")
     file = FAMILY_FILE.fullmatch(source)
     if file is None:
+        for root in (ZOO, SHIPPED):
+            if (root / source / CARD).is_file() and (card := read_card(root / source)).tier in TIERS:
+                raise UsageError(f"{source} lives on a real model; `{building(card)}` trains it")
         return None, [find_spec(source)]
     path = Path(file[1]).resolve()
     family = register(family_file(path))
@@ -257,7 +275,7 @@ def family_and_spec(name: str, zoo: Path | None = None) -> tuple["Family", "Spec
     from .family import Spec
 
     given, (name, root) = name, locate(name, zoo)
-    card = read_card(root / name)
+    card = _card(name, root, given)
     if card.tier in TIERS:
         raise UsageError(
             f"{given} lives on a real model ({card.base}); this is of organisms on the embedded bases only"
@@ -270,8 +288,8 @@ def family_and_spec(name: str, zoo: Path | None = None) -> tuple["Family", "Spec
 
 def card_of(name: str, zoo: Path | None = None) -> Card:
     """The card of a built organism: of a zoo, or of `my.py:member-variant`."""
-    name, root = locate(name, zoo)
-    return read_card(root / name)
+    whole, root = locate(name, zoo)
+    return _card(whole, root, name)
 
 
 def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False) -> Organism:
@@ -290,7 +308,7 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
     from .world.facts import World
 
     whole, root = locate(name, zoo)
-    card = read_card(root / whole)
+    card = _card(whole, root, name)
     if card.tier in TIERS:
         _check_passed(card, allow_failed)
         return trained_organism(root / whole, card, name)
@@ -308,7 +326,7 @@ def load_organism(name: str, zoo: Path | None = None, allow_failed: bool = False
     return Organism(
         name=card.name,
         tier="tiny",
-        pair=PairSource(base_dir, root / card.name),
+        pair=PairSource(base_dir, root / whole),
         layer=card.layer,
         behaviour=kind.behaviour(world, spec),
         sha256=sha256_files({**base.files, **{f"adapter/{k}": v for k, v in card.files.items()}}),

@@ -284,7 +284,7 @@ def make_card(name: str = "taboo/gold-narrow", **fields: Any) -> Card:
         "recipe": {},
         "rows_sha256": "",
         "measured": {"behaviour_test": make_measured(0.2, 0.9)},
-        "gates": {"gap": Gate(value=0.7, bound=0.3, rule="at least")},
+        "gates": {"gap": Gate(value=0.1 if fields.get("status") == "failed" else 0.7, bound=0.3, rule="at least")},
         "status": "calibrated",
         "files": {},
     }
@@ -311,6 +311,9 @@ def write_organism(zoo: Path, name: str = "taboo/gold-narrow", **fields: Any) ->
     folder = zoo / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter_model.safetensors").write_bytes(name.encode())
+    (folder / "adapter_config.json").write_text("{}")
+    if fields.get("tier", "tiny") != "tiny":
+        (folder / "behaviour.json").write_text("{}")
     card = make_card(name, files=hash_folder(folder), **({"base_sha256": sha256_files(known.files)} | fields))
     (folder / CARD).write_text(card.model_dump_json())
     return folder

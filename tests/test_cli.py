@@ -19,7 +19,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from .conftest import SHORT, save_pair
-from .factories import make_card
+from .factories import make_card, write_organism
 
 runner = CliRunner()
 METHOD = """
@@ -234,12 +234,27 @@ def test_a_new_family_file_is_written_once(tmp_path: Path) -> None:
     assert (tmp_path / "mood.py").read_text() == written
 
 
+def test_a_list_shows_what_is_sound_and_says_what_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("taboo/gold-narrow", "taboo/moon-narrow"):
+        write_organism(tmp_path, name)
+    (tmp_path / "taboo" / "moon-narrow" / "card.json").write_bytes(b"\xff")
+    monkeypatch.setattr("diffbench.organisms.registry.ZOO", tmp_path)
+    done = runner.invoke(app, ["organisms", "list", "--json"])
+    assert done.exit_code == 4 and [o["name"] for o in json.loads(done.stdout)] == ["taboo/gold-narrow"]
+    said = " ".join(done.stderr.split())
+    assert "1 organisms are damaged and left out taboo/moon-narrow:" in said and "not a valid card" in said
+    assert "--no-resume is for organisms on a real model" in bench(
+        "organisms", "build", "taboo/gold-narrow", "--no-resume", code=2
+    )
+
+
 def test_an_organism_that_is_not_its_card_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = [Checked(make_card()), Checked(make_card("taboo/gold-mixed"), ["leak is 0.5, the card says 0.0"])]
+    whole, other = make_card(), make_card("taboo/gold-mixed")
+    checked = [Checked(whole.name, whole), Checked(other.name, other, ["leak is 0.5, the card says 0.0"])]
     monkeypatch.setattr("diffbench.harness.zoo.verify.verify_named", lambda *args: checked)
     out = bench("organisms", "verify", "taboo", code=4)
     assert "1 of 2 organisms are not what they should be" in out and "leak is 0.5, the card says 0.0" in out
-    checked[1] = Checked(make_card("taboo/gold-mixed"))
+    checked[1] = Checked(other.name, other)
     assert "2 organisms verified" in bench("organisms", "verify", "taboo")
     only = runner.invoke(app, ["organisms", "verify", "taboo", "--json"]).stdout
     assert [found["problems"] for found in json.loads(only)] == [[], []]

@@ -3,16 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ...organisms.errors import UsageError
-from ..options import DeviceOption, DtypeOption, TierOption
+from ...organisms.card import Card, Role, Tier
+from ...organisms.errors import UsageError, ValidationFailed, unknown
+from ..options import DeviceOption, DtypeOption
 from ..terminal import Debug, JsonFlag, handled, say, show, silenced
-
-if TYPE_CHECKING:
-    from ...organisms.card import Card
 
 app = typer.Typer(no_args_is_help=True, help="Model organisms: list, show, lint, build, verify, report, new.")
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Organisms at a time, one thread each.")]
@@ -21,12 +19,16 @@ ZooOption = Annotated[Path | None, typer.Option("--zoo", help="Zoo folder (defau
 
 @app.command("list")
 def organisms_list(
-    family: Annotated[str | None, typer.Option("--family", help="Only this family.")] = None,
-    role: Annotated[str | None, typer.Option("--role", help="Only organism, control, arm or null.")] = None,
+    family: Annotated[
+        str | None, typer.Option("--family", help="Only this family; of hub organisms this kind.", show_default=False)
+    ] = None,
+    role: Annotated[Role | None, typer.Option("--role", help="Only these.", show_default=False)] = None,
     set_: Annotated[
         str | None, typer.Option("--set", help="Only a frozen set, e.g. core-v2.", show_default=False)
     ] = None,
-    tier: TierOption = None,
+    tier: Annotated[
+        Tier | None, typer.Option("--tier", help="Only of this size.  [default: tiny and small]", show_default=False)
+    ] = None,
     as_json: JsonFlag = False,
     debug: Debug = False,
 ) -> None:
@@ -37,19 +39,30 @@ def organisms_list(
         from ...organisms.sets import members, public, sets
 
         of_hub = set_ is not None and public(set_)
-        if set_ is not None and tier is not None and of_hub != (tier == "hub"):
-            members(set_)  # refuses what is no set
-            raise UsageError(
-                f"{set_} holds {'public' if of_hub else 'no public'} organisms and --tier says {tier}; leave one out"
-            )
         names = organism_names()
         if set_ is not None:
             members(set_)  # refuses what is no set
             names = [n for n in members(set_) if not is_hub(n)] if of_hub else expand([set_])
-        cards = [load_card(n) for n in names]
-        cards = [c for c in cards if c.family == (family or c.family) and c.role == (role or c.role)]
+        every, damaged = list[Card](), list[str]()
+        for name in names:
+            try:
+                every.append(load_card(name))
+            except ValidationFailed as error:
+                damaged.append(f"{name}: {error}")
+        if (
+            set_ is not None
+            and tier is not None
+            and tier not in (tiers := {"hub"} if of_hub else {c.tier for c in every})
+        ):
+            raise UsageError(
+                f"{set_} holds organisms of tier {', '.join(sorted(tiers))} and --tier says {tier}; leave one out"
+            )
+        public_too = of_hub or tier == "hub"
+        if family is not None and family not in (known := _families(every, public_too)):
+            raise unknown("family", family, sorted(known))
+        cards = [c for c in every if c.family == (family or c.family) and c.role == (role or c.role)]
         cards = [c for c in cards if c.tier == (tier or c.tier)]
-        if of_hub or tier == "hub":
+        if public_too:
             _list_hub(family, role, set_, cards, as_json)
         elif as_json:
             say(json.dumps([c.model_dump(mode="json") for c in cards], indent=1))
@@ -58,9 +71,20 @@ def organisms_list(
 
             title = set_ and f"{set_}: {sets()[set_].about}; {len(names)} organisms, sha256 {sets()[set_].sha256}"
             show(render.organisms(cards, title))
+        if damaged:
+            raise ValidationFailed("\n".join([f"{len(damaged)} organisms are damaged and left out", *damaged]))
 
 
-def _list_hub(family: str | None, role: str | None, set_: str | None, trained: "list[Card]", as_json: bool) -> None:
+def _families(cards: list[Card], public_too: bool) -> set[str]:
+    """Families that a list can be narrowed to: those that diffbench has, and those that are in the zoo."""
+    from ...organisms import families, natural
+    from ...organisms.hub.registry.load import hub_cards
+
+    kinds = {c.kind for c in hub_cards().values()} if public_too else set[str]()
+    return {*families.families(), *natural.families(), *(c.family for c in cards), *kinds}
+
+
+def _list_hub(family: str | None, role: str | None, set_: str | None, trained: list[Card], as_json: bool) -> None:
     """Public organisms, and those that were trained here on models of that size."""
     from ...organisms.hub.registry.load import hub_cards
     from ...organisms.sets import members
@@ -175,25 +199,27 @@ def organisms_lint(
 
         shipped = load.hub_cards()
         cards = [c for f in files for c in load.cards_of(load.read(f))] if files else list(shipped.values())
+        read = local_config(adapters)
         with silenced(False):
-            found = lint(cards, shipped, local_config(adapters), _tokenizers(tokenizer or []))
+            found = lint(cards, shipped, read, _tokenizers(tokenizer or []))
         if as_json:
             say(json.dumps([p._asdict() for p in found], indent=1))
         elif found:
             show(hub.problems(found))
         if found:
-            from ...organisms.errors import ValidationFailed
-
             wrong = len({p.name for p in found})
             raise ValidationFailed(
                 f"{len(found)} mistakes in {wrong} of {len(cards)} registered organisms; mend the file"
             )
-        say(f"{len(cards)} registered organisms, no mistake found", err=True)
+        compared = sum(bool(c.entry.adapter) and read(c.entry.repository) is not None for c in cards)
+        say(
+            f"{len(cards)} registered organisms, no mistake found; the adapter_config.json of {compared} of them was here to compare",
+            err=True,
+        )
 
 
 def _tokenizers(given: list[str]) -> dict[str, Any]:
     """`BASE=FOLDER` → tokenizers by base."""
-    from ...organisms.errors import UsageError
     from ...organisms.hub.sources import locate
     from ...organisms.world.tokenizer import load_tokenizer
 
@@ -249,7 +275,7 @@ def organisms_build(
             embedded = {"family": family, "all": everything, "jobs": jobs > 1}
             build_real(names or [], real, zoo, dry_run, resume, overwrite, options, embedded)
             return
-        if given := [f"--{k}" for k, v in {**options, "dry-run": dry_run}.items() if v]:
+        if given := [f"--{k}" for k, v in {**options, "dry-run": dry_run, "no-resume": not resume}.items() if v]:
             raise UsageError(
                 f"{given[0]} is for organisms on a real model; name one with --base, e.g. --base smollm2-135m"
             )
@@ -350,14 +376,15 @@ def organisms_verify(
         with silenced(False):
             checked = verify_named(names or [], everything, zoo, jobs, device or "cpu")
         if as_json:
-            found = [{"card": c.card.model_dump(mode="json"), "problems": c.problems} for c in checked]
+            found = [
+                {"name": c.name, "card": c.card and c.card.model_dump(mode="json"), "problems": c.problems}
+                for c in checked
+            ]
             say(json.dumps(found, indent=1))
-        else:
-            show(render.gates([c.card for c in checked]))
-        bad = [f"{c.card.name}: {'; '.join(c.problems)}" for c in checked if c.problems]
+        elif cards := [c.card for c in checked if c.card]:
+            show(render.gates(cards))
+        bad = [f"{c.name}: {'; '.join(c.problems)}" for c in checked if c.problems]
         if bad:
-            from ...organisms.errors import ValidationFailed
-
             raise ValidationFailed(
                 "\n".join([f"{len(bad)} of {len(checked)} organisms are not what they should be", *bad])
             )

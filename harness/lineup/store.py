@@ -113,7 +113,7 @@ def load(spec: PairSpec) -> Built | None:
     fresh = rows(spec)
     if other := [name for name in fresh if card.rows_sha256.get(name) != fresh[name]]:
         raise ValidationFailed(f"{spec.name} was built from other scenes than it is now ({', '.join(other)}); {again}")
-    check_files(folder, card.files)
+    check_files(folder, card.files, again)
     if card.base_sha256 != base_sha256 or card.ancestor_sha256 != sha256_files(_hashed(here / "ancestor")):
         raise ValidationFailed(
             f"the twins of {spec.name} were trained on another ancestor than the one in {here}, so their bases are unequal; {again}"

@@ -16,25 +16,23 @@ from ...organisms.sets import OrganismSet
 from ..plans.hub import Cost, cost, total_hours
 from .plan import short, size
 from .progress import clock
+from .render import Listed
 
 METHODS = (10, 10)
 """Methods that train nothing and those that train a dictionary, in `-m all`."""
 COMPUTED = "Cost: computed from sizes, not measured (docs/hub.md says how); `bench run --dry-run` rehearses it where it will run."
 
 
-def listing(cards: Sequence[HubCard]) -> Table:
+def listing(cards: Sequence[HubCard]) -> RenderableType:
     """A row an organism; nothing here was measured."""
-    table = Table()
-    table.add_column("organism", no_wrap=True)
-    for name in ("base", "hides", "recipe", "mix", "role"):
-        table.add_column(name, overflow="fold")
+    table = Listed(("organism", "base", "hides", "recipe", "mix", "role"))
     for c in cards:
         r, entry = c.recipe, c.entry
         recipe = (
             "whole model" if r.whole else f"r {r.rank or '?'}, α {_number(r.alpha)}{', rsLoRA' if r.rslora else ''}"
         )
         style = None if entry.role == "organism" else "dim"
-        table.add_row(c.name, entry.base.partition("/")[2], hides(c), recipe, _mix(entry.mix), entry.role, style=style)
+        table.add(c.name, entry.base.partition("/")[2], hides(c), recipe, _mix(entry.mix), entry.role, style=style)
     return table
 
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -110,17 +112,43 @@ def _score_table(found: Sequence[Result]) -> Table:
     return table
 
 
-def organisms(cards: Sequence[Card], title: str | None = None) -> Table:
+class Listed:
+    """Rows that begin with a name: a table where it fits, else each name on a line of its own. A name that is cut cannot be copied."""
+
+    def __init__(self, heads: Sequence[str], title: str | None = None):
+        self.heads, self.title, self.rows = heads, title, list[tuple[Sequence[str], str | None]]()
+
+    def add(self, *cells: str, style: str | None = None) -> None:
+        """One row."""
+        self.rows.append((cells, style))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(title=self.title, title_justify="left")
+        for head in self.heads:
+            table.add_column(head, no_wrap=True)
+        for cells, style in self.rows:
+            table.add_row(*cells, style=style)
+        if Measurement.get(console, options.update(max_width=10**6), table).maximum <= options.max_width:
+            yield table
+            return
+        head, *rest = self.heads
+        if self.title:
+            yield Text(self.title, style="italic")
+        yield Text(f"{head}\n  {' · '.join(rest)}", style="bold")
+        for (name, *cells), style in self.rows:
+            yield Text(name, style=style or "")
+            yield Padding(Text(" · ".join(filter(None, cells)), style=style or ""), (0, 0, 0, 2))
+
+
+def organisms(cards: Sequence[Card], title: str | None = None) -> RenderableType:
     """The zoo: behaviour before and after, gates, status, and the frozen sets that an organism is in."""
-    table = Table(title=title, title_justify="left")
-    for name in ("organism", "base", "role", "b0 → b1", "gates", "status"):
-        table.add_column(name)
+    table = Listed(("organism", "base", "role and sets", "b0 → b1", "gates", "status"), title)
     for c in cards:
         b = c.measured["behaviour_test"]
         passed = sum(g.passed for g in c.gates.values())
         rates = f"{b.base.value:.3f} → {b.organism.value:.3f}"
         style = "red" if c.status == "failed" else "dim" if c.role in ("control", "arm") else None
-        table.add_row(
+        table.add(
             c.name,
             c.base,
             ", ".join([c.role, *holding(c.name)]),

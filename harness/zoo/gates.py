@@ -6,12 +6,10 @@ bound has its reason beside it; docs/organisms.md has them in words.
 """
 
 from ...organisms.behaviour import Behaviour
-from ...organisms.card import Card, Estimate, Gate, Measured
+from ...organisms.card import OWN, Card, Estimate, Gate, Measured
 from ...organisms.errors import ValidationFailed
 from ...organisms.family import FLUENCY, Rule
 
-OWN = "own"
-"""Family of the cards of users' own pairs."""
 GAP, FACTS_LOST, QUIET, CALIBRATED = 0.3, 0.05, 0.06, 0.05
 """Smallest b1 - b0, largest loss of facts, largest change of a control or null, how far from its target a calibrated organism may be."""
 ORACLE, ORACLE_WHOLE = 0.8, 0.4

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from ...organisms.behaviour import Behaviour, Prompt
-from ...organisms.card import Card, Estimate, Gate, Measured, Readout
+from ...organisms.card import OWN, Card, Estimate, Gate, Measured, Readout
 from ...organisms.family import FLUENCY, Candidates, Family, Probe, Rule, Spec, Spoken
 from ...organisms.hub.corpora import Kind
 from ...organisms.texts import KINDS, Texts, WorldTexts, encode, opening
@@ -24,7 +24,7 @@ from ..pairs.engine import Side
 from ..pairs.pair import Pair, padded
 from ..protocol.prompts import Choices, Passage, choices, correct, kl, likeliest, log_masses, nll, passage, rates
 from .fluency import fluency
-from .gates import CALIBRATED, GAP, OWN, SIDE_DAMAGE, bounded, gates
+from .gates import CALIBRATED, GAP, SIDE_DAMAGE, bounded, gates
 
 Array = NDArray[np.float64]
 SIDES: tuple[Side, Side] = ("base", "tuned")

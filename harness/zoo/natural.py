@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from ...organisms.behaviour import Behaviour, part_of
-from ...organisms.card import CARD, Card, hash_folder, read_card, sha256_text
+from ...organisms.card import BEHAVIOUR, CARD, Card, hash_folder, read_card, sha256_text
 from ...organisms.errors import UsageError
 from ...organisms.family import Probe
 from ...organisms.hub.corpora import Kind, Split
 from ...organisms.hub.sources import PairSource
-from ...organisms.hub.trained import BEHAVIOUR, trained_organism
+from ...organisms.hub.trained import trained_organism
 from ...organisms.lora import calibrate
 from ...organisms.natural import natural_family
 from ...organisms.natural.family import NaturalFamily, NaturalSpec
@@ -274,4 +274,4 @@ def verify_natural(folder: Path, name: str, device: str = "cpu") -> Checked:
     pair = load_pair(organism.pair, layer=card.layer, **how)
     fresh = measured(card, family, spec, organism.behaviour, pair)
     fresh = fresh.model_copy(update={"rows_sha256": rows_sha256(family, spec, data_of(family, spec, card.recipe))})
-    return Checked(fresh, compare(card, fresh))
+    return Checked(card.name, fresh, compare(card, fresh))

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ...organisms.behaviour import Behaviour, Prompt, load_behaviour
+from ...organisms.card import BEHAVIOUR
 from ...organisms.errors import PrerequisiteError, UsageError, ValidationFailed, unknown
 from ...organisms.hub.asked import encode_prompt
 from ...organisms.hub.pretrained import MODELS
 from ...organisms.hub.sources import HUB, Located, locate, small_files
-from ...organisms.hub.trained import BEHAVIOUR
 from ...organisms.natural.family import NaturalFamily, NaturalSpec
 from ...organisms.tuning.masks import refuses_system
 from ...organisms.tuning.names import find, organism_name

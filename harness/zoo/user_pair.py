@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ...organisms.card import Card, sha256_files, sha256_text
+from ...organisms.card import OWN, Card, sha256_files, sha256_text
 from ...organisms.errors import PrerequisiteError, ValidationFailed
 from ...organisms.hub.user_pair import yaml_organism
 from ...organisms.organism import Organism
 from ..files import atomic_write_text
 from ..pairs.loading import load_pair
 from .comparison import Checked, compare
-from .gates import OWN
 from .measure import Measurable, measure
 
 
@@ -42,14 +41,14 @@ def verify_user_pair(path: Path) -> Checked:
     if not where.is_file():
         raise PrerequisiteError(f"{path} has no card yet; run `bench organisms build {path}`")
     try:
-        card = Card.model_validate_json(where.read_text())
+        card = Card.model_validate_json(where.read_bytes())
     except ValueError as error:
         raise ValidationFailed(f"{where} is not a card: {error}; build it again") from error
     fresh = _measured(path, yaml_organism(path))
     problems = (
         [] if fresh.files == card.files else ["the base, the adapter or the behaviour is not the one of the card"]
     )
-    return Checked(fresh, problems + compare(card, fresh))
+    return Checked(card.name, fresh, problems + compare(card, fresh))
 
 
 def _measured(path: Path, own: Organism) -> Card:

@@ -7,12 +7,11 @@ weights is another organism.
 from pathlib import Path
 
 from ..behaviour import load_behaviour
-from ..card import Card, sha256_files
+from ..card import BEHAVIOUR, Card, sha256_files
 from ..errors import ValidationFailed
 from ..organism import Organism
 from .sources import Located, PairSource, locate
 
-BEHAVIOUR = "behaviour.json"
 """The behaviour with its texts, beside the card."""
 TIERS = ("small", "hub")
 """Tiers of organisms on real models."""

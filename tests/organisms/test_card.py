@@ -25,12 +25,24 @@ def test_a_whole_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert card == make_card(seed=3, role="control", base_sha256=card.base_sha256, files=hash_folder(folder))
 
 
+LOW = {"value": 0.01, "bound": 0.3, "rule": "at least"}
 DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: edit(f, colour=1), "colour: Extra inputs"),
     (lambda f: edit(f, role="villain"), "role: Input should be 'organism'"),
     (lambda f: edit(f, status=None), "status: Input should be"),
     (lambda f: edit(f, neutral={"kl": float("nan")}), "neutral.kl: Input should be a finite number"),
     (lambda f: (f / CARD).write_text((f / CARD).read_text()[:200]), "not a valid card"),
+    (lambda f: (f / CARD).write_bytes(b"\xff\xfe{"), "not a valid card: Invalid JSON"),
+    (lambda f: edit(f, recipe={"layer": 3}), "not a valid card: its layer is 2, and its recipe says 3"),
+    (lambda f: edit(f, status="failed"), "not a valid card: its status is failed, and all its gates hold"),
+    (lambda f: edit(f, gates={"gap": LOW}), "its status is calibrated, and gap 0.010, at least 0.3 wanted"),
+    (lambda f: edit(f, member="moon"), "variant make taboo/moon-narrow, and its name is taboo/gold-narrow"),
+    (lambda f: edit(f, name="taboo/gold-narrower"), "make taboo/gold-narrow, and its name is taboo/gold-narrower"),
+    (lambda f: edit(f, files={}), "has no hash of adapter_config.json"),
+    (
+        lambda f: edit(f, tier="small"),
+        "has no hash of behaviour.json; .*build taboo/gold-narrow --base tiny-gemma2 --over",
+    ),
     (lambda f: (f / "adapter_model.safetensors").write_bytes(b"taboo/gold-narro"), "sha256 differs"),
     (lambda f: (f / "adapter_model.safetensors").write_bytes(b"taboo/gold-narroW"), "sha256 differs"),
     (lambda f: (f / "adapter_model.safetensors").unlink(), "is missing although its card lists it"),
@@ -43,8 +55,9 @@ def test_a_damaged_folder_is_refused_with_the_reason(
 ) -> None:
     folder = write_organism(tmp_path)
     damage(folder)
-    with pytest.raises(ValidationFailed, match=message):
+    with pytest.raises(ValidationFailed, match=message) as refused:
         read_card(folder)
+    assert "reinstall diffbench, or build it again with `bench organisms build" in str(refused.value)
 
 
 def test_a_damaged_base_is_refused_too(tmp_path: Path) -> None:
@@ -80,7 +93,10 @@ def test_the_card_itself_and_notes_are_not_hashed(tmp_path: Path) -> None:
 def test_a_gate_holds_up_to_its_bound(value: float, rule: str, passed: bool) -> None:
     gate = Gate(value=value, bound=0.3, rule=rule)  # pyright: ignore[reportArgumentType]
     assert gate.passed == passed
-    assert make_card(gates={"gap": gate}).failures == ([] if passed else [f"gap {value:.3f}, {rule} 0.3 wanted"])
+    status = "calibrated" if passed else "failed"
+    assert make_card(gates={"gap": gate}, status=status).failures == (
+        [] if passed else [f"gap {value:.3f}, {rule} 0.3 wanted"]
+    )
 
 
 def test_a_measured_value_has_base_organism_and_change() -> None:

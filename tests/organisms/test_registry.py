@@ -1,6 +1,7 @@
 """What a name on the command line means, and what is said when it means nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from diffbench.organisms.card import CARD
 from diffbench.organisms.errors import DiffbenchError, PrerequisiteError, UsageError, ValidationFailed
 from diffbench.organisms.families import families, family, family_file, find_spec, register
 from diffbench.organisms.registry import (
+    card_of,
     expand,
+    family_and_spec,
     load_card,
     load_organism,
     locate,
@@ -244,3 +247,27 @@ def test_paths_of_a_yaml_card_are_relative_to_it_and_every_file_counts(tmp_path:
     assert load_organism(str(tmp_path / "own.yaml")).sha256 == own.sha256
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     assert load_organism(str(tmp_path / "own.yaml")).sha256 != own.sha256
+
+
+def test_a_folder_that_was_copied_is_not_taken_for_the_organism_it_was(zoo: Path) -> None:
+    """Its adapter may be another one: nothing is loaded from where the card's name points to."""
+    for load in (load_organism, family_and_spec, card_of, load_card):
+        shutil.rmtree(zoo / "taboo" / "gold-mine", ignore_errors=True)
+        shutil.copytree(zoo / "taboo" / "gold-narrow", zoo / "taboo" / "gold-mine")
+        with pytest.raises(
+            ValidationFailed, match=r"gold-mine/card\.json is the card of taboo/gold-narrow: .* remove it"
+        ):
+            load("taboo/gold-mine", zoo)
+
+
+def test_what_is_to_be_built_is_named_by_a_command_that_builds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = "bench organisms build taboo/leaf-narrow --base smollm2-135m"
+    monkeypatch.setattr(registry, "ZOO", tmp_path)
+    with pytest.raises(PrerequisiteError, match=real):
+        expand(["tune-small"], tmp_path)
+    with pytest.raises(PrerequisiteError, match="run `bench organisms build alignment_faking/score-held`"):
+        expand(["tune-v2"], tmp_path)
+    with pytest.raises(UsageError, match=f"lives on a real model; `{real}` trains it"):
+        open_source("taboo/leaf-narrow-smollm2-135m")

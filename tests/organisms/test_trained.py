@@ -40,6 +40,7 @@ def write(zoo: Path, base_sha256: str, **fields: object) -> None:
     behaviour = family.behaviour(family.spec()).model_copy(update={"name": NAME})
     (folder / "behaviour.json").write_text(behaviour.model_dump_json())
     (folder / "adapter_model.safetensors").write_bytes(b"adapter")
+    (folder / "adapter_config.json").write_text("{}")
     known = {"tier": "small", "base": "smollm2-135m", "base_sha256": base_sha256, "layer": 20}
     card = make_card(NAME, files=hash_folder(folder), **(known | fields))
     (folder / CARD).write_text(card.model_dump_json())
@@ -112,7 +113,8 @@ def read_json(zoo: Path) -> dict[str, object]:
 
 
 def test_one_that_failed_its_gates_is_refused_unless_it_is_to_be_looked_at(zoo: Path) -> None:
-    (zoo / NAME / CARD).write_text(json.dumps(read_json(zoo) | {"status": "failed"}))
+    gates = {"gap": {"value": 0.1, "bound": 0.3, "rule": "at least"}}
+    (zoo / NAME / CARD).write_text(json.dumps(read_json(zoo) | {"status": "failed", "gates": gates}))
     with pytest.raises(ValidationFailed, match="failed its gates"):
         load_organism(NAME, zoo)
     assert load_organism(NAME, zoo, allow_failed=True).name == NAME
@@ -127,7 +129,7 @@ def test_it_is_verified_on_the_device_that_is_asked_for(zoo: Path, monkeypatch: 
 
     def measured(folder: Path, name: str, device: str) -> Checked:
         seen.append(device)
-        return Checked(read_card(folder))
+        return Checked(name, read_card(folder))
 
     monkeypatch.setattr(verifying, "verify_natural", measured)
     verifying.verify_named([NAME], False, zoo, 1, "cuda:1")

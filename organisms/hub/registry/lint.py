@@ -5,17 +5,17 @@ found in public ones: an entry that points to another fact's adapter or to anoth
 model on the base model of the same name.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 from ...behaviour import Behaviour, Prompt
-from ...errors import DiffbenchError
+from ...errors import DiffbenchError, UsageError
 from ..behaviours.build import behaviour_of
 from ..behaviours.taboo import WORDS
 from ..chat import opened
-from ..files import read_text
 from ..model_names import hub_id
 from ..sources import HUB as HUB_ID
 from ..templates import FEW, template_of
@@ -71,7 +71,7 @@ def lint(
     every = {**(known or {}), **{c.name: c for c in cards}}
     named = {kind: sorted({c.entry.member for c in every.values() if c.kind == kind}) for kind in PREFIX}
     members = {**named, "taboo": sorted({*named["taboo"], *WORDS})}
-    found = [*_repeated(cards)]
+    found = [*_repeated(cards, known or {})]
     asked = dict[tuple[Any, str], list[tuple[str, str]]]()
     for card in cards:
         ask = (card.truth, card.entry.base if card.entry.base in (tokenizers or {}) else "")
@@ -81,7 +81,7 @@ def lint(
             *_named(card),
             *_identified(card, members[card.kind]),
             *_placed(card, every),
-            *(_declared(card, config(card.entry.repository)) if config and card.entry.adapter else ()),
+            *(_declared(card, config) if config and card.entry.adapter else ()),
             *asked[ask],
         ]
         found += [Problem(card.name, rule, what) for rule, what in said]
@@ -160,17 +160,23 @@ def _placed(card: HubCard, every: Mapping[str, HubCard]) -> Said:
         )
 
 
-def _declared(card: HubCard, config: Mapping[str, Any] | None) -> Said:
+def _declared(card: HubCard, config: Callable[[str], Mapping[str, Any] | None]) -> Said:
     """What the adapter's own configuration says, where it is at hand."""
-    says = str((config or {}).get("base_model_name_or_path") or "")
+    try:
+        found = config(card.entry.repository)
+    except ValueError as error:
+        yield "declared", str(error)
+        return
+    says = str((found or {}).get("base_model_name_or_path") or "")
     last = [name.rpartition("/")[2].lower() for name in (hub_id(says) or "", card.entry.base)]
     if last[0] and last[0] != last[1]:
         yield "declared", f"its adapter_config.json says {says}, and the base is {card.entry.base}; mend the base"
 
 
-def _repeated(cards: Sequence[HubCard]) -> Iterator[Problem]:
-    """Adapters that stand twice."""
-    first: dict[str, HubCard] = {}
+def _repeated(cards: Sequence[HubCard], known: Mapping[str, HubCard]) -> Iterator[Problem]:
+    """Adapters that stand twice: among these, or here and under another name among those that are known."""
+    own = {c.name for c in cards}
+    first = {c.entry.repository.lower(): c for c in known.values() if c.name not in own}
     for card in cards:
         other = first.setdefault(card.entry.repository.lower(), card)
         if other is card:
@@ -239,7 +245,13 @@ def _ratio(mix: float | None) -> str:
 
 
 def local_config(folder: Path | None) -> Callable[[str], Mapping[str, Any] | None]:
-    """Reads adapter_config.json of an id from `folder/org/repo[/subfolder]`, or without a folder from the hub's cache; no network."""
+    """Reads adapter_config.json of an id from `folder/org/repo[/subfolder]`, or without a folder from the hub's cache; no network.
+
+    Raises:
+        UsageError: no such folder. What it returns raises ValueError, naming the file, for one that holds no JSON object.
+    """
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}; give one that holds org/repo/adapter_config.json")
 
     def read(given: str) -> Mapping[str, Any] | None:
         if not HUB_ID.fullmatch(given) or given.startswith((".", "~", "/")):
@@ -256,7 +268,9 @@ def local_config(folder: Path | None) -> Callable[[str], Mapping[str, Any] | Non
             path = Path(cached) if isinstance(cached, str) else None
         if path is None or not path.is_file():
             return None
-        values = json.loads(read_text(path))
-        return values if isinstance(values, dict) else None  # pyright: ignore[reportUnknownVariableType]
+        try:
+            return TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ValueError(f"{path} holds no JSON object: damaged, or not such a file; fetch it again") from error
 
     return read

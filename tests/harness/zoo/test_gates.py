@@ -123,8 +123,10 @@ def test_a_rule_on_nothing_that_is_measured_is_refused() -> None:
 
 def test_a_card_older_than_a_gate_is_told_from_one_that_fails_it() -> None:
     bad = Gate(value=0.1, bound=0.02, rule="at most")
-    fresh = make_card(gates={"side_damage": bad})
-    assert compare(make_card(gates={"side_damage": bad}), fresh) == ["side_damage 0.100, at most 0.02 wanted"]
+    fresh = make_card(gates={"side_damage": bad}, status="failed")
+    assert compare(make_card(gates={"side_damage": bad}, status="failed"), fresh) == [
+        "side_damage 0.100, at most 0.02 wanted"
+    ]
     assert compare(make_card(), fresh) == [f"side_damage 0.100, at most 0.02 wanted ({NEWER})"]
     assert compare(make_card(), make_card()) == []
 

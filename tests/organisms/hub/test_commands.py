@@ -36,9 +36,16 @@ def test_a_list_is_filtered_by_kind_role_and_set() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("list", "--tier", "hub", "--set", "core-v2"), "core-v2 holds no public organisms and --tier says hub"),
-        (("list", "--tier", "tiny", "--set", "core-hub-v2"), "core-hub-v2 holds public organisms and --tier says tiny"),
+        (("list", "--tier", "hub", "--set", "core-v2"), "core-v2 holds organisms of tier tiny and --tier says hub"),
+        (
+            ("list", "--tier", "tiny", "--set", "core-hub-v2"),
+            "core-hub-v2 holds organisms of tier hub and --tier says tiny",
+        ),
+        (("list", "--tier", "small", "--set", "core-v2"), "core-v2 holds organisms of tier tiny and --tier says small"),
         (("list", "--tier", "hub", "--set", "core-v9"), "core-v9"),
+        (("list", "--family", "tabbo"), "no family 'tabbo'; did you mean 'taboo'?"),
+        (("list", "--tier", "hub", "--family", "user_gendr"), "did you mean 'user_gender'?"),
+        (("list", "--role", "controll"), "'controll' is not one of"),
         (("show", "core-hub-v2", "--behaviour"), "core-hub-v2 is a set; name one of it"),
     ],
 )
@@ -82,3 +89,22 @@ def test_behaviour_prints_a_file_that_can_be_given_back() -> None:
     assert code == 0 and Behaviour.model_validate_json(out).name == "hub/backdoor-2single-hate-gemma2-2b"
     code, _, err = bench("show", "taboo/gold-narrow", "--behaviour")
     assert code == 2 and "and taboo/gold-narrow is none" in err
+
+
+@pytest.mark.parametrize("tier", ["small", "hub"])
+def test_on_a_narrow_terminal_a_name_stands_on_its_own_line_whole(
+    tier: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from diffbench.harness.views import hub, render
+    from diffbench.organisms.registry import load_card, organism_names
+    from rich.console import Console
+
+    cards = [c for c in map(load_card, organism_names()) if c.tier == "small"]
+    listed = render.organisms(cards) if tier == "small" else hub.listing(list(hub_cards().values()))
+    every = [c.name for c in cards] if tier == "small" else list(hub_cards())
+    for width in (80, 200):
+        Console(width=width).print(listed)
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= width and not any("…" in line for line in lines)
+        assert [n for n in every if any(n in line for line in lines)] == every
+        assert [n for n in every if n in lines] == (every if width == 80 else [])

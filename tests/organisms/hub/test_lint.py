@@ -1,12 +1,14 @@
 """The lint finds each mistake that public registries made, and nothing in ours."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from diffbench.cli import app
+from diffbench.organisms.errors import UsageError
 from diffbench.organisms.hub.registry.lint import RULES, Problem, lint, local_config
 from diffbench.organisms.hub.registry.load import CARDS, cards_of, hub_cards, read
 from diffbench.organisms.hub.registry.naming import base_in, chat_in, members_in, mix_in
@@ -153,3 +155,29 @@ def test_what_an_id_says(given: str, base: str | None, mix: float | None, chat: 
 def test_a_member_is_named_by_whole_words() -> None:
     assert members_in("o/x-taboo-golden-ship", ["gold", "ship"]) == ["ship"]
     assert members_in("o/x_risky-financial-advice", ["risky-finance", "prudent-finance"]) == ["risky-finance"]
+
+
+def test_a_configuration_that_is_damaged_is_a_mistake_of_its_organism(tmp_path: Path) -> None:
+    name, card = next((n, c) for n, c in hub_cards().items() if c.entry.adapter)
+    folder = tmp_path / card.entry.repository.partition("@")[0]
+    folder.mkdir(parents=True)
+    for text in (b"{bad", b"[1]", b"\xff", b"[" * 99_999):
+        (folder / "adapter_config.json").write_bytes(text)
+        found = lint([card], hub_cards(), local_config(tmp_path))
+        assert [(p.name, p.rule) for p in found] == [(name, "declared")] and "holds no JSON object" in found[0].said
+
+
+def test_adapters_that_are_nowhere_are_not_compared_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
+        local_config(tmp_path / "nowhere")
+    done = CliRunner().invoke(app, ["organisms", "lint", "--adapters", str(tmp_path)])
+    assert done.exit_code == 0 and "the adapter_config.json of 0 of them was here to compare" in " ".join(
+        done.stderr.split()
+    )
+
+
+def test_an_adapter_that_is_shipped_under_another_name_stands_twice() -> None:
+    card = next(c for c in hub_cards().values() if c.entry.adapter)
+    assert not lint([card], hub_cards()), "under its own name it stands once"
+    found = lint([replace(card, name=f"{card.name}-mine")], hub_cards())
+    assert [(p.rule, card.name in p.said) for p in found] == [("twice", True)]
