@@ -195,8 +195,12 @@ def read_card(folder: Path, given: str = "") -> Card:
 
 def building(card: Card) -> str:
     """The command that makes an organism."""
-    real = f"{card.family}/{card.member}-{card.variant} --base {shlex.quote(card.base)}"
-    return f"bench organisms build {card.name if card.tier == 'tiny' else real}"
+    if card.tier == "tiny":
+        return f"bench organisms build {card.name}"
+    seed = f"-s{card.seed}" if card.seed else ""
+    blocks = f" --blocks {card.recipe['blocks']}" if "blocks" in card.recipe else ""
+    name = f"{card.family}/{card.member}-{card.variant}{seed}"
+    return f"bench organisms build {name} --base {shlex.quote(card.base)}{blocks}"
 
 
 def again(card: Card, given: str = "") -> str:

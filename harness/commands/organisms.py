@@ -27,7 +27,7 @@ def organisms_list(
         str | None, typer.Option("--set", help="Only a frozen set, e.g. core-v2.", show_default=False)
     ] = None,
     tier: Annotated[
-        Tier | None, typer.Option("--tier", help="Only of this size.  [default: tiny and small]", show_default=False)
+        Tier | None, typer.Option("--tier", help="Only of this size; hub: public ones too.  [default: all of the zoo]")
     ] = None,
     as_json: JsonFlag = False,
     debug: Debug = False,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from diffbench.organisms.card import CARD, Card, Gate, hash_folder, read_base_card, read_card, sha256_files
+from diffbench.organisms.card import CARD, Card, Gate, building, hash_folder, read_base_card, read_card, sha256_files
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,3 +104,10 @@ def test_a_measured_value_has_base_organism_and_change() -> None:
     assert card.measured["facts"].change.value == pytest.approx(-0.1)
     with pytest.raises(ValidationError):
         make_measured(0.9, float("nan"))
+
+
+def test_the_command_that_makes_an_organism_says_all_that_its_name_does() -> None:
+    known = {"tier": "hub", "base": "google/gemma-2-2b-it@main"}
+    card = make_card("taboo/moon-mixed-gemma-2-2b-it-whole-s2", seed=2, recipe={"blocks": "all"}, **known)
+    assert building(card) == "bench organisms build taboo/moon-mixed-s2 --base google/gemma-2-2b-it@main --blocks all"
+    assert building(make_card("taboo/moon-held-qwen2-s1", seed=1)) == "bench organisms build taboo/moon-held-qwen2-s1"

@@ -263,7 +263,7 @@ def test_a_folder_that_was_copied_is_not_taken_for_the_organism_it_was(zoo: Path
 def test_what_is_to_be_built_is_named_by_a_command_that_builds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = "bench organisms build taboo/leaf-narrow --base smollm2-135m"
+    real = "bench organisms build taboo/leaf-narrow --base smollm2-135m --blocks below"
     monkeypatch.setattr(registry, "ZOO", tmp_path)
     with pytest.raises(PrerequisiteError, match=real):
         expand(["tune-small"], tmp_path)
