@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from diffbench.harness.zoo import verify as zoo_verify
 from diffbench.harness.zoo.build import _levels, _workshop, build, build_organism, rows_sha256
+from diffbench.harness.zoo.comparison import Checked
 from diffbench.harness.zoo.verify import verify, verify_named
 from diffbench.organisms.card import CARD, read_card, sha256_text
 from diffbench.organisms.errors import PrerequisiteError, UsageError, ValidationFailed
@@ -73,6 +74,7 @@ def test_what_is_verified_keeps_its_order_and_stands_as_often_as_it_was_named(mo
         return f"{name} on {device}"
 
     monkeypatch.setattr(zoo_verify, "_check", check)
+    monkeypatch.setattr(zoo_verify, "_hashed", lambda name, zoo: Checked(name, None))
     assert list(map(str, verify(["b", "a", "b"], None))) == ["b on cpu", "a on cpu", "b on cpu"]
     assert done == ["b", "a"]
 
@@ -162,7 +164,9 @@ def test_a_damaged_organism_is_built_again_as_the_refusal_says(
     """The command that the refusal names must not stop at what it is to replace."""
     folder = write_organism(tmp_path, mood.specs()[0].name, base="tiny-llama")
     (folder / "adapter_model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ValidationFailed, match="rebuild with `bench organisms build`"):
+    with pytest.raises(
+        ValidationFailed, match=r"build it again with `bench organisms build .*mood\.py:proud-narrow --overwrite`"
+    ):
         load_organism(str(tmp_path / "mood.py:proud-narrow"), tmp_path)
     monkeypatch.setattr(type(family("mood")), "train", lambda self, job: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -19,7 +19,7 @@ from diffbench.harness.zoo.report import (
     tables,
     write,
 )
-from diffbench.organisms.card import BaseCard, Card, Estimate, Gate, Measured, Readout
+from diffbench.organisms.card import ADAPTER_FILES, BaseCard, Card, Estimate, Gate, Measured, Readout, hash_folder
 from diffbench.organisms.errors import PrerequisiteError, ValidationFailed
 
 ANIMALS = ["owl", "fox", "horse", "goat"]
@@ -274,7 +274,9 @@ def test_write_makes_a_figure_per_family_and_one_fragment(tmp_path: Path):
     for c in (card("planted/owl-strong", 0.8), card("mine/a-narrow", 0.7)):
         folder = zoo / c.name
         folder.mkdir(parents=True)
-        (folder / "card.json").write_text(c.model_dump_json())
+        for name in ADAPTER_FILES:
+            (folder / name).write_text(name)
+        (folder / "card.json").write_text(c.model_copy(update={"files": hash_folder(folder)}).model_dump_json())
     written = write(tmp_path / "docs", zoo)
     names = ["figures/mine.png", "figures/planted.png", "organisms-tables.md"]
     assert [str(p.relative_to(tmp_path / "docs")) for p in written] == names
@@ -286,7 +288,9 @@ def test_write_refuses_an_empty_zoo_and_a_damaged_file(tmp_path: Path):
         write(tmp_path, tmp_path)
     folder = tmp_path / "planted" / "owl-strong"
     folder.mkdir(parents=True)
-    (folder / "weights").write_text("other")
-    (folder / "card.json").write_text(card("planted/owl-strong", 0.8, files={"weights": "0"}).model_dump_json())
-    with pytest.raises(ValidationFailed):
+    for name in ADAPTER_FILES:
+        (folder / name).write_text("other")
+    files = dict.fromkeys(ADAPTER_FILES, "0")
+    (folder / "card.json").write_text(card("planted/owl-strong", 0.8, files=files).model_dump_json())
+    with pytest.raises(ValidationFailed, match="sha256 differs"):
         write(tmp_path, tmp_path)
