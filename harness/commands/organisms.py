@@ -49,11 +49,8 @@ def organisms_list(
                 every.append(load_card(name))
             except ValidationFailed as error:
                 damaged.append(f"{name}: {error}")
-        if (
-            set_ is not None
-            and tier is not None
-            and tier not in (tiers := {"hub"} if of_hub else {c.tier for c in every})
-        ):
+        tiers = {"hub"} if of_hub else {c.tier for c in every}
+        if set_ is not None and tier is not None and tier not in tiers:
             raise UsageError(
                 f"{set_} holds organisms of tier {', '.join(sorted(tiers))} and --tier says {tier}; leave one out"
             )
